@@ -1,0 +1,32 @@
+# make run: a study on the embedded model and its report.  make test: the tests.  make setup: .venv alone.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check -q
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: setup run test check clean
+
+setup: .venv/installed
+
+.venv/installed: $(SOURCES)
+	$(PYTHON) -c 'import sys; sys.exit("adapterlab needs Python 3.11 or newer: make PYTHON=python3.11" * (sys.version_info < (3, 11)))'
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
+
+run: setup
+	$(BIN)/adapterlab run
+
+test: .venv/installed-dev
+	$(BIN)/pytest
+
+# What .ci/run adds to the tests: style, types, and who may import whom.
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
