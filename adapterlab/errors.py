@@ -14,7 +14,7 @@ class AdapterlabError(Exception):
     """A mistake in what was asked for, or in what was given."""
 
 
-class UnknownName(AdapterlabError):
+class UnknownNameError(AdapterlabError):
     """A name that is none of the known ones; the message gives the nearest.
 
     `kind` is what was named ("adapter", "task", "setting"), `where` the file or option that named it.

@@ -171,7 +171,7 @@ class Training:
         for optimizer in self.optimizers:
             for p, state in optimizer.state.items():
                 for key, value in state.items():
-                    tensors[f"{key}.{names[p]}"] = value
+                    tensors[f"{key}.{names[cast(torch.nn.Parameter, p)]}"] = value
         return tensors
 
     def save(self, path: Path) -> None:
@@ -223,7 +223,7 @@ def export(training: Training, tokenizer: PreTrainedTokenizerFast, out: Path) ->
     """Write the folder that ships and its card; gives the held-out loss of what was written, in nats per byte."""
     recipe = training.recipe
     folder = out / "model"
-    training.model.to(torch.float16).save_pretrained(folder)
+    training.model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     heldout, train = documents("heldout"), documents("train")
