@@ -1,0 +1,5 @@
+"""`python -m adapterlab`."""
+
+from adapterlab.cli import main
+
+main()
