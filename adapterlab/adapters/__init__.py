@@ -1,0 +1,50 @@
+"""The methods, one file each, in folders named after the map's themes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any
+
+from adapterlab.adapters.base import Adapter
+from adapterlab.errors import AdapterlabError, UnknownNameError
+
+
+@cache
+def _import_methods() -> None:
+    for theme in pkgutil.iter_modules(__path__):
+        if theme.ispkg:
+            package = importlib.import_module(f"{__name__}.{theme.name}")
+            for method in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{method.name}")
+
+
+def all_adapters() -> dict[str, type[Adapter]]:
+    """Every known method by name: those shipped, and any that was defined since."""
+    _import_methods()
+    return dict(sorted(Adapter.registry.items()))
+
+
+def adapter(name: str, **settings: Any) -> Adapter:
+    """The method of this name with these hyperparameters: `adapter("hra", rank=8)`.
+
+    Raises `UnknownNameError` for a method or a hyperparameter that does not exist, with the nearest that do, and
+    `AdapterlabError` for a value of the wrong type.
+    """
+    known = all_adapters()
+    if name not in known:
+        raise UnknownNameError("adapter", name, known)
+    fields = {f.name: f for f in dataclasses.fields(known[name])}
+    for key, value in settings.items():
+        if key not in fields:
+            raise UnknownNameError("setting", key, fields, where=f"adapter {name!r}")
+        default = fields[key].default
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
+        if (isinstance(value, bool) and number) or (default is not None and not fits):
+            raise AdapterlabError(
+                f"adapter {name!r}: {key} = {value!r} is not {type(default).__name__} (default: {default!r})"
+            )
+    return known[name](**settings)

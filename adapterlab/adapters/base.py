@@ -1,0 +1,247 @@
+"""What an adapter is: a frozen dataclass of hyperparameters, a claim, and two pure functions.
+
+A new method is one file: subclass `LinearAdapter`, give it a `name` and a `claim`, write `init` and `weight`. Everything
+else (attaching, devices, dtypes, merging, strength, saving) is the work of `adapterlab.surgery`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.invariants import Invariant
+
+
+class Theme(StrEnum):
+    """The themes of the argument map."""
+
+    SVD = "svd"
+    ORTHOGONAL = "orthogonal"
+    DECOUPLED = "decoupled"
+    GAIN = "gain"
+    RANK = "rank"
+    FUNCTIONAL = "functional"
+    SHARED = "shared"
+    BOUNDARY = "boundary"
+    BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class State:
+    """All tensors of one adapter at one site: what training moves, and what stays as `init` made it."""
+
+    trainable: Mapping[str, Tensor]
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.trainable.get(name)
+        return self.frozen[name] if tensor is None else tensor
+
+
+@runtime_checkable
+class Linear(Protocol):
+    """A linear map as an adapter sees it: the layer, or the layer with other adapters already on it."""
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The weight; computed on demand where another adapter is below."""
+        ...
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, `(out,)`."""
+        ...
+
+    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """`x @ weight.T + bias`, the fastest way there is."""
+        ...
+
+
+class Factors(NamedTuple):
+    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`."""
+
+    u: Float[Tensor, "out k"]
+    s: Float[Tensor, " k"]
+    vt: Float[Tensor, "k in"]
+
+
+class Role(StrEnum):
+    """What a linear layer does in its block."""
+
+    QUERY = "query"
+    KEY = "key"
+    VALUE = "value"
+    OUTPUT = "output"
+    GATE = "gate"
+    UP = "up"
+    DOWN = "down"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What `init` may know beyond the weight: where it is, and the only source of randomness."""
+
+    site: str
+    """The site's dotted path in the model."""
+    role: Role
+    shapes: Sequence[tuple[int, int]]
+    """`(out, in)` of every site of this attach, for what the sites share."""
+    generator: torch.Generator
+    """On the CPU whatever the device, so that a seed means the same everywhere."""
+    device: torch.device
+    dtype: torch.dtype
+    """The dtype of the state: float32, or float64 for a float64 base."""
+    decompose: Callable[[Tensor, int | None], Factors]
+    shared: dict[str, Tensor] = field(default_factory=dict)
+
+    def normal(self, *shape: int, std: float = 1.0) -> Tensor:
+        """Independent normal numbers of mean 0."""
+        return self._drawn(torch.empty(shape, dtype=self.dtype).normal_(0.0, std, generator=self.generator))
+
+    def uniform(self, *shape: int, bound: float) -> Tensor:
+        """Independent numbers, uniform in `[-bound, bound]`."""
+        return self._drawn(torch.empty(shape, dtype=self.dtype).uniform_(-bound, bound, generator=self.generator))
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros in the state's dtype, on the weight's device."""
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    def full(self, *shape: int, value: float) -> Tensor:
+        """One value in the state's dtype, on the weight's device."""
+        return torch.full(shape, value, dtype=self.dtype, device=self.device)
+
+    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
+        """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache."""
+        return self.decompose(weight, rank)
+
+    def share(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """The one tensor of this name in the whole attach, made by the first site that asks."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        return self.shared[key]
+
+    def _drawn(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device)
+
+
+@dataclass(frozen=True)
+class Adapter(ABC):
+    """The base of every method: hyperparameters as fields, and what the method says of itself.
+
+    A concrete subclass that sets `name` is known to `adapterlab.adapter(name)` from then on.
+    """
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    theme: ClassVar[Theme]
+    claim: ClassVar[str]
+    """What the method believes about a transformer, in one sentence."""
+    paper: ClassVar[str]
+    """Address of the paper that defines it."""
+    site: ClassVar[str]
+    """The kind of place that it adapts."""
+    mergeable: ClassVar[bool] = True
+    size_knob: ClassVar[str | None] = None
+    """The field that sets how many parameters are trained, if there is one."""
+    registry: ClassVar[dict[str, type[Adapter]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__dict__.get("name"):
+            Adapter.registry[cls.name] = cls
+
+    @property
+    def invariants(self) -> Sequence[Invariant]:
+        """What the method holds, checked by one test over all methods."""
+        return ()
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        """Why these hyperparameters cannot fit sites of these `(out, in)` shapes and how to mend it, or None."""
+        return None
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """The values that `size_knob` may take on sites of these shapes, from fewest parameters to most."""
+        return range(1, min(min(shape) for shape in shapes) + 1)
+
+    def regularizer(self, state: State) -> Tensor | None:
+        """A scalar added to the loss at each site, or None."""
+        return None
+
+    def after_step(self, state: State, step: int) -> None:
+        """Called without gradients after each optimizer step; may change the state in place."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+    def __str__(self) -> str:
+        changed = [
+            f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
+
+
+@dataclass(frozen=True)
+class LinearAdapter(Adapter):
+    """A method that adapts the weight of a linear layer."""
+
+    site = "linear"
+    bounded_rank: ClassVar[bool] = True
+    """Whether a `rank` above the layer's own is a mistake."""
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own."""
+        rank, most = getattr(self, "rank", 1), min(min(shape) for shape in shapes)
+        if rank < 1 or (self.bounded_rank and rank > most):
+            return f"rank {rank} does not fit layers whose smallest side is {most}: give 1 to {most}, or other targets"
+        return None
+
+    @abstractmethod
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        """The state at the start of training; `weight` may be on the meta device."""
+
+    @abstractmethod
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        """The adapted weight: the definition of the method."""
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        """The layer's answer to `x`. Override it only with a faster way to the same answer."""
+        return affine(x, self.weight(state, linear.weight, strength), linear.bias)
+
+
+@dataclass(frozen=True)
+class ParameterAdapter(Adapter):
+    """A method that adapts parameters as they are, in whatever module they stand."""
+
+    site = "parameter"
+
+    @abstractmethod
+    def selects(self, module: torch.nn.Module, name: str) -> bool:
+        """Whether the parameter `name` of `module` is to be adapted."""
+
+    @abstractmethod
+    def init(self, parameter: Tensor, context: Context) -> State:
+        """The state at the start of training; `parameter` may be on the meta device."""
+
+    @abstractmethod
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        """The adapted parameter."""
+
+
+def common_divisors(numbers: Iterable[int]) -> list[int]:
+    """The divisors, above 1, that all `numbers` share, rising: the block sizes that fit every site."""
+    shared = math.gcd(*numbers)
+    return [d for d in range(2, shared + 1) if shared % d == 0]

@@ -1,0 +1,30 @@
+"""Full fine-tuning: no structure at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+
+
+@dataclass(frozen=True)
+class FullFT(ParameterAdapter):
+    """`p' = p + strength * delta` for every parameter of the model; `delta`, shaped like `p`, starts at zero."""
+
+    name = "full_ft"
+    title = "Full fine-tuning"
+    theme = Theme.BASELINE
+    claim = "Nothing about the change is known beforehand."
+    paper = "https://arxiv.org/abs/1801.06146"
+
+    def selects(self, module: torch.nn.Module, name: str) -> bool:
+        return True
+
+    def init(self, parameter: Tensor, context: Context) -> State:
+        return State({"delta": context.zeros(*parameter.shape)})
+
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        return parameter + strength * state["delta"]

@@ -1,0 +1,1 @@
+"""Direction and strength of a change are separate things."""

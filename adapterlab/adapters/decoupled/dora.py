@@ -1,0 +1,67 @@
+"""DoRA: length and direction of a neuron change separately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RowNormsAre
+
+
+@dataclass(frozen=True)
+class DoRA(LinearAdapter):
+    """`W' = m * V / |V|`, `V = W + strength * scale * B A`, the norm taken of each row.
+
+    `magnitude m (out,)` starts at the row norms of `W` and moves along `m0 + strength * (m - m0)`; `A (rank, in)` and
+    `B (out, rank)` are LoRA's (Liu et al. 2024, equation 5). `|V|` is a constant to the gradient (section 4.3).
+    """
+
+    name = "dora"
+    title = "Weight-decomposed low-rank adaptation"
+    theme = Theme.DECOUPLED
+    claim = "The length and the direction of a neuron change separately."
+    paper = "https://arxiv.org/abs/2402.09353"
+    size_knob = "rank"
+
+    rank: int = 8
+    alpha: float = 16.0
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RowNormsAre("magnitude")
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        norm = weight.to(context.dtype).square().sum(1).sqrt()
+        return State(
+            {
+                "magnitude": norm.clone(),
+                "a": context.uniform(self.rank, columns, bound=columns**-0.5),
+                "b": context.zeros(rows, self.rank),
+            },
+            {"norm": norm},
+        )
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        scale = strength * self.alpha / self.rank
+        gain = self.gain(state, weight, strength)
+        return gain[:, None] * (weight + scale * (state["b"] @ state["a"]))
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        scale = strength * self.alpha / self.rank
+        moved = affine(x, linear.weight) + affine(affine(x, state["a"]) * scale, state["b"])
+        y = self.gain(state, linear.weight, strength) * moved
+        return y if linear.bias is None else y + linear.bias
+
+    def gain(self, state: State, weight: Float[Tensor, "out in"], strength: float) -> Float[Tensor, " out"]:
+        """`m / |V|`, the norms from products of rank-sized matrices: `|w + B_i A|^2 = |w|^2 + 2 B_i A w + B_i A A^T B_i`."""
+        magnitude, norm = state["magnitude"], state["norm"]
+        a, b = state["a"].detach(), state["b"].detach() * (strength * self.alpha / self.rank)
+        square = norm.square() + ((2 * affine(weight, a) + b @ (a @ a.T)) * b).sum(1)
+        return (norm + strength * (magnitude - norm)) / square.sqrt()

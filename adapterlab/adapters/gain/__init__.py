@@ -1,0 +1,1 @@
+"""Useful change is a gain on what is already computed."""

@@ -1,0 +1,52 @@
+"""IA3: useful change is a gain on what the model already computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
+
+
+@dataclass(frozen=True)
+class IA3(LinearAdapter):
+    """`W' = diag(g) W`, or `W diag(g)` on the layer that leads out of the feed-forward block.
+
+    `g = 1 + strength * (gain - 1)`, and `gain (out,)` or `(in,)` starts at one (Liu et al. 2022, section 3.3). The paper
+    adapts keys, values and the feed-forward's hidden units, which is `targets=["key", "value", "down"]`.
+    """
+
+    name = "ia3"
+    title = "Infused adapter by inhibiting and amplifying inner activations"
+    theme = Theme.GAIN
+    claim = "Useful change is a gain on features that the model already computes."
+    paper = "https://arxiv.org/abs/2205.05638"
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), ScalesLines()
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        if context.role is Role.DOWN:
+            return State({"gain_in": context.full(columns, value=1.0)})
+        return State({"gain_out": context.full(rows, value=1.0)})
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        if "gain_in" in state.trainable:
+            return weight * (1 + strength * (state["gain_in"] - 1))
+        return weight * (1 + strength * (state["gain_out"] - 1))[:, None]
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        if "gain_in" in state.trainable:
+            return linear(x * (1 + strength * (state["gain_in"] - 1)))
+        gain = 1 + strength * (state["gain_out"] - 1)
+        if linear.bias is None:
+            return linear(x) * gain
+        return affine(x, linear.weight) * gain + linear.bias

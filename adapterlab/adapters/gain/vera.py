@@ -1,0 +1,56 @@
+"""VeRA: random directions are good enough; how much of each is what a layer must learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class VeRA(LinearAdapter):
+    """`W' = W + strength * diag(b) B diag(d) A`, with `A (rank, in)` and `B (out, rank)` random, frozen and shared.
+
+    One pair, as wide as the widest site, serves all sites, each taking the part that fits. Only the gains `d (rank,)`,
+    started at `d_initial`, and `b (out,)`, started at zero, are trained (Kopiczko et al. 2023, equation 2).
+    """
+
+    name = "vera"
+    title = "Vector-based random matrix adaptation"
+    theme = Theme.GAIN
+    claim = "Random directions suffice; a layer only learns how much of each."
+    paper = "https://arxiv.org/abs/2310.11454"
+    size_knob = "rank"
+    bounded_rank = False  # random directions may outnumber the layer's own
+
+    rank: int = 256
+    d_initial: float = 0.1
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RankAtMost("rank")
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = (max(shape[side] for shape in context.shapes) for side in (0, 1))
+        # Kaiming-uniform, as the paper starts both: variance 1 / (3 fan_in) with the slope that linear layers use.
+        a = context.share("a", lambda: context.uniform(self.rank, columns, bound=columns**-0.5))
+        b = context.share("b", lambda: context.uniform(rows, self.rank, bound=self.rank**-0.5))
+        gains = {"gain_d": context.full(self.rank, value=self.d_initial), "gain_b": context.zeros(weight.shape[0])}
+        return State(gains, {"a": a, "b": b})
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        rows, columns = weight.shape
+        a, b = state["a"][:, :columns], state["b"][:rows]
+        return weight + strength * state["gain_b"][:, None] * ((b * state["gain_d"]) @ a)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        rows = len(state["gain_b"])
+        hidden = affine(x, state["a"][:, : x.shape[-1]]) * state["gain_d"]
+        return linear(x) + affine(hidden, state["b"][:rows]) * (strength * state["gain_b"])

@@ -1,0 +1,129 @@
+"""What a method can be held to: properties of the adapted weight that a number decides.
+
+Each invariant measures by how much it is broken (`residual`, relative, 0 when it holds exactly) and says how much of that
+rounding explains (`bound`). One test module checks them for every method, on random weights and after training.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from adapterlab.adapters.base import LinearAdapter, State
+
+
+@dataclass(frozen=True)
+class Invariant(ABC):
+    """A property of `after`, the adapted weight, beside `before`, the base's."""
+
+    @property
+    def only_at_start(self) -> bool:
+        """Whether it speaks of the state that `init` gives alone."""
+        return False
+
+    @abstractmethod
+    def residual(
+        self,
+        adapter: LinearAdapter,
+        state: State,
+        before: Float[Tensor, "out in"],
+        after: Float[Tensor, "out in"],
+    ) -> float:
+        """How far the property is from holding, relative to the weight's own size."""
+
+    def bound(self, dtype: torch.dtype) -> float:
+        """The largest residual that rounding in `dtype` explains."""
+        return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+
+    def __str__(self) -> str:
+        return (self.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class IdentityAtInit(Invariant):
+    """The adapted weight is the base's before training."""
+
+    @property
+    def only_at_start(self) -> bool:
+        return True
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return _relative(after - before, before)
+
+
+@dataclass(frozen=True)
+class RankAtMost(Invariant):
+    """The change of the weight has rank at most the field's value times `factor`."""
+
+    field: str
+    factor: int = 1
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        rank = getattr(adapter, self.field) * self.factor
+        s = torch.linalg.svdvals((after - before).double())
+        if rank >= len(s) or s[0] == 0:
+            return 0.0
+        # Rounding of the sum is relative to the weight, not to the change.
+        return float(s[rank] / torch.linalg.matrix_norm(before.double(), 2))
+
+    def __str__(self) -> str:
+        return f"The change has rank at most {self.field}{f' x {self.factor}' if self.factor > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class PreservesGram(Invariant):
+    """Lengths of the weight's rows (or columns) and the angles between them are those of the base."""
+
+    of: Literal["rows", "columns"] = "rows"
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
+        return _relative(a @ a.T - b @ b.T, b @ b.T)
+
+    def __str__(self) -> str:
+        return f"Lengths of the {self.of} and the angles between them are the base's"
+
+
+@dataclass(frozen=True)
+class NegativeStrengthInverts(Invariant):
+    """Strength -1 undoes strength +1."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return _relative(adapter.weight(state, after, -1.0) - before, before)
+
+
+@dataclass(frozen=True)
+class RowNormsAre(Invariant):
+    """The lengths of the weight's rows are the tensor that the method trains for them."""
+
+    tensor: str
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        lengths = state[self.tensor].double().abs()
+        return _relative(after.double().norm(dim=1) - lengths, lengths)
+
+    def __str__(self) -> str:
+        return f"The lengths of the rows are `{self.tensor}`"
+
+
+@dataclass(frozen=True)
+class ScalesLines(Invariant):
+    """Every row, or else every column, is a multiple of the base's: no new direction."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        def off(a: Tensor, b: Tensor) -> float:
+            along = (a * b).sum(1, keepdim=True) / (b * b).sum(1, keepdim=True).clamp_min(1e-300)
+            return _relative(a - along * b, b)
+
+        a, b = after.double(), before.double()
+        return min(off(a, b), off(a.T, b.T))
+
+
+def _relative(difference: Tensor, reference: Tensor) -> float:
+    return float(torch.linalg.vector_norm(difference.double()) / torch.linalg.vector_norm(reference.double()))

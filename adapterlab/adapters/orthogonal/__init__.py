@@ -1,0 +1,1 @@
+"""Useful change is a rotation."""

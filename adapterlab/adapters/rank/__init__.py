@@ -1,0 +1,1 @@
+"""Useful change has low rank, or some other short description."""

@@ -1,0 +1,58 @@
+"""LoRA: the change of a weight is low-rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class LoRA(LinearAdapter):
+    """`W' = W + strength * scale * B A`.
+
+    `A (rank, in)` starts uniform, `B (out, rank)` at zero. `scale` is `alpha / rank` (Hu et al. 2021, section 4.1), or
+    `alpha / sqrt(rank)` with `rslora` (Kalajdzievski 2023).
+    """
+
+    name = "lora"
+    title = "Low-rank adaptation"
+    theme = Theme.RANK
+    claim = "The change that a task needs is low-rank."
+    paper = "https://arxiv.org/abs/2106.09685"
+    size_knob = "rank"
+
+    rank: int = 8
+    alpha: float = 16.0
+    rslora: bool = False
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RankAtMost("rank")
+
+    @property
+    def scale(self) -> float:
+        """The factor on `B A`."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        return State(
+            {
+                "a": context.uniform(self.rank, columns, bound=columns**-0.5),
+                "b": context.zeros(rows, self.rank),
+            }
+        )
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        return weight + strength * self.scale * (state["b"] @ state["a"])
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        return linear(x) + affine(affine(x, state["a"]) * (strength * self.scale), state["b"])

@@ -1,0 +1,1 @@
+"""The weight's own singular basis is where useful change lives."""

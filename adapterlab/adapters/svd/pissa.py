@@ -1,0 +1,50 @@
+"""PiSSA: the principal singular components carry what a task needs to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class PiSSA(LinearAdapter):
+    """`W' = W + strength * (B A - B0 A0)`, where `B0 A0` is the best rank-`rank` approximation of `W`.
+
+    `B0 = U sqrt(S)` and `A0 = sqrt(S) V^T` of the top `rank` singular triplets, and `B`, `A` start there (Meng, Wang and
+    Zhang 2024, equations 2 to 4). The paper stores the residual `W - B0 A0` as the new base; here the base keeps its own
+    bits and the difference is added, which is the same map and exactly the base at the start.
+    """
+
+    name = "pissa"
+    title = "Principal singular values and vectors adaptation"
+    theme = Theme.SVD
+    claim = "The weight's principal singular components carry the change that a task needs."
+    paper = "https://arxiv.org/abs/2404.02948"
+    size_knob = "rank"
+
+    rank: int = 8
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RankAtMost("rank", factor=2)
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        u, s, vt = context.svd(weight, self.rank)
+        root = s.sqrt()
+        b, a = u * root, root[:, None] * vt
+        return State({"a": a, "b": b}, {"a0": a.clone(), "b0": b.clone()})
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        return weight + strength * (state["b"] @ state["a"] - state["b0"] @ state["a0"])
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        trained = affine(affine(x, state["a"]), state["b"])
+        return linear(x) + strength * (trained - affine(affine(x, state["a0"]), state["b0"]))

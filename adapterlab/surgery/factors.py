@@ -1,0 +1,93 @@
+"""One decomposition serves all: a weight's singular triplets from memory, from disk, or computed.
+
+Keyed by a hash of the weight's bytes, so that a copy of the model, another process or the next method asks for nothing
+that is known. Files are written atomically; the signs of the vectors are fixed (the entry of largest size in each column
+of `u` is positive), so that two computations agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from adapterlab.adapters.base import Factors
+
+
+def default_cache() -> Path:
+    """`$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab`."""
+    return Path(os.environ.get("ADAPTERLAB_CACHE") or Path.home() / ".cache" / "adapterlab")
+
+
+class FactorCache:
+    """Singular value decompositions by content.
+
+    `folder` None keeps them in memory alone. At most `entries` are held in memory, the oldest dropped first.
+    """
+
+    def __init__(self, folder: Path | None = None, entries: int = 512) -> None:
+        self.folder, self.entries = folder, entries
+        self.computed = 0
+        self._memory: dict[str, Factors] = {}
+
+    def __call__(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
+        """The top `rank` triplets of `weight` (all without `rank`), in its dtype (at least float32), on its device."""
+        full = min(weight.shape)
+        k = full if rank is None else min(rank, full)
+        if weight.is_meta:
+            rows, columns = weight.shape
+            return Factors(weight.new_empty(rows, k), weight.new_empty(k), weight.new_empty(k, columns))
+        weight = weight.detach()
+        if weight.dtype not in (torch.float32, torch.float64):
+            weight = weight.float()
+        key = _content(weight)
+        factors = self._memory.get(key) or self._read(key)
+        if factors is None:
+            factors = _decompose(weight)
+            self.computed += 1
+            self._write(key, factors)
+        self._memory[key] = factors
+        while len(self._memory) > self.entries:
+            self._memory.pop(next(iter(self._memory)))
+        u, s, vt = (part.to(weight.device) for part in factors)
+        return Factors(u[:, :k], s[:k], vt[:k])
+
+    def _read(self, key: str) -> Factors | None:
+        path = self.folder and self.folder / f"{key}.safetensors"
+        if not path or not path.exists():
+            return None
+        try:
+            return Factors(**load_file(path))
+        except (SafetensorError, TypeError):
+            return None  # a torn or foreign file is only a cache miss
+
+    def _write(self, key: str, factors: Factors) -> None:
+        if not self.folder:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial", delete=False) as partial:
+                save_file({name: part.contiguous() for name, part in factors._asdict().items()}, partial.name)
+            Path(partial.name).replace(self.folder / f"{key}.safetensors")
+        except OSError:
+            return  # a full or read-only disk costs only the next decomposition
+
+
+def _content(weight: Tensor) -> str:
+    data = weight.cpu().contiguous()
+    head = f"{tuple(data.shape)}{data.dtype}".encode()
+    return hashlib.blake2b(data.view(torch.uint8).numpy().tobytes(), digest_size=20, key=head[:64]).hexdigest()
+
+
+def _decompose(weight: Float[Tensor, "out in"]) -> Factors:
+    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    largest = u.abs().argmax(0)
+    sign = u[largest, torch.arange(u.shape[1], device=u.device)].sign()
+    return Factors(u * sign, s, vt * sign[:, None])

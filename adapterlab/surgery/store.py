@@ -1,0 +1,106 @@
+"""An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors)."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters.base import State
+from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.attach import Handle, initial_states, install
+
+CARD = "adapter.json"
+TENSORS = "adapter.safetensors"
+
+
+def save(handle: Handle, folder: Path) -> None:
+    """Write `handle` to `folder`, each file whole or not at all. A tensor that sites share is written once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    written: dict[Tensor, str] = {}
+    for path, site in handle.sites.items():
+        state = site.state
+        for name, tensor in (*state.trainable.items(), *state.frozen.items()):
+            key = f"{path}/{name}"
+            if tensor in written:
+                aliases[key] = written[tensor]
+            else:
+                written[tensor] = key
+                tensors[key] = tensor.detach().cpu().contiguous()
+    card = {
+        "adapterlab": version("adapterlab"),
+        "adapter": handle.adapter.settings(),
+        "targets": handle.targets if isinstance(handle.targets, str) else list(handle.targets),
+        "aliases": aliases,
+    }
+    partial = folder / f"{TENSORS}.partial"
+    save_file(tensors, partial)
+    partial.replace(folder / TENSORS)
+    partial = folder / f"{CARD}.partial"
+    partial.write_text(json.dumps(card, indent=2) + "\n")
+    partial.replace(folder / CARD)
+
+
+def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
+    """Put the adapter that `save` wrote to `folder` on `model`.
+
+    Raises `AdapterlabError` where a file is missing, torn, a pickle, or made for another model; nothing is changed then.
+    """
+    folder = Path(folder)
+    card, stored = _read(folder)
+    settings = dict(card["adapter"])
+    adapter = make_adapter(settings.pop("name"), **settings)
+    expected = initial_states(model, adapter, card["targets"], meta=True)
+    aliases: dict[str, str] = card["aliases"]
+    moved: dict[str, Tensor] = {}
+    states = {}
+    for path, state in expected.items():
+        parts: list[dict[str, Tensor]] = []
+        for side in (state.trainable, state.frozen):
+            part = {}
+            for key, like in side.items():
+                source = aliases.get(f"{path}/{key}", f"{path}/{key}")
+                if source not in stored or stored[source].shape != like.shape:
+                    found = tuple(stored[source].shape) if source in stored else "nothing"
+                    raise AdapterlabError(
+                        f"{folder} was made for another model: at {path}/{key} it holds {found}, "
+                        f"this model needs {tuple(like.shape)}"
+                    )
+                if source not in moved:
+                    base = cast(Tensor, next(model.get_submodule(path.rpartition(".")[0]).parameters()))
+                    moved[source] = stored[source].to(device=base.device, dtype=like.dtype)
+                part[key] = moved[source]
+            parts.append(part)
+        states[path] = State(*parts)
+    return install(model, adapter, card["targets"], name, states)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    card_path, tensors_path = folder / CARD, folder / TENSORS
+    if not tensors_path.exists():
+        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for p in folder.glob(pattern))
+        if pickles:
+            raise AdapterlabError(
+                f"{folder / pickles[0]} is a pickle, which can run code when read; only {TENSORS} is loaded: save it anew"
+            )
+    for path in (card_path, tensors_path):
+        if not path.exists():
+            raise AdapterlabError(f"{path} does not exist: is {folder} a folder that save() wrote?")
+    try:
+        card = json.loads(card_path.read_text())
+        card["adapter"]["name"], card["targets"], card["aliases"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterlabError(f"{card_path} is damaged ({error!r}); the file was left as it is") from error
+    try:
+        with safe_open(tensors_path, "pt") as file:
+            return card, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise AdapterlabError(f"{tensors_path} is damaged ({error}); the file was left as it is") from error

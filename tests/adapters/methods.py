@@ -1,0 +1,51 @@
+"""Every method in a size that fits the small shapes of the tests, and a way to move its state off the start."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from adapterlab.adapters import all_adapters
+from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, State
+from adapterlab.surgery.factors import FactorCache
+
+# Only what a method's defaults are too large for.
+SMALL: dict[str, dict[str, object]] = {"oft": {"block_size": 4}, "vera": {"rank": 16}}
+SMALLEST_RANK = 3
+
+
+def small(name: str) -> Adapter:
+    """The method with hyperparameters for layers of a few dozen rows."""
+    method = all_adapters()[name]
+    settings = dict(SMALL.get(name, {}))
+    if "rank" in {f.name for f in dataclasses.fields(method)}:
+        settings.setdefault("rank", SMALLEST_RANK)
+    return method(**settings)
+
+
+LINEAR = [name for name, method in all_adapters().items() if issubclass(method, LinearAdapter)]
+ALL = list(all_adapters())
+
+
+def context(weight: Tensor, seed: int = 0, role: Role = Role.OTHER) -> Context:
+    """What `attach` would give to `init` for a model of this one layer."""
+    return Context(
+        site="layer",
+        role=role,
+        shapes=[(weight.shape[0], weight.shape[1])],
+        generator=torch.Generator().manual_seed(seed),
+        device=weight.device,
+        dtype=torch.float64 if weight.dtype == torch.float64 else torch.float32,
+        decompose=FactorCache(),
+    )
+
+
+def moved(state: State, seed: int = 1, size: float = 0.1) -> State:
+    """The state after a random step, as large as training makes."""
+    generator = torch.Generator().manual_seed(seed)
+    trainable = {
+        name: t + size * torch.randn(t.shape, generator=generator, dtype=t.dtype) for name, t in state.trainable.items()
+    }
+    return State(trainable, state.frozen)

@@ -1,0 +1,52 @@
+"""What many tests need: small models made here, and the shape checker on every signature."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from jaxtyping import install_import_hook
+
+os.environ["ADAPTERLAB_CACHE"] = tempfile.mkdtemp(prefix="adapterlab-cache-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+_hook = install_import_hook(["adapterlab.adapters", "adapterlab.surgery"], "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM  # noqa: E402
+
+torch.set_num_threads(1)  # the models are tiny, and several test processes share the cores
+
+
+def tiny_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
+    """Two layers, grouped-query attention, tied embeddings."""
+    torch.manual_seed(seed)
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    return LlamaForCausalLM(LlamaConfig(**(shape | changes))).eval()
+
+
+def tiny_gpt2(seed: int = 0) -> GPT2LMHeadModel:
+    """GPT-2, whose linear layers are `Conv1D`, stored transposed and with a bias."""
+    torch.manual_seed(seed)
+    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture
+def llama() -> LlamaForCausalLM:
+    return tiny_llama()
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 64, (2, 12), generator=torch.Generator().manual_seed(3))

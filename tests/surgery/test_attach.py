@@ -1,0 +1,229 @@
+"""Attach, detach, merge, strength: the same for every method, on whole models."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from adapterlab.adapters import adapter
+from adapterlab.errors import AdapterlabError
+from adapterlab.surgery import attach
+from adapterlab.surgery.factors import FactorCache
+from tests.adapters.methods import ALL, small
+from tests.conftest import tiny_gpt2, tiny_llama
+
+
+def bits(model):
+    return {name: t.clone() for name, t in model.state_dict().items()}
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def train(model, handle, tokens, steps=3, lr=1e-2):
+    """A few real optimizer steps on the model's own loss."""
+    optimizer = torch.optim.Adam(handle.parameters(), lr=lr)
+    for _ in range(steps):
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("name", ALL)
+def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
+    model = make()
+    before, answer = bits(model), model(tokens).logits
+    structure = repr(model)
+    flags = [p.requires_grad for p in model.parameters()]
+    handle = attach(model, small(name))
+    torch.testing.assert_close(model(tokens).logits, answer)
+    train(model, handle, tokens)
+    changed = model(tokens).logits
+    assert not torch.allclose(changed, answer, atol=1e-4)
+    with handle.disabled():
+        assert torch.equal(model(tokens).logits, answer)
+    handle.strength = 0.0
+    assert torch.equal(model(tokens).logits, answer)
+    handle.strength = 1.0
+    assert torch.equal(model(tokens).logits, changed)
+    handle.merge()
+    torch.testing.assert_close(model(tokens).logits, changed, rtol=1e-4, atol=1e-5)
+    handle.unmerge()
+    assert torch.equal(model(tokens).logits, changed)
+    handle.detach()
+    assert same_bits(bits(model), before)
+    assert torch.equal(model(tokens).logits, answer)
+    assert repr(model) == structure
+    assert [p.requires_grad for p in model.parameters()] == flags
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_invariants_hold_after_training(name, llama, tokens):
+    method = small(name)
+    handle = attach(llama, method)
+    train(llama, handle, tokens, steps=5)
+    for path, site in handle.sites.items():
+        before, after = site.both()
+        for invariant in method.invariants:
+            if not invariant.only_at_start:
+                residual = invariant.residual(method, site.state, before.detach(), after.detach())
+                assert residual <= invariant.bound(torch.float32), f"{path}: {invariant}: {residual}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_base_weights_get_no_gradient(name, llama, tokens):
+    base = list(llama.parameters())
+    handle = attach(llama, small(name))
+    llama(input_ids=tokens, labels=tokens).loss.backward()
+    assert all(p.grad is None for p in base)
+    assert all(p.grad is not None for p in handle.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_bfloat16_base_trains_a_float32_state(name, tokens):
+    model = tiny_llama().bfloat16()
+    handle = attach(model, small(name))
+    assert {p.dtype for p in handle.parameters()} == {torch.float32}
+    logits = model(tokens).logits
+    assert logits.dtype == torch.bfloat16
+    logits.float().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in handle.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_checkpointing_gives_the_same_gradients(name, tokens):
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_llama().train()
+        handle = attach(model, small(name))
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        gradients.append([p.grad for p in handle.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_copy_of_the_model_carries_its_own_adapter(name, llama, tokens):
+    handle = attach(llama, small(name))
+    twin = copy.deepcopy(llama)
+    train(llama, handle, tokens)
+    assert not torch.allclose(twin(tokens).logits, llama(tokens).logits, atol=1e-4)
+    handle.detach()
+    torch.testing.assert_close(twin(tokens).logits, llama(tokens).logits)
+
+
+@pytest.mark.parametrize(("first", "second"), [("lora", "oft"), ("oft", "lora"), ("dora", "ia3"), ("full_ft", "pissa")])
+def test_adapters_stack_and_leave_in_any_order(first, second, llama, tokens):
+    answer = llama(tokens).logits
+    below = attach(llama, small(first), name="first")
+    train(llama, below, tokens)
+    alone = llama(tokens).logits
+    above = attach(llama, small(second), name="second")
+    assert not any(p.requires_grad for p in below.parameters())
+    train(llama, above, tokens)
+    both = llama(tokens).logits
+    below.merge()
+    above.merge()
+    torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-3, atol=1e-4)
+    above.unmerge()
+    below.unmerge()
+    with above.disabled():
+        torch.testing.assert_close(llama(tokens).logits, alone)
+    below.detach()
+    assert not torch.allclose(llama(tokens).logits, both, atol=1e-4)
+    above.detach()
+    assert torch.equal(llama(tokens).logits, answer)
+
+
+def test_merging_out_of_order_is_refused(llama, tokens):
+    attach(llama, small("lora"), name="first")
+    above = attach(llama, small("lora"), name="second")
+    with pytest.raises(AdapterlabError, match="beneath is not merged"):
+        above.merge()
+
+
+def test_targets_choose_layers_by_role_ending_or_pattern(llama):
+    for targets, expected in [("query", 2), (["q_proj", "down"], 4), ("model.layers.0.*", 7), ("all-linear", 14)]:
+        handle = attach(llama, adapter("lora", rank=2), targets=targets)
+        assert len(handle.sites) == expected
+        handle.detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "targets", "message"),
+    [
+        ("lora", {"rank": 99}, "all-linear", "give 1 to 16"),
+        ("lora", {"rank": 0}, "all-linear", "give 1 to 16"),
+        ("oft", {"block_size": 5}, "all-linear", "give one of 2, 4, 8, 16"),
+        ("lora", {}, "qproj", "did you mean q_proj"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_changed(name, settings, targets, message, llama):
+    before, structure = bits(llama), repr(llama)
+    with pytest.raises(AdapterlabError, match=message):
+        attach(llama, adapter(name, **settings), targets=targets)
+    assert same_bits(bits(llama), before)
+    assert repr(llama) == structure
+    assert all(p.requires_grad for p in llama.parameters())
+
+
+def test_a_base_with_nan_is_refused(llama):
+    with torch.no_grad():
+        llama.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
+    structure = repr(llama)
+    with pytest.raises(AdapterlabError, match=r"layers\.1\.mlp\.up_proj.*NaN"):
+        attach(llama, small("lora"))
+    assert repr(llama) == structure
+
+
+def test_a_name_is_used_once(llama):
+    attach(llama, small("lora"))
+    with pytest.raises(AdapterlabError, match="attached already"):
+        attach(llama, small("lora"))
+
+
+def test_the_same_seed_gives_the_same_start(tokens):
+    starts = [[p.clone() for p in attach(tiny_llama(), small("lora"), seed=s).parameters()] for s in (1, 1, 2)]
+    assert all(torch.equal(a, b) for a, b in zip(starts[0], starts[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(starts[0], starts[2], strict=True))
+
+
+def test_a_weight_is_decomposed_once(tmp_path, llama):
+    cache = FactorCache(tmp_path)
+    attach(llama, small("pissa"), factors=cache).detach()
+    assert cache.computed == 14
+    attach(llama, small("pissa"), factors=cache).detach()
+    another_process = FactorCache(tmp_path)
+    attach(llama, small("pissa"), factors=another_process)
+    assert cache.computed == 14
+    assert another_process.computed == 0
+
+
+def test_factors_rebuild_the_weight():
+    weight = torch.randn(12, 7, dtype=torch.float64)
+    u, s, vt = FactorCache()(weight)
+    torch.testing.assert_close(u * s @ vt, weight)
+    assert (u.abs().max(0).values == u.max(0).values).all()
+
+
+def test_generation_runs_on_an_adapted_model(llama, tokens):
+    handle = attach(llama, small("oft"))
+    train(llama, handle, tokens, lr=0.1)
+    out = llama.generate(tokens[:, :4], max_new_tokens=3, do_sample=False)
+    handle.merge()
+    assert torch.equal(llama.generate(tokens[:, :4], max_new_tokens=3, do_sample=False), out)
+
+
+def test_deltas_are_what_the_adapter_adds(llama, tokens):
+    handle = attach(llama, small("lora"))
+    train(llama, handle, tokens)
+    deltas = handle.deltas()
+    before = {path: llama.get_submodule(path).weight.clone() for path in deltas}
+    handle.merge()
+    for path, delta in deltas.items():
+        torch.testing.assert_close(before[path] + delta, llama.get_submodule(path).weight)
