@@ -126,4 +126,5 @@ class ScalesLines(Invariant):
 
 
 def _relative(difference: Tensor, reference: Tensor) -> float:
-    return float(torch.linalg.vector_norm(difference.double()) / torch.linalg.vector_norm(reference.double()))
+    size, reference_size = (torch.linalg.vector_norm(t.detach().double()) for t in (difference, reference))
+    return float(size / reference_size)

@@ -76,7 +76,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     )
                 if source not in moved:
                     base = cast(Tensor, next(model.get_submodule(path.rpartition(".")[0]).parameters()))
-                    moved[source] = stored[source].to(device=base.device, dtype=like.dtype)
+                    # A copy, since bytes in a file are not aligned, and unaligned sums round in another order.
+                    moved[source] = stored[source].to(device=base.device, dtype=like.dtype, copy=True)
                 part[key] = moved[source]
             parts.append(part)
         states[path] = State(*parts)
