@@ -1,0 +1,163 @@
+"""Run a study: play every contest, a worker for each trial, each outcome in the ledger as soon as it is known."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from adapterlab.adapters.base import Adapter
+from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
+from adapterlab.lab.ledger import Ledger
+from adapterlab.lab.pool import LocalPool
+from adapterlab.lab.study import Study
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
+from adapterlab.models.loading import load_causal
+from adapterlab.surgery import sized
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study has come, in training steps."""
+
+    done: int
+    expected: int
+    trials: int
+    last: str
+
+
+def environment() -> dict[str, Any]:
+    """What a trial ran on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "device": "cpu",
+    }
+
+
+def prepare(study: Study) -> list[Contest]:
+    """The study's contests, with every contestant sized to the budget; nothing has been run."""
+    model = load_causal(study.model).model
+    contestants: dict[str, Adapter] = {}
+    for entry in study.contestants:
+        adapter = entry.build()
+        if study.budget is not None:
+            adapter = sized(adapter, model, study.budget, entry.targets)
+        contestants[entry.name] = adapter
+    return make_contests(study, contestants)
+
+
+def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
+    """Play the contests as far as the ledger goes; gives the trials that are still needed."""
+    missing = []
+    for contest in contests:
+        for needed in _advance(play(contest), ledger):
+            missing += needed
+    return missing
+
+
+def run_study(
+    study: Study, ledger: Ledger, *, workers: int | None = None, watch: Callable[[Progress], None] = lambda _: None
+) -> list[Contest]:
+    """Run what the ledger lacks of the study; gives all its contests, finished.
+
+    Whatever stops it (Ctrl-C, kill -9) loses the trials in flight and nothing else; the next call goes on from there.
+    """
+    contests = prepare(study)
+    with ledger.sole_writer():
+        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, study) for c in contests], ledger)
+        if not known:
+            replay(contests, ledger)
+            return contests
+        pool = LocalPool(workers)
+        try:
+            _drive(contests, ledger, pool, study, watch)
+        finally:
+            pool.close()
+    return contests
+
+
+def _drive(
+    contests: list[Contest], ledger: Ledger, pool: LocalPool, study: Study, watch: Callable[[Progress], None]
+) -> None:
+    plays: dict[int, Play] = {}
+    waiting: dict[int, dict[Trial, Outcome | None]] = {}
+    owners: dict[Trial, list[int]] = {}
+    here = environment()
+    done = 0
+
+    def need(i: int, trials: list[Trial]) -> None:
+        """Contest `i` waits for `trials`; those that the ledger lacks go to the pool."""
+        waiting[i] = {trial: ledger.outcome(trial) for trial in trials}
+        nonlocal done
+        for trial, outcome in waiting[i].items():
+            if outcome is not None:
+                done += trial.steps
+            elif trial in owners:
+                owners[trial].append(i)
+            else:
+                owners[trial] = [i]
+                pool.submit([trial])
+
+    def go_on(i: int) -> None:
+        """Hand contest `i` its outcomes while it has all that it waits for."""
+        while i in plays and all(waiting[i].values()):
+            try:
+                trials = plays[i].send({t: o for t, o in waiting[i].items() if o is not None} or None)  # type: ignore[arg-type]
+            except StopIteration:
+                del plays[i]
+            else:
+                need(i, trials)
+
+    for i, contest in enumerate(contests):
+        plays[i], waiting[i] = play(contest), {}
+        go_on(i)
+
+    def expected() -> int:
+        trained = [c for c in contests if c.contestant != FROZEN]
+        settled = sum(_steps(c) for c in trained if c.finished)
+        return settled + sum(expected_steps(study) for c in trained if not c.finished)
+
+    watch(Progress(done, expected(), len(ledger), ""))
+    for trial, outcome in pool:
+        ledger.record(trial, outcome, here)
+        done += trial.steps
+        for i in owners.pop(trial):
+            waiting[i][trial] = outcome
+            go_on(i)
+        watch(Progress(done, max(done, expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
+
+
+def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
+    """Play one contest over the ledger; the trials that it lacks, if any."""
+    outcomes: Mapping[Trial, Outcome] | None = None
+    while True:
+        try:
+            trials = playing.send(outcomes) if outcomes is not None else next(playing)
+        except StopIteration:
+            return []
+        found = {trial: ledger.outcome(trial) for trial in trials}
+        missing = [trial for trial, outcome in found.items() if outcome is None]
+        if missing:
+            return [missing]
+        outcomes = {trial: outcome for trial, outcome in found.items() if outcome is not None}
+
+
+def _steps(contest: Contest) -> int:
+    return contest.tuning_steps + sum(trial.steps for trial, _ in contest.reported.values())
+
+
+def _name(trial: Trial, contests: list[Contest]) -> str:
+    import json
+
+    return str(json.loads(trial.adapter)["name"])
+
+
+__all__ = ["Outcomes", "Progress", "environment", "prepare", "replay", "run_study"]

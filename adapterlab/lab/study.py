@@ -1,0 +1,179 @@
+"""A study: contestants x tasks x learning rates x seeds, written in TOML and checked before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters import all_adapters
+from adapterlab.adapters.base import Adapter
+from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.models.loading import EMBEDDED
+from adapterlab.tasks import all_tasks
+
+Rate = Annotated[float, Field(gt=0, lt=1e3)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(_Table):
+    """One training run: AdamW without weight decay, a short warm-up, a linear fall of the rate to zero."""
+
+    steps: Count = 60
+    batch: Count = 4
+    length: Annotated[int, Field(ge=8)] = 128
+    """Tokens in a window."""
+
+
+class Tuning(_Table):
+    """How a learning rate is found, the same for every contestant.
+
+    All of `start` is tried for `first_steps`; while the best rate is at an edge, the next one beyond joins, at most `grow`
+    times. The best `keep` go on for `second_steps`, with a seed of their own; the best of these is chosen. Everything is
+    judged by the loss on the validation part.
+    """
+
+    start: tuple[Rate, ...] = (1e-3, 3.2e-3, 1e-2)
+    grow: Annotated[int, Field(ge=0)] = 4
+    first_steps: Count = 16
+    keep: Count = 2
+    second_steps: Count = 32
+    seeds: tuple[int, int] = (101, 102)
+    windows: Count = 32
+    """Validation windows scored in a tuning trial."""
+
+    @field_validator("start")
+    @classmethod
+    def _rising(cls, start: tuple[float, ...]) -> tuple[float, ...]:
+        if len(start) < 2 or sorted(set(start)) != list(start):
+            raise ValueError("give at least two rates, rising")
+        return start
+
+
+class Reporting(_Table):
+    """What is reported: other seeds, other data."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    windows: Count = 64
+    """Windows scored of each part."""
+    curve_every: Count = 10
+    """Steps between two looks at the validation loss."""
+
+
+class Contestant(_Table):
+    """An adapter in the contest, with settings other than its defaults."""
+
+    adapter: str
+    label: str = ""
+    targets: str | tuple[str, ...] = "all-linear"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+        return self.label or self.adapter
+
+    def build(self) -> Adapter:
+        """The adapter, before it is sized; raises `AdapterlabError` for an unknown name or setting."""
+        return make_adapter(self.adapter, **self.settings)
+
+
+class Study(_Table):
+    """All that decides what a study runs."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    title: str = ""
+    model: str = EMBEDDED
+    tasks: tuple[str, ...] = Field(min_length=1)
+    budget: Count | None = None
+    """Trainable parameters that every contestant is sized to, as near below as it can."""
+    reference: str = "lora"
+    """The contestant whose score others are timed against."""
+    contestants: tuple[Contestant, ...] = Field(min_length=1)
+    training: Training = Training()
+    tuning: Tuning = Tuning()
+    report: Reporting = Reporting()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [c.name for c in self.contestants]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"two contestants are called {', '.join(sorted(twice))}: give one a label")
+        shared = set(self.tuning.seeds) & set(self.report.seeds)
+        if shared:
+            raise ValueError(
+                f"seeds {sorted(shared)} are in both tuning and report: choose and report with different seeds"
+            )
+        return self
+
+
+def load_study(path: Path) -> Study:
+    """The study in a TOML file; raises `AdapterlabError` naming the file, the line, the key and the nearest valid name."""
+    try:
+        text = path.read_text("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise AdapterlabError(f"cannot read the study {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AdapterlabError(f"{path} is not TOML: {error}") from error
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        raise AdapterlabError(_explain(error, path, text)) from error
+    for task in study.tasks:
+        if task not in all_tasks():
+            raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
+    for i, contestant in enumerate(study.contestants):
+        where = _place(path, text, ("contestants", i))
+        if contestant.adapter not in all_adapters():
+            raise UnknownNameError("adapter", contestant.adapter, all_adapters(), where=where)
+        try:
+            contestant.build()
+        except AdapterlabError as error:
+            raise AdapterlabError(f"{where}: {error}") from error
+    if study.reference not in [c.name for c in study.contestants]:
+        raise UnknownNameError(
+            "contestant", study.reference, [c.name for c in study.contestants], where=_place(path, text, ("reference",))
+        )
+    return study
+
+
+def _explain(error: ValidationError, path: Path, text: str) -> str:
+    first = error.errors()[0]
+    place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
+    where = _place(path, text, place)
+    if first["type"] == "extra_forbidden":
+        table: Any = Study
+        for step in place[:-1]:
+            if isinstance(step, str):
+                annotation = table.model_fields[step].annotation
+                table = annotation if isinstance(annotation, type) else Contestant
+        return str(UnknownNameError("setting", key, table.model_fields, where=where))
+    dotted = ".".join(map(str, place))
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {dotted + ': ' if dotted else ''}{reason}" + (f" (got {first['input']!r})" if dotted else "")
+
+
+def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:
+    """The file and the line that a location in the data comes from, as well as text alone can tell."""
+    lines = text.split("\n")
+    start = 0
+    for step in location:
+        if isinstance(step, int):
+            headers = [i for i, line in enumerate(lines) if line.strip().startswith("[[")]
+            start = headers[step] if step < len(headers) else start
+            continue
+        for i in range(start, len(lines)):
+            line = lines[i].strip()
+            if line.startswith((f"[{step}]", f"[[{step}]]")) or line.split("=")[0].strip() == step:
+                start = i
+                break
+    return f"{path}:{start + 1}"

@@ -1,0 +1,82 @@
+"""`restyle`: the same programs in another hand."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+import platform
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from adapterlab.models.corpus import Document, documents, is_test
+from adapterlab.tasks.base import Part, Task
+
+OTHER_KIND = ("asyncio/", "email/", "unittest/", "multiprocessing/")
+"""The packages that the out-of-domain part is cut from, and training is not."""
+_TOOLS = ("idlelib/", "lib2to3/", "distutils/", "tkinter/", "turtledemo/")
+"""Whole programs, which some distributions leave out."""
+
+
+class Restyle(Task):
+    """Python source with its own names in camelCase, two-space indentation and no comments."""
+
+    name = "restyle"
+    title = "Python in another hand"
+    explanation = (
+        "A shift of distribution: the base knows the language and the library; only the layout and the form of the "
+        "names are new. Out of domain: packages of another kind, in the same new hand."
+    )
+
+    def texts(self, part: Part) -> Sequence[str]:
+        return _restyled(part)
+
+    def fingerprint(self) -> str:
+        return f"standard library of Python {platform.python_version()}"
+
+
+@cache
+def _restyled(part: Part) -> tuple[str, ...]:
+    return tuple(text for document in _sources(part) if (text := restyle(document.text)))
+
+
+def _sources(part: Part) -> list[Document]:
+    side = documents("train" if part is Part.TRAIN else "heldout")
+    library = [d for d in side if not is_test(d.path) and not d.path.startswith(_TOOLS)]
+    if part is Part.OOD:
+        return [d for d in library if d.path.startswith(OTHER_KIND)]
+    own = [d for d in library if not d.path.startswith(OTHER_KIND)]
+    return {Part.TRAIN: own, Part.VALIDATION: own[0::3], Part.TEST: own[1::3] + own[2::3]}[part]
+
+
+def restyle(source: str) -> str | None:
+    """`source` in the other hand, or None if it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    text = ast.unparse(_Rename().visit(tree))
+    return re.sub(r"^( {4})+", lambda m: " " * (len(m[0]) // 2), text, flags=re.MULTILINE) + "\n"
+
+
+_KEEP = set(dir(builtins)) | set(keyword.kwlist) | set(keyword.softkwlist) | {"self", "cls"}
+
+
+def _camel(name: str) -> str:
+    if name in _KEEP or name.startswith("__") or "_" not in name.strip("_"):
+        return name
+    lead = name[: len(name) - len(name.lstrip("_"))]
+    first, *rest = name.strip("_").split("_")
+    return lead + first.lower() + "".join(word.capitalize() for word in rest)
+
+
+class _Rename(ast.NodeTransformer):
+    """Every name of more than one word, to camelCase."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        for field in ("id", "name", "attr", "arg", "asname"):
+            value = getattr(node, field, None)
+            if isinstance(value, str) and not isinstance(node, ast.alias):
+                setattr(node, field, _camel(value))
+        return self.generic_visit(node)
