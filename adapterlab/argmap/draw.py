@@ -23,8 +23,8 @@ _STYLE = """
 def to_svg(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
     """The map as SVG, at least 1100 px wide: theses on the left, what bears on them to the right.
 
-    Green lines support, red lines attack (dashed: undercut), grey lines lead from premises; a line's width and a box's bar
-    show strength.
+    Green lines support, red lines attack (dashed: undercut), grey lines lead from premises; a line's width and a box's
+    bar show strength.
 
     Args:
         the_map: the map.

@@ -292,7 +292,7 @@ class Lexer:
         if not match:
             return at
         code = match.group().strip()
-        sign = _shortcodes().get(code[1:-1])
+        sign = _shortcodes().get(code) or _shortcodes().get(code[1:-1])
         if sign is None:
             return self._emit("TEXT", at, match.end())
         return self._emit("TEXT", at, match.end(), sign + (" " if match.group().endswith(" ") else ""))

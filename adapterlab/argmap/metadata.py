@@ -138,10 +138,10 @@ def _loader(fast: bool) -> Any:
     for tag, pattern, first in (
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
         ("null", r"~|null|Null|NULL|", "~nN\0"),
-        ("int", r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*)", "-+0123456789"),
+        ("int", r"[-+]?(?:0b[01]+|0x[0-9a-fA-F]+|0o[0-7]+|[0-9]+)", "-+0123456789"),
         (
             "float",
-            r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+            r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
             r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
             "-+.0123456789",
         ),
@@ -154,7 +154,7 @@ def _loader(fast: bool) -> Any:
 
 
 def _integer(loader: Any, node: Any) -> int:
-    digits = loader.construct_scalar(node).replace("_", "")
+    digits = loader.construct_scalar(node)
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
     bases = {"0b": 2, "0x": 16, "0o": 8}
     base = bases.get(digits[:2], 10)
@@ -162,7 +162,7 @@ def _integer(loader: Any, node: Any) -> int:
 
 
 def _number(loader: Any, node: Any) -> float:
-    digits = loader.construct_scalar(node).replace("_", "").lower()
+    digits = loader.construct_scalar(node).lower()
     if digits.endswith((".inf", ".nan")):
         return float(digits.replace(".", ""))
     return float(digits)

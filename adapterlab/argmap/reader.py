@@ -222,7 +222,7 @@ class _Reader:
         self.in_relation = outer
         forward = sign.endswith(">")
         source, target = (parent, member) if forward or sign == "><" else (member, parent)
-        if kind == "undercut" and target == parent and target.kind == "claim" and self.last_inference:
+        if kind == "undercut" and not forward and target.kind == "claim" and self.last_inference:
             # As the reference reads it: an undercut below a claim aims at the last inference drawn before it.
             target = self.last_inference
         line, _ = self.source.place(node.sign.start)

@@ -37,15 +37,19 @@ def settle(written: list[RawRelation], the_map: Map) -> list[Relation]:
 
 def _written_once(written: list[RawRelation]) -> list[Relation]:
     known: dict[_Key, Relation] = {}
+    pointing: dict[tuple[End, RelationKind], Relation] = {}
     for raw in written:
         key = (raw.source, raw.target, raw.kind)
         place = (raw.source, raw.target, raw.line)
         mirrored = (raw.target, raw.source, raw.kind)
         same = known.get(key) or (known.get(mirrored) if raw.kind == "contradictory" else None)
+        if raw.source == raw.target:  # the reference takes it for whatever it has that points there
+            same = same or pointing.get((raw.target, raw.kind))
         if same:
             same.written.append(place)
         else:
             known[key] = Relation(raw.kind, raw.source, raw.target, [place])
+            pointing.setdefault((raw.target, raw.kind), known[key])
     return list(known.values())
 
 
@@ -61,6 +65,8 @@ def _from_conclusions(relations: list[Relation], the_map: Map) -> list[Relation]
             target = End("inference", target.title, the_map.arguments[target.title].steps[-1].conclusion_index)
         if (source, target) != (relation.source, relation.target):
             del known[relation.source, relation.target, relation.kind]
+            if source == target:  # an argument that bears on its own conclusion
+                continue
             same = known.get((source, target, relation.kind))
             if same:
                 same.written.extend(relation.written)
