@@ -1,0 +1,168 @@
+"""The YAML in braces behind an element, in front matter and in inference lines.
+
+Read as the reference reads it (YAML 1.2's core schema: `on` and `yes` are words, `1e3` is a number), bounded in depth,
+and without aliases, so that no block can grow beyond its own text.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+MAX_DEPTH = 40
+MAX_SIZE = 100_000
+
+_KEY = r"(?!(?:null|true|false|nan|inf)\b)[A-Za-z_][A-Za-z0-9_-]*"
+_PLAIN_BLOCK = re.compile(rf'\{{\s*(?:{_KEY}:[ ](?:"[^"\\\r\n]*"|[0-9]+\.[0-9]+)(?:,\s*(?=[A-Za-z_])|\s*(?=\}})))+\}}')
+_PLAIN_ITEM = re.compile(rf'({_KEY}):[ ](?:"([^"\\\r\n]*)"|([0-9]+\.[0-9]+))')
+_BLOCK_FORMAT = re.compile(r"\{[ \t]*\n")
+_BLOCK_END = re.compile(r"\}\s*\Z")
+
+
+class MetadataError(Exception):
+    """A block that is not readable; `offset` counts from the block's first character."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def read_block(text: str) -> dict[str, Any]:
+    """The mapping that a block `{...}` holds.
+
+    A block whose brace ends its line is YAML's indented form, any other the form in braces.
+
+    Raises:
+        MetadataError: where the YAML is wrong, too deep, too large, or no mapping.
+    """
+    if _PLAIN_BLOCK.fullmatch(text):
+        items = _PLAIN_ITEM.findall(text)
+        block: dict[str, Any] = {key: float(number) if number else words for key, words, number in items}
+        if len(block) == len(items):
+            return block
+    body, shift = _body(text)
+    value = load_yaml(body, shift)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MetadataError(f"metadata is a mapping ({{key: value}}), not a {type(value).__name__}")
+    return value
+
+
+def read_front_matter(text: str) -> dict[str, Any]:
+    """The settings between `===` lines."""
+    head = len(text) - len(text.lstrip("="))
+    value = load_yaml(text[head:].rstrip("= \t\r\n"), head)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MetadataError("front matter is a mapping of settings")
+    return value
+
+
+def scalar_span(text: str, key: str) -> tuple[int, int] | None:
+    """Where in a block the value of a top-level key is written, as offsets; None where the key is absent."""
+    import yaml
+
+    body, shift = _body(text)
+    node = yaml.compose(body, Loader=_loader(fast=False))
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(name, yaml.ScalarNode) and name.value == key and isinstance(value, yaml.ScalarNode):
+            return value.start_mark.index + shift, value.end_mark.index + shift
+    return None
+
+
+def _body(text: str) -> tuple[str, int]:
+    opening = _BLOCK_FORMAT.match(text)
+    return (_BLOCK_END.sub("", text[opening.end() :]), opening.end()) if opening else (text, 0)
+
+
+def load_yaml(text: str, shift: int = 0) -> Any:
+    """A YAML document's value.
+
+    Raises:
+        MetadataError: with the offset of the mistake, counted from `shift` before the text.
+    """
+    import yaml
+
+    if len(text) > MAX_SIZE:
+        raise MetadataError(f"a metadata block holds at most {MAX_SIZE} characters, this one {len(text)}")
+    depth = deepest = 0
+    for char in re.findall(r"[\[{}\]]", text):
+        depth += 1 if char in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise MetadataError(f"metadata is nested more than {MAX_DEPTH} levels deep")
+    try:
+        # libyaml recurses in C: only a text whose depth its brackets bound may go there.
+        return yaml.load(text, Loader=_loader(fast=text.startswith("{")))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        what = error.problem or error.context or "not readable"
+        raise MetadataError(f"metadata is not YAML: {what}", shift + (mark.index if mark else 0)) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise MetadataError(f"metadata is not YAML: {str(error).splitlines()[0]}", shift) from None
+    except RecursionError:
+        raise MetadataError("metadata is nested too deep", shift) from None
+
+
+@cache
+def _loader(fast: bool) -> Any:
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if fast else yaml.SafeLoader
+
+    class Loader(base):
+        """YAML 1.2's core schema over PyYAML's parser, with unique keys and no aliases."""
+
+        yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                        )
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                mark = self.peek_event().start_mark
+                raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here", mark)
+            return super().compose_node(parent, index)
+
+    for tag, pattern, first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("null", r"~|null|Null|NULL|", "~nN\0"),
+        ("int", r"[-+]?(?:0b[01]+|0x[0-9a-fA-F]+|0o[0-7]+|[0-9]+)", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            "-+.0123456789",
+        ),
+    ):
+        letters = [None] if first == "\0" else list(first.replace("\0", "")) + ([""] if "\0" in first else [])
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})\Z"), letters)
+    Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+    Loader.add_constructor("tag:yaml.org,2002:float", _number)
+    return Loader
+
+
+def _integer(loader: Any, node: Any) -> int:
+    digits = loader.construct_scalar(node)
+    sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
+    bases = {"0b": 2, "0x": 16, "0o": 8}
+    base = bases.get(digits[:2], 10)
+    return sign * int(digits[2:] if base != 10 else digits, base)
+
+
+def _number(loader: Any, node: Any) -> float:
+    digits = loader.construct_scalar(node).lower()
+    if digits.endswith((".inf", ".nan")):
+        return float(digits.replace(".", ""))
+    return float(digits)

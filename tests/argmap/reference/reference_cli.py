@@ -1,0 +1,48 @@
+"""The reference implementation, run on many texts at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+VERSION = "1.7.5"
+
+
+def binary() -> Path | None:
+    """The installed command, or None."""
+    command = HERE / "node_modules" / ".bin" / "argdown"
+    return command if command.exists() and shutil.which("node") else None
+
+
+def install() -> None:
+    """Install the reference beside this file (needs npm and a registry)."""
+    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
+    subprocess.run(command, cwd=HERE, check=True)
+
+
+def export(texts: dict[str, str]) -> dict[str, dict[str, Any] | None]:
+    """The reference's JSON of each text; None where it rejects the text."""
+    command = binary()
+    if command is None:
+        raise FileNotFoundError(
+            "the reference is not installed: run python -m tests.argmap.reference.regenerate --install"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        into, out = Path(folder, "in"), Path(folder, "out")
+        into.mkdir()
+        for name, text in texts.items():
+            (into / f"{name}.argdown").write_bytes(text.encode())
+        subprocess.run(
+            [str(command), "json", f"{into}/*.argdown", str(out)],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            timeout=300,
+        )
+        found = {name: out / f"{name}.json" for name in texts}
+        return {name: json.loads(path.read_text()) if path.exists() else None for name, path in found.items()}

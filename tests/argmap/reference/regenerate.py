@@ -1,0 +1,63 @@
+"""Run the reference on the corpus and store what it says: `python -m tests.argmap.reference.regenerate [--install]`.
+
+`--generate` also makes the 200 generated maps anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.argmap import strategies
+from tests.argmap.reference import corpus, reference_cli, summary
+
+MAPS, A_SEED = 200, 20
+
+
+def of_seed(number: int) -> list[str]:
+    """A few maps; few to a seed, since hypothesis varies what it has just made."""
+    texts: list[str] = []
+
+    @seed(number)
+    @settings(max_examples=A_SEED, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(strategies.argument_map())
+    def collect(text: str) -> None:
+        if len(text) < 1500 and text not in texts:
+            texts.append(text)
+
+    collect()
+    return texts
+
+
+def generate() -> list[str]:
+    """Maps that the reference accepts."""
+    accepted: list[str] = []
+    number = 0
+    while len(accepted) < MAPS:
+        texts = [text for _ in range(10) for text in of_seed(number := number + 1)]
+        exported = reference_cli.export({f"{index:04}": text for index, text in enumerate(texts)})
+        accepted.extend(text for text, found in zip(texts, exported.values(), strict=True) if found)
+    step = len(accepted) / MAPS
+    return [accepted[int(index * step)] for index in range(MAPS)]
+
+
+def main() -> None:
+    """Write `stored.json`, and `generated.json` where asked."""
+    if "--install" in sys.argv or reference_cli.binary() is None:
+        reference_cli.install()
+    if "--generate" in sys.argv or not corpus.GENERATED.exists():
+        corpus.GENERATED.write_text(json.dumps(generate(), ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    exported = reference_cli.export(corpus.written() | corpus.generated())
+    stored = {name: found and summary.of_reference(found) for name, found in exported.items()}
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False, sort_keys=True)}" for name, found in stored.items()
+    ]
+    corpus.STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    rejected = sum(found is None for found in stored.values())
+    print(f"{len(stored)} texts, {rejected} of them rejected by @argdown/cli {reference_cli.VERSION}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Ours and the reference implementation (@argdown/cli 1.7.5) read every construct alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+
+from adapterlab import argmap
+from tests.argmap.reference import corpus, reference_cli, summary
+
+# Of the sources' map, which the project does not carry, only this is kept: what the reference's summary hashes to.
+SOURCES_MAP_DIGEST = "3fcf7683b28b12d8f4c23c4f44b4296119e5a0fb18bf954563ed7fc8e9d0f6ff"
+needs_sources = pytest.mark.skipif(not corpus.SOURCES_MAP.exists(), reason="the sources (../shared) are not here")
+needs_reference = pytest.mark.skipif(
+    reference_cli.binary() is None,
+    reason="the reference is not installed: python -m tests.argmap.reference.regenerate --install",
+)
+
+
+@cache
+def stored() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(corpus.STORED.read_text(encoding="utf-8"))
+    return found
+
+
+def ours(text: str) -> summary.Summary | None:
+    read = argmap.parse(text)
+    return None if any(d.severity == "error" for d in read.diagnostics) else summary.of_map(read)
+
+
+def digest(found: summary.Summary | None) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", corpus.written())
+def test_every_construct_reads_as_in_the_reference(name: str) -> None:
+    assert ours(corpus.written()[name]) == stored()[name]
+
+
+def test_two_hundred_generated_maps_read_as_in_the_reference() -> None:
+    texts = corpus.generated()
+    assert len(texts) == 200
+    differing = [name for name, text in texts.items() if ours(text) != stored()[name]]
+    assert not differing
+
+
+@needs_sources
+def test_the_sources_map_with_its_slip_mended_reads_as_in_the_reference() -> None:
+    found = ours(corpus.sources_map(mended=True))
+    assert found is not None
+    assert (len(found["statements"]), len(found["relations"])) == (50, 17)
+    assert digest(found) == SOURCES_MAP_DIGEST
+
+
+@needs_reference
+def test_what_is_stored_is_what_the_reference_says() -> None:
+    exported = reference_cli.export(corpus.written() | corpus.generated())
+    assert {name: found and summary.of_reference(found) for name, found in exported.items()} == stored()
+
+
+@needs_reference
+@needs_sources
+def test_the_reference_agrees_on_the_sources_map() -> None:
+    exported = reference_cli.export(
+        {"mended": corpus.sources_map(mended=True), "slip": corpus.sources_map(mended=False)}
+    )
+    assert exported["slip"] is None
+    assert exported["mended"] is not None
+    assert digest(summary.of_reference(exported["mended"])) == SOURCES_MAP_DIGEST

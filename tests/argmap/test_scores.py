@@ -1,0 +1,89 @@
+"""Scores against cases worked by hand and against derivatives taken numerically."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapterlab import argmap
+from adapterlab.errors import AdapterlabError
+
+TWO_STAGES = """
+[T]: thesis
+  + <A>
+  - <B>
+
+<A>
+
+(1) [P]: one {credence: 0.9}
+(2) [Q]: two {credence: 0.8}
+----
+(3) [I]: between {inference: 0.75}
+(4) [R]: three {credence: 0.5}
+-- modus ponens {inference: 0.6} --
+(5) [C]: end
+
+<B>
+
+(1) [S]: against {credence: 0.4}
+----
+(2) [D]: end against {inference: 0.5}
+"""
+
+
+def credence(text: str, title: str, semantics: str = "quadratic-energy", **changes: float) -> float:
+    return argmap.score(argmap.parse(text), semantics, changes).claims[title].credence
+
+
+@pytest.mark.parametrize("semantics", ["quadratic-energy", "df-quad", "log-odds"])
+def test_a_conclusion_is_premises_times_inference_stage_by_stage(semantics: str) -> None:
+    assert credence(TWO_STAGES, "I", semantics) == pytest.approx(0.9 * 0.8 * 0.75)
+    assert credence(TWO_STAGES, "C", semantics) == pytest.approx(0.54 * 0.5 * 0.6)
+    assert credence(TWO_STAGES, "D", semantics) == pytest.approx(0.2)
+
+
+def test_log_odds_of_a_thesis_is_the_supporters_less_the_attackers() -> None:
+    # ln(0.162 / 0.838) - ln(0.2 / 0.8) = -1.64342 + 1.38629 = -0.25713; 1 / (1 + e^0.25713) = 0.43607
+    assert credence(TWO_STAGES, "T", "log-odds") == pytest.approx(0.43607, abs=1e-5)
+
+
+def test_log_odds_says_where_it_is_not_sound() -> None:
+    warnings = argmap.score(argmap.parse(TWO_STAGES), "log-odds").warnings
+    assert any("[D] (0.20) attacks [T]" in w and "raises" in w for w in warnings)
+
+
+def test_quadratic_energy_of_a_thesis() -> None:
+    # E = 0.162 - 0.2 = -0.038; h = 0.001444 / 1.001444; 0.5 - 0.5 h
+    assert credence(TWO_STAGES, "T") == pytest.approx(0.5 - 0.5 * 0.001444 / 1.001444)
+
+
+def test_df_quad_of_a_thesis() -> None:
+    assert credence(TWO_STAGES, "T", "df-quad") == pytest.approx(0.5 - 0.5 * 0.038)
+
+
+@pytest.mark.parametrize("semantics", ["quadratic-energy", "df-quad", "log-odds"])
+def test_sensitivities_are_the_derivatives(semantics: str) -> None:
+    read = argmap.parse(TWO_STAGES)
+    found = argmap.sensitivities(read, "T", semantics)
+    assert set(found) == {"[P]", "[Q]", "[R]", "[S]", "<A>", "<A>/1", "<B>"}
+    stated = {"[P]": 0.9, "[Q]": 0.8, "[R]": 0.5, "[S]": 0.4, "<A>": 0.6, "<B>": 0.5}
+    for name, value in stated.items():
+        above, below = (argmap.score(read, semantics, {name: value + d}).claims["T"].credence for d in (1e-5, -1e-5))
+        assert found[name] == pytest.approx((above - below) / 2e-5, rel=1e-4)
+
+
+def test_a_map_with_errors_is_scored_only_when_asked() -> None:
+    broken = argmap.parse(TWO_STAGES + "\n<E>\n\n(1) [X]: alone {credence: 0.5}\n(2) [Y]: no inference\n  +> [T]\n")
+    with pytest.raises(AdapterlabError, match="<E> draws no conclusion"):
+        argmap.score(broken)
+    whole = argmap.score(argmap.parse(TWO_STAGES)).claims["T"].credence
+    assert argmap.score(broken, skip_broken=True).claims["T"].credence == pytest.approx(whole)
+
+
+def test_credences_are_written_back_byte_for_byte() -> None:
+    edited = argmap.with_credences(TWO_STAGES, {"P": 0.35, "<A>": 0.7, "S": 0.25})
+    expected = (
+        TWO_STAGES.replace("credence: 0.9", "credence: 0.35")
+        .replace("inference: 0.6", "inference: 0.7")
+        .replace("credence: 0.4", "credence: 0.25")
+    )
+    assert edited == expected
