@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.errors import AdapterlabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from adapterlab.lab.contest import Contest
+    from adapterlab.lab.driver import Progress
+    from adapterlab.lab.ledger import Ledger
+    from adapterlab.lab.study import Study
 
 app = typer.Typer(
     help="Which adapter, at which learning rate, and is the difference real?",
@@ -16,6 +28,99 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(map_app, name="map")
+
+
+@app.callback()
+def _adapterlab() -> None:
+    """Which adapter, at which learning rate, and is the difference real?"""
+
+
+@app.command()
+def run(
+    study: Annotated[Path | None, typer.Argument(help="A study in TOML; the quick one if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go; runs/NAME if not given.")] = None,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
+) -> None:
+    """Run a study, or what is missing of it; score the map before and after; write report.html and verdict.json."""
+    from rich.console import Console
+
+    from adapterlab import argmap
+    from adapterlab.lab.ledger import Ledger
+    from adapterlab.lab.study import load_study
+    from adapterlab.resources import shipped
+
+    console = Console()
+    plan = load_study(study or shipped("studies", "quick.toml"))
+    the_map = argmap.load(map_file or shipped("maps", "natural_manifold.argdown"))
+    folder = out or Path("runs") / plan.name
+    ledger = Ledger(folder / "ledger.sqlite")
+    before = len(ledger)
+    try:
+        contests = _run_with_progress(plan, ledger, workers, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. {len(ledger)} trials are kept in {ledger.path}; the same command goes on from there."
+        )
+        raise typer.Exit(130) from None
+    if len(ledger) == before:
+        console.print(f"All {before} trials are there; nothing to run.")
+    _report(contests, ledger, the_map, folder, console)
+
+
+def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, console: Console) -> list[Contest]:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from adapterlab.lab.driver import run_study
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TextColumn("[dim]{task.fields[trials]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
+        bar = display.add_task(study.name, total=None, trials="starting")
+        return run_study(study, ledger, workers=workers, watch=_watch(display, bar))
+
+
+def _watch(display: object, bar: object) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        display.update(  # type: ignore[attr-defined]
+            bar, completed=progress.done, total=progress.expected, trials=f"{progress.trials} trials"
+        )
+
+    return watch
+
+
+def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
+    from adapterlab.lab.metrics import Results
+    from adapterlab.lab.standing import stand
+    from adapterlab.models.loading import load_causal
+    from adapterlab.report.page import write_report
+    from adapterlab.report.terminal import show
+    from adapterlab.verdict import judge, write_verdict
+
+    results = Results(contests)
+    standing = stand(results)
+    size = sum(p.numel() for p in load_causal(results.study.model).model.parameters())
+    judgement = judge(the_map, results, size)  # type: ignore[arg-type]
+    write_report(results, standing, judgement, [env for _, _, env in ledger], size, folder / "report.html")
+    write_verdict(judgement, standing.answer, results.study.name, folder / "verdict.json")
+    show(standing, judgement, console)
+    console.print(f"\nThe report: {folder / 'report.html'}")
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ class Contest:
             batch=study.training.batch,
             length=study.training.length,
             parts=REPORTED if reported else (Part.VALIDATION.value,),
-            windows=study.report.windows if reported else study.tuning.windows,
+            windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(settings["name"], self.task),
         )

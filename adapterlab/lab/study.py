@@ -46,8 +46,6 @@ class Tuning(_Table):
     keep: Count = 2
     second_steps: Count = 32
     seeds: tuple[int, int] = (101, 102)
-    windows: Count = 32
-    """Validation windows scored in a tuning trial."""
 
     @field_validator("start")
     @classmethod
@@ -61,9 +59,9 @@ class Reporting(_Table):
     """What is reported: other seeds, other data."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    windows: Count = 64
-    """Windows scored of each part."""
-    curve_every: Count = 10
+    windows: Count = 48
+    """Windows scored of each part, in tuning too."""
+    curve_every: Count = 20
     """Steps between two looks at the validation loss."""
 
 

@@ -1,0 +1,134 @@
+"""What is measured of a contestant: one number for each task and seed, read from finished contests."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adapterlab.lab.contest import Contest
+from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome
+from adapterlab.tasks.base import Part
+
+Key = tuple[str, int]
+"""Task and seed; the seed is 0 for what is one number for a whole task."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A way to measure. Of all metrics but the width of learning rates, less is better."""
+
+    name: str
+    title: str
+    unit: str
+    better: str
+    """`lower` or `higher`."""
+    read: Callable[[Results, Contest], dict[int, float]]
+    """By seed, the value of one contest."""
+
+    @property
+    def sign(self) -> int:
+        """+1 if higher is better."""
+        return 1 if self.better == "higher" else -1
+
+
+class Results:
+    """The finished contests of a study, asked by contestant, task and metric."""
+
+    def __init__(self, contests: Sequence[Contest]) -> None:
+        self.contests = {(c.contestant, c.task): c for c in contests}
+        self.study = contests[0].study
+
+    @property
+    def contestants(self) -> list[str]:
+        """The names of those that were trained, in the study's order."""
+        return [c.name for c in self.study.contestants]
+
+    def frozen(self, task: str) -> Outcome:
+        """What the model scores on a task before any training."""
+        return next(iter(self.contests[FROZEN, task].reported.values()))[1]
+
+    def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """The contestant's numbers by task and seed; what diverged or was not run is left out."""
+        found = {}
+        for task in tasks or self.study.tasks:
+            contest = self.contests.get((contestant, task))
+            if contest is not None and contest.finished:
+                values = METRICS[metric].read(self, contest)
+                found.update({(task, seed): v for seed, v in values.items() if math.isfinite(v)})
+        return found
+
+    def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """How much better than the frozen model, by task and seed."""
+        frozen = {task: self.values(FROZEN, metric, [task]) for task in tasks or self.study.tasks}
+        sign = METRICS[metric].sign
+        return {
+            (task, seed): sign * (value - next(iter(frozen[task].values())))
+            for (task, seed), value in self.values(contestant, metric, tasks).items()
+            if frozen[task]
+        }
+
+    def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """By how much `a` is better than `b` where both were run: the same task, seed and batches."""
+        mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
+        sign = METRICS[metric].sign
+        return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
+
+
+def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    def read(results: Results, contest: Contest) -> dict[int, float]:
+        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if o.status == "ok"}
+
+    return read
+
+
+def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
+    before = results.frozen(contest.task).scores[BASE_DOMAIN][0]
+    return {seed: loss - before for seed, loss in _loss_on(BASE_DOMAIN)(results, contest).items()}
+
+
+def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:
+    """Steps until the validation loss is what the reference's is at its end; all of them if it never is."""
+    reference = results.contests.get((results.study.reference, contest.task))
+    if reference is None:
+        return {}
+    steps = {}
+    for seed, (trial, outcome) in contest.reported.items():
+        goal = reference.reported.get(seed, (None, None))[1]
+        if outcome.status != "ok" or goal is None or goal.status != "ok":
+            continue
+        start = results.frozen(contest.task).validation
+        points = [(0, start), *outcome.curve, (trial.steps, outcome.validation)]
+        steps[seed] = _crossing(points, goal.validation, trial.steps)
+    return steps
+
+
+def _crossing(points: Sequence[tuple[int, float]], goal: float, never: float) -> float:
+    for (step, loss), (next_step, next_loss) in itertools.pairwise(points):
+        if next_loss <= goal:
+            share = 1.0 if loss == next_loss else (loss - goal) / (loss - next_loss)
+            return step + max(0.0, share) * (next_step - step)
+    return float(never)
+
+
+def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
+    """Decades between the lowest and the highest tried rate that keep half of the best rate's gain in the first round."""
+    frozen = results.frozen(contest.task).validation
+    gains = {lr: frozen - outcome.validation for lr, (_, outcome) in contest.first.items()}
+    best = max(gains.values(), default=-math.inf)
+    working = [lr for lr, gain in gains.items() if best > 0 and gain >= best / 2]
+    return {0: math.log10(max(working) / min(working))} if working else {}
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("in_domain", "loss, in-domain", "nats per byte", "lower", _loss_on(Part.TEST)),
+        Metric("out_of_domain", "loss, out-of-domain", "nats per byte", "lower", _loss_on(Part.OOD)),
+        Metric("forgetting", "forgetting", "nats per byte", "lower", _forgetting),
+        Metric("steps_to_reference", "steps to the reference's score", "steps", "lower", _steps_to_reference),
+        Metric("learning_rate_width", "width of working learning rates", "decades", "higher", _rate_width),
+    )
+}
+"""Every metric by the name that claims and studies call it."""

@@ -1,0 +1,1 @@
+"""What people see: one HTML file, and the table on the terminal."""

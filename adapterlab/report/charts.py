@@ -1,0 +1,134 @@
+"""The report's charts, as SVG that needs nothing from outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from adapterlab.lab.metrics import Results
+from adapterlab.lab.standing import Standing
+
+Chart = Any
+_PALETTE = [
+    "#2f6fb5",
+    "#d1642f",
+    "#2e8b57",
+    "#8454a8",
+    "#b8922a",
+    "#c43d5b",
+    "#3a9aa3",
+    "#6b7785",
+    "#a0522d",
+    "#5b8c2a",
+]
+_FONT = "Helvetica, Arial, sans-serif"
+_WIDTH = 1000
+
+
+def svg(chart: Chart) -> str:
+    """The chart drawn; what a pointer would show is left to the tables."""
+    styled = (
+        chart.configure(font=_FONT, background="transparent")
+        .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#e6e9ed", domain=False)
+        .configure_view(stroke=None)
+        .configure_legend(labelFontSize=12, titleFontSize=12, symbolSize=90)
+        .configure_header(labelFontSize=13, titleFontSize=13, labelFontWeight="bold")
+    )
+    return str(vl_convert.vegalite_to_svg(styled.to_dict()))
+
+
+def colours(results: Results) -> dict[str, str]:
+    """One colour for each contestant, the same in every chart."""
+    return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(results.contestants)}
+
+
+def plane(standing: Standing, palette: Mapping[str, str]) -> str:
+    """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good."""
+    rows = [
+        {
+            "contestant": row.contestant,
+            "gain": row.gain.mean,
+            "gain_low": row.gain.low,
+            "gain_high": row.gain.high,
+            "forgetting": row.forgetting.mean,
+            "forgetting_low": row.forgetting.low,
+            "forgetting_high": row.forgetting.high,
+        }
+        for row in standing.rows
+        if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)
+    ]
+    base = alt.Chart(alt.Data(values=rows))
+    x_title, y_title = (
+        "learned: nats per byte better than the frozen model",
+        "forgotten: nats per byte on the base's domain",
+    )
+    x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24))
+    y = alt.Y("forgetting:Q", title=y_title, scale=alt.Scale(zero=True, nice=True, padding=12))
+    colour = _colour(palette, legend=False)
+    sideways = base.mark_rule(opacity=0.45, strokeWidth=1.5).encode(
+        x=alt.X("gain_low:Q", title=x_title), x2="gain_high:Q", y=y, color=colour
+    )
+    upright = base.mark_rule(opacity=0.45, strokeWidth=1.5).encode(
+        x=x, y=alt.Y("forgetting_low:Q", title=y_title), y2="forgetting_high:Q", color=colour
+    )
+    points = base.mark_circle(size=130, opacity=1).encode(x=x, y=y, color=colour)
+    names = base.mark_text(align="left", dx=10, dy=-9, fontSize=13, fontWeight="bold").encode(
+        x=x, y=y, text="contestant:N", color=colour
+    )
+    return svg((sideways + upright + points + names).properties(width=_WIDTH - 90, height=380))
+
+
+def rates(results: Results, palette: Mapping[str, str]) -> str:
+    """Validation loss against learning rate in the first round, a panel for each task; the chosen rate is ringed."""
+    rows = [
+        {
+            "task": task,
+            "contestant": name,
+            "rate": lr,
+            "loss": outcome.validation,
+            "chosen": lr == results.contests[name, task].rate,
+        }
+        for name in results.contestants
+        for task in results.study.tasks
+        for lr, (_, outcome) in sorted(results.contests[name, task].first.items())
+        if math.isfinite(outcome.validation)
+    ]
+    base = alt.Chart().encode(
+        x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e", tickCount=5)),
+        y=alt.Y("loss:Q", title="validation loss, nats per byte", scale=alt.Scale(zero=False)),
+        color=_colour(palette, legend=True),
+    )
+    chosen = base.transform_filter("datum.chosen").mark_point(size=170, strokeWidth=2.2, filled=False)
+    layered = alt.layer(base.mark_line(strokeWidth=2), base.mark_circle(size=45), chosen, data=alt.Data(values=rows))
+    columns = len(results.study.tasks)
+    panel = layered.properties(width=(_WIDTH - 190) / min(2, columns), height=280)
+    chart = panel.facet(facet=alt.Facet("task:N", title=None), columns=2).resolve_scale(y="independent")
+    return svg(chart)
+
+
+def forest(standing: Standing, palette: Mapping[str, str]) -> str:
+    """Each contestant's paired difference from the reference with its 95 % interval; right of zero is better."""
+    rows = [
+        {"contestant": row.contestant, "mean": row.versus.mean, "low": row.versus.low, "high": row.versus.high}
+        for row in standing.rows
+        if row.versus is not None and math.isfinite(row.versus.low)
+    ]
+    order = [str(row["contestant"]) for row in rows]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13)),
+        color=_colour(palette, legend=False),
+    )
+    title = f"better than {standing.reference} in-domain, nats per byte (paired, 95 % interval)"
+    bars = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    points = base.mark_circle(size=110, opacity=1).encode(x="mean:Q")
+    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
+    return svg((zero + bars + points).properties(width=_WIDTH - 110, height=34 * max(1, len(rows))))
+
+
+def _colour(palette: Mapping[str, str], *, legend: bool) -> Chart:
+    scale = alt.Scale(domain=list(palette), range=list(palette.values()))
+    return alt.Color("contestant:N", scale=scale, legend=alt.Legend(title=None) if legend else None)

@@ -1,0 +1,171 @@
+"""The report: one HTML file with the answer first and everything that it rests on below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from adapterlab import argmap
+from adapterlab.lab.contest import REPORTED, Contest
+from adapterlab.lab.metrics import Results
+from adapterlab.lab.standing import Standing, settings_of
+from adapterlab.lab.statistics import Paired
+from adapterlab.report import charts
+from adapterlab.verdict.weigh import Judgement
+
+DEFAULT = "quadratic-energy"
+_NOTES = {
+    "quadratic-energy": "the default: a weak attacker can only lower, a weak supporter only raise",
+    "df-quad": "as monotone, saturating",
+    "log-odds": "what the map was first written for; not sound: an attacker below one half raises what it attacks",
+}
+
+
+def write_report(
+    results: Results,
+    standing: Standing,
+    judgement: Judgement,
+    environments: Iterable[dict[str, Any]],
+    model_parameters: int,
+    path: Path,
+) -> None:
+    """Write the report to `path`, whole or not at all."""
+    environment = Environment(
+        loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update(signed=_signed, interval=_interval, pvalue=_p, factor=_factor, loss=_loss)
+    palette = charts.colours(results)
+    trials = _trials(results)
+    page = environment.get_template("page.html.jinja").render(
+        title=results.study.title or results.study.name,
+        study=results.study,
+        answer=standing.answer,
+        reference=standing.reference,
+        rows=standing.rows,
+        settings={name: settings_of(results, name) for name in results.contestants},
+        palette=palette,
+        budget_note=_budget_note(results),
+        plane=Markup(charts.plane(standing, palette)),
+        forest=Markup(charts.forest(standing, palette)),
+        rates=Markup(charts.rates(results, palette)),
+        map=Markup(argmap.to_svg(judgement.map, judgement.after[DEFAULT], judgement.before[DEFAULT])),
+        theses=[_thesis(judgement, title) for title in judgement.theses],
+        claims=sorted(judgement.verdicts, key=lambda v: bool(v.untested)),
+        tested=sum(not v.untested for v in judgement.verdicts),
+        relevance=judgement.relevance,
+        model_parameters=model_parameters,
+        trials=trials,
+        parts=REPORTED,
+        steps=sum(t["steps"] for t in trials),
+        minutes=sum(t["seconds"] for t in trials) / 60,
+        provenance=_provenance(results, environments),
+        version=version("adapterlab"),
+    )
+    partial = path.with_suffix(".partial")
+    partial.write_text(page, "utf-8")
+    partial.replace(path)
+
+
+def _thesis(judgement: Judgement, title: str) -> dict[str, Any]:
+    ways = [
+        {
+            "semantics": name,
+            "before": judgement.before[name].claims[title].credence,
+            "after": judgement.after[name].claims[title].credence,
+            "note": _NOTES.get(name, ""),
+        }
+        for name in judgement.before
+    ]
+    shown = next(way for way in ways if way["semantics"] == DEFAULT)
+    return {"title": title, "before": shown["before"], "after": shown["after"], "ways": ways}
+
+
+def _trials(results: Results) -> list[dict[str, Any]]:
+    rows = []
+    for contest in results.contests.values():
+        for trial, outcome in _runs(contest):
+            rows.append(
+                {
+                    "id": trial.id,
+                    "contestant": contest.contestant,
+                    "task": trial.task,
+                    "lr": trial.lr,
+                    "seed": trial.seed,
+                    "steps": trial.steps,
+                    "status": outcome.status,
+                    "seconds": outcome.seconds,
+                    "scores": {part: outcome.scores.get(part, (math.nan, 0))[0] for part in REPORTED},
+                }
+            )
+    return rows
+
+
+def _runs(contest: Contest) -> Iterable[Any]:
+    yield from contest.first.values()
+    yield from contest.second.values()
+    yield from contest.reported.values()
+
+
+def _budget_note(results: Results) -> str:
+    budget = results.study.budget
+    if budget is None:
+        return "Every contestant ran in its own size."
+    return f"Sized to at most {budget:,} trained parameters; what has no size near that is flagged."
+
+
+def _provenance(results: Results, environments: Iterable[dict[str, Any]]) -> dict[str, str]:
+    study = results.study
+    trial = next(iter(results.contests.values())).reported
+    first = next(iter(trial.values()))[0] if trial else None
+    seen = list(environments)
+    where = {key: sorted({str(e.get(key, "?")) for e in seen}) for key in (seen[0] if seen else {})}
+    return {
+        "model": f"{study.model}, weights {first.model_hash if first else '?'}",
+        "tasks": ", ".join(f"{c.task} ({_data(c)})" for c in results.contests.values() if c.adapter is None),
+        "training": f"{study.training.steps} steps of {study.training.batch} x {study.training.length} tokens; AdamW, "
+        "no weight decay, gradients clipped at 1, a tenth warm-up, then linear to zero",
+        "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
+        f"{', '.join(map(str, study.report.seeds))}",
+        "statistics": "paired by task, seed and batches; Student's t intervals of 95 %; Holm's correction over contestants",
+        **{key: ", ".join(values) for key, values in where.items()},
+    }
+
+
+def _data(contest: Contest) -> str:
+    return next(iter(contest.reported.values()))[0].data
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if math.isfinite(value) else "-"
+
+
+def _loss(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else ""
+
+
+def _interval(effect: Paired) -> Markup:
+    if not math.isfinite(effect.mean):
+        return Markup("-")
+    if not math.isfinite(effect.low):
+        return Markup(f"{_number(effect.mean)}<br><small>one pair</small>")
+    return Markup(f"{_number(effect.mean)}<br><small>{_number(effect.low)} to {_number(effect.high)}</small>")
+
+
+def _number(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.0f}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _factor(value: float) -> str:
+    if value >= 1:
+        return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+    return f"1/{1 / value:.1f}" if value > 0.01 else f"1/{1 / value:,.0f}"

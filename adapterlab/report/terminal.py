@@ -1,0 +1,65 @@
+"""The end of a study on the terminal: one sentence, one table, within 80 columns."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from adapterlab.lab.standing import Standing
+from adapterlab.lab.statistics import Paired
+from adapterlab.verdict.weigh import Judgement
+
+SEMANTICS = "quadratic-energy"
+
+
+def show(standing: Standing, judgement: Judgement, console: Console) -> None:
+    """Print the answer, the scoreboard, and what became of the map."""
+    console.print()
+    console.print(f"[bold]{standing.answer}[/bold]")
+    console.print()
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    table.add_column("contestant", no_wrap=True)
+    for heading in ("trained", "learned", "ood", "forgot", f"vs {standing.reference} (95%)", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in standing.rows:
+        mark = "" if row.comparable else "*"
+        table.add_row(
+            row.contestant + mark,
+            _thousands(row.parameters),
+            _signed(row.gain.mean),
+            _signed(row.gain_ood.mean),
+            _signed(row.forgetting.mean),
+            _interval(row.versus),
+            f"{row.p:.3f}" if row.versus else "",
+        )
+    console.print(table)
+    console.print("[dim]nats per byte against the frozen model; p corrected by Holm; * is not near the budget[/dim]")
+    console.print()
+    for title in judgement.theses:
+        before, after = (scores[SEMANTICS].claims[title].credence for scores in (judgement.before, judgement.after))
+        console.print(f"\\[{title}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
+    for verdict in judgement.verdicts:
+        if not verdict.untested:
+            change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
+            console.print(f"  {change}  {verdict.test.sentence()}", highlight=False, overflow="ellipsis", no_wrap=True)
+    untested = sum(bool(v.untested) for v in judgement.verdicts)
+    if untested:
+        console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study has not[/dim]")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if math.isfinite(value) else "-"
+
+
+def _interval(effect: Paired | None) -> str:
+    if effect is None:
+        return "reference"
+    if not math.isfinite(effect.low):
+        return _signed(effect.mean)
+    return f"{effect.mean:+.3f} [{effect.low:+.3f},{effect.high:+.3f}]"
+
+
+def _thousands(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"
