@@ -55,6 +55,10 @@ class LocalPool:
             if lost:
                 yield from self._recover(lost)
 
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers that are up."""
+        return list(self._pool._processes or {})
+
     def close(self) -> None:
         """End the workers at once; what they had in hand is lost."""
         workers = list((self._pool._processes or {}).values())

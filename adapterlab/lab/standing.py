@@ -96,6 +96,8 @@ def _answer(rows: list[Row], results: Results) -> str:
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
     best, tasks = ranked[0], " and ".join(results.study.tasks)
+    if best.gain.mean <= 0:
+        return f"No contestant learned anything on {tasks} that the frozen model did not know."
     first = f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} nats per byte better than the frozen model"
     rivals = {
         row.contestant: paired(list(results.differences(best.contestant, row.contestant, "in_domain").values()))
@@ -111,8 +113,11 @@ def _answer(rows: list[Row], results: Results) -> str:
         second = ", but no lead over another adapter can be told from chance"
     else:
         second = f", ahead of all but {_listed(even)}, which cannot be told from it"
-    keeper = min(ranked, key=lambda row: row.forgetting.mean)
-    third = f"; {keeper.contestant} forgets least ({keeper.forgetting.mean:+.3f})" if keeper is not best else ""
+    # What learned nothing forgets nothing, so only those that learned half as much as the best can be praised for it.
+    learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
+    keeper = min(learners, key=lambda row: row.forgetting.mean)
+    kept = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
+    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if keeper is not best else ""
     return first + second + third + "."
 
 

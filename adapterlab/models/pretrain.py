@@ -1,6 +1,6 @@
 """Make the embedded base model: a small Llama trained from nothing on the Python standard library's source.
 
-    python -m adapterlab.models.pretrain --out OUT [--steps 4000]
+    python -m adapterlab.models.pretrain --out OUT [--steps 3200]
 
 It needs no network. Progress is kept in `OUT/checkpoint.safetensors`, so a run that was stopped goes on when the same
 command is given again; at the end `OUT/model/` holds what ships: fp16 weights, tokenizer, config and a model card.
@@ -38,13 +38,13 @@ _WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s
 class Recipe:
     """Everything that decides the outcome, apart from the Python whose library is read."""
 
-    steps: int = 4000
+    steps: int = 3200
     batch: int = 8
     context: int = 512
     lr: float = 6e-3
     weight_decay: float = 0.1
     warmup: int = 100
-    decay: float = 0.5
+    decay: float = 0.375
     """The share of the steps, at the end, over which the learning rate falls linearly to zero."""
     vocabulary: int = 4096
     seed: int = 0

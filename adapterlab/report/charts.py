@@ -83,31 +83,41 @@ def plane(standing: Standing, palette: Mapping[str, str]) -> str:
 
 
 def rates(results: Results, palette: Mapping[str, str]) -> str:
-    """Validation loss against learning rate in the first round, a panel for each task; the chosen rate is ringed."""
-    rows = [
-        {
-            "task": task,
-            "contestant": name,
-            "rate": lr,
-            "loss": outcome.validation,
-            "chosen": lr == results.contests[name, task].rate,
-        }
-        for name in results.contestants
-        for task in results.study.tasks
-        for lr, (_, outcome) in sorted(results.contests[name, task].first.items())
-        if math.isfinite(outcome.validation)
-    ]
-    base = alt.Chart().encode(
-        x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log"), axis=alt.Axis(format="~e", tickCount=5)),
-        y=alt.Y("loss:Q", title="validation loss, nats per byte", scale=alt.Scale(zero=False)),
-        color=_colour(palette, legend=True),
-    )
-    chosen = base.transform_filter("datum.chosen").mark_point(size=170, strokeWidth=2.2, filled=False)
-    layered = alt.layer(base.mark_line(strokeWidth=2), base.mark_circle(size=45), chosen, data=alt.Data(values=rows))
-    columns = len(results.study.tasks)
-    panel = layered.properties(width=(_WIDTH - 190) / min(2, columns), height=280)
-    chart = panel.facet(facet=alt.Facet("task:N", title=None), columns=2).resolve_scale(y="independent")
-    return svg(chart)
+    """Validation loss against learning rate in the first round, a panel for each task; the chosen rate is ringed.
+
+    The dashed line is the frozen model. What lies far above it is cut off, so that the differences below stay legible.
+    """
+    panels = []
+    for task in results.study.tasks:
+        frozen = results.frozen(task).validation
+        rows: list[dict[str, Any]] = [
+            {
+                "contestant": name,
+                "rate": lr,
+                "loss": outcome.validation,
+                "chosen": lr == results.contests[name, task].rate,
+            }
+            for name in results.contestants
+            for lr, (_, outcome) in sorted(results.contests[name, task].first.items())
+            if math.isfinite(outcome.validation)
+        ]
+        best = min((row["loss"] for row in rows), default=frozen)
+        room = max(frozen - best, 1e-3)
+        scale = alt.Scale(domain=[best - 0.1 * room, frozen + 0.8 * room], nice=False)
+        axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
+        base = alt.Chart(alt.Data(values=rows)).encode(
+            x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
+            y=alt.Y("loss:Q", title="validation loss, nats per byte", scale=scale),
+            color=_colour(palette, legend=True),
+        )
+        lines = base.mark_line(strokeWidth=2, clip=True)
+        dots = base.mark_circle(size=45, clip=True)
+        chosen = base.transform_filter("datum.chosen").mark_point(size=190, strokeWidth=2.2, filled=False, clip=True)
+        level = (
+            alt.Chart(alt.Data(values=[{"y": frozen}])).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(y="y:Q")
+        )
+        panels.append((level + lines + dots + chosen).properties(title=task, width=(_WIDTH - 220) / 2, height=280))
+    return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
 def forest(standing: Standing, palette: Mapping[str, str]) -> str:

@@ -39,11 +39,18 @@ def _topics() -> dict[Part, tuple[str, ...]]:
             "task 'prose' is cut from pydoc_data, which this Python lacks: install the whole standard library, "
             "or leave the task out of the study"
         ) from error
-    texts = [text for _, text in sorted(topics.items())]
+    # Chapters repeat one another's sections, so a paragraph stays only where it first stands.
+    seen: set[str] = set()
+    texts = []
+    for _, text in sorted(topics.items()):
+        fresh = [paragraph for paragraph in text.split("\n\n") if paragraph.strip() not in seen]
+        seen.update(paragraph.strip() for paragraph in fresh)
+        if len(fresh) > 1:
+            texts.append("\n\n".join(fresh))
     return {
-        Part.VALIDATION: tuple(texts[0::6]),
-        Part.TEST: tuple(texts[1::6] + texts[2::6]),
-        Part.TRAIN: tuple(text for i, text in enumerate(texts) if i % 6 > 2),
+        Part.VALIDATION: tuple(texts[0::5]),
+        Part.TEST: tuple(texts[1::5]),
+        Part.TRAIN: tuple(text for i, text in enumerate(texts) if i % 5 > 1),
     }
 
 

@@ -1,0 +1,94 @@
+"""The scoreboard and the sentence, over outcomes that the test makes up."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.metrics import Results
+from adapterlab.lab.standing import stand
+from adapterlab.lab.study import Contestant, Study, Training
+from adapterlab.lab.trial import BASE_DOMAIN, Outcome
+
+NAMES = ("lora", "ia3", "oft")
+
+
+def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001) -> Results:
+    """Finished contests in which a contestant's test loss is 1 less its gain, with a little noise that seeds share."""
+    study = Study(
+        name="made-up",
+        tasks=("prose", "restyle"),
+        budget=100,
+        contestants=tuple(Contestant(adapter=name) for name in NAMES),
+        training=Training(steps=40),
+    )
+    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    for contest in contests:
+        name = contest.contestant
+        playing, outcomes = play(contest), None
+        while True:
+            try:
+                trials = playing.send(outcomes)
+            except StopIteration:
+                break
+            outcomes = {}
+            for trial in trials:
+                wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
+                loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
+                kept = 1 + forgetting.get(name, 0.0)
+                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), BASE_DOMAIN: (kept, 0.5)}
+                curve = ((20, 1 - gains.get(name, 0.0) / 2),)
+                parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
+                outcomes[trial] = Outcome("ok", scores, curve, parameters, 1.0, 0.0)
+    return Results(contests)
+
+
+def test_the_best_comes_first_and_what_is_even_is_said_to_be():
+    standing = stand(made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
+    assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3"]
+    assert "oft learns most on prose and restyle: 0.2" in standing.answer
+    assert "ahead of all but lora, which cannot be told from it" in standing.answer
+
+
+def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():
+    standing = stand(made_up({"lora": 0.2, "oft": 0.15, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
+    assert "oft forgets least of those that learn (0.050 against 0.300)" in standing.answer
+
+
+def test_a_real_lead_is_called_real():
+    standing = stand(made_up({"lora": 0.3, "oft": 0.15, "ia3": 0.01}, {}))
+    assert "its lead over each of the other 2 is real" in standing.answer
+
+
+def test_what_is_not_near_the_budget_is_flagged():
+    rows = {row.contestant: row for row in stand(made_up({}, {})).rows}
+    assert rows["lora"].comparable
+    assert rows["ia3"].under_budget
+
+
+def test_the_reference_is_compared_with_nobody():
+    rows = {row.contestant: row for row in stand(made_up({"oft": 0.1}, {})).rows}
+    assert rows["lora"].versus is None
+    assert rows["oft"].versus.mean == pytest.approx(0.1, abs=0.01)
+    assert rows["oft"].versus.n == 6
+
+
+def test_where_nobody_learns_that_is_the_answer():
+    assert "No contestant learned anything" in stand(made_up({"lora": -0.1, "oft": -0.2, "ia3": -0.3}, {})).answer
+
+
+def test_metrics_read_what_they_say():
+    results = made_up({"lora": 0.2, "oft": 0.4, "ia3": 0.1}, {"lora": 0.03}, noise=0.0)
+
+    def same(values: dict, expected: float) -> bool:
+        return bool(values) and all(value == pytest.approx(expected) for value in values.values())
+
+    assert same(results.values("lora", "forgetting"), 0.03)
+    assert same(results.gains("lora", "in_domain"), 0.2)
+    assert same(results.differences("oft", "lora", "in_domain"), 0.2)
+    # oft is at 0.2, LoRA's final gain, half-way down its own curve; ia3 never gets there.
+    assert same(results.values("oft", "steps_to_reference"), 20)
+    assert same(results.values("ia3", "steps_to_reference"), 40)
+    # All three rates keep half of oft's gain, only the middle one of ia3's.
+    assert same(results.values("oft", "learning_rate_width"), 1.0)
+    assert same(results.values("ia3", "learning_rate_width"), 0.0)

@@ -1,0 +1,76 @@
+"""A study's file, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.study import load_study
+from adapterlab.resources import shipped
+
+GOOD = """name = "mine"
+tasks = ["prose"]
+budget = 1000
+
+[tuning]
+first_steps = 5
+
+[[contestants]]
+adapter = "lora"
+
+[[contestants]]
+adapter = "oft"
+settings = { block_size = 8 }
+"""
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return load_study(path)
+
+
+def test_a_study_reads_as_written(tmp_path):
+    study = load(tmp_path, GOOD)
+    assert [c.name for c in study.contestants] == ["lora", "oft"]
+    assert study.contestants[1].build().block_size == 8
+    assert study.tuning.first_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["prose"]', '["prosa"]', r"study\.toml:2: did you mean prose"),
+        ('adapter = "lora"', 'adapter = "lorra"', r"unknown adapter 'lorra' in .*study\.toml:8: did you mean lora"),
+        ("first_steps", "first_step", r"unknown setting 'first_step' in .*study\.toml:6: did you mean first_steps"),
+        ("budget = 1000", "budget = -1", r"study\.toml:3: budget: .*greater than or equal to 1 \(got -1\)"),
+        ("budget = 1000", "budgget = 1", r"unknown setting 'budgget' in .*study\.toml:3: did you mean budget"),
+        (
+            "block_size",
+            "blocksize",
+            r"study\.toml:11: unknown setting 'blocksize' in adapter 'oft': did you mean block_size",
+        ),
+        ("block_size = 8", 'block_size = "8"', r"block_size = '8' is not int"),
+        ('adapter = "oft"', 'adapter = "lora"', "two contestants are called lora"),
+        ("first_steps = 5", "seeds = [1, 2]", r"seeds \[1, 2\] are in both"),
+        ("first_steps = 5", "start = [0.1, 0.01]", "at least two rates, rising"),
+        ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
+        ("name =", "name", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_mend(tmp_path, old, new, message):
+    with pytest.raises(AdapterlabError, match=message):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_missing_study_is_named(tmp_path):
+    with pytest.raises(AdapterlabError, match="cannot read the study"):
+        load_study(tmp_path / "none.toml")
+
+
+def test_the_shipped_studies_are_sound():
+    folder = shipped("studies", "quick.toml").parent
+    for path in folder.glob("*.toml"):
+        assert load_study(path).name == path.stem

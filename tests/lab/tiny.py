@@ -1,0 +1,54 @@
+"""A model so small that a whole study of it takes seconds, saved where workers can load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapterlab.models.corpus import documents
+from adapterlab.models.pretrain import train_tokenizer
+from tests.conftest import tiny_llama
+
+STUDY = """name = "tiny"
+model = "{model}"
+tasks = ["prose"]
+budget = 3000
+
+[training]
+steps = 6
+batch = 2
+length = 32
+
+[tuning]
+start = [1e-3, 1e-2]
+grow = 1
+first_steps = 2
+keep = 1
+second_steps = 3
+
+[report]
+seeds = [1, 2]
+windows = 8
+curve_every = 3
+
+[[contestants]]
+adapter = "lora"
+
+[[contestants]]
+adapter = "ia3"
+"""
+
+
+def save_model(folder: Path) -> Path:
+    """A tiny Llama with a tokenizer of 300 tokens."""
+    tokenizer = train_tokenizer(documents("heldout")[:5], 300)
+    tiny_llama(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_study(folder: Path) -> Path:
+    """The model and a study of it."""
+    model = save_model(folder / "model")
+    path = folder / "tiny.toml"
+    path.write_text(STUDY.format(model=model))
+    return path

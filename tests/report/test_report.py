@@ -1,0 +1,151 @@
+"""The report in a real browser, and the table on a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from rich.console import Console
+
+from adapterlab import argmap
+from adapterlab.lab.standing import stand
+from adapterlab.report.page import write_report
+from adapterlab.report.terminal import show
+from adapterlab.resources import shipped
+from adapterlab.verdict import judge
+from tests.lab.test_standing import made_up
+
+
+@pytest.fixture(scope="module")
+def results():
+    return made_up({"lora": 0.2, "oft": 0.22, "ia3": 0.1}, {"lora": 0.1, "oft": 0.05, "ia3": 0.01})
+
+
+@pytest.fixture(scope="module")
+def judgement(results):
+    return judge(argmap.load(shipped("maps", "natural_manifold.argdown")), results, 4_300_000)
+
+
+@pytest.fixture(scope="module")
+def page(results, judgement, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(results, stand(results), judgement, [{"python": "3"}], 4_300_000, path)
+    return path
+
+
+def test_it_is_one_file_that_asks_nothing_of_the_network(page):
+    text = page.read_text()
+    loads = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?([^\"' >]+)", text)
+    assert loads == []
+    assert "@import" not in text
+    assert not re.search(r"url\((?![\"']?#)", text)
+
+
+def test_every_trial_behind_a_claim_is_in_the_file(page):
+    text = page.read_text()
+    named = set(re.findall(r'href="#t-([0-9a-f]{16})"', text))
+    assert named
+    assert named <= set(re.findall(r'id="t-([0-9a-f]{16})"', text))
+
+
+def test_it_says_the_answer_and_the_thesis_before_and_after(page, results, judgement):
+    text = html.unescape(page.read_text())
+    assert stand(results).answer in text
+    thesis = judgement.theses[0]
+    for scores in (judgement.before, judgement.after):
+        assert f"{scores['quadratic-energy'].claims[thesis].credence:.2f}" in text
+
+
+@pytest.mark.browser
+def test_a_browser_draws_it_and_a_trials_link_opens_its_table(page, tmp_path):
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path}",
+        "--window-size=1200,900",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    with webdriver.Chrome(options, service) as browser:
+        browser.get(page.as_uri())
+        assert browser.find_element(By.CSS_SELECTOR, ".answer").is_displayed()
+        pictures = browser.find_elements(By.CSS_SELECTOR, ".figure svg")
+        assert len(pictures) == 4
+        assert all(picture.size["height"] > 100 and picture.size["width"] > 400 for picture in pictures)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        trials = browser.find_element(By.ID, "trials")
+        assert trials.get_attribute("open") is None
+        browser.find_element(By.CSS_SELECTOR, "#claims ~ table details summary").click()
+        browser.find_element(By.CSS_SELECTOR, "a.id").click()
+        assert trials.get_attribute("open") is not None
+        assert browser.get_log("browser") == []
+
+
+def test_the_terminal_table_fits_80_columns(results, judgement):
+    out = io.StringIO()
+    show(stand(results), judgement, Console(file=out, width=80, color_system=None))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(name in text for name in ("lora", "oft", "ia3*"))
+    assert "…" not in text.split("[Natural")[0]
+
+
+def adapterlab(*arguments: str, **options) -> subprocess.CompletedProcess:
+    import sys
+
+    return subprocess.run(
+        [sys.executable, "-m", "adapterlab", *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.toml"], "cannot read the study nowhere.toml"),
+        (["run", "--map", "nowhere.argdown"], "nowhere.argdown"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_2(arguments, message, tmp_path):
+    result = adapterlab(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_a_damaged_ledger_stops_the_run_and_is_kept(tmp_path):
+    (tmp_path / "ledger.sqlite").write_text("my notes\n" * 100)
+    result = adapterlab("run", "--out", str(tmp_path))
+    assert result.returncode == 2
+    assert "is no ledger that can be read" in result.stderr
+    assert (tmp_path / "ledger.sqlite").read_text() == "my notes\n" * 100
+
+
+def test_verdict_file_is_json_that_a_strict_reader_takes(judgement, tmp_path):
+    from adapterlab.verdict import write_verdict
+
+    write_verdict(judgement, "x", "s", tmp_path / "verdict.json")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    data = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
+    assert {c["claim"] for c in data["claims"]} == {v.claim for v in judgement.verdicts}
