@@ -40,7 +40,7 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     mean = float(d.mean()) if len(d) else math.nan
     if len(d) < 2:
         return Paired(mean, -math.inf, math.inf, 1.0, len(d))
-    if np.ptp(d) == 0:
+    if np.ptp(d) <= 1e-9 * abs(mean):  # they differ by rounding alone, of which no deviation can be made
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0, len(d))
     result = stats.ttest_1samp(d, 0.0)
     interval = result.confidence_interval(level)
