@@ -105,6 +105,8 @@ class Lexer:
     def __init__(self, source: Source) -> None:
         self.source, self.text = source, source.text
         self.diagnostics: list[Diagnostic] = []
+        self.comments: list[tuple[int, int]] = []
+        """Where comments stand, without the line breaks that they swallow."""
         self.paragraphs: list[Paragraph] = []
         self.paragraph = Paragraph()
         self.tokens = self.paragraph.tokens
@@ -253,6 +255,7 @@ class Lexer:
             return at
         if end > len(text):
             return at
+        self.comments.append((at, end))
         if self.at_start and self.opened:
             match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
         elif self.after_newline:

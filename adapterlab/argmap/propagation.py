@@ -21,6 +21,8 @@ class Order:
 
     acyclic: list[int]
     cyclic: list[int]
+    users: list[list[int]]
+    """For each node, those that are made of it."""
 
 
 def order(network: Network) -> Order:
@@ -37,7 +39,7 @@ def order(network: Network) -> Order:
             waiting[user] -= 1
             if waiting[user] == 0:
                 ready.append(user)
-    return Order(ready, [index for index, count in enumerate(waiting) if count > 0])
+    return Order(ready, [index for index, count in enumerate(waiting) if count > 0], users)
 
 
 @dataclass
@@ -75,6 +77,30 @@ def evaluate(network: Network, semantics: Semantics, given: Mapping[int, Number]
             if result.settled:
                 break
     return result
+
+
+def downstream(result: Values, index: int) -> list[int]:
+    """The nodes that a number bears on, each after those that it is made of."""
+    reached, waiting = {index}, [index]
+    while waiting:
+        for user in result.order.users[waiting.pop()]:
+            if user not in reached:
+                reached.add(user)
+                waiting.append(user)
+    return [node for node in result.order.acyclic if node in reached and node != index]
+
+
+def reevaluate(
+    network: Network, semantics: Semantics, result: Values, index: int, value: float, path: list[int]
+) -> list[Number]:
+    """All values with one given number changed; `path` is what is `downstream` of it."""
+    if result.order.cyclic:
+        return evaluate(network, semantics, {index: value}).values
+    values = result.values.copy()
+    values[index] = value
+    for node in path:
+        values[node] = _value(network.nodes[node], values, semantics)
+    return values
 
 
 def _settle(result: Values, nodes: list[Node], semantics: Semantics, damping: float, rounds: int) -> None:

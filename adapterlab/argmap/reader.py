@@ -312,7 +312,7 @@ def _first_text(tokens: list[Token]) -> Token:
 
 def _fill(mention: Mention, written: Written) -> None:
     mention.text, mention.plain, mention.tags = written.text, written.plain, written.tags
-    mention.links, mention.quotes = written.links, written.quotes
+    mention.links, mention.quotes, mention.named = written.links, written.quotes, written.mentions
 
 
 def _index_after(node: Structure, inference: Inference) -> int:
