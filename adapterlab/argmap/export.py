@@ -35,8 +35,8 @@ def to_dot(the_map: Map, scores: Scores) -> str:
         for role, numbered in the_map.arguments[title].numbered:
             claim = _quoted("c:" + numbered)
             premise = role == "premise"
-            ends, colour = (f"{claim} -> {own}", GREY) if premise else (f"{own} -> {claim}", GREEN)
-            lines.append(f'  {ends} [color="{colour}"];')
+            edge, colour = (f"{claim} -> {own}", GREY) if premise else (f"{own} -> {claim}", GREEN)
+            lines.append(f'  {edge} [color="{colour}"];')
     for relation in the_map.relations:
         ends = [("c:" if end.kind == "claim" else "a:") + end.title for end in (relation.source, relation.target)]
         if all(end[2:] in (scores.claims if end[0] == "c" else scores.arguments) for end in ends):
@@ -50,11 +50,13 @@ def _quoted(text: str) -> str:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
 <style>
-body{{font:15px/1.5 system-ui,Roboto,'DejaVu Sans',sans-serif;color:#1f2933;max-width:1140px;margin:2em auto;padding:0 1em}}
+body{{font:15px/1.5 system-ui,Roboto,'DejaVu Sans',sans-serif;color:#1f2933}}
+body{{max-width:1140px;margin:2em auto;padding:0 1em}}
 .map{{overflow-x:auto}} table{{border-collapse:collapse;width:100%;margin-top:2em}}
-th,td{{text-align:left;vertical-align:top;padding:.35em .8em .35em 0;border-bottom:1px solid #e3e8ed}}
+th,td{{text-align:left;vertical-align:top;padding:.35em .8em .35em 0}} td{{border-top:1px solid #e3e8ed}}
 td.n{{font-variant-numeric:tabular-nums;white-space:nowrap}} .why{{color:#66727f;font-size:13px}}
 </style></head><body><h1>{title}</h1><p>{lead}</p><div class="map">{svg}</div>
 <table><tr><th>Claim</th><th>What it says</th><th>Credence</th><th>Stated</th></tr>

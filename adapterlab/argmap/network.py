@@ -209,7 +209,8 @@ class _Builder:
                 )
         else:
             known = not claim.broken and any(m.role != "broken" for m in claim.mentions)
-            base = self._given(name, claim.data.get("credence"), "states no credence" if known else "")
+            stated = claim.data.get("credence", claim.data.get("prior"))
+            base = self._given(name, stated, "states no credence" if known else "")
         self._weigh(network.claims[claim.title], base, end)
 
     def _weigh(self, index: int, base: int, end: End) -> None:
