@@ -11,7 +11,7 @@ from adapterlab.argmap.network import Network, Node
 from adapterlab.argmap.semantics import Number, Semantics, without_each
 
 TOLERANCE, SETTLED = 1e-10, 1e-6
-"""Rounds end when no value would move by the first; where none moves by more than the second, a fixed point is found."""
+"""Rounds end when no value would move by the first; where none moves by more than the second, it is a fixed point."""
 STEPS = ((0.5, 300), (0.1, 1000), (0.02, 4000))
 """Step and number of rounds for cycles, each tried where the one before does not settle. Small steps follow the
 continuous dynamics by which Potyka (2018) defines strengths, and settle where leaps would swing for ever."""
