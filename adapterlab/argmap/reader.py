@@ -68,6 +68,8 @@ class _Reader:
         lexer = Lexer(self.source)
         paragraphs = lexer.read()
         self.map.diagnostics.extend(lexer.diagnostics)
+        # Line breaks behind a comment can stand alone; the reference makes an empty claim of them.
+        paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
         self._opening(paragraphs)
         if not paragraphs:
             self.map.diagnostics.append(self.source.at("error", "empty", "the map says nothing", 0))
