@@ -1,12 +1,257 @@
-"""`adapterlab map ...`."""
+"""`adapterlab map ...`. What a command needs is imported inside it, so that `--help` answers at once."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import typer
 
-app = typer.Typer(help="Read, check and score argument maps.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from adapterlab.argmap.model import Map
+
+app = typer.Typer(help="Read, check, score, question, rewrite and draw argument maps.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="A map in Argdown.", show_default=False)]
+SemanticsName = Annotated[str, typer.Option("--semantics", help="quadratic-energy, df-quad or log-odds.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without what could not be read.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help='A number to change: "[Claim]=0.3" or "<Argument>=0.8".')]
+ThesisTitle = Annotated[
+    str | None, typer.Option("--thesis", help="The claim to ask about; else the map's first thesis.")
+]
+DEFAULT_SEMANTICS = "quadratic-energy"
 
 
-@app.callback()
-def _map() -> None:
-    """Read, check and score argument maps."""
+@app.command()
+def check(
+    file: File,
+    as_json: AsJson = False,
+    missing: Annotated[str, typer.Option(help="How grave a missing evidence file is: warning or error.")] = "warning",
+    evidence: Annotated[bool, typer.Option(help="Hold quotes against the files that they name.")] = True,
+    links: Annotated[list[str] | None, typer.Option(help="A folder that links name by another: docs=papers.")] = None,
+) -> None:
+    """Say what is wrong with a map; exit 1 if anything is an error."""
+    from adapterlab.argmap.checks import check as find
+    from adapterlab.argmap.diagnostics import errors
+    from adapterlab.argmap.evidence import check_evidence
+    from adapterlab.argmap.files import read
+    from adapterlab.errors import AdapterlabError, UnknownNameError
+
+    if missing not in ("warning", "error"):
+        raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
+    moved = {}
+    for pair in links or []:
+        old, separator, new = pair.partition("=")
+        if not separator or not old or not new:
+            raise AdapterlabError(f"--links {pair}: write it as old=new, the folder in the links = the folder on disk")
+        moved[old] = new
+    the_map = read(file)
+    found = find(the_map)
+    if evidence:
+        grave: Literal["warning", "error"] = "error" if missing == "error" else "warning"
+        found.extend(check_evidence(the_map, file.parent, grave, moved))
+        found.sort(key=lambda d: (d.line, d.column))
+    wrong = errors(found)
+    if as_json:
+        print(
+            json.dumps({"file": str(file), "diagnostics": [d.to_json() for d in found]}, indent=1, ensure_ascii=False)
+        )
+    else:
+        for diagnostic in found:
+            print(diagnostic.render(the_map.source))
+        counts = f"{len(wrong)} error{'s' * (len(wrong) != 1)}, {len(found) - len(wrong)} warnings"
+        print(f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    file: File,
+    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    as_json: AsJson = False,
+    skip_broken: SkipBroken = False,
+    interval: Annotated[bool, typer.Option("--interval", help="Add intervals: numbers as Beta distributions.")] = False,
+    size: Annotated[float, typer.Option(help="Sample size of the numbers that state no n:.")] = 10.0,
+) -> None:
+    """How credible each claim is."""
+    from adapterlab.argmap.scores import score as find
+    from adapterlab.argmap.uncertainty import intervals
+
+    the_map = _read(file, skip_broken)
+    scores = find(the_map, semantics, skip_broken=skip_broken)
+    spans = intervals(the_map, semantics, size, skip_broken=skip_broken) if interval else {}
+    if as_json:
+        shown = scores.to_json()
+        for title, span in spans.items():
+            shown["claims"][title]["interval"] = [span.low, span.high]
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    for warning in scores.warnings:
+        print(f"warning: {warning}")
+    order = {"thesis": 0, "conclusion": 1, "claim": 2, "premise": 3}
+    for title, claim in sorted(scores.claims.items(), key=lambda item: order[item[1].role]):
+        span_shown = f"  [{spans[title].low:.2f}, {spans[title].high:.2f}]" if title in spans else ""
+        print(f"{claim.credence:6.3f}{span_shown}  {claim.role:<10}  [{title}]")
+
+
+@app.command()
+def crux(
+    file: File,
+    thesis: ThesisTitle = None,
+    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    as_json: AsJson = False,
+    skip_broken: SkipBroken = False,
+    top: Annotated[int, typer.Option(help="How many numbers to show.")] = 20,
+) -> None:
+    """Which premises and inferences a thesis hangs on."""
+    from dataclasses import asdict
+
+    from adapterlab.argmap.crux import cruxes, first_thesis
+    from adapterlab.argmap.scores import score as find
+
+    the_map = _read(file, skip_broken)
+    title = thesis or first_thesis(the_map)
+    title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
+    found = cruxes(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
+    credence = find(the_map, semantics, skip_broken=skip_broken).claims[title].credence
+    if as_json:
+        shown = {"thesis": title, "credence": credence, "cruxes": [asdict(c) | {"swing": c.swing} for c in found]}
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    print(f"[{title}] {credence:.3f}  ({semantics})")
+    print(" slope   at 0   at 1  tips at   0" + " " * 18 + "half" + " " * 17 + "1")
+    for c in found:
+        tips = f"{c.tips_at:.2f}" if c.tips_at is not None else "never"
+        print(f"{c.slope:+6.3f}  {c.low:5.3f}  {c.high:5.3f}  {tips:>7}   {_bar(c.low, c.high, credence)}  {c.name}")
+
+
+def _bar(low: float, high: float, now: float, width: int = 41) -> str:
+    """A tornado bar: the thesis over the range of a number, with a mark where it stands."""
+    first, last = sorted(round(value * (width - 1)) for value in (low, high))
+    cells = ["█" if first <= i <= last else "·" for i in range(width)]
+    cells[round(now * (width - 1))] = "┃"
+    return "".join(cells)
+
+
+@app.command("what-if")
+def what_if(
+    file: File,
+    sets: Sets = None,
+    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    as_json: AsJson = False,
+    skip_broken: SkipBroken = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the numbers into the file, and nothing else.")] = False,
+) -> None:
+    """What would follow from other numbers."""
+    from adapterlab.argmap.edit import with_credences
+    from adapterlab.argmap.files import write_text
+    from adapterlab.argmap.scores import score as find
+
+    the_map, numbers = _read(file, skip_broken), _numbers(sets)
+    before = find(the_map, semantics, skip_broken=skip_broken)
+    after = find(the_map, semantics, numbers, skip_broken)
+    if as_json:
+        print(json.dumps({"before": before.to_json(), "after": after.to_json()}, indent=1, ensure_ascii=False))
+    else:
+        moved = [(t, before.claims[t].credence, c.credence) for t, c in after.claims.items()]
+        moved = [item for item in moved if abs(item[1] - item[2]) >= 0.0005]
+        for title, old, new in sorted(moved, key=lambda item: -abs(item[2] - item[1])):
+            print(f"{old:.3f} -> {new:.3f}  ({new - old:+.3f})  [{title}]")
+        if not moved:
+            print("nothing moves by as much as 0.001")
+    if write:
+        write_text(file, with_credences(the_map.source.text, numbers, str(file)))
+
+
+def _numbers(sets: list[str] | None) -> dict[str, float]:
+    from adapterlab.errors import AdapterlabError
+
+    if not sets:
+        raise AdapterlabError('name a number to change: --set "[Claim]=0.3"')
+    numbers = {}
+    for item in sets:
+        name, _, value = item.rpartition("=")
+        try:
+            numbers[name.strip()] = float(value)
+        except ValueError:
+            raise AdapterlabError(f"--set {item!r}: write it as [Claim]=0.3 or <Argument>=0.8") from None
+    return numbers
+
+
+@app.command()
+def diff(
+    before: File,
+    after: File,
+    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    as_json: AsJson = False,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """What two maps say differently, and what follows from it."""
+    from dataclasses import asdict
+
+    from adapterlab.argmap.compare import compare
+
+    found = compare(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
+    if as_json:
+        print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
+        return
+    for change in found.changes:
+        values = f": {change.before} -> {change.after}" if change.before or change.after else ""
+        print(f"{change.kind:<9} {change.name}{values}")
+    if not found.changes:
+        print("no difference in what they say")
+
+
+@app.command()
+def render(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write: .html, .svg or .dot.", show_default=False)],
+    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Draw a map."""
+    from adapterlab.argmap.draw import to_svg
+    from adapterlab.argmap.export import to_dot, to_html
+    from adapterlab.argmap.files import write_text
+    from adapterlab.argmap.scores import score as find
+    from adapterlab.errors import UnknownNameError
+
+    drawers = {".html": to_html, ".svg": to_svg, ".dot": to_dot}
+    if out.suffix not in drawers:
+        raise UnknownNameError("format", out.suffix or str(out), drawers, "--out")
+    the_map = _read(file, skip_broken)
+    write_text(out, drawers[out.suffix](the_map, find(the_map, semantics, skip_broken=skip_broken)))
+    print(out)
+
+
+@app.command("fmt")
+def format_file(
+    file: File,
+    to_stdout: Annotated[bool, typer.Option("--stdout", help="Print the result instead of writing the file.")] = False,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the layout would change.")
+    ] = False,
+) -> None:
+    """Lay a map out anew: one layout for all, the same meaning."""
+    from adapterlab.argmap.files import read, write_text
+    from adapterlab.argmap.fmt import format_map
+
+    text = read(file).source.text
+    formatted = format_map(text, str(file))
+    if to_stdout:
+        print(formatted, end="")
+    elif formatted != text:
+        if only_check:
+            print(f"{file} would be laid out anew")
+            raise typer.Exit(1)
+        write_text(file, formatted)
+        print(f"{file} laid out anew")
+
+
+def _read(file: Path, skip_broken: bool) -> Map:
+    from adapterlab.argmap import files
+
+    return files.read(file) if skip_broken else files.load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from adapterlab.argmap.diagnostics import errors
@@ -40,3 +41,18 @@ def read(path: str | Path) -> Map:
     except OSError as error:
         raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
     return parse(text, str(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole or not at all.
+
+    Raises:
+        AdapterlabError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(text.encode())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise AdapterlabError(f"{path} cannot be written: {error.strerror}") from None

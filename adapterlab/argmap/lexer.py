@@ -105,9 +105,13 @@ class Lexer:
     def __init__(self, source: Source) -> None:
         self.source, self.text = source, source.text
         self.diagnostics: list[Diagnostic] = []
+        self.comments: list[tuple[int, int]] = []
+        """Where comments stand, without the line breaks that they swallow."""
         self.paragraphs: list[Paragraph] = []
         self.paragraph = Paragraph()
         self.tokens = self.paragraph.tokens
+        self.text_token: Token | None = None
+        self.pieces: list[str] = []
         self.at_start = True
         """No token but an empty line, or nothing, stands before."""
         self.after_newline = False
@@ -133,19 +137,29 @@ class Lexer:
     # What happens around a token
 
     def _emit(self, kind: str, start: int, end: int, text: str | None = None) -> int:
-        tokens = self.tokens
-        if kind == "TEXT" and tokens and tokens[-1].type == "TEXT":
-            last = tokens[-1]
-            last.text += self.text[start:end] if text is None else text
-            last.end = end
+        shown = self.text[start:end] if text is None else text
+        if kind == "TEXT" and self.tokens and self.tokens[-1] is self.text_token:
+            self.pieces.append(shown)
+            self.tokens[-1].end = end
         else:
-            tokens.append(Token(kind, self.text[start:end] if text is None else text, start, end))
+            token = Token(kind, shown, start, end)
+            self.tokens.append(token)
+            self._join()
+            if kind == "TEXT":
+                self.text_token, self.pieces = token, [shown]
         self.after_newline = kind == "NEWLINE"
         self.at_start = False
         self.opened = True
         return end
 
+    def _join(self) -> None:
+        """Give the last text token its text: pieces are joined once, not one by one."""
+        if self.text_token and len(self.pieces) > 1:
+            self.text_token.text = "".join(self.pieces)
+        self.text_token = None
+
     def _end_paragraph(self, at: int) -> None:
+        self._join()
         self._close_indents(at)
         if self.tokens:
             self.paragraphs.append(self.paragraph)
@@ -253,6 +267,7 @@ class Lexer:
             return at
         if end > len(text):
             return at
+        self.comments.append((at, end))
         if self.at_start and self.opened:
             match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
         elif self.after_newline:

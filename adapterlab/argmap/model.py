@@ -32,6 +32,8 @@ class Mention:
     links: list[tuple[str, str]] = field(default_factory=list)
     """Titles and targets of links."""
     quotes: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    """Titles that the text names in passing (`@[Title]`), in their brackets."""
     data: dict[str, Any] = field(default_factory=dict)
     data_start: int = -1
     """Offset of the metadata block; -1 where there is none."""
@@ -192,6 +194,17 @@ class Map:
     def theses(self) -> list[str]:
         """Titles of the claims that all else bears on: pointed at or concluded, bearing on nothing themselves."""
         return [title for title, claim in self.claims.items() if claim.role == "thesis"]
+
+    @property
+    def all_sections(self) -> list[Section]:
+        """Every section, those inside others too, in the order of the text."""
+        found: list[Section] = []
+        waiting = self.sections[::-1]
+        while waiting:
+            section = waiting.pop()
+            found.append(section)
+            waiting.extend(reversed(section.children))
+        return found
 
     @property
     def tests(self) -> dict[str, dict[str, Any]]:

@@ -208,7 +208,9 @@ class _Builder:
                     f"the thesis {name} states a credence; it is computed, not stated (prior: sets where it starts)"
                 )
         else:
-            base = self._given(name, claim.data.get("credence"), "states no credence")
+            known = not claim.broken and any(m.role != "broken" for m in claim.mentions)
+            stated = claim.data.get("credence", claim.data.get("prior"))
+            base = self._given(name, stated, "states no credence" if known else "")
         self._weigh(network.claims[claim.title], base, end)
 
     def _weigh(self, index: int, base: int, end: End) -> None:
@@ -221,6 +223,8 @@ class _Builder:
 
     def _given(self, name: str, stated: object, missing: str) -> int:
         value = self.overrides.get(name, stated)
+        if value is None and not missing:
+            value = NEUTRAL
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.network.warnings.append(f"{name} {missing}: {NEUTRAL} is used")
             value = NEUTRAL

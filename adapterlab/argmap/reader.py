@@ -68,6 +68,8 @@ class _Reader:
         lexer = Lexer(self.source)
         paragraphs = lexer.read()
         self.map.diagnostics.extend(lexer.diagnostics)
+        # Line breaks behind a comment can stand alone; the reference makes an empty claim of them.
+        paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
         self._opening(paragraphs)
         if not paragraphs:
             self.map.diagnostics.append(self.source.at("error", "empty", "the map says nothing", 0))
@@ -312,7 +314,7 @@ def _first_text(tokens: list[Token]) -> Token:
 
 def _fill(mention: Mention, written: Written) -> None:
     mention.text, mention.plain, mention.tags = written.text, written.plain, written.tags
-    mention.links, mention.quotes = written.links, written.quotes
+    mention.links, mention.quotes, mention.named = written.links, written.quotes, written.mentions
 
 
 def _index_after(node: Structure, inference: Inference) -> int:

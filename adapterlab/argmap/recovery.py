@@ -112,26 +112,20 @@ def _structure_error(
         return source.at(
             "error", "missing-inference", message, last.start, last.end, f"insert a line `----` before line {line}"
         )
-    if token is None and inferences:
-        last = inferences[-1]
-        open_ended = not any(t.type == "INFERENCE_END" and t.start >= last.start for t in tokens)
-        if open_ended:
-            return source.at(
-                "error",
-                "open-inference",
-                f"{name}: an inference line is not closed",
-                last.start,
-                last.end,
-                "end it with --, or write ----",
-            )
+    if inferences and not any(t.type == "INFERENCE_END" and t.start >= inferences[-1].start for t in tokens):
+        message = f"{name}: an inference line is not closed"
         return source.at(
             "error",
-            "missing-conclusion",
-            f"{name} ends with an inference line",
-            last.start,
-            last.end,
-            "write the numbered conclusion below it",
+            "open-inference",
+            message,
+            inferences[-1].start,
+            inferences[-1].end,
+            "end it with --, or write ----",
         )
+    if token is None and inferences:
+        message = f"{name} ends with an inference line"
+        fix = "write the numbered conclusion below it"
+        return source.at("error", "missing-conclusion", message, inferences[-1].start, inferences[-1].end, fix)
     at = token or tokens[-1]
     if token and token.type in ("ARGUMENT_REFERENCE", "ARGUMENT_DEFINITION"):
         message, fix = f"{name}: an argument cannot be a premise or conclusion", "write a [Statement] there"

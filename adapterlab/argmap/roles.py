@@ -19,8 +19,9 @@ def assign_roles(the_map: Map) -> None:
     bearing = {r.source.title for r in the_map.relations if r.source.kind == "claim"}
     bearing |= {r.target.title for r in the_map.relations if r.kind == "contradictory" and r.target.kind == "claim"}
     pointed = {r.target.title for r in the_map.relations if r.target.kind == "claim"}
+    borne_on, bearing_on = pointed | concluded, bearing | carrying
     for title, claim in the_map.claims.items():
-        if title in pointed | concluded and title not in bearing | carrying:
+        if title in borne_on and title not in bearing_on:
             claim.role = "thesis"
         elif title in concluded:
             claim.role = "conclusion"

@@ -18,6 +18,8 @@ class Written:
     text: str | None = None
     tags: list[str] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
+    mentions: list[str] = field(default_factory=list)
+    """Titles named in passing, in their brackets: `[Claim]`, `<Argument>`."""
     lines: list[_Line] = field(default_factory=list)
 
     @property
@@ -87,6 +89,7 @@ def _token(token: Token, written: Written) -> None:
             written.tags.append(name)
         _append(written, token.text, "", "")
     elif token.type == "MENTION":
+        written.mentions.append(token.text.strip(" \t")[1:])
         _append(written, token.text, token.text, token.text)
     elif token.type.endswith("_END") and token.text.endswith(" "):
         _append(written, " ", " ", " ")

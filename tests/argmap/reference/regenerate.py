@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import count, islice
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -34,9 +35,9 @@ def of_seed(number: int) -> list[str]:
 def generate() -> list[str]:
     """Maps that the reference accepts."""
     accepted: list[str] = []
-    number = 0
+    seeds = count(1)
     while len(accepted) < MAPS:
-        texts = [text for _ in range(10) for text in of_seed(number := number + 1)]
+        texts = [text for number in islice(seeds, 10) for text in of_seed(number)]
         exported = reference_cli.export({f"{index:04}": text for index, text in enumerate(texts)})
         accepted.extend(text for text, found in zip(texts, exported.values(), strict=True) if found)
     step = len(accepted) / MAPS

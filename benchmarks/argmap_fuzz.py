@@ -1,0 +1,48 @@
+"""Coverage-guided fuzzing of the reader, for a bounded time: `python -m benchmarks.argmap_fuzz [seconds]`.
+
+Needs atheris (`pip install atheris`). Any bytes must give a map or diagnostics: a traceback, or an input that takes
+longer than ten seconds, stops the run and is written to the folder where it started.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["adapterlab.argmap"]):
+    from adapterlab.argmap import fmt, network, propagation, reader, scores
+    from adapterlab.errors import AdapterlabError
+
+from tests.argmap.reference import corpus
+
+MODULES = (fmt, network, propagation, reader, scores)
+LONGEST = 4096
+
+
+def one_input(data: bytes) -> None:
+    read = reader.parse(data.decode("utf-8", "replace"))
+    for diagnostic in read.diagnostics:
+        diagnostic.render(read.source)
+    try:
+        scores.score(read, skip_broken=True)
+        fmt.format_map(read.source.text)
+    except AdapterlabError as error:
+        if "please report" in str(error):
+            raise
+
+
+def main() -> None:
+    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (corpus.written() | corpus.generated()).items():
+            Path(folder, name).write_bytes(text.encode())
+        options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-print_final_stats=1"]
+        atheris.Setup([sys.argv[0], *options, folder], one_input)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
