@@ -1,0 +1,113 @@
+"""What the README says works: its Python runs, its commands exist and run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.tiny import save_study
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_its_python_runs(code, tmp_path, monkeypatch):
+    from adapterlab.adapters.base import Adapter
+
+    monkeypatch.chdir(tmp_path)
+    known = dict(Adapter.registry)
+    try:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    finally:
+        Adapter.registry.clear()
+        Adapter.registry.update(known)
+
+
+def test_the_adapter_of_the_guide_is_a_whole_one(llama, tokens):
+    """One file and no other change: it is made by name, attached, trained, held to its invariants and sized."""
+    from adapterlab.adapters import adapter
+    from adapterlab.adapters.base import Adapter
+    from adapterlab.surgery import attach, sized
+    from tests.surgery.test_attach import train
+
+    code = next(code for code in PYTHON if "class RowGain" in code)
+    known = dict(Adapter.registry)
+    try:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+        method = adapter("row_gain")
+        handle = attach(llama, method)
+        train(llama, handle, tokens)
+        for site in handle.sites.values():
+            before, after = site.both()
+            assert not (before == after).all()
+            for invariant in method.invariants:
+                if not invariant.only_at_start:
+                    assert invariant.residual(method, site.state, before, after) <= invariant.bound(before.dtype)
+        handle.detach()
+        assert sized(method, llama, 10**6) == method
+    finally:
+        Adapter.registry.clear()
+        Adapter.registry.update(known)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab map")])
+def test_its_map_commands_run(command):
+    result = run([sys.executable, "-m", *shlex.split(command)])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run")])
+def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
+    """That a study runs from end to end is shown on a tiny model in tests/lab; this one would take minutes."""
+    from adapterlab.lab.study import load_study
+    from adapterlab.resources import shipped
+
+    _, verb, *arguments = shlex.split(command)
+    assert verb == "run"
+    path = ROOT / arguments[0] if arguments else shipped("studies", "quick.toml")
+    assert load_study(path).name == "quick"
+
+
+def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_there(tmp_path):
+    study = save_study(tmp_path)
+    first = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert {p.name for p in (tmp_path / "runs/tiny").iterdir()} >= {"report.html", "verdict.json", "ledger.sqlite"}
+    second = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
+    assert second.returncode == 0
+    assert "trials are there; nothing to run" in second.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_its_make_targets_do_what_it_says(command):
+    plan = run([*shlex.split(command), "-n"]).stdout
+    expected = {"make run": ".venv/bin/adapterlab run", "make test": ".venv/bin/pytest"}[command]
+    assert expected in plan
+
+
+def test_every_command_is_one_of_those_tested():
+    assert COMMANDS
+    assert all(c.startswith(("adapterlab map", "adapterlab run", "make")) for c in COMMANDS)
+
+
+def test_its_links_and_folders_exist():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", TEXT):
+        assert (ROOT / target).exists(), target
