@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from adapterlab.adapters import adapter
+from adapterlab.adapters.base import Adapter
+from adapterlab.surgery import attach, sized
 from tests.lab.tiny import save_study
+from tests.surgery.test_attach import train
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -23,48 +27,38 @@ COMMANDS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def forget_row_gain():
+    """The guide's adapter is known in these tests alone."""
+    yield
+    Adapter.registry.pop("row_gain", None)
+
+
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
 
 
 @pytest.mark.parametrize("code", PYTHON)
 def test_its_python_runs(code, tmp_path, monkeypatch):
-    from adapterlab.adapters.base import Adapter
-
     monkeypatch.chdir(tmp_path)
-    known = dict(Adapter.registry)
-    try:
-        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    finally:
-        Adapter.registry.clear()
-        Adapter.registry.update(known)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
 def test_the_adapter_of_the_guide_is_a_whole_one(llama, tokens):
     """One file and no other change: it is made by name, attached, trained, held to its invariants and sized."""
-    from adapterlab.adapters import adapter
-    from adapterlab.adapters.base import Adapter
-    from adapterlab.surgery import attach, sized
-    from tests.surgery.test_attach import train
-
     code = next(code for code in PYTHON if "class RowGain" in code)
-    known = dict(Adapter.registry)
-    try:
-        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-        method = adapter("row_gain")
-        handle = attach(llama, method)
-        train(llama, handle, tokens)
-        for site in handle.sites.values():
-            before, after = site.both()
-            assert not (before == after).all()
-            for invariant in method.invariants:
-                if not invariant.only_at_start:
-                    assert invariant.residual(method, site.state, before, after) <= invariant.bound(before.dtype)
-        handle.detach()
-        assert sized(method, llama, 10**6) == method
-    finally:
-        Adapter.registry.clear()
-        Adapter.registry.update(known)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    method = adapter("row_gain")
+    handle = attach(llama, method)
+    train(llama, handle, tokens)
+    for site in handle.sites.values():
+        before, after = site.both()
+        assert not (before == after).all()
+        for invariant in method.invariants:
+            if not invariant.only_at_start:
+                assert invariant.residual(method, site.state, before, after) <= invariant.bound(before.dtype)
+    handle.detach()
+    assert sized(method, llama, 10**6) == method
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab map")])
@@ -84,6 +78,17 @@ def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     assert verb == "run"
     path = ROOT / arguments[0] if arguments else shipped("studies", "quick.toml")
     assert load_study(path).name == "quick"
+
+
+def test_a_study_can_name_an_adapter_in_a_file_of_ones_own(tmp_path):
+    code = next(code for code in PYTHON if "class RowGain" in code)
+    (tmp_path / "row_gain.py").write_text(code)
+    study = save_study(tmp_path)
+    text = study.read_text().replace('adapter = "ia3"', 'adapter = "row_gain"')
+    study.write_text(text.replace("[training]", 'adapter_files = ["row_gain.py"]\n\n[training]', 1))
+    result = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "row_gain" in result.stdout
 
 
 def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_there(tmp_path):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from adapterlab.adapters.base import Adapter
@@ -25,6 +29,31 @@ def all_adapters() -> dict[str, type[Adapter]]:
     """Every known method by name: those shipped, and any that was defined since."""
     _import_methods()
     return dict(sorted(Adapter.registry.items()))
+
+
+def load_file(path: Path) -> None:
+    """Make the adapters that a Python file defines known, once.
+
+    Raises `AdapterlabError` if the file is missing, cannot be run, or defines no adapter.
+    """
+    path = path.resolve()
+    module = f"adapterlab_file_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    if module in sys.modules:
+        return
+    _import_methods()
+    before = len(Adapter.registry)
+    spec = importlib.util.spec_from_file_location(module, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise AdapterlabError(f"{path} is no Python file")
+    sys.modules[module] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[module])
+    except Exception as error:  # whatever the user's file raises
+        del sys.modules[module]
+        raise AdapterlabError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    if len(Adapter.registry) == before:
+        del sys.modules[module]
+        raise AdapterlabError(f"{path} defines no adapter: subclass LinearAdapter and set its name")
 
 
 def adapter(name: str, **settings: Any) -> Adapter:

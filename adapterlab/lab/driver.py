@@ -76,7 +76,7 @@ def run_study(
         if not known:
             replay(contests, ledger)
             return contests
-        pool = LocalPool(workers)
+        pool = LocalPool(workers, adapter_files=study.adapter_files)
         try:
             _drive(contests, ledger, pool, study, watch)
         finally:

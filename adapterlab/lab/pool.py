@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
+from adapterlab.adapters import load_file
 from adapterlab.lab.trial import Outcome, Trial, run
 
 LOSSES = 3
@@ -23,7 +25,8 @@ class LocalPool:
     does not depend on the machine's cores.
     """  # noqa: D205
 
-    def __init__(self, workers: int | None = None, threads: int = 1) -> None:
+    def __init__(self, workers: int | None = None, threads: int = 1, adapter_files: Sequence[str] = ()) -> None:
+        self._files = tuple(adapter_files)
         self.workers = workers or max(1, (os.cpu_count() or 1) // threads)
         self._threads = threads
         self._pool = self._fresh()
@@ -73,7 +76,7 @@ class LocalPool:
             self.workers,
             multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(os.getpid(), self._threads),
+            initargs=(os.getpid(), self._threads, self._files),
         )
 
     def _recover(self, lost: list[Trial]) -> Iterator[tuple[Trial, Outcome]]:
@@ -94,12 +97,14 @@ class LocalPool:
                 self.submit([trial])
 
 
-def _begin(driver: int, threads: int) -> None:
+def _begin(driver: int, threads: int, adapter_files: tuple[str, ...]) -> None:
     """Make a process ready to run trials: it leaves Ctrl-C to its driver, and does not outlive it."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    for file in adapter_files:
+        load_file(Path(file))
 
     def watch() -> None:
         while os.getppid() == driver:

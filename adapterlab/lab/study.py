@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapterlab.adapters import adapter as make_adapter
-from adapterlab.adapters import all_adapters
+from adapterlab.adapters import all_adapters, load_file
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import EMBEDDED
@@ -94,6 +94,8 @@ class Study(_Table):
     """Trainable parameters that every contestant is sized to, as near below as it can."""
     reference: str = "lora"
     """The contestant whose score others are timed against."""
+    adapter_files: tuple[str, ...] = ()
+    """Python files that define adapters of your own; a relative path is taken from the study's folder."""
     contestants: tuple[Contestant, ...] = Field(min_length=1)
     training: Training = Training()
     tuning: Tuning = Tuning()
@@ -126,6 +128,11 @@ def load_study(path: Path) -> Study:
         study = Study.model_validate(data)
     except ValidationError as error:
         raise AdapterlabError(_explain(error, path, text)) from error
+    study = study.model_copy(
+        update={"adapter_files": tuple(str((path.parent / file).resolve()) for file in study.adapter_files)}
+    )
+    for file in study.adapter_files:
+        load_file(Path(file))
     for task in study.tasks:
         if task not in all_tasks():
             raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))

@@ -58,6 +58,7 @@ def test_a_study_reads_as_written(tmp_path):
         ("first_steps = 5", "start = [0.1, 0.01]", "at least two rates, rising"),
         ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
         ("name =", "name", "is not TOML"),
+        ("budget = 1000", 'adapter_files = ["none.py"]', r"none\.py is no Python file"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_mend(tmp_path, old, new, message):
