@@ -417,8 +417,8 @@ class PrefixAdapter(Adapter):
 
     @property
     @abstractmethod
-    def tokens(self) -> int:
-        """Length of the prefix."""
+    def length(self) -> int:
+        """How many tokens long the prefix is."""
 
     @abstractmethod
     def init(self, attention: Attention, context: Context) -> State:
@@ -457,7 +457,7 @@ class RoutedAdapter(Adapter):
         """The state of the one router, for a residual stream of this width and layers of `context.shapes`."""
 
     @abstractmethod
-    def route(self, router: State, signal: Signal, layers: int) -> Float[Tensor, "layers batch *parts"]:
+    def route(self, router: State, signal: Signal, layers: int) -> Float[Tensor, "layers batch ..."]:
         """For each layer and sequence, how much of each part it gets."""
 
     @abstractmethod

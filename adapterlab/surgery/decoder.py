@@ -94,11 +94,15 @@ class BlockAttention:
 
     def key(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens kv"]:
         """The layer's keys of `x`, before any position is put into them."""
-        return self.keys(x)
+        return self._seen_by(self.keys, x)
 
     def value(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens kv"]:
         """The layer's values of `x`."""
-        return self.values(x)
+        return self._seen_by(self.values, x)
+
+    def _seen_by(self, projection: Projection, x: Tensor) -> Tensor:
+        weight = projection.weight
+        return projection(x.to(weight.dtype) if weight.is_floating_point() else x)
 
 
 @dataclass(frozen=True, eq=False)

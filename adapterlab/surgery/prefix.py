@@ -103,7 +103,7 @@ class PrefixSite(Site):
             return None
         if call["position_ids"] is None:
             call["position_ids"] = torch.arange(call.past, call.past + call.size[1], device=call.device)[None]
-        call["position_ids"] = call["position_ids"] + self.adapter.tokens
+        call["position_ids"] = call["position_ids"] + self.adapter.length
         return call.call()
 
 

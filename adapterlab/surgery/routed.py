@@ -33,6 +33,9 @@ class Shares:
         self.given: Tensor | None = None
         self.waived = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shares:
+        return Shares(self.layers)  # what was given belongs to a call of the other model
+
     @contextmanager
     def waive(self) -> Iterator[None]:
         """The base answers within this block."""

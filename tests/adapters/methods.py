@@ -12,7 +12,13 @@ from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, Stat
 from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
-SMALL: dict[str, dict[str, object]] = {"oft": {"block_size": 4}, "vera": {"rank": 16}}
+SMALL: dict[str, dict[str, object]] = {
+    "clover": {"mlp_block": 4},
+    "oft": {"block_size": 4},
+    "prefix": {"hidden": 16},
+    "trainable_tokens": {"ids": (3, 17, 40)},
+    "vera": {"rank": 16},
+}
 SMALLEST_RANK = 3
 
 
