@@ -205,13 +205,17 @@ def install(
     for p in before:
         p.requires_grad_(False)
     once: dict[Tensor, nn.Parameter] = {}
-    sites: dict[str, Site] = {}
-    for path, state in states.items():
-        # A tensor that several sites share becomes one parameter in all of them.
-        trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
-        state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
-        sites[path] = places[path].stand(adapter, state, name)
-    return Handle(model, adapter, name, targets, sites, before)
+    handle = Handle(model, adapter, name, targets, {}, before)
+    try:
+        for path, state in states.items():
+            # A tensor that several sites share becomes one parameter in all of them.
+            trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
+            state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
+            handle.sites[path] = places[path].stand(adapter, state, name)
+    except BaseException:
+        handle.detach()
+        raise
+    return handle
 
 
 def decompositions() -> FactorCache:

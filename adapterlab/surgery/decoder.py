@@ -22,8 +22,10 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.linear import linears, role_of, weight_of
 from adapterlab.surgery.sites import STACK
 
-# One layer for queries, keys and values, in this order, all heads of each together.
-_FUSED = {"c_attn", "qkv_proj", "Wqkv"}
+# One layer for queries, keys and values: all queries, then all keys, then all values; or, as Megatron has it, for each
+# key-value head its queries, its key and its value.
+_FUSED = {"c_attn", "qkv_proj", "Wqkv", "query_key_value"}
+_BY_HEAD = {"query_key_value"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Projection:
 
     path: str
     module: nn.Module
-    rows: slice | None = None
+    rows: slice | Tensor | None = None
     """None where the layer makes nothing else."""
 
     @property
@@ -41,7 +43,7 @@ class Projection:
         return self.rows is not None
 
     @property
-    def cut(self) -> slice:
+    def cut(self) -> slice | Tensor:
         """The rows of the layer."""
         return slice(None) if self.rows is None else self.rows
 
@@ -128,8 +130,14 @@ class Decoder:
 
     @cached_property
     def backbone(self) -> nn.Module:
-        """What makes the last hidden state of token ids: the model without its head."""
-        return cast(nn.Module, getattr(self.model, "base_model", self.model))
+        """What makes the last hidden state of token ids: the innermost module with the embedding and the blocks in it."""
+        path = self.blocks[0].path.rpartition(".")[0]
+        while path:
+            path = path.rpartition(".")[0]
+            module = self.model.get_submodule(path)
+            if any(part is self.embedding for part in module.modules()):
+                return module
+        return self.model
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -208,7 +216,12 @@ class Decoder:
         keys = (rows - queries) // 2
         if keys <= 0 or keys % head_dim or rows != queries + 2 * keys:
             raise self._unknown(f"{path} packs queries, keys and values in an order that is not known")
-        cuts = (slice(0, queries), slice(queries, queries + keys), slice(queries + keys, rows))
+        cuts: Sequence[slice | Tensor]
+        if path.rpartition(".")[2] in _BY_HEAD:
+            groups = torch.arange(rows).unflatten(0, (keys // head_dim, -1, head_dim))
+            cuts = [groups[:, part].flatten() for part in (slice(0, -2), slice(-2, -1), slice(-1, None))]
+        else:
+            cuts = [slice(0, queries), slice(queries, queries + keys), slice(queries + keys, rows)]
         roles = (Role.QUERY, Role.KEY, Role.VALUE)
         return {role: Projection(path, module, rows) for role, rows in zip(roles, cuts, strict=True)}
 

@@ -33,6 +33,8 @@ _ROLES = {
         "attn.c_proj",
         "attention.output.dense",
         "self_attn.dense",
+        "attention.dense",
+        "self_attention.dense",
     },
     Role.GATE: {"gate_proj", "w1"},
     Role.UP: {"up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h", "intermediate.dense", "lin1", "gate_up_proj"},

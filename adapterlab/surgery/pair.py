@@ -100,7 +100,7 @@ class PairSite(Site):
         for second, projection in enumerate(place.projections):
             if projection is not None:
                 limb = Limb(self, projection, bool(second))
-                push(projection.module, f"{name}:{('first', 'second')[second]}{_rows(projection)}", limb)
+                push(projection.module, f"{name}:{place.role}:{second}", limb)
                 limbs.append(limb)
         limbs[0].add_module("pair", self)  # the model holds the state once
         self._limbs = tuple(limbs)
@@ -204,10 +204,12 @@ class Limb(nn.Module):
     def _put(self, base: Tensor, rows: Tensor) -> Tensor:
         """`base` with the projection's rows replaced."""
         rows = rows.to(base.dtype)
-        if self.projection.rows is None:
+        cut = self.projection.rows
+        if cut is None:
             return rows
-        start, stop = self.projection.rows.start, self.projection.rows.stop
-        return torch.cat([base[:start], rows, base[stop:]])
+        if isinstance(cut, Tensor):
+            return base.index_copy(0, cut.to(base.device), rows)
+        return torch.cat([base[: cut.start], rows, base[cut.stop :]])
 
 
 def pair_places(decoder: Decoder, block: int) -> Iterator[tuple[str, PairPlace]]:
@@ -228,7 +230,3 @@ def pair_places(decoder: Decoder, block: int) -> Iterator[tuple[str, PairPlace]]
             if role_of(path) is Role.UP:
                 place = Projection(path, module)
                 yield path, PairPlace(path, place, None, Role.UP, max(1, place.weight.shape[0] // block))
-
-
-def _rows(projection: Projection) -> str:
-    return "" if projection.rows is None else f":{projection.rows.start}"

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterlab.adapters.base import Context, Linear, RoutedAdapter, Signal, State
 from adapterlab.errors import AdapterlabError
@@ -31,6 +32,7 @@ class Shares:
     def __init__(self, layers: int) -> None:
         self.layers = layers
         self.given: Tensor | None = None
+        self.size = (0, 0)
         self.waived = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Shares:
@@ -95,10 +97,16 @@ class RoutedSite(Site):
         below, shares = self._below[0], self.shares
         if not self.active or shares.waived:
             return below(x)
-        if shares.given is None or x.ndim != 3:
-            raise AdapterlabError(f"{self.path} got {tuple(x.shape)} outside a call of the model")
-        own = shares.given[min(self.layer, len(shares.given) - 1)]
-        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, below, own, self.strength))
+        if shares.given is None:
+            raise AdapterlabError(f"{self.path} was called outside a call of the model, so nothing was routed to it")
+        batch, tokens = shares.size
+        if x.ndim != 3 and x.shape[:-1] != (batch * tokens,):
+            raise AdapterlabError(f"{self.path} sees {tuple(x.shape)}, not every token of the call: take other targets")
+        own, each = shares.given[min(self.layer, len(shares.given) - 1)], x.reshape(batch, -1, x.shape[-1])
+        answer = in_state_dtype(
+            x, self.dtype, lambda: self.adapter.forward(self.state, each, below, own, self.strength)
+        )
+        return answer.reshape(*x.shape[:-1], -1)
 
     def neighbours(self, side: Any) -> Sequence[nn.Module]:
         return self._stack[0].neighbours(self, side)
@@ -150,7 +158,7 @@ class RouterSite(Site):
         if root is not backbone:
             hooks.append(root.register_forward_pre_hook(self._see_tasks, with_kwargs=True))
         keep(backbone, ROUTERS, name, self)
-        self._blocks = tuple(block.module for block in place.decoder.blocks)
+        self._blocks = tuple(m for m in backbone.modules() if isinstance(m, GradientCheckpointingLayer))
         self._leave: list[Callable[[], None]] = [hook.remove for hook in hooks]
 
     def remove(self) -> None:
@@ -174,6 +182,7 @@ class RouterSite(Site):
         if tasks is None:
             tasks = torch.full((call.size[0],), self.task, device=call.device)
         hidden = self._base_answer(module, call) if self.adapter.reads_hidden else None
+        self.shares.size = call.size
         signal = Signal(tasks.to(call.device), hidden, module.training)
         self.shares.given = self.adapter.route(self.state, signal, self.shares.layers)
         for block in self._blocks:
