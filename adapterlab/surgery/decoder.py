@@ -19,7 +19,7 @@ from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Role
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.linear import linears, role_of, weight_of
+from adapterlab.surgery.linear import linears, quantized, role_of, shape_of, weight_of
 from adapterlab.surgery.sites import STACK
 
 # One layer for queries, keys and values: all queries, then all keys, then all values; or, as Megatron has it, for each
@@ -46,6 +46,12 @@ class Projection:
     def cut(self) -> slice | Tensor:
         """The rows of the layer."""
         return slice(None) if self.rows is None else self.rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many rows, and how wide."""
+        rows, columns = shape_of(self.module)
+        return rows if self.rows is None else len(torch.arange(rows)[self.rows]), columns
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
@@ -82,17 +88,17 @@ class BlockAttention:
     @property
     def width(self) -> int:
         """Width of the residual stream."""
-        return self.keys.weight.shape[1]
+        return self.keys.shape[1]
 
     @property
     def heads(self) -> int:
         """How many heads ask."""
-        return self.query.weight.shape[0] // self.head_dim
+        return self.query.shape[0] // self.head_dim
 
     @property
     def kv_heads(self) -> int:
         """How many heads answer."""
-        return self.keys.weight.shape[0] // self.head_dim
+        return self.keys.shape[0] // self.head_dim
 
     def key(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens kv"]:
         """The layer's keys of `x`, before any position is put into them."""
@@ -103,8 +109,8 @@ class BlockAttention:
         return self._seen_by(self.values, x)
 
     def _seen_by(self, projection: Projection, x: Tensor) -> Tensor:
-        weight = projection.weight
-        return projection(x.to(weight.dtype) if weight.is_floating_point() else x)
+        module = projection.module
+        return projection(x if quantized(module) else x.to(cast(Tensor, module.weight).dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +218,7 @@ class Decoder:
 
     def _split(self, path: str, module: nn.Module, output: Projection, head_dim: int) -> dict[Role, Projection]:
         """Queries, keys and values of one layer: as many queries as the output takes, the rest halved."""
-        queries, rows = weight_of(output.module).shape[1], weight_of(module).shape[0]
+        queries, rows = shape_of(output.module)[1], shape_of(module)[0]
         keys = (rows - queries) // 2
         if keys <= 0 or keys % head_dim or rows != queries + 2 * keys:
             raise self._unknown(f"{path} packs queries, keys and values in an order that is not known")

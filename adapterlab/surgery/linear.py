@@ -123,7 +123,7 @@ class Layer:
     @property
     def weight(self) -> Float[Tensor, "out in"]:
         """The layer's weight, `(out, in)` also where the layer stores its transpose."""
-        return weight_of(self.module)
+        return _Codes.of(self.module) if quantized(self.module) else weight_of(self.module)
 
     @property
     def bias(self) -> Tensor | None:
@@ -146,6 +146,14 @@ def quantized(module: nn.Module) -> bool:
     return not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None
 
 
+def shape_of(module: nn.Module) -> tuple[int, int]:
+    """`(out, in)` of a linear layer, however it stores its weight."""
+    if quantized(module):
+        return cast(int, module.out_features), cast(int, module.in_features)
+    rows, columns = weight_of(module).shape
+    return rows, columns
+
+
 class LinearPlace(Place):
     """A linear layer."""
 
@@ -162,10 +170,7 @@ class LinearPlace(Place):
 
     @property
     def shape(self) -> tuple[int, int]:
-        if quantized(self.module):
-            return cast(int, self.module.out_features), cast(int, self.module.in_features)
-        rows, columns = weight_of(self.module).shape
-        return rows, columns
+        return shape_of(self.module)
 
     @property
     def names(self) -> Collection[str]:
@@ -174,7 +179,7 @@ class LinearPlace(Place):
     def weight(self, adapter: Any, context: Context) -> Float[Tensor, "out in"]:
         """The weight as `init` may see it."""
         if quantized(self.module):
-            return _Codes.of(self, adapter.name)
+            return _Codes.of(self.module, f"{self.path}: ", adapter.name)
         weight = weight_of(self.module).detach()
         return torch.empty_like(weight, device="meta") if context.device.type == "meta" else weight
 
@@ -199,11 +204,11 @@ class _Codes(Tensor):
     message: str
 
     @staticmethod
-    def of(place: LinearPlace, method: str) -> Tensor:
-        codes = torch.empty(place.shape, device="meta").as_subclass(_Codes)
+    def of(module: nn.Module, where: str = "", method: str = "this method") -> Tensor:
+        codes = torch.empty(shape_of(module), device="meta").as_subclass(_Codes)
         codes.message = (
-            f"{place.path}: {type(place.module).__name__} holds quantized weights ({place.like.dtype}), and {method} works "
-            f"on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
+            f"{where}{type(module).__name__} holds quantized weights ({cast(Tensor, module.weight).dtype}), and {method} "
+            f"works on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
         )
         return codes
 

@@ -36,7 +36,7 @@ class PairPlace(Place):
 
     @property
     def like(self) -> Tensor:
-        return self.projections[0].weight
+        return cast(Tensor, self.projections[0].module.weight)
 
     @property
     def reads(self) -> Sequence[Tensor]:
@@ -44,8 +44,7 @@ class PairPlace(Place):
 
     @property
     def shape(self) -> tuple[int, int]:
-        rows, columns = self.like.shape
-        return rows, columns
+        return self.projections[0].shape
 
     @property
     def names(self) -> Collection[str]:
@@ -63,7 +62,7 @@ class PairPlace(Place):
 
     def _stacked(self, second: Projection) -> Float[Tensor, "heads out width"]:
         """The second map with the query heads of one key-value head above each other."""
-        width = self.projections[0].weight.shape[0] // self.heads
+        width = self.projections[0].shape[0] // self.heads
         if self.role is Role.VALUE:
             return second.weight.unflatten(1, (self.heads, -1, width)).permute(1, 2, 0, 3).flatten(1, 2)
         return _with_bias(second).unflatten(0, (self.heads, -1, width)).transpose(2, 3).flatten(1, 2)
@@ -229,4 +228,4 @@ def pair_places(decoder: Decoder, block: int) -> Iterator[tuple[str, PairPlace]]
         for path, module in linears(decoder.model).items():
             if role_of(path) is Role.UP:
                 place = Projection(path, module)
-                yield path, PairPlace(path, place, None, Role.UP, max(1, place.weight.shape[0] // block))
+                yield path, PairPlace(path, place, None, Role.UP, max(1, place.shape[0] // block))

@@ -42,7 +42,7 @@ class PrefixPlace(Place):
 
     @property
     def like(self) -> Tensor:
-        return self.attention.keys.weight
+        return cast(Tensor, self.attention.keys.module.weight)
 
     @property
     def reads(self) -> Sequence[Tensor]:

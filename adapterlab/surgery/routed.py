@@ -212,9 +212,9 @@ class RouterSite(Site):
         if cache not in self._caches:
             own, reorder = DynamicCache(), cache.reorder_cache
 
-            def reorder_both(beams: torch.LongTensor) -> None:
+            def reorder_both(beams: Tensor) -> None:
                 reorder(beams)
-                own.reorder_cache(beams)
+                own.reorder_cache(cast(Any, beams))
 
             self._caches[cache], cache.reorder_cache = own, reorder_both
         return self._caches[cache]

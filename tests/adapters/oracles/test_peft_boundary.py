@@ -43,7 +43,9 @@ def test_prompt(make, tokens):
     model = make()
     theirs = get_peft_model(
         copy.deepcopy(model),
-        PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, token_dim=32, num_layers=2, num_attention_heads=4),
+        PromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=5, token_dim=32, num_layers=2, num_attention_heads=4
+        ),
     ).double()
     handle = attach(model, adapter("prompt", length=5))
     (prompt,) = handle.parameters()

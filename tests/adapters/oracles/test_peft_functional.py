@@ -10,16 +10,10 @@ from peft import LoraConfig, PolyConfig, XLoraConfig, get_peft_model
 
 from adapterlab.adapters import adapter
 from adapterlab.surgery import attach
+from tests.adapters.methods import noisy
 from tests.conftest import tiny_llama
 
 TARGETS = ["q_proj", "v_proj", "down_proj"]
-
-
-def noisy(parameters, size=0.3):
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for p in parameters:
-            p += size * torch.randn(p.shape, generator=generator, dtype=p.dtype)
 
 
 def agree(a, b):
