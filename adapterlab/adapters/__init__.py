@@ -70,6 +70,8 @@ def adapter(name: str, **settings: Any) -> Adapter:
         if key not in fields:
             raise UnknownNameError("setting", key, fields, where=f"adapter {name!r}")
         default = fields[key].default
+        if isinstance(default, tuple) and isinstance(value, list):
+            value = settings[key] = tuple(value)  # JSON and TOML have no tuples
         number = isinstance(default, int | float) and not isinstance(default, bool)
         fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
         if (isinstance(value, bool) and number) or (default is not None and not fits):

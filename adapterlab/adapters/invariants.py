@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from adapterlab.adapters.base import LinearAdapter, State
+    from adapterlab.adapters.base import Adapter, LinearAdapter, State
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,33 @@ class ScalesLines(Invariant):
         return min(off(a, b), off(a.T, b.T))
 
 
+@dataclass(frozen=True)
+class KeepsRowSpace(Invariant):
+    """The rows of the weight stay combinations of the base's rows."""
+
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        basis = torch.linalg.qr(before.double().T).Q
+        rows = after.double()
+        return _relative(rows - rows @ basis @ basis.T, rows)
+
+
+@dataclass(frozen=True)
+class OrthonormalRows(Invariant):
+    """The rows of a matrix that the method makes of its state are orthonormal."""
+
+    of: str
+
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        rows = getattr(adapter, self.of)(state).double()
+        eye = torch.eye(rows.shape[-2], dtype=rows.dtype, device=rows.device)
+        return _relative(rows @ rows.mT - eye, eye)
+
+    def __str__(self) -> str:
+        return f"The rows of `{self.of}` are orthonormal"
+
+
 def _relative(difference: Tensor, reference: Tensor) -> float:
+    if not difference.numel():
+        return 0.0  # a site that changes no tensor
     size, reference_size = (torch.linalg.vector_norm(t.detach().double()) for t in (difference, reference))
     return float(size / reference_size)

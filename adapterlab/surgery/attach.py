@@ -5,33 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Adapter, Context, LinearAdapter, ParameterAdapter, Role, State
+from adapterlab.adapters.base import Adapter, Context, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.factors import FactorCache, default_cache
-from adapterlab.surgery.sites import (
-    STACK,
-    LinearSite,
-    LinearStack,
-    ParameterSite,
-    Site,
-    linears,
-    parameter_sites,
-    parameters_of,
-    role_of,
-    select,
-    weight_of,
-)
+from adapterlab.surgery.places import Targets, places_for
+from adapterlab.surgery.sites import Place, Site
 
-Targets = str | Sequence[str]
 _factors = FactorCache(default_cache() / "factors")
 
 
@@ -65,6 +52,8 @@ class Handle:
     def strength(self, value: float) -> None:
         if any(site.merged for site in self.sites.values()):
             raise AdapterlabError("the strength of a merged adapter is fixed: unmerge() first")
+        if problem := self.adapter.strength_problem(float(value)):
+            raise AdapterlabError(f"{self.adapter.name}: {problem}")
         for site in self.sites.values():
             site.strength = float(value)
 
@@ -90,7 +79,7 @@ class Handle:
         if not self.adapter.mergeable:
             raise AdapterlabError(f"{self.adapter.name} is no change of a weight, so it cannot be merged")
         for path, site in self.sites.items():
-            if any(not below.merged for below in site.neighbours("below")):
+            if any(not getattr(below, "merged", False) for below in site.neighbours("below")):
                 raise AdapterlabError(f"{path}: the adapter beneath is not merged; merge it first, or detach it")
         for site in self.sites.values():
             site.merge()
@@ -98,9 +87,9 @@ class Handle:
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit."""
         for path, site in self.sites.items():
-            if site.merged and any(above.merged for above in site.neighbours("above")):
+            if site.merged and any(getattr(above, "merged", False) for above in site.neighbours("above")):
                 raise AdapterlabError(f"{path}: the adapter above is still merged; unmerge it first")
-        for site in self.sites.values():
+        for site in reversed(self.sites.values()):
             site.unmerge()
 
     def detach(self) -> None:
@@ -114,11 +103,14 @@ class Handle:
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:
-        """By path, what the adapter adds to each weight or parameter at its present strength, in the state's dtype."""
+        """By path, what the adapter adds to each weight or parameter at its present strength, in the state's dtype.
+
+        Empty for a method that changes none, like a prompt.
+        """
         changes = {}
         for path, site in self.sites.items():
-            base, adapted = site.both()
-            changes[path] = adapted - base
+            if (tensors := site.both()) is not None:
+                changes[path] = tensors[1] - tensors[0]
         return changes
 
     def regularizer(self) -> Tensor | None:
@@ -157,89 +149,73 @@ def attach(
     Raises `AdapterlabError`, with the model untouched, where nothing matches, a name is taken, the base holds NaN, or the
     hyperparameters do not fit the layers.
     """
-    states = initial_states(model, adapter, targets, seed=seed, factors=factors or _factors)
-    return install(model, adapter, targets, name, states)
+    places = places_for(model, adapter, targets)
+    states = initial_states(adapter, places, seed=seed, factors=factors or _factors)
+    return install(model, adapter, targets, name, places, states)
 
 
 def initial_states(
-    model: nn.Module,
     adapter: Adapter,
-    targets: Targets,
+    places: Mapping[str, Place],
     *,
     seed: int = 0,
     factors: FactorCache | None = None,
     meta: bool = False,
 ) -> dict[str, State]:
     """The state of every site by its path, as `init` makes it; with `meta`, shapes alone. Changes nothing."""
-    places = sites_for(model, adapter, targets)
-    shapes = [(t.shape[0], t.shape[1]) if t.ndim == 2 else (t.shape[0], 1) for t in places.values()]
+    shapes = [place.shape for place in places.values() if place.shape is not None]
     if problem := adapter.validate(shapes):
         raise AdapterlabError(f"{adapter.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
     states = {}
-    for path, tensor in places.items():
-        base = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
-        if not meta and not bool(torch.isfinite(base).all()):
+    for path, place in places.items():
+        if not meta and not all(bool(torch.isfinite(base).all()) for base in place.reads):
             raise AdapterlabError(f"{path}: the base weight holds NaN or infinity, so nothing was attached")
         context = Context(
             site=path,
-            role=role_of(path) if isinstance(adapter, LinearAdapter) else Role.OTHER,
+            role=place.role,
             shapes=shapes,
             generator=generator,
-            device=base.device,
-            dtype=torch.float64 if base.dtype == torch.float64 else torch.float32,
+            device=torch.device("meta") if meta else place.like.device,
+            dtype=torch.float64 if place.like.dtype == torch.float64 else torch.float32,
             decompose=factors or FactorCache(),
             shared=shared,
         )
         with torch.no_grad():
-            states[path] = cast(LinearAdapter | ParameterAdapter, adapter).init(base, context)
+            states[path] = place.init(adapter, context)
     return states
 
 
-def sites_for(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str, Tensor]:
-    """The base tensor of every site that `adapter` would stand on, by path."""
-    if isinstance(adapter, LinearAdapter):
-        return {path: weight_of(module) for path, module in select(model, targets).items()}
-    if isinstance(adapter, ParameterAdapter):
-        found = {path: getattr(owners[0][0], owners[0][1]) for path, owners in parameters_of(model, adapter)}
-        if not found:
-            raise AdapterlabError(f"{type(model).__name__} has no parameter that {adapter.name} adapts")
-        return found
-    raise AdapterlabError(f"{adapter.name} adapts a {adapter.site!r}, a kind of site that attach does not know")
-
-
-def install(model: nn.Module, adapter: Adapter, targets: Targets, name: str, states: dict[str, State]) -> Handle:
+def install(
+    model: nn.Module,
+    adapter: Adapter,
+    targets: Targets,
+    name: str,
+    places: Mapping[str, Place],
+    states: Mapping[str, State],
+) -> Handle:
     """Stand the given states on the model; raises `AdapterlabError` if `name` is taken."""
-    if not name or "." in name:
-        raise AdapterlabError(f"an adapter's name must not be empty or hold a dot: {name!r}")
-    if isinstance(adapter, LinearAdapter):
-        layers = linears(model)
-        taken = any(name in cast(nn.ModuleDict, layers[path]._modules.get(STACK) or {}) for path in states)
-    else:
-        owners = dict(parameters_of(model, cast(ParameterAdapter, adapter)))
-        taken = any(name in parameter_sites(owners[path]) for path in states)
-    if taken:
+    if not name or "." in name or ":" in name:
+        raise AdapterlabError(f"an adapter's name must not be empty or hold a dot or a colon: {name!r}")
+    if any(name in place.names for place in places.values()):
         raise AdapterlabError(f"an adapter named {name!r} is attached already: give another name=")
 
     before = {p: p.requires_grad for p in model.parameters()}
     for p in before:
         p.requires_grad_(False)
     once: dict[Tensor, nn.Parameter] = {}
-    sites: dict[str, Site] = {}
-    for path, state in states.items():
-        # A tensor that several sites share becomes one parameter in all of them.
-        trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
-        state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
-        if isinstance(adapter, LinearAdapter):
-            sites[path] = LinearSite(adapter, state)
-            stack = cast("LinearStack | None", layers[path]._modules.get(STACK)) or LinearStack(layers[path])
-            stack.push(name, cast(LinearSite, sites[path]))
-        else:
-            site = ParameterSite(cast(ParameterAdapter, adapter), state, owners[path])
-            site.install(name)
-            sites[path] = site
-    return Handle(model, adapter, name, targets, sites, before)
+    handle = Handle(model, adapter, name, targets, {}, before)
+    try:
+        for path, state in states.items():
+            # A tensor that several sites share becomes one parameter in all of them.
+            trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
+            state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
+            handle.sites[path] = places[path].stand(adapter, state, name)
+    except BaseException:
+        handle.detach()
+        raise
+    return handle
 
 
 def decompositions() -> FactorCache:

@@ -10,14 +10,15 @@ from torch import nn
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Targets, initial_states, sites_for
+from adapterlab.surgery.attach import initial_states
+from adapterlab.surgery.places import Targets, places_for
 
 A = TypeVar("A", bound=Adapter)
 
 
 def parameter_count(model: nn.Module, adapter: Adapter, targets: Targets = "all-linear") -> int:
     """How many numbers `adapter` would train on `model`; allocates nothing, so the model may be on the meta device."""
-    states = initial_states(model, adapter, targets, meta=True)
+    states = initial_states(adapter, places_for(model, adapter, targets), meta=True)
     unique = {id(t): t.numel() for state in states.values() for t in state.trainable.values()}
     return sum(unique.values())
 
@@ -30,7 +31,7 @@ def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-lin
     knob = adapter.size_knob
     if knob is None:
         return adapter
-    shapes = [(t.shape[0], t.shape[1]) for t in sites_for(model, adapter, targets).values()]
+    shapes = [place.shape for place in places_for(model, adapter, targets).values() if place.shape is not None]
     sizes = adapter.sizes(shapes)
 
     def count(size: int) -> int:

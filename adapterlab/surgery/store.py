@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -15,6 +15,7 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import Handle, initial_states, install
+from adapterlab.surgery.places import places_for
 
 CARD = "adapter.json"
 TENSORS = "adapter.safetensors"
@@ -58,7 +59,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     card, stored = _read(folder)
     settings = dict(card["adapter"])
     adapter = make_adapter(settings.pop("name"), **settings)
-    expected = initial_states(model, adapter, card["targets"], meta=True)
+    places = places_for(model, adapter, card["targets"])
+    expected = initial_states(adapter, places, meta=True)
     aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
@@ -75,13 +77,12 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                         f"this model needs {tuple(like.shape)}"
                     )
                 if source not in moved:
-                    base = cast(Tensor, next(model.get_submodule(path.rpartition(".")[0]).parameters()))
                     # A copy, since bytes in a file are not aligned, and unaligned sums round in another order.
-                    moved[source] = stored[source].to(device=base.device, dtype=like.dtype, copy=True)
+                    moved[source] = stored[source].to(device=places[path].like.device, dtype=like.dtype, copy=True)
                 part[key] = moved[source]
             parts.append(part)
         states[path] = State(*parts)
-    return install(model, adapter, card["targets"], name, states)
+    return install(model, adapter, card["targets"], name, places, states)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

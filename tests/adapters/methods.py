@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,13 @@ from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, Stat
 from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
-SMALL: dict[str, dict[str, object]] = {"oft": {"block_size": 4}, "vera": {"rank": 16}}
+SMALL: dict[str, dict[str, object]] = {
+    "clover": {"mlp_block": 4},
+    "oft": {"block_size": 4},
+    "prefix": {"hidden": 16},
+    "trainable_tokens": {"ids": (3, 17, 40)},
+    "vera": {"rank": 16},
+}
 SMALLEST_RANK = 3
 
 
@@ -49,3 +56,11 @@ def moved(state: State, seed: int = 1, size: float = 0.1) -> State:
         name: t + size * torch.randn(t.shape, generator=generator, dtype=t.dtype) for name, t in state.trainable.items()
     }
     return State(trainable, state.frozen)
+
+
+def noisy(parameters: Iterable[Tensor], size: float = 0.3) -> None:
+    """Move these off their start, in place."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for p in parameters:
+            p += size * torch.randn(p.shape, generator=generator, dtype=p.dtype)

@@ -40,7 +40,8 @@ def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
     structure = repr(model)
     flags = [p.requires_grad for p in model.parameters()]
     handle = attach(model, small(name))
-    torch.testing.assert_close(model(tokens).logits, answer)
+    if handle.adapter.starts_as_base:
+        torch.testing.assert_close(model(tokens).logits, answer)
     train(model, handle, tokens)
     changed = model(tokens).logits
     assert not torch.allclose(changed, answer, atol=1e-4)
@@ -50,9 +51,13 @@ def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
     assert torch.equal(model(tokens).logits, answer)
     handle.strength = 1.0
     assert torch.equal(model(tokens).logits, changed)
-    handle.merge()
-    torch.testing.assert_close(model(tokens).logits, changed, rtol=1e-4, atol=1e-5)
-    handle.unmerge()
+    if handle.adapter.mergeable:
+        handle.merge()
+        torch.testing.assert_close(model(tokens).logits, changed, rtol=1e-4, atol=1e-5)
+        handle.unmerge()
+    else:
+        with pytest.raises(AdapterlabError, match="cannot be merged"):
+            handle.merge()
     assert torch.equal(model(tokens).logits, changed)
     handle.detach()
     assert same_bits(bits(model), before)
@@ -67,7 +72,7 @@ def test_invariants_hold_after_training(name, llama, tokens):
     handle = attach(llama, method)
     train(llama, handle, tokens, steps=5)
     for path, site in handle.sites.items():
-        before, after = site.both()
+        before, after = site.both() or (torch.empty(0, 0), torch.empty(0, 0))
         for invariant in method.invariants:
             if not invariant.only_at_start:
                 residual = invariant.residual(method, site.state, before.detach(), after.detach())
@@ -110,11 +115,13 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, tokens):
 @pytest.mark.parametrize("name", ALL)
 def test_a_copy_of_the_model_carries_its_own_adapter(name, llama, tokens):
     handle = attach(llama, small(name))
+    start = llama(tokens).logits
     twin = copy.deepcopy(llama)
     train(llama, handle, tokens)
-    assert not torch.allclose(twin(tokens).logits, llama(tokens).logits, atol=1e-4)
+    assert not torch.allclose(start, llama(tokens).logits, atol=1e-4)
+    assert torch.equal(twin(tokens).logits, start)
     handle.detach()
-    torch.testing.assert_close(twin(tokens).logits, llama(tokens).logits)
+    assert torch.equal(twin(tokens).logits, start)
 
 
 @pytest.mark.parametrize(("first", "second"), [("lora", "oft"), ("oft", "lora"), ("dora", "ia3"), ("full_ft", "pissa")])

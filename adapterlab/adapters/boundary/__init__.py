@@ -1,0 +1,1 @@
+"""The theme of the boundary: the context is adapted, and no weight."""

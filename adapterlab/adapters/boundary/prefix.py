@@ -1,0 +1,88 @@
+"""Prefix tuning: a task is context that every layer attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Attention, Context, Prefix, PrefixAdapter, State, Theme
+
+
+@dataclass(frozen=True)
+class PrefixTuning(PrefixAdapter):
+    """Every layer attends to `[P_K; K]` and `[P_V; V]`: trained keys and values before those of the tokens.
+
+    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021, section 4.3 and
+    equation for `P_theta`): `embedding E (length, width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for
+    all layers, `w_out (2 kv, hidden)` and `b_out (2 kv,)` a layer's own, with `kv` the width of its keys. Without,
+    `key` and `value`, `(length, kv)`, are trained themselves. The tokens' positions count from behind the prefix,
+    as behind past tokens.
+
+    At strength `s` the prefix weighs `s` times as much in the softmax, so from 0 to 1 the base goes over into the
+    adapted model; there is nothing below 0.
+    """
+
+    name = "prefix"
+    title = "Prefix tuning"
+    theme = Theme.BOUNDARY
+    claim = "A task is a context that steers every layer, and no weight has to change."
+    paper = "https://arxiv.org/abs/2101.00190"
+    size_knob = "length"
+
+    length: int = 10
+    reparametrized: bool = True
+    hidden: int = 512
+
+    @property
+    def starts_as_base(self) -> bool:
+        return False
+
+    def strength_problem(self, strength: float) -> str | None:
+        return below_zero(strength)
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        return None if self.length > 0 < self.hidden else "length and hidden must be 1 or more"
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return range(1, 1025)
+
+    def init(self, attention: Attention, context: Context) -> State:
+        hidden = self.hidden if self.reparametrized else None
+        return start(self.length, hidden, attention, context)
+
+    def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
+        return keys_and_values(state)
+
+
+def below_zero(strength: float) -> str | None:
+    """Why a prefix has no strength below 0."""
+    return None if strength >= 0 else f"strength {strength:g}: a prefix cannot weigh less than nothing (0)"
+
+
+def start(length: int, hidden: int | None, attention: Attention, context: Context) -> State:
+    """Keys and values of independent normal numbers, or the layers that make them as linear layers start."""
+    rows = attention.kv_heads * attention.head_dim
+    if hidden is None:
+        return State({"key": context.normal(length, rows), "value": context.normal(length, rows)})
+    width = attention.width
+    shared = {
+        "embedding": context.share("embedding", lambda: context.normal(length, width)),
+        "w_in": context.share("w_in", lambda: context.uniform(hidden, width, bound=width**-0.5)),
+        "b_in": context.share("b_in", lambda: context.uniform(hidden, bound=width**-0.5)),
+    }
+    w_out = context.uniform(2 * rows, hidden, bound=hidden**-0.5)
+    return State(shared | {"w_out": w_out, "b_out": context.uniform(2 * rows, bound=hidden**-0.5)})
+
+
+def keys_and_values(state: State) -> Prefix:
+    """The prefix of one layer."""
+    if "key" in state.trainable:
+        return Prefix(state["key"], state["value"])
+    inner: Float[Tensor, "length hidden"] = torch.tanh(affine(state["embedding"], state["w_in"], state["b_in"]))
+    key, value = affine(inner, state["w_out"], state["b_out"]).chunk(2, dim=1)
+    return Prefix(key, value)

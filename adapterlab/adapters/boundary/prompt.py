@@ -1,0 +1,47 @@
+"""Prompt tuning: the model can do it already, and only has to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adapterlab.adapters.base import Context, PromptAdapter, State, Theme
+
+
+@dataclass(frozen=True)
+class PromptTuning(PromptAdapter):
+    """`[P; E(x)]`: trained vectors `P (length, width)` stand before the embeddings of the user's tokens.
+
+    `P` starts as the embeddings of tokens drawn from the vocabulary, or uniform in `[-0.5, 0.5]` with
+    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021, section 2 and 3.2). The paper draws from the 5,000
+    most frequent tokens; which these are a model does not say, so all are drawn from here.
+    """
+
+    name = "prompt"
+    title = "Prompt tuning"
+    theme = Theme.BOUNDARY
+    claim = "The model can do the task already; it only has to be told in the right words."
+    paper = "https://arxiv.org/abs/2104.08691"
+    size_knob = "length"
+
+    length: int = 20
+    from_vocabulary: bool = True
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        return None if self.length > 0 else f"length {self.length} is no prompt: give 1 or more"
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return range(1, 1025)
+
+    def init(self, embedding: Float[Tensor, "vocabulary width"], context: Context) -> State:
+        vocabulary, width = embedding.shape
+        if not self.from_vocabulary:
+            return State({"prompt": context.uniform(self.length, width, bound=0.5)})
+        drawn = context.integers(self.length, below=vocabulary)
+        return State({"prompt": embedding[drawn].to(context.dtype)})
+
+    def prompt(self, state: State) -> Float[Tensor, "tokens width"]:
+        return state["prompt"]

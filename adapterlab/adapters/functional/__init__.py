@@ -1,0 +1,1 @@
+"""The theme of function: what layers do together, or when, is adapted."""

@@ -1,0 +1,95 @@
+"""X-LoRA: which expert a token needs, the model's own hidden state says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, RoutedAdapter, Signal, State, Theme
+
+
+@dataclass(frozen=True)
+class XLoRA(RoutedAdapter):
+    """`W x + strength * weight * alpha / rank * sum_k z_k B_k A_k x`, with shares `z` for each token.
+
+    `a (experts, rank, in)` and `b (experts, out, rank)` are LoRA experts, which train along unless `train_experts`
+    is off. A first pass without them gives the last hidden state of each token; `depth` linear layers, `hidden`
+    wide and with ReLU between, make the experts' logits of it, one set for all layers or, `layerwise`, one for
+    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024, section 2). With `top_k` only the k
+    largest count, with `renormalize` in a softmax of their own.
+    """
+
+    name = "xlora"
+    title = "Mixture of low-rank experts"
+    theme = Theme.FUNCTIONAL
+    claim = "A model knows which expert it needs: the mixture follows from its hidden state, token by token."
+    paper = "https://arxiv.org/abs/2402.07148"
+    size_knob = "rank"
+    reads_hidden = True
+
+    experts: int = 4
+    rank: int = 8
+    alpha: float = 16.0
+    train_experts: bool = True
+    depth: int = 1
+    hidden: int = 2048
+    layerwise: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    renormalize: bool = False
+    weight: float = 1.0
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        most = min(min(shape) for shape in shapes)
+        if not 1 <= self.rank <= most:
+            return f"rank {self.rank} does not fit layers whose smallest side is {most}: give 1 to {most}, or other targets"
+        if min(self.experts, self.depth, self.hidden) < 1 or not 0 <= self.top_k <= self.experts:
+            return "experts, depth and hidden must be 1 or more, and top_k at most experts"
+        return None
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        a = context.uniform(self.experts, self.rank, columns, bound=columns**-0.5)
+        experts = {"a": a, "b": context.zeros(self.experts, rows, self.rank)}
+        return State(experts) if self.train_experts else State({}, experts)
+
+    def init_router(self, width: int, context: Context) -> State:
+        last = self.experts * (len(context.shapes) if self.layerwise else 1)
+        sides = [width, *[self.hidden] * (self.depth - 1), last]
+        layers: dict[str, Tensor] = {}
+        for i, (columns, rows) in enumerate(pairwise(sides)):
+            layers[f"w{i}"] = context.uniform(rows, columns, bound=columns**-0.5)
+            layers[f"b{i}"] = context.uniform(rows, bound=columns**-0.5)
+        return State(layers)
+
+    def route(self, router: State, signal: Signal, layers: int) -> Float[Tensor, "layers batch ..."]:
+        logits = signal.hidden
+        assert logits is not None
+        for i in range(self.depth):
+            logits = affine(logits if i == 0 else logits.relu(), router[f"w{i}"], router[f"b{i}"])
+        each = logits.unflatten(-1, (-1, self.experts)).movedim(2, 0) / self.temperature
+        if not self.top_k:
+            return torch.softmax(each, -1)
+        others = torch.ones_like(each, dtype=torch.bool).scatter(-1, each.topk(self.top_k, dim=-1).indices, False)
+        if self.renormalize:
+            return torch.softmax(each.masked_fill(others, float("-inf")), -1)
+        return torch.softmax(each, -1).masked_fill(others, 0.0)
+
+    def forward(
+        self,
+        state: State,
+        x: Float[Tensor, "batch tokens in"],
+        linear: Linear,
+        shares: Float[Tensor, "batch ..."],
+        strength: float = 1.0,
+    ) -> Float[Tensor, "batch tokens out"]:
+        scale = strength * self.weight * self.alpha / self.rank
+        inner = affine(x, state["a"].flatten(0, 1)).unflatten(-1, (self.experts, self.rank))
+        mixed = (inner * (scale * shares)[..., None]).flatten(-2)
+        return linear(x) + affine(mixed, state["b"].transpose(0, 1).flatten(1))

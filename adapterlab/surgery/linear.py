@@ -1,0 +1,354 @@
+"""Linear layers: found, named by what they do, and adapted by the sites stacked on them.
+
+The layer stays in place with its class, name and base weight; it only answers through the topmost site.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
+from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.surgery.sites import STACK, Place, TensorSite
+
+# The names that Hugging Face decoders and encoders use for the leaves of a block.
+_ROLES = {
+    Role.QUERY: {"q_proj", "query", "q_lin", "wq", "q"},
+    Role.KEY: {"k_proj", "key", "k_lin", "wk", "k"},
+    Role.VALUE: {"v_proj", "value", "v_lin", "wv", "v"},
+    Role.OUTPUT: {
+        "o_proj",
+        "out_proj",
+        "out_lin",
+        "wo",
+        "o",
+        "attn.c_proj",
+        "attention.output.dense",
+        "self_attn.dense",
+        "attention.dense",
+        "self_attention.dense",
+    },
+    Role.GATE: {"gate_proj", "w1"},
+    Role.UP: {"up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h", "intermediate.dense", "lin1", "gate_up_proj"},
+    Role.DOWN: {"down_proj", "w2", "fc2", "mlp.c_proj", "dense_4h_to_h", "output.dense", "lin2"},
+}
+
+
+def role_of(path: str) -> Role:
+    """What the linear layer at this dotted path does, by the name it bears; the longest known ending decides."""
+    endings = [(len(name), role) for role, names in _ROLES.items() for name in names if f".{path}".endswith(f".{name}")]
+    return max(endings)[1] if endings else Role.OTHER
+
+
+def linears(model: nn.Module) -> dict[str, nn.Module]:
+    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for the one that makes the logits."""
+    head = _head(model)
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and f".{STACK}" not in f".{path}"
+    }
+
+
+def select(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
+    """The linear layers that `targets` names: `"all-linear"`, or roles, endings of a path, or patterns with `*`.
+
+    Raises `UnknownNameError` for a target that matches none, `AdapterlabError` for one that names another kind of layer or
+    the head of a model that ties it to the embedding.
+    """
+    found = linears(model)
+    if targets == "all-linear":
+        if not found:
+            raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed(model)}")
+        return found
+    chosen: set[str] = set()
+    for target in [targets] if isinstance(targets, str) else targets:
+        hits = {
+            path
+            for path in found
+            if role_of(path) == target or f".{path}".endswith(f".{target}") or fnmatch.fnmatchcase(path, target)
+        }
+        if not hits:
+            _refuse(model, target)
+            names = {path.rsplit(".", 1)[-1] for path in found} | {role_of(path).value for path in found}
+            raise UnknownNameError("target", target, names, where=type(model).__name__)
+        chosen |= hits
+    return {path: module for path, module in found.items() if path in chosen}
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    return cast("nn.Module | None", getattr(model, "get_output_embeddings", lambda: None)())
+
+
+def _refuse(model: nn.Module, target: str) -> None:
+    """Say why what `target` names cannot be adapted, if it names anything."""
+    for path, module in model.named_modules():
+        if f".{path}".endswith(f".{target}"):
+            if module is _head(model):
+                embedding = getattr(model, "get_input_embeddings", lambda: None)()
+                tied = embedding is not None and getattr(module, "weight", None) is embedding.weight
+                why = "whose weight is the embedding's too (tied)" if tied else "which makes the logits"
+                raise AdapterlabError(
+                    f"target {target!r} is {path}, {why}: adapt other layers, or its rows with trainable_tokens"
+                )
+            kind = type(module).__name__
+            raise AdapterlabError(
+                f"target {target!r} is a {kind} ({path}): this method adapts linear layers{_packed(model)}"
+            )
+
+
+def _packed(model: nn.Module) -> str:
+    """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
+    for path, module in model.named_modules():
+        if hasattr(module, "qweight"):
+            return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"
+    return ""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer of the model seen as a `Linear`: its own weight, its own forward."""
+
+    module: nn.Module
+    own_forward: Callable[[Tensor], Tensor]
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The layer's weight, `(out, in)` also where the layer stores its transpose."""
+        return _Codes.of(self.module) if quantized(self.module) else weight_of(self.module)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias."""
+        return cast("Tensor | None", self.module.bias)
+
+    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        return self.own_forward(x)
+
+
+def weight_of(module: nn.Module) -> Float[Tensor, "out in"]:
+    """The weight of a linear layer as `(out, in)`."""
+    weight = cast(Tensor, module.weight)
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def quantized(module: nn.Module) -> bool:
+    """Whether the layer's weight is stored as codes: only its answer can be adapted."""
+    weight = cast(Tensor, module.weight)
+    return not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None
+
+
+def shape_of(module: nn.Module) -> tuple[int, int]:
+    """`(out, in)` of a linear layer, however it stores its weight."""
+    if quantized(module):
+        return cast(int, module.out_features), cast(int, module.in_features)
+    rows, columns = weight_of(module).shape
+    return rows, columns
+
+
+class LinearPlace(Place):
+    """A linear layer."""
+
+    def __init__(self, path: str, module: nn.Module) -> None:
+        self.path, self.module, self.role = path, module, role_of(path)
+
+    @property
+    def like(self) -> Tensor:
+        return cast(Tensor, self.module.weight)
+
+    @property
+    def reads(self) -> Sequence[Tensor]:
+        return [] if quantized(self.module) else [self.like]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return shape_of(self.module)
+
+    @property
+    def names(self) -> Collection[str]:
+        return list(stack_of(self.module) or ())
+
+    def weight(self, adapter: Any, context: Context) -> Float[Tensor, "out in"]:
+        """The weight as `init` may see it."""
+        if quantized(self.module):
+            return _Codes.of(self.module, f"{self.path}: ", adapter.name)
+        weight = weight_of(self.module).detach()
+        return torch.empty_like(weight, device="meta") if context.device.type == "meta" else weight
+
+    def init(self, adapter: LinearAdapter, context: Context) -> State:
+        weight = self.weight(adapter, context)
+        state = adapter.init(weight, context)
+        if quantized(self.module):
+            shapes = State(*({k: t.to("meta") for k, t in part.items()} for part in (state.trainable, state.frozen)))
+            below = _Answer(weight, cast("Tensor | None", self.module.bias))
+            adapter.forward(shapes, torch.empty(2, weight.shape[1], device="meta"), below)
+        return state
+
+    def stand(self, adapter: LinearAdapter, state: State, name: str) -> LinearSite:
+        site = LinearSite(adapter, state)
+        push(self.module, name, site)
+        return site
+
+
+class _Codes(Tensor):
+    """Stands for a quantized weight while a method is tried: it has a shape, and refuses every other question."""
+
+    message: str
+
+    @staticmethod
+    def of(module: nn.Module, where: str = "", method: str = "this method") -> Tensor:
+        codes = torch.empty(shape_of(module), device="meta").as_subclass(_Codes)
+        codes.message = (
+            f"{where}{type(module).__name__} holds quantized weights ({cast(Tensor, module.weight).dtype}), and {method} "
+            f"works on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
+        )
+        return codes
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "__get__" or func in (Tensor.size, Tensor.dim, Tensor.is_floating_point):
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        raise AdapterlabError(next(a for a in (*args, *(kwargs or {}).values()) if isinstance(a, _Codes)).message)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A layer of which nothing but the answer is known."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.new_empty(*x.shape[:-1], self.weight.shape[0])
+
+
+def in_state_dtype(x: Tensor, dtype: torch.dtype, answer: Callable[[], Tensor]) -> Tensor:
+    """The answer to `x` of a state of this dtype, under autocast where `x` has fewer bits, in the dtype of `x`."""
+    if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
+        return answer()
+    with torch.autocast(x.device.type, dtype=x.dtype):
+        return answer().to(x.dtype)
+
+
+class LinearSite(TensorSite):
+    """A `LinearAdapter` on a linear layer; itself a `Linear`, so another can stand on it."""
+
+    def __init__(self, adapter: LinearAdapter, state: State) -> None:
+        super().__init__(state)
+        self.adapter = adapter
+        # In tuples, lest what holds this site become its child.
+        self._below: tuple[Linear, ...] = ()
+        self._stack: tuple[LinearStack, ...] = ()
+
+    @property
+    def below(self) -> Linear:
+        """What this adapter adapts: the layer, or the adapter beneath."""
+        return self._below[0]
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The adapted weight in the base's dtype."""
+        if not self.active:
+            return self.below.weight
+        base = self.below.weight
+        return self.adapter.weight(self.state, base.to(self.dtype), self.strength).to(base.dtype)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The layer's bias."""
+        return self.below.bias
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """The adapted layer's answer."""
+        if not self.active:
+            return self.below(x)
+        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, self.below, self.strength))
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        self._readable()
+        base = self.below.weight.to(self.dtype)
+        return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
+
+    def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
+        return self._stack[0].neighbours(self, side)
+
+    def remove(self) -> None:
+        self._stack[0].remove(self)
+
+    def _adapted(self) -> Tensor:
+        self._readable()
+        return self.weight.T if isinstance(self._stack[0].layer.module, Conv1D) else self.weight
+
+    def _readable(self) -> None:
+        module = self._stack[0].layer.module
+        if quantized(module):
+            raise AdapterlabError(f"a {type(module).__name__} holds quantized weights: nothing can be added to them")
+
+    def _replace(self, tensor: nn.Parameter) -> nn.Parameter:
+        module = self._stack[0].layer.module
+        replaced = cast(nn.Parameter, module.weight)
+        module.weight = tensor
+        return replaced
+
+
+class LinearStack(nn.ModuleDict):
+    """The sites on one linear layer, the first attached at the bottom. The layer answers through the topmost."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._layer = (Layer(module, module.forward),)
+        self._replaced = vars(module).get("forward")  # another library's hook, to be put back
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that the sites stand on."""
+        return self._layer[0]
+
+    def push(self, name: str, site: nn.Module) -> None:
+        """Stand `site` on top: a `Linear` that takes `_below` and `_stack`."""
+        self[name] = site
+        self._link()
+
+    def neighbours(self, site: nn.Module, side: Literal["below", "above"]) -> Sequence[nn.Module]:
+        """The other sites on the layer that were attached before, or after."""
+        sites = list(self.values())
+        at = next(i for i, other in enumerate(sites) if other is site)
+        return sites[:at] if side == "below" else sites[at + 1 :]
+
+    def remove(self, site: nn.Module) -> None:
+        """Take one site out, wherever it stands; the last leaves the layer as it was."""
+        del self[next(name for name, other in self.items() if other is site)]
+        self._link()
+
+    def _link(self) -> None:
+        module = self.layer.module
+        top: Linear = self.layer
+        for site in cast(Any, self.values()):
+            site._below, site._stack = (top,), (self,)
+            top = site
+        if len(self):
+            module.forward = top.__call__
+            module.add_module(STACK, self)
+        else:
+            del module.forward, module._modules[STACK]
+            if self._replaced is not None:
+                module.forward = self._replaced
+
+
+def stack_of(module: nn.Module) -> LinearStack | None:
+    """The sites on this linear layer, if any."""
+    return cast("LinearStack | None", module._modules.get(STACK))
+
+
+def push(module: nn.Module, name: str, site: nn.Module) -> None:
+    """Stand `site` on the linear layer, above whatever stands there."""
+    (stack_of(module) or LinearStack(module)).push(name, site)
