@@ -10,6 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -178,8 +179,11 @@ class Adapter(ABC):
         """A scalar added to the loss at each site, or None."""
         return None
 
-    def after_step(self, state: State, step: int) -> None:
-        """Called without gradients after each optimizer step; may change the state in place."""
+    def after_step(self, states: Sequence[State], step: int) -> None:
+        """Called with all sites' states after each optimizer step (from 0), before the gradients are cleared.
+
+        Runs without recording gradients; may change the states in place.
+        """
 
     def settings(self) -> dict[str, Any]:
         """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
@@ -239,6 +243,14 @@ class ParameterAdapter(Adapter):
     @abstractmethod
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         """The adapted parameter."""
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within it, the kind of device that `tensor` is on computes in the dtypes it is given, autocast or not.
+
+    For the small computations that rounding to bfloat16 would break: a matrix that must come out orthogonal.
+    """
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def common_divisors(numbers: Iterable[int]) -> list[int]:

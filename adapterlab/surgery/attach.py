@@ -128,9 +128,8 @@ class Handle:
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Let the method act after optimizer step number `step` (from 0)."""
-        for site in self.sites.values():
-            self.adapter.after_step(site.state, step)
+        """Let the method act after optimizer step number `step` (from 0), while the gradients are still there."""
+        self.adapter.after_step([site.state for site in self.sites.values()], step)
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter to `folder`: see `adapterlab.surgery.store`."""
