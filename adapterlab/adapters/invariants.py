@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -88,6 +88,31 @@ class PreservesGram(Invariant):
 
     def __str__(self) -> str:
         return f"Lengths of the {self.of} and the angles between them are the base's"
+
+
+class NearlyOrthogonal(Protocol):
+    """An adapter that multiplies the weight by what falls short of a rotation by a known amount."""
+
+    def orthogonality_error(self, state: State, width: int) -> Tensor:
+        """A bound on the spectral norm of `R^T R - I`, `R` being `width` wide."""
+        ...
+
+
+@dataclass(frozen=True)
+class NearlyPreservesGram(Invariant):
+    """As `PreservesGram`, up to the error that the adapter states for its own rotation at this state."""
+
+    of: Literal["rows", "columns"] = "rows"
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
+        stated = cast(NearlyOrthogonal, adapter).orthogonality_error(state, b.shape[1]).double()
+        allowed = stated * torch.linalg.vector_norm(b) * torch.linalg.matrix_norm(b, 2)
+        excess = (torch.linalg.vector_norm(a @ a.T - b @ b.T) - allowed).clamp_min(0)
+        return float((excess / torch.linalg.vector_norm(b @ b.T)).detach())
+
+    def __str__(self) -> str:
+        return f"Lengths of the {self.of} and the angles between them are the base's, up to the stated error"
 
 
 @dataclass(frozen=True)

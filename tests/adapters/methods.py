@@ -12,7 +12,11 @@ from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, Stat
 from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
-SMALL: dict[str, dict[str, object]] = {"oft": {"block_size": 4}, "vera": {"rank": 16}}
+SMALL: dict[str, dict[str, object]] = {
+    "oft": {"block_size": 4},
+    "oftv2": {"block_size": 4},
+    "vera": {"rank": 16},
+}
 SMALLEST_RANK = 3
 
 
