@@ -13,6 +13,10 @@ from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
 SMALL: dict[str, dict[str, object]] = {
+    "boft": {"block_size": 2},
+    "ether": {"block_count": 2},
+    "ether_plus": {"block_count": 2},
+    "hra": {"rank": 4},
     "oft": {"block_size": 4},
     "oftv2": {"block_size": 4},
     "vera": {"rank": 16},
