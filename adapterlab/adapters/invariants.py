@@ -124,6 +124,40 @@ class NegativeStrengthInverts(Invariant):
 
 
 @dataclass(frozen=True)
+class SelfInverse(Invariant):
+    """Adapting the adapted weight again gives the base back."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return _relative(adapter.weight(state, after) - before, before)
+
+
+@dataclass(frozen=True)
+class DistanceAtMost(Invariant):
+    """The change is at most `factor` times as large as the base, in Frobenius norm."""
+
+    factor: float
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return max(0.0, _relative(after - before, before) - self.factor)
+
+    def __str__(self) -> str:
+        return f"The change is at most {self.factor:g} times as large as the base"
+
+
+@dataclass(frozen=True)
+class KeepsPlanes(Invariant):
+    """Each pair of rows, first with second half of a group, spans the plane that it spans in the base."""
+
+    group_size: str
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        half = getattr(adapter, self.group_size) // 2
+        a, b = (w.double().unflatten(0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
+        basis = torch.linalg.qr(b.mT)[0]
+        return _relative(a.mT - basis @ (basis.mT @ a.mT), b)
+
+
+@dataclass(frozen=True)
 class RowNormsAre(Invariant):
     """The lengths of the weight's rows are the tensor that the method trains for them."""
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from adapterlab.adapters import adapter
+from adapterlab.adapters.base import LinearAdapter
+from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.factors import FactorCache
@@ -32,6 +34,10 @@ def train(model, handle, tokens, steps=3, lr=1e-2):
         optimizer.zero_grad()
 
 
+def starts_at_the_base(method):
+    return not isinstance(method, LinearAdapter) or IdentityAtInit() in method.invariants
+
+
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
 @pytest.mark.parametrize("name", ALL)
 def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
@@ -40,7 +46,8 @@ def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
     structure = repr(model)
     flags = [p.requires_grad for p in model.parameters()]
     handle = attach(model, small(name))
-    torch.testing.assert_close(model(tokens).logits, answer)
+    if starts_at_the_base(handle.adapter):
+        torch.testing.assert_close(model(tokens).logits, answer)
     train(model, handle, tokens)
     changed = model(tokens).logits
     assert not torch.allclose(changed, answer, atol=1e-4)
@@ -110,11 +117,12 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, tokens):
 @pytest.mark.parametrize("name", ALL)
 def test_a_copy_of_the_model_carries_its_own_adapter(name, llama, tokens):
     handle = attach(llama, small(name))
+    attached = llama(tokens).logits
     twin = copy.deepcopy(llama)
     train(llama, handle, tokens)
     assert not torch.allclose(twin(tokens).logits, llama(tokens).logits, atol=1e-4)
     handle.detach()
-    torch.testing.assert_close(twin(tokens).logits, llama(tokens).logits)
+    assert torch.equal(twin(tokens).logits, attached)
 
 
 @pytest.mark.parametrize(("first", "second"), [("lora", "oft"), ("oft", "lora"), ("dora", "ia3"), ("full_ft", "pissa")])
