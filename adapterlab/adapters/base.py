@@ -43,10 +43,14 @@ class State:
 
     trainable: Mapping[str, Tensor]
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
+    derived: Mapping[str, Tensor] = field(default_factory=dict)
+    """Frozen too, and a function of the base weight alone: not saved, but made anew from the base."""
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self.trainable.get(name)
-        return self.frozen[name] if tensor is None else tensor
+        for group in (self.trainable, self.frozen):
+            if (tensor := group.get(name)) is not None:
+                return tensor
+        return self.derived[name]
 
 
 @runtime_checkable

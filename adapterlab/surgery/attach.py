@@ -229,7 +229,8 @@ def install(model: nn.Module, adapter: Adapter, targets: Targets, name: str, sta
     for path, state in states.items():
         # A tensor that several sites share becomes one parameter in all of them.
         trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
-        state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
+        frozen, derived = ({key: t.contiguous() for key, t in part.items()} for part in (state.frozen, state.derived))
+        state = State(trainable, frozen, derived)
         if isinstance(adapter, LinearAdapter):
             sites[path] = LinearSite(adapter, state)
             stack = cast("LinearStack | None", layers[path]._modules.get(STACK)) or LinearStack(layers[path])

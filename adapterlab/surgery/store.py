@@ -1,4 +1,8 @@
-"""An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors)."""
+"""An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors).
+
+Of what a method derives from the base weight a sketch alone is written, a few numbers a column, by which loading knows
+that the base has given the same again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,7 +19,7 @@ from torch import Tensor, nn
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Handle, initial_states, install
+from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
 
 CARD = "adapter.json"
 TENSORS = "adapter.safetensors"
@@ -35,6 +40,7 @@ def save(handle: Handle, folder: Path) -> None:
             else:
                 written[tensor] = key
                 tensors[key] = tensor.detach().cpu().contiguous()
+        tensors |= {f"{path}/{name}.sketch": sketch(tensor).cpu() for name, tensor in state.derived.items()}
     card = {
         "adapterlab": version("adapterlab"),
         "adapter": handle.adapter.settings(),
@@ -49,6 +55,13 @@ def save(handle: Handle, folder: Path) -> None:
     partial.replace(folder / CARD)
 
 
+def sketch(tensor: Tensor) -> Tensor:
+    """Four fixed sums over the first dimension of `tensor`."""
+    rows = torch.arange(len(tensor), device=tensor.device, dtype=tensor.dtype)
+    weights = torch.cos(rows * torch.tensor([[0.7], [1.9], [2.3], [2.9]], device=tensor.device, dtype=tensor.dtype))
+    return torch.tensordot(weights, tensor.detach(), 1)
+
+
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     """Put the adapter that `save` wrote to `folder` on `model`.
 
@@ -59,6 +72,10 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     settings = dict(card["adapter"])
     adapter = make_adapter(settings.pop("name"), **settings)
     expected = initial_states(model, adapter, card["targets"], meta=True)
+    derived = {path: state.derived for path, state in expected.items()}
+    if any(derived.values()):
+        fresh = initial_states(model, adapter, card["targets"], factors=decompositions())
+        derived = {path: state.derived for path, state in fresh.items()}
     aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
@@ -80,7 +97,15 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     moved[source] = stored[source].to(device=base.device, dtype=like.dtype, copy=True)
                 part[key] = moved[source]
             parts.append(part)
-        states[path] = State(*parts)
+        for name, tensor in derived[path].items():
+            known = stored.get(f"{path}/{name}.sketch")
+            seen = sketch(tensor).cpu()
+            if known is None or known.shape != seen.shape or (known - seen).abs().max() > 0.01 * known.abs().max():
+                raise AdapterlabError(
+                    f"{folder} was trained on another base: at {path} this model's weight gives another {name!r}; "
+                    "load it on the model that it was attached to"
+                )
+        states[path] = State(parts[0], parts[1], derived[path])
     return install(model, adapter, card["targets"], name, states)
 
 

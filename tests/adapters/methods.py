@@ -56,4 +56,4 @@ def moved(state: State, seed: int = 1, size: float = 0.1) -> State:
     trainable = {
         name: t + size * torch.randn(t.shape, generator=generator, dtype=t.dtype) for name, t in state.trainable.items()
     }
-    return State(trainable, state.frozen)
+    return dataclasses.replace(state, trainable=trainable)

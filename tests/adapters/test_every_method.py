@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters import adapter, all_adapters
-from adapterlab.adapters.base import LinearAdapter, Role, State, Theme
+from adapterlab.adapters.base import LinearAdapter, Role, Theme
 from adapterlab.surgery import sized
 from adapterlab.surgery.budget import parameter_count
 from tests.adapters.methods import ALL, LINEAR, context, moved, small
@@ -70,7 +70,7 @@ def test_gradients_of_forward_are_those_of_the_weight(name):
     ):
         leaves = {k: t.clone().requires_grad_() for k, t in state.trainable.items()}
         x_leaf = x.clone().requires_grad_()
-        way(State(leaves, state.frozen), x_leaf).square().sum().backward()
+        way(dataclasses.replace(state, trainable=leaves), x_leaf).square().sum().backward()
         gradients.append([x_leaf.grad, *(t.grad for t in leaves.values())])
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-10)
 
@@ -106,10 +106,9 @@ def test_many_states_run_in_one_pass(name):
     states = [moved(method.init(weight, context(weight)), seed) for seed in range(3)]
     x = torch.randn(4, 16, dtype=torch.float64)
     stacked = {k: torch.stack([s.trainable[k] for s in states]) for k in states[0].trainable}
-    frozen = states[0].frozen
 
     def run(trainable):
-        return method.forward(State(trainable, frozen), x, Plain(weight, None))
+        return method.forward(dataclasses.replace(states[0], trainable=trainable), x, Plain(weight, None))
 
     together = torch.func.vmap(run)(stacked)
     apart = torch.stack([run(s.trainable) for s in states])
