@@ -107,7 +107,7 @@ class Context:
     device: torch.device
     dtype: torch.dtype
     """The dtype of the state: float32, or float64 for a float64 base."""
-    decompose: Callable[[Tensor, int | None], Factors]
+    decompose: Callable[[Tensor, int | None, int | None], Factors]
     shared: dict[str, Tensor] = field(default_factory=dict)
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
@@ -126,9 +126,12 @@ class Context:
         """One value in the state's dtype, on the weight's device."""
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
 
-    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
-        """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache."""
-        return self.decompose(weight, rank)
+    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
+        """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
+
+        With `iterations`, from a randomized decomposition of so many power iterations will do.
+        """
+        return self.decompose(weight, rank, iterations)
 
     def share(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """The one tensor of this name in the whole attach, made by the first site that asks."""
