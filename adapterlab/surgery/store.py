@@ -1,7 +1,7 @@
 """An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors).
 
-Of what a method derives from the base weight a sketch alone is written, a few numbers a column, by which loading knows
-that the base has given the same again.
+Of what a method derives from the base weight a sketch alone is written, two numbers a vector, by which loading knows that
+the base has given the same again.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def save(handle: Handle, folder: Path) -> None:
 
 
 def sketch(tensor: Tensor) -> Tensor:
-    """Four fixed sums over the first dimension of `tensor`."""
-    rows = torch.arange(len(tensor), device=tensor.device, dtype=tensor.dtype)
-    weights = torch.cos(rows * torch.tensor([[0.7], [1.9], [2.3], [2.9]], device=tensor.device, dtype=tensor.dtype))
-    return torch.tensordot(weights, tensor.detach(), 1)
+    """Two fixed sums over the longest dimension of `tensor`: two numbers for each vector that it holds."""
+    longest = max(range(tensor.ndim), key=lambda d: tensor.shape[d])
+    place = torch.arange(tensor.shape[longest], device=tensor.device, dtype=tensor.dtype)
+    weights = torch.stack([(0.7 * place).cos(), (1.9 * place).cos()])
+    return torch.tensordot(weights, tensor.detach().movedim(longest, 0), 1)
 
 
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
