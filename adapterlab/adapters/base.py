@@ -72,6 +72,11 @@ class Linear(Protocol):
         ...
 
 
+def is_bare(linear: Linear) -> bool:
+    """Whether `linear` is a layer as `init` saw it, with no other adapter on its weight."""
+    return bool(getattr(linear, "bare", False))
+
+
 class Factors(NamedTuple):
     """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`."""
 

@@ -104,6 +104,13 @@ class Layer:
         """The layer's bias."""
         return cast("Tensor | None", self.module.bias)
 
+    @property
+    def bare(self) -> bool:
+        """Whether no adapter has its hand on the weight: none merged into it, none standing in for it."""
+        stack = cast("LinearStack | None", self.module._modules.get(STACK))
+        merged = stack is not None and any(cast(Site, site).merged for site in stack.values())
+        return not merged and PARAMETERS not in self.module._modules
+
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.own_forward(x)
 
