@@ -124,6 +124,27 @@ class NegativeStrengthInverts(Invariant):
 
 
 @dataclass(frozen=True)
+class InSingularBasis(Invariant):
+    """The change couples only the base's own singular vectors, and only those that the method's pattern names.
+
+    `left (out, k)` and `right (k, in)` are the tensors that hold the vectors; an adapter with a pattern has a method
+    `support(state)`, true at the `(left, right)` that it may couple.
+    """
+
+    left: str
+    right: str
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        base, change = before.double(), (after - before).double()
+        u, vt = state[self.left].double(), state[self.right].double()
+        foreign = base @ vt.T - u * torch.einsum("oi,ok,ki->k", base, u, vt)
+        coupling = u.T @ change @ vt.T
+        if (support := getattr(adapter, "support", None)) is not None:
+            coupling = coupling * support(state)
+        return _relative(change - u @ coupling @ vt, base) + _relative(foreign, base)
+
+
+@dataclass(frozen=True)
 class SelfInverse(Invariant):
     """Adapting the adapted weight again gives the base back."""
 
