@@ -212,6 +212,28 @@ def test_a_weight_is_decomposed_once(tmp_path, llama):
     assert another_process.computed == 0
 
 
+def test_the_whole_family_costs_one_decomposition(llama):
+    cache = FactorCache()
+    for name in ("pissa", "svft", "ssvd", "psoft", "antipasto"):
+        attach(llama, small(name), factors=cache).detach()
+    assert cache.computed == 14
+
+
+def test_a_method_that_stands_for_the_whole_layer_minds_who_else_is_on_it(llama, tokens):
+    """SVFT answers from the base's factors alone, unless the weight is no longer the one that they were made of."""
+    below = attach(llama, small("lora"), name="below")
+    above = attach(llama, small("svft"), name="above")
+    train(llama, above, tokens)
+    with torch.no_grad():
+        for p in below.parameters():
+            p += 0.1
+    both = llama(tokens).logits
+    below.merge()
+    torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-4, atol=1e-5)
+    above.merge()
+    torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-4, atol=1e-5)
+
+
 def test_factors_rebuild_the_weight():
     weight = torch.randn(12, 7, dtype=torch.float64)
     u, s, vt = FactorCache()(weight)

@@ -46,12 +46,12 @@ def the_same_in_peft(
     method.after_step([state], 0)
 
     model = nn.Sequential()
-    model.layer = nn.Linear(columns, rows, bias=biased, dtype=torch.float64)
-    model.layer.weight.data.copy_(weight)
-    if bias is not None:
-        model.layer.bias.data.copy_(bias)
+    model.layer = nn.Linear(columns, rows, bias=biased)  # some of PEFT's methods start in float32 alone
     config.target_modules = {"layer"}
     layer = peft.get_peft_model(model, config).double().base_model.model.layer
+    layer.base_layer.weight.data.copy_(weight)
+    if bias is not None:
+        layer.base_layer.bias.data.copy_(bias)
 
     answers = []
     for way in (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import peft
+import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PsoftConfig
 from torch import nn
 
 from adapterlab.adapters.base import State
 from adapterlab.adapters.svd.pissa import PiSSA
+from adapterlab.adapters.svd.psoft import PSOFT
 from tests.adapters.methods import context
-from tests.adapters.oracles.functional import Plain
+from tests.adapters.oracles.functional import Plain, the_same_in_peft
 
 
 def test_pissa_starts_and_answers_the_same():
@@ -40,3 +42,27 @@ def test_pissa_starts_and_answers_the_same():
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close([ours["a"].grad, ours["b"].grad], [a.grad, b.grad], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(method.weight(state, weight), layer.base_layer.weight.data, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("terms", [0, 4])
+def test_psoft_is_the_same(relaxed, terms):
+    def tensors(state):
+        given = {
+            "psoft_R.default.weight": state["skew"],
+            "_psoft_A_cache.default": state["vt"],
+            "_psoft_B_cache.default": state["u"] * state["s"],
+        }
+        if relaxed:
+            given |= {"psoft_R.default.vector_a": state["alpha"], "psoft_R.default.vector_b": state["beta"]}
+        return given
+
+    config = PsoftConfig(
+        r=4,
+        psoft_alpha=4,
+        psoft_mag_a=relaxed,
+        psoft_mag_b=relaxed,
+        use_cayley_neumann=terms > 0,
+        num_cayley_neumann_terms=5,
+    )
+    the_same_in_peft(PSOFT(rank=4, relaxed=relaxed, neumann_terms=terms), config, tensors)
