@@ -26,6 +26,9 @@ QV = ("q_proj", "v_proj")
 def model(name: str) -> nn.Module:
     """The published model of this name, without weights."""
     with torch.device("meta"):
+        if name == "owls-2b":
+            # 16 encoder layers of 6 linear layers, 16 decoder layers of 10, and 2 more, which the counts imply.
+            return nn.ModuleList(nn.Linear(2048, 2048) for _ in range(16 * 6 + 16 * 10 + 2))
         if name == "deberta-v3-base":
             base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
             return DebertaV2Model(DebertaV2Config(vocab_size=128100, **base))
@@ -40,6 +43,19 @@ def model(name: str) -> nn.Module:
                 "intermediate_size": 13824,
                 "num_hidden_layers": 40,
                 "num_attention_heads": 40,
+            },
+            "llama-3.2-3b": {
+                "hidden_size": 3072,
+                "intermediate_size": 8192,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 24,
+                "num_key_value_heads": 8,
+                "vocab_size": 128256,
+            },
+            "llama-3.1-8b": {
+                "intermediate_size": 14336,
+                "num_key_value_heads": 8,
+                "vocab_size": 128256,
             },
         }
         return LlamaForCausalLM(LlamaConfig(**shapes[name]))
