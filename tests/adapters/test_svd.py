@@ -200,6 +200,43 @@ def test_the_steering_loss_is_the_sum_and_reaches_the_adapter():
     assert torch.isfinite(along.grad).all()
 
 
+def test_adalora_budget_falls_as_a_cube():
+    method = adapter("adalora", keep=0.5, total_steps=100, warmup_steps=10, final_steps=30)
+    assert [method.budget(step, 80) for step in (0, 10, 40, 70, 99)] == [80, 80, 45, 40, 40]
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_adalora_penalty_is_the_distance_from_orthonormal_vectors(squared):
+    method = adapter("adalora", rank=3, penalty=0.2, squared=squared)
+    state = trained(method)
+    eye = torch.eye(3, dtype=torch.float64)
+    p, q = state["p"], state["q"]
+    power = 2 if squared else 1
+    expected = 0.2 * ((p.T @ p - eye).norm() ** power + (q @ q.T - eye).norm() ** power)
+    torch.testing.assert_close(method.regularizer(state), expected)
+
+
+def test_adalora_gives_rank_to_the_site_that_needs_it():
+    """Two layers, of which one alone has to change, by a matrix of rank 4."""
+    torch.manual_seed(0)
+    method = adapter(
+        "adalora", rank=4, keep=0.5, total_steps=60, warmup_steps=10, final_steps=10, interval=1, penalty=0.0
+    )
+    states = [method.init(SQUARE.float(), context(SQUARE.float(), seed)) for seed in (0, 1)]
+    leaves = [t.requires_grad_() for state in states for t in state.trainable.values()]
+    optimizer = torch.optim.Adam(leaves, lr=0.05)
+    target = torch.randn(12, 4) @ torch.randn(4, 12) / 4
+    for step in range(60):
+        optimizer.zero_grad()
+        first, second = (method.weight(state, SQUARE.float()) - SQUARE.float() for state in states)
+        ((first - target).square().sum() + second.square().sum()).backward()
+        optimizer.step()
+        with torch.no_grad():
+            method.after_step(states, step)
+    assert [int(state["kept"].sum()) for state in states] == [4, 0]
+    assert (states[1]["values"] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "shapes", "message"),
     [
@@ -209,6 +246,8 @@ def test_the_steering_loss_is_the_sum_and_reaches_the_adapter():
         ("ssvd", {"rotation": "exact"}, [(64, 64)], "give one of approximate"),
         ("ssvd", {"rank": 17}, [(16, 64)], "give 1 to 16"),
         ("psoft", {"neumann_terms": -1}, [(64, 64)], "give 0 for the exact"),
+        ("adalora", {"keep": 0.0}, [(64, 64)], "above 0"),
+        ("adalora", {"final_steps": 950}, [(64, 64)], "more total_steps"),
         ("antipasto", {"max_angle": 4.0}, [(64, 64)], "in radians"),
     ],
 )

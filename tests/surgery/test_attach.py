@@ -212,6 +212,20 @@ def test_a_weight_is_decomposed_once(tmp_path, llama):
     assert another_process.computed == 0
 
 
+def test_after_a_step_a_method_sees_every_site(llama, tokens):
+    method = adapter("adalora", rank=3, keep=0.5, total_steps=6, warmup_steps=1, final_steps=2, interval=1)
+    handle = attach(llama, method)
+    optimizer = torch.optim.Adam(handle.parameters(), lr=1e-2)
+    for step in range(6):
+        optimizer.zero_grad()
+        (llama(input_ids=tokens, labels=tokens).loss + handle.regularizer()).backward()
+        optimizer.step()
+        handle.after_step(step)
+    left = [int((site.state["values"] != 0).sum()) for site in handle.sites.values()]
+    assert sum(left) == 14 * 3 // 2
+    assert len(set(left)) > 1
+
+
 def test_the_whole_family_costs_one_decomposition(llama):
     cache = FactorCache()
     for name in ("pissa", "svft", "ssvd", "psoft", "antipasto"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
-from peft import LoraConfig, PsoftConfig
+from peft import AdaLoraConfig, LoraConfig, PsoftConfig
 from torch import nn
 
 from adapterlab.adapters.base import State
+from adapterlab.adapters.svd.adalora import AdaLoRA
 from adapterlab.adapters.svd.pissa import PiSSA
 from adapterlab.adapters.svd.psoft import PSOFT
 from tests.adapters.methods import context
@@ -66,3 +67,56 @@ def test_psoft_is_the_same(relaxed, terms):
         num_cayley_neumann_terms=5,
     )
     the_same_in_peft(PSOFT(rank=4, relaxed=relaxed, neumann_terms=terms), config, tensors)
+
+
+SCHEDULE = {"tinit": 2, "tfinal": 3, "deltaT": 2, "total_step": 14}
+
+
+def test_adalora_answers_the_same():
+    config = AdaLoraConfig(init_r=4, target_r=2, lora_alpha=6, **SCHEDULE)
+
+    def tensors(state):
+        return {
+            "lora_A.default": state["q"],
+            "lora_E.default": state["values"][:, None],
+            "lora_B.default": state["p"],
+            # PEFT adds 1e-5 to the rank that it divides by.
+            "ranknum.default": torch.tensor([4 - 1e-5], dtype=torch.float64),
+        }
+
+    the_same_in_peft(AdaLoRA(rank=4, alpha=6.0, penalty=0.0), config, tensors)
+
+
+def test_adalora_prunes_the_same():
+    """Step by step, given the same tensors and gradients at three sites."""
+    ours = AdaLoRA(rank=6, keep=4 / 6, total_steps=14, warmup_steps=2, final_steps=3, interval=2)
+    model = nn.Sequential()
+    for name, (rows, columns) in {"a": (8, 10), "b": (10, 8), "c": (6, 12)}.items():
+        model.add_module(name, nn.Linear(columns, rows))
+    config = AdaLoraConfig(init_r=6, target_r=4, target_modules={"a", "b", "c"}, **SCHEDULE)
+    theirs = peft.get_peft_model(model, config).base_model
+    layers = [getattr(theirs.model, name) for name in "abc"]
+    states = [ours.init(layer.base_layer.weight.data, context(layer.base_layer.weight.data)) for layer in layers]
+    pairs = [
+        (state[part], tensor["default"])
+        for state, layer in zip(states, layers, strict=True)
+        for part, tensor in (("p", layer.lora_B), ("q", layer.lora_A), ("values", layer.lora_E))
+    ]
+    generator = torch.Generator().manual_seed(0)
+    pruned = []
+    for step in range(12):
+        with torch.no_grad():
+            for mine, other in pairs:
+                moved = mine + 0.1 * torch.randn(mine.shape, generator=generator)
+                mine.copy_(moved)
+                other.copy_(moved.reshape(other.shape))
+                mine.grad = torch.randn(mine.shape, generator=generator)
+                other.grad = mine.grad.reshape(other.shape).clone()
+            ours.after_step(states, step)
+        theirs.update_and_allocate(step)
+        for mine, other in pairs:
+            torch.testing.assert_close(mine, other.data.reshape(mine.shape))
+        pruned.append(sum(int((state["values"] == 0).sum()) for state in states))
+    assert pruned[-1] == 18 - 12
+    assert pruned[:3] == [0, 0, 0]
+    assert any(0 < n < 6 for n in pruned)
