@@ -11,7 +11,10 @@ from torch.func import jacrev
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import PreservesGram
-from tests.adapters.methods import context, moved
+from adapterlab.surgery import attach
+from tests.adapters.methods import context, moved, small
+from tests.conftest import tiny_llama
+from tests.surgery.test_attach import train
 
 WEIGHT = torch.randn(12, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -100,6 +103,22 @@ def test_coft_comes_back_into_its_ball_after_each_step():
     near = method.weight(state, WEIGHT) - WEIGHT
     # |R - I| is at most 2 |Q|, and so at most twice the radius.
     assert near.norm() <= 2 * 0.05 * torch.linalg.matrix_norm(WEIGHT, 2) < far.norm()
+
+
+@pytest.mark.parametrize("name", ["oft", "boft", "hra", "goft", "ether"])
+def test_a_weight_rounded_to_bfloat16_is_orthogonal_within_its_own_bound(name, tokens):
+    """Trained under a bfloat16 base; the merged weight is rounded, and its Gram matrix is off by no more than stated."""
+    model = tiny_llama().bfloat16()
+    method = small(name)
+    handle = attach(model, method)
+    train(model, handle, tokens, steps=5)
+    before = {path: model.get_submodule(path).weight.clone() for path in handle.sites}
+    handle.merge()
+    gram = PreservesGram("rows")
+    assert gram in method.invariants
+    for path, site in handle.sites.items():
+        residual = gram.residual(method, site.state, before[path], model.get_submodule(path).weight)
+        assert residual <= gram.bound(torch.bfloat16), path
 
 
 @pytest.mark.parametrize("terms", [1, 2, 3, 5])
