@@ -106,10 +106,14 @@ class Layer:
 
     @property
     def bare(self) -> bool:
-        """Whether no adapter has its hand on the weight: none merged into it, none standing in for it."""
+        """Whether the weight is the base's and its product all that the layer does.
+
+        Not so where an adapter is merged into the weight or stands in for it, or another library has its own forward.
+        """
         stack = cast("LinearStack | None", self.module._modules.get(STACK))
         merged = stack is not None and any(cast(Site, site).merged for site in stack.values())
-        return not merged and PARAMETERS not in self.module._modules
+        own = getattr(self.own_forward, "__func__", None) is type(self.module).forward
+        return own and not merged and PARAMETERS not in self.module._modules
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.own_forward(x)

@@ -248,6 +248,15 @@ def test_a_method_that_stands_for_the_whole_layer_minds_who_else_is_on_it(llama,
     torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-4, atol=1e-5)
 
 
+def test_another_librarys_forward_is_not_passed_over(llama, tokens):
+    layer = llama.model.layers[0].mlp.up_proj
+    plain = layer.forward
+    layer.forward = lambda x: plain(x) + 1
+    answer = llama(tokens).logits
+    attach(llama, small("svft"))
+    torch.testing.assert_close(llama(tokens).logits, answer)
+
+
 def test_factors_rebuild_the_weight():
     weight = torch.randn(12, 7, dtype=torch.float64)
     u, s, vt = FactorCache()(weight)
