@@ -10,6 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.invariants import Invariant
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant
 
 
 class Theme(StrEnum):
@@ -42,10 +43,14 @@ class State:
 
     trainable: Mapping[str, Tensor]
     frozen: Mapping[str, Tensor] = field(default_factory=dict)
+    derived: Mapping[str, Tensor] = field(default_factory=dict)
+    """Frozen too, and a function of the base weight alone: not saved, but made anew from the base."""
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self.trainable.get(name)
-        return self.frozen[name] if tensor is None else tensor
+        for group in (self.trainable, self.frozen):
+            if (tensor := group.get(name)) is not None:
+                return tensor
+        return self.derived[name]
 
 
 @runtime_checkable
@@ -65,6 +70,11 @@ class Linear(Protocol):
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """`x @ weight.T + bias`, the fastest way there is."""
         ...
+
+
+def is_bare(linear: Linear) -> bool:
+    """Whether `linear` is a layer as `init` saw it, with no other adapter on its weight."""
+    return bool(getattr(linear, "bare", False))
 
 
 class Factors(NamedTuple):
@@ -102,7 +112,7 @@ class Context:
     device: torch.device
     dtype: torch.dtype
     """The dtype of the state: float32, or float64 for a float64 base."""
-    decompose: Callable[[Tensor, int | None], Factors]
+    decompose: Callable[[Tensor, int | None, int | None], Factors]
     shared: dict[str, Tensor] = field(default_factory=dict)
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
@@ -129,9 +139,12 @@ class Context:
         """One value in the state's dtype, on the weight's device."""
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
 
-    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
-        """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache."""
-        return self.decompose(weight, rank)
+    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
+        """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
+
+        With `iterations`, from a randomized decomposition of so many power iterations will do.
+        """
+        return self.decompose(weight, rank, iterations)
 
     def share(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """The one tensor of this name in the whole attach, made by the first site that asks."""
@@ -195,8 +208,11 @@ class Adapter(ABC):
         """A scalar added to the loss at each site, or None."""
         return None
 
-    def after_step(self, state: State, step: int) -> None:
-        """Called without gradients after each optimizer step; may change the state in place."""
+    def after_step(self, states: Sequence[State], step: int) -> None:
+        """Called with all sites' states after each optimizer step (from 0), before the gradients are cleared.
+
+        Runs without recording gradients; may change the states in place.
+        """
 
     def settings(self) -> dict[str, Any]:
         """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
@@ -216,6 +232,10 @@ class LinearAdapter(Adapter):
     site = "linear"
     bounded_rank: ClassVar[bool] = True
     """Whether a `rank` above the layer's own is a mistake."""
+
+    @property
+    def starts_as_base(self) -> bool:
+        return IdentityAtInit() in self.invariants
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own."""
@@ -470,6 +490,14 @@ class RoutedAdapter(Adapter):
         strength: float = 1.0,
     ) -> Float[Tensor, "batch tokens out"]:
         """The layer's answer to `x` with these shares: the definition of the method."""
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within it, the kind of device that `tensor` is on computes in the dtypes it is given, autocast or not.
+
+    For the small computations that rounding to bfloat16 would break: a matrix that must come out orthogonal.
+    """
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def common_divisors(numbers: Iterable[int]) -> list[int]:

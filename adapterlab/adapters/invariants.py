@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -90,12 +90,92 @@ class PreservesGram(Invariant):
         return f"Lengths of the {self.of} and the angles between them are the base's"
 
 
+class NearlyOrthogonal(Protocol):
+    """An adapter that multiplies the weight by what falls short of a rotation by a known amount."""
+
+    def orthogonality_error(self, state: State, width: int) -> Tensor:
+        """A bound on the spectral norm of `R^T R - I`, `R` being `width` wide."""
+        ...
+
+
+@dataclass(frozen=True)
+class NearlyPreservesGram(Invariant):
+    """As `PreservesGram`, up to the error that the adapter states for its own rotation at this state."""
+
+    of: Literal["rows", "columns"] = "rows"
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
+        stated = cast(NearlyOrthogonal, adapter).orthogonality_error(state, b.shape[1]).double()
+        allowed = stated * torch.linalg.vector_norm(b) * torch.linalg.matrix_norm(b, 2)
+        excess = (torch.linalg.vector_norm(a @ a.T - b @ b.T) - allowed).clamp_min(0)
+        return float((excess / torch.linalg.vector_norm(b @ b.T)).detach())
+
+    def __str__(self) -> str:
+        return f"Lengths of the {self.of} and the angles between them are the base's, up to the stated error"
+
+
 @dataclass(frozen=True)
 class NegativeStrengthInverts(Invariant):
     """Strength -1 undoes strength +1."""
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
         return _relative(adapter.weight(state, after, -1.0) - before, before)
+
+
+@dataclass(frozen=True)
+class InSingularBasis(Invariant):
+    """The change couples only the base's own singular vectors, and only those that the method's pattern names.
+
+    `left (out, k)` and `right (k, in)` are the tensors that hold the vectors; an adapter with a pattern has a method
+    `support(state)`, true at the `(left, right)` that it may couple.
+    """
+
+    left: str
+    right: str
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        base, change = before.double(), (after - before).double()
+        u, vt = state[self.left].double(), state[self.right].double()
+        foreign = base @ vt.T - u * torch.einsum("oi,ok,ki->k", base, u, vt)
+        coupling = u.T @ change @ vt.T
+        if (support := getattr(adapter, "support", None)) is not None:
+            coupling = coupling * support(state)
+        return _relative(change - u @ coupling @ vt, base) + _relative(foreign, base)
+
+
+@dataclass(frozen=True)
+class SelfInverse(Invariant):
+    """Adapting the adapted weight again gives the base back."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return _relative(adapter.weight(state, after) - before, before)
+
+
+@dataclass(frozen=True)
+class DistanceAtMost(Invariant):
+    """The change is at most `factor` times as large as the base, in Frobenius norm."""
+
+    factor: float
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        return max(0.0, _relative(after - before, before) - self.factor)
+
+    def __str__(self) -> str:
+        return f"The change is at most {self.factor:g} times as large as the base"
+
+
+@dataclass(frozen=True)
+class KeepsPlanes(Invariant):
+    """Each pair of rows, first with second half of a group, spans the plane that it spans in the base."""
+
+    group_size: str
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        half = getattr(adapter, self.group_size) // 2
+        a, b = (w.double().unflatten(0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
+        basis = torch.linalg.qr(b.mT)[0]
+        return _relative(a.mT - basis @ (basis.mT @ a.mT), b)
 
 
 @dataclass(frozen=True)

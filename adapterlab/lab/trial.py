@@ -171,8 +171,8 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Windows) -> Ite
             raise FloatingPointError(f"the loss was {loss.item()} at step {step}")
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
         handle.after_step(step)
+        optimizer.zero_grad()
         yield step + 1
 
 

@@ -120,9 +120,8 @@ class Handle:
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Let the method act after optimizer step number `step` (from 0)."""
-        for site in self.sites.values():
-            self.adapter.after_step(site.state, step)
+        """Let the method act after optimizer step number `step` (from 0), while the gradients are still there."""
+        self.adapter.after_step([site.state for site in self.sites.values()], step)
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter to `folder`: see `adapterlab.surgery.store`."""
@@ -210,7 +209,10 @@ def install(
         for path, state in states.items():
             # A tensor that several sites share becomes one parameter in all of them.
             trainable = {key: once.setdefault(t, nn.Parameter(t.contiguous())) for key, t in state.trainable.items()}
-            state = State(trainable, {key: t.contiguous() for key, t in state.frozen.items()})
+            frozen, derived = (
+                {key: t.contiguous() for key, t in part.items()} for part in (state.frozen, state.derived)
+            )
+            state = State(trainable, frozen, derived)
             handle.sites[path] = places[path].stand(adapter, state, name)
     except BaseException:
         handle.detach()

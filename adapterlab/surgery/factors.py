@@ -20,6 +20,9 @@ from torch import Tensor
 
 from adapterlab.adapters.base import Factors
 
+OVERSAMPLED = 10
+"""How many directions more than asked for a randomized decomposition probes."""
+
 
 def default_cache() -> Path:
     """`$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab`."""
@@ -37,27 +40,45 @@ class FactorCache:
         self.computed = 0
         self._memory: dict[str, Factors] = {}
 
-    def __call__(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
-        """The top `rank` triplets of `weight` (all without `rank`), in its dtype (at least float32), on its device."""
+    def __call__(
+        self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None
+    ) -> Factors:
+        """The top `rank` triplets of `weight` (all without `rank`), in its dtype (at least float32), on its device.
+
+        With `iterations` the triplets are those of a randomized decomposition with so many power iterations, unless the
+        full one is known already.
+        """
         full = min(weight.shape)
         k = full if rank is None else min(rank, full)
-        if weight.is_meta:
-            rows, columns = weight.shape
-            return Factors(weight.new_empty(rows, k), weight.new_empty(k), weight.new_empty(k, columns))
         weight = weight.detach()
         if weight.dtype not in (torch.float32, torch.float64):
             weight = weight.float()
+        if weight.is_meta:
+            rows, columns = weight.shape
+            return Factors(weight.new_empty(rows, k), weight.new_empty(k), weight.new_empty(k, columns))
         key = _content(weight)
-        factors = self._memory.get(key) or self._read(key)
+        factors = self._known(key)
+        if factors is None and iterations is not None and k < full:
+            key = f"{key}-{k}-{iterations}"
+            factors = self._known(key)
         if factors is None:
-            factors = _decompose(weight)
+            factors = _decompose(weight) if iterations is None or k == full else _randomized(weight, k, iterations)
             self.computed += 1
             self._write(key, factors)
+            self._remember(key, factors)
+        u, s, vt = (part.to(weight.device) for part in factors)
+        return Factors(u[:, :k], s[:k], vt[:k])
+
+    def _known(self, key: str) -> Factors | None:
+        factors = self._memory.get(key)
+        if factors is None and (factors := self._read(key)) is not None:
+            self._remember(key, factors)
+        return factors
+
+    def _remember(self, key: str, factors: Factors) -> None:
         self._memory[key] = factors
         while len(self._memory) > self.entries:
             self._memory.pop(next(iter(self._memory)))
-        u, s, vt = (part.to(weight.device) for part in factors)
-        return Factors(u[:, :k], s[:k], vt[:k])
 
     def _read(self, key: str) -> Factors | None:
         path = self.folder and self.folder / f"{key}.safetensors"
@@ -87,7 +108,23 @@ def _content(weight: Tensor) -> str:
 
 
 def _decompose(weight: Float[Tensor, "out in"]) -> Factors:
-    u, s, vt = torch.linalg.svd(weight, full_matrices=False)
+    return _signed(*torch.linalg.svd(weight, full_matrices=False))
+
+
+def _randomized(weight: Float[Tensor, "out in"], rank: int, iterations: int) -> Factors:
+    """The range finder of Halko, Martinsson and Tropp (2011), algorithms 4.4 and 5.1, with a fixed probe."""
+    generator = torch.Generator().manual_seed(0)
+    width = min(rank + OVERSAMPLED, *weight.shape)
+    probe = torch.randn(weight.shape[1], width, generator=generator, dtype=weight.dtype).to(weight.device)
+    basis = torch.linalg.qr(weight @ probe)[0]
+    for _ in range(iterations):
+        basis = torch.linalg.qr(weight.T @ basis)[0]
+        basis = torch.linalg.qr(weight @ basis)[0]
+    u, s, vt = torch.linalg.svd(basis.T @ weight, full_matrices=False)
+    return _signed((basis @ u)[:, :rank], s[:rank], vt[:rank])
+
+
+def _signed(u: Float[Tensor, "out k"], s: Float[Tensor, " k"], vt: Float[Tensor, "k in"]) -> Factors:
     largest = u.abs().argmax(0)
     sign = u[largest, torch.arange(u.shape[1], device=u.device)].sign()
     return Factors(u * sign, s, vt * sign[:, None])

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.surgery.sites import STACK, Place, TensorSite
+from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
 
 # The names that Hugging Face decoders and encoders use for the leaves of a block.
 _ROLES = {
@@ -129,6 +129,17 @@ class Layer:
     def bias(self) -> Tensor | None:
         """The layer's bias."""
         return cast("Tensor | None", self.module.bias)
+
+    @property
+    def bare(self) -> bool:
+        """Whether the weight is the base's and its product all that the layer does.
+
+        Not so where an adapter is merged into the weight or stands in for it, or another library has its own forward.
+        """
+        stack = cast("LinearStack | None", self.module._modules.get(STACK))
+        merged = stack is not None and any(cast(TensorSite, site).merged for site in stack.values())
+        own = getattr(self.own_forward, "__func__", None) is type(self.module).forward
+        return own and not merged and PARAMETERS not in self.module._modules
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.own_forward(x)

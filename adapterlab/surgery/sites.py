@@ -57,7 +57,7 @@ class Place(ABC):
 
 
 class Site(nn.Module, ABC):
-    """One adapter's state at one place: `trainable` as parameters, `frozen` as buffers, under their own names."""
+    """One adapter's state at one place: `trainable` as parameters, the rest as buffers, under their own names."""
 
     def __init__(self, state: State) -> None:
         super().__init__()
@@ -66,12 +66,19 @@ class Site(nn.Module, ABC):
             self.register_parameter(name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
         for name, tensor in state.frozen.items():
             self.register_buffer(name, tensor)
+        for name, tensor in state.derived.items():
+            self.register_buffer(name, tensor, persistent=False)
+        self._derived = frozenset(state.derived)
         self.strength, self.enabled, self.merged = 1.0, True, False
 
     @property
     def state(self) -> State:
         """The state as the adapter's functions take it."""
-        return State(cast(dict[str, Tensor], self._parameters), cast(dict[str, Tensor], self._buffers))
+        parameters, buffers = cast(dict[str, Tensor], self._parameters), cast(dict[str, Tensor], self._buffers)
+        if not self._derived:
+            return State(parameters, buffers)
+        frozen = {name: t for name, t in buffers.items() if name not in self._derived}
+        return State(parameters, frozen, {name: buffers[name] for name in self._derived})
 
     @property
     def active(self) -> bool:

@@ -1,4 +1,8 @@
-"""An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors)."""
+"""An adapter on disk: a folder with `adapter.json` (what it is) and `adapter.safetensors` (its tensors).
+
+Of what a method derives from the base weight a sketch alone is written, two numbers a vector, by which loading knows that
+the base has given the same again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -14,7 +19,7 @@ from torch import Tensor, nn
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Handle, initial_states, install
+from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
 from adapterlab.surgery.places import places_for
 
 CARD = "adapter.json"
@@ -36,6 +41,7 @@ def save(handle: Handle, folder: Path) -> None:
             else:
                 written[tensor] = key
                 tensors[key] = tensor.detach().cpu().contiguous()
+        tensors |= {f"{path}/{name}.sketch": sketch(tensor).cpu() for name, tensor in state.derived.items()}
     card = {
         "adapterlab": version("adapterlab"),
         "adapter": handle.adapter.settings(),
@@ -50,6 +56,14 @@ def save(handle: Handle, folder: Path) -> None:
     partial.replace(folder / CARD)
 
 
+def sketch(tensor: Tensor) -> Tensor:
+    """Two fixed sums over the longest dimension of `tensor`: two numbers for each vector that it holds."""
+    longest = max(range(tensor.ndim), key=lambda d: tensor.shape[d])
+    place = torch.arange(tensor.shape[longest], device=tensor.device, dtype=tensor.dtype)
+    weights = torch.stack([(0.7 * place).cos(), (1.9 * place).cos()])
+    return torch.tensordot(weights, tensor.detach().movedim(longest, 0), 1)
+
+
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     """Put the adapter that `save` wrote to `folder` on `model`.
 
@@ -61,6 +75,10 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     adapter = make_adapter(settings.pop("name"), **settings)
     places = places_for(model, adapter, card["targets"])
     expected = initial_states(adapter, places, meta=True)
+    derived = {path: state.derived for path, state in expected.items()}
+    if any(derived.values()):
+        fresh = initial_states(adapter, places, factors=decompositions())
+        derived = {path: state.derived for path, state in fresh.items()}
     aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
@@ -81,7 +99,15 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     moved[source] = stored[source].to(device=places[path].like.device, dtype=like.dtype, copy=True)
                 part[key] = moved[source]
             parts.append(part)
-        states[path] = State(*parts)
+        for name, tensor in derived[path].items():
+            known = stored.get(f"{path}/{name}.sketch")
+            seen = sketch(tensor).cpu()
+            if known is None or known.shape != seen.shape or (known - seen).abs().max() > 0.01 * known.abs().max():
+                raise AdapterlabError(
+                    f"{folder} was trained on another base: at {path} this model's weight gives another {name!r}; "
+                    "load it on the model that it was attached to"
+                )
+        states[path] = State(parts[0], parts[1], derived[path])
     return install(model, adapter, card["targets"], name, places, states)
 
 

@@ -14,8 +14,13 @@ from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
 SMALL: dict[str, dict[str, object]] = {
+    "boft": {"block_size": 2},
     "clover": {"mlp_block": 4},
+    "ether": {"block_count": 2},
+    "ether_plus": {"block_count": 2},
+    "hra": {"rank": 4},
     "oft": {"block_size": 4},
+    "oftv2": {"block_size": 4},
     "prefix": {"hidden": 16},
     "trainable_tokens": {"ids": (3, 17, 40)},
     "vera": {"rank": 16},
@@ -55,7 +60,7 @@ def moved(state: State, seed: int = 1, size: float = 0.1) -> State:
     trainable = {
         name: t + size * torch.randn(t.shape, generator=generator, dtype=t.dtype) for name, t in state.trainable.items()
     }
-    return State(trainable, state.frozen)
+    return dataclasses.replace(state, trainable=trainable)
 
 
 def noisy(parameters: Iterable[Tensor], size: float = 0.3) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters import adapter, all_adapters
-from adapterlab.adapters.base import LinearAdapter, Role, State, Theme
+from adapterlab.adapters.base import LinearAdapter, Role, Theme
 from adapterlab.surgery import sized
 from adapterlab.surgery.budget import parameter_count
 from tests.adapters.methods import ALL, LINEAR, context, moved, small
@@ -21,10 +21,11 @@ from tests.conftest import tiny_llama
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """A linear layer and nothing else."""
+    """A linear layer and nothing else, or what another adapter has made of it."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
+    bare: bool = False
 
     def __call__(self, x):
         return affine(x, self.weight, self.bias)
@@ -43,21 +44,23 @@ def weight_of(rows: int, columns: int, dtype: torch.dtype, seed: int = 0) -> tor
     biased=st.booleans(),
     role=st.sampled_from([Role.DOWN, Role.OTHER]),
     batch=st.sampled_from([(3,), (2, 5)]),
+    bare=st.booleans(),
 )
 @settings(max_examples=12, deadline=None)
-def test_forward_is_the_adapted_weight_applied(name, rows, columns, dtype, strength, biased, role, batch):
+def test_forward_is_the_adapted_weight_applied(name, rows, columns, dtype, strength, biased, role, batch, bare):
     method = small(name)
     weight = weight_of(rows, columns, dtype)
     state = moved(method.init(weight, context(weight, role=role)))
     bias = torch.randn(rows, dtype=dtype) if biased else None
     x = torch.randn(*batch, columns, dtype=dtype)
     slow = affine(x, method.weight(state, weight, strength), bias)
-    fast = method.forward(state, x, Plain(weight, bias), strength)
+    fast = method.forward(state, x, Plain(weight, bias, bare), strength)
     torch.testing.assert_close(fast, slow, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-5)
 
 
+@pytest.mark.parametrize("bare", [True, False])
 @pytest.mark.parametrize("name", LINEAR)
-def test_gradients_of_forward_are_those_of_the_weight(name):
+def test_gradients_of_forward_are_those_of_the_weight(name, bare):
     """Where a method holds something constant to the gradient, it does so in both."""
     method = small(name)
     weight = weight_of(12, 16, torch.float64)
@@ -66,11 +69,11 @@ def test_gradients_of_forward_are_those_of_the_weight(name):
     gradients = []
     for way in (
         lambda s, x: affine(x, method.weight(s, weight)),
-        lambda s, x: method.forward(s, x, Plain(weight, None)),
+        lambda s, x: method.forward(s, x, Plain(weight, None, bare)),
     ):
         leaves = {k: t.clone().requires_grad_() for k, t in state.trainable.items()}
         x_leaf = x.clone().requires_grad_()
-        way(State(leaves, state.frozen), x_leaf).square().sum().backward()
+        way(dataclasses.replace(state, trainable=leaves), x_leaf).square().sum().backward()
         gradients.append([x_leaf.grad, *(t.grad for t in leaves.values())])
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-10)
 
@@ -106,10 +109,9 @@ def test_many_states_run_in_one_pass(name):
     states = [moved(method.init(weight, context(weight)), seed) for seed in range(3)]
     x = torch.randn(4, 16, dtype=torch.float64)
     stacked = {k: torch.stack([s.trainable[k] for s in states]) for k in states[0].trainable}
-    frozen = states[0].frozen
 
     def run(trainable):
-        return method.forward(State(trainable, frozen), x, Plain(weight, None))
+        return method.forward(dataclasses.replace(states[0], trainable=trainable), x, Plain(weight, None))
 
     together = torch.func.vmap(run)(stacked)
     apart = torch.stack([run(s.trainable) for s in states])

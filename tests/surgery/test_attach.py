@@ -211,6 +211,51 @@ def test_a_weight_is_decomposed_once(tmp_path, llama):
     assert another_process.computed == 0
 
 
+def test_after_a_step_a_method_sees_every_site(llama, tokens):
+    method = adapter("adalora", rank=3, keep=0.5, total_steps=6, warmup_steps=1, final_steps=2, interval=1)
+    handle = attach(llama, method)
+    optimizer = torch.optim.Adam(handle.parameters(), lr=1e-2)
+    for step in range(6):
+        optimizer.zero_grad()
+        (llama(input_ids=tokens, labels=tokens).loss + handle.regularizer()).backward()
+        optimizer.step()
+        handle.after_step(step)
+    left = [int((site.state["values"] != 0).sum()) for site in handle.sites.values()]
+    assert sum(left) == 14 * 3 // 2
+    assert len(set(left)) > 1
+
+
+def test_the_whole_family_costs_one_decomposition(llama):
+    cache = FactorCache()
+    for name in ("pissa", "svft", "ssvd", "psoft", "antipasto"):
+        attach(llama, small(name), factors=cache).detach()
+    assert cache.computed == 14
+
+
+def test_a_method_that_stands_for_the_whole_layer_minds_who_else_is_on_it(llama, tokens):
+    """SVFT answers from the base's factors alone, unless the weight is no longer the one that they were made of."""
+    below = attach(llama, small("lora"), name="below")
+    above = attach(llama, small("svft"), name="above")
+    train(llama, above, tokens)
+    with torch.no_grad():
+        for p in below.parameters():
+            p += 0.1
+    both = llama(tokens).logits
+    below.merge()
+    torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-4, atol=1e-5)
+    above.merge()
+    torch.testing.assert_close(llama(tokens).logits, both, rtol=1e-4, atol=1e-5)
+
+
+def test_another_librarys_forward_is_not_passed_over(llama, tokens):
+    layer = llama.model.layers[0].mlp.up_proj
+    plain = layer.forward
+    layer.forward = lambda x: plain(x) + 1
+    answer = llama(tokens).logits
+    attach(llama, small("svft"))
+    torch.testing.assert_close(llama(tokens).logits, answer)
+
+
 def test_factors_rebuild_the_weight():
     weight = torch.randn(12, 7, dtype=torch.float64)
     u, s, vt = FactorCache()(weight)

@@ -58,7 +58,8 @@ def test_quantized_weights_take_what_adds_to_the_answer_alone(name, quantized, t
         assert all(p.requires_grad for p in quantized.parameters() if p.is_floating_point())
         return
     assert name not in WEIGHT_SIDE
-    torch.testing.assert_close(quantized(tokens).logits, answer)
+    if handle.adapter.starts_as_base:
+        torch.testing.assert_close(quantized(tokens).logits, answer)
     quantized(input_ids=tokens, labels=tokens).loss.backward()
     noisy(handle.parameters(), 0.1)
     changed = quantized(tokens).logits

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NegativeStrengthInverts, PreservesGram
+from adapterlab.adapters.rotations import cayley, rotate_blocks, skew_symmetric
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class OFT(LinearAdapter):
     `skew` holds the upper triangle of each block's skew-symmetric matrix, `(in / block_size, block_size (block_size - 1)
     / 2)`, and starts at zero (Qiu et al. 2023, section 3.3). A row of `weight` is a neuron, so rotating the input side
     keeps every neuron's length and the angles between neurons: the hyperspherical energy.
+
+    A `block_count` above 0 sets the number of blocks instead of their size; with `block_share` one block serves all.
+    `coft` holds `Q` within a ball of radius `eps` (equation 4, by projected gradient descent: the projection is
+    `after_step`), each of `n` blocks within `eps / sqrt(n)` of zero in Frobenius norm.
     """
 
     name = "oft"
@@ -30,44 +34,63 @@ class OFT(LinearAdapter):
     size_knob = "block_size"
 
     block_size: int = 32
+    block_count: int = 0
+    block_share: bool = False
+    coft: bool = False
+    eps: float = 6e-5
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return IdentityAtInit(), PreservesGram("rows"), NegativeStrengthInverts()
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
-        return common_divisors(columns for _, columns in shapes)
+        return [self.block_size] if self.block_count else common_divisors(columns for _, columns in shapes)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        fits = self.sizes(shapes)
-        if self.block_size in fits:
-            return None
-        return (
-            f"block_size {self.block_size} does not divide every input width: give one of {', '.join(map(str, fits))}"
-        )
+        fits = common_divisors(columns for _, columns in shapes)
+        if self.block_count:
+            smallest = min(columns for _, columns in shapes)
+            counts = [1, *(n for n in fits if n <= smallest // 2)]
+            if self.block_count not in counts:
+                return (
+                    f"block_count {self.block_count} does not divide every input width into blocks of 2 or more: "
+                    f"give one of {', '.join(map(str, counts))}"
+                )
+        elif self.block_size not in fits:
+            sizes = ", ".join(map(str, fits))
+            return f"block_size {self.block_size} does not divide every input width: give one of {sizes}"
+        return None
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
-        size = self.block_size
-        return State({"skew": context.zeros(weight.shape[1] // size, size * (size - 1) // 2)})
-
-    def rotation(self, state: State, strength: float) -> Float[Tensor, "blocks size size"]:
-        """The blocks of `R`."""
-        skew = state["skew"]
-        upper = torch.triu_indices(self.block_size, self.block_size, 1, device=skew.device)
-        q = skew.new_zeros(len(skew), self.block_size, self.block_size)
-        q = q.index_put((torch.arange(len(skew), device=skew.device)[:, None], upper[0], upper[1]), strength * skew)
-        q = q - q.mT
-        eye = torch.eye(self.block_size, dtype=skew.dtype, device=skew.device)
-        return torch.linalg.solve(eye - q, eye + q)
+        size = self._size(weight.shape[1])
+        blocks = 1 if self.block_share else weight.shape[1] // size
+        return State({"skew": context.zeros(blocks, size * (size - 1) // 2)})
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
-        return self._rotate(weight, self.rotation(state, strength))
+        return rotate_blocks(weight, self.rotation(state, weight.shape[1], strength).mT)
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         # x (W R^T)^T = (x R) W^T: rotate the input, which is smaller than the weight.
-        return linear(self._rotate(x, self.rotation(state, strength).mT))
+        return linear(rotate_blocks(x, self.rotation(state, x.shape[-1], strength)))
 
-    def _rotate(self, x: Float[Tensor, "*batch in"], blocks: Tensor) -> Float[Tensor, "*batch in"]:
-        return torch.einsum("...bi,bji->...bj", x.unflatten(-1, (-1, self.block_size)), blocks).flatten(-2)
+    def rotation(self, state: State, width: int, strength: float) -> Float[Tensor, "blocks size size"]:
+        """The blocks of `R`; one alone stands for all."""
+        return self.orthogonal(skew_symmetric(strength * state["skew"], self._size(width)))
+
+    def orthogonal(self, q: Float[Tensor, "blocks size size"]) -> Float[Tensor, "blocks size size"]:
+        """The rotation that the skew-symmetric `q` stands for."""
+        return cayley(q)
+
+    def after_step(self, states: Sequence[State], step: int) -> None:
+        if not self.coft:
+            return
+        for state in states:
+            skew = state["skew"]
+            radius = self.eps / len(skew) ** 0.5
+            norm = skew.square().sum(1, keepdim=True).mul(2).sqrt()  # of the whole matrix: each entry stands twice
+            skew.mul_((radius / norm).clamp_max(1.0))
+
+    def _size(self, width: int) -> int:
+        return width // self.block_count if self.block_count else self.block_size

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.rank.lora import LoRA
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class PiSSA(LinearAdapter):
     `B0 = U sqrt(S)` and `A0 = sqrt(S) V^T` of the top `rank` singular triplets, and `B`, `A` start there (Meng, Wang and
     Zhang 2024, equations 2 to 4). The paper stores the residual `W - B0 A0` as the new base; here the base keeps its own
     bits and the difference is added, which is the same map and exactly the base at the start.
+
+    With `iterations` above 0 the triplets come from a randomized decomposition of so many power iterations (the paper's
+    fast SVD, appendix B), unless the full one is known already.
     """
 
     name = "pissa"
@@ -29,13 +34,14 @@ class PiSSA(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 8
+    iterations: int = 0
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return IdentityAtInit(), RankAtMost("rank", factor=2)
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
-        u, s, vt = context.svd(weight, self.rank)
+        u, s, vt = context.svd(weight, self.rank, self.iterations or None)
         root = s.sqrt()
         b, a = u * root, root[:, None] * vt
         return State({"a": a, "b": b}, {"a0": a.clone(), "b0": b.clone()})
@@ -48,3 +54,14 @@ class PiSSA(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         trained = affine(affine(x, state["a"]), state["b"])
         return linear(x) + strength * (trained - affine(affine(x, state["a0"]), state["b0"]))
+
+
+def as_lora(state: State) -> tuple[LoRA, State]:
+    """The plain LoRA of twice the rank that changes the base as a PiSSA in this state does.
+
+    `B A - B0 A0 = [B, -B0] [A; A0]` (Meng, Wang and Zhang 2024, appendix C, equation 10), so that neither the base nor
+    its residual has to be stored.
+    """
+    a = torch.cat([state["a"], state["a0"]])
+    b = torch.cat([state["b"], -state["b0"]], 1)
+    return LoRA(rank=len(a), alpha=float(len(a))), State({"a": a.detach(), "b": b.detach()})

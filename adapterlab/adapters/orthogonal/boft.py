@@ -1,0 +1,124 @@
+"""BOFT: a dense rotation from a few sparse ones, as the fast Fourier transform is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors, full_precision
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
+from adapterlab.adapters.rotations import cayley, skew_symmetric
+
+LARGEST_BLOCK = 64
+"""Factors are multiplied out into blocks of at most this width, and applied as one product."""
+
+
+@dataclass(frozen=True)
+class BOFT(LinearAdapter):
+    """`W' = W R^T`, `R = B_m ... B_1` with `m` `factors`, each a butterfly of rotations of `block_size` features.
+
+    `B_i` couples halves of blocks that stand `2^(i-1)` halves apart (Liu et al. 2023, equation 2): its blocks are Cayley
+    transforms of `strength` times the skew-symmetric matrices in `skew (factors, in / block_size, block_size (block_size -
+    1) / 2)`, which start at zero. One factor is OFT; `R` is dense with `log2(2 in / block_size)`. With `rescale`, rows are
+    multiplied by `1 + strength (scale - 1)`, `scale (out,)` starting at one: PEFT always trains this, and the paper's
+    counts for DeBERTa and DINO contain it.
+    """
+
+    name = "boft"
+    title = "Butterfly orthogonal fine-tuning"
+    theme = Theme.ORTHOGONAL
+    claim = "Useful change is a dense rotation that sparse ones compose."
+    paper = "https://arxiv.org/abs/2311.06243"
+    size_knob = "block_size"
+
+    block_size: int = 8
+    factors: int = 2
+    rescale: bool = False
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return (IdentityAtInit(),) if self.rescale else (IdentityAtInit(), PreservesGram("rows"))
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        spread = 2 ** (self.factors - 1)
+        fits = common_divisors(columns for _, columns in shapes)
+        return [d for d in fits if d * spread in fits and (self.factors == 1 or d % 2 == 0)]
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        fits = self.sizes(shapes) if self.factors > 0 else []
+        if not fits:
+            return (
+                f"{self.factors} factors do not fit these input widths: give factors from 1 up to what they divide by"
+            )
+        if self.block_size not in fits:
+            others = f"with {self.factors} factors give one of {', '.join(map(str, fits))}, or give factors fewer"
+            return f"block_size {self.block_size} does not fit every input width: {others}"
+        return None
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        size = self.block_size
+        tensors = {"skew": context.zeros(self.factors, columns // size, size * (size - 1) // 2)}
+        if self.rescale:
+            tensors["scale"] = context.full(rows, value=1.0)
+        return State(tensors)
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        for blocks in reversed(list(self.products(state, strength))):
+            weight = _rotate(weight, blocks.permute(0, 1, 4, 5, 2, 3))
+        return weight * (1 + strength * (state["scale"] - 1))[:, None] if self.rescale else weight
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        for blocks in self.products(state, strength):
+            x = _rotate(x, blocks)
+        if not self.rescale:
+            return linear(x)
+        y = affine(x, linear.weight) * (1 + strength * (state["scale"] - 1))
+        return y if linear.bias is None else y + linear.bias
+
+    def products(self, state: State, strength: float) -> Iterator[Float[Tensor, "runs apart halves half halves half"]]:
+        """`R` as the fewest products of blocks, in the order in which a row vector meets them, last factor first.
+
+        A block acts on the halves of one run that have the same place among those `apart`.
+        """
+        rotations = cayley(skew_symmetric(strength * state["skew"], self.block_size))
+        half = self.block_size // 2 or 1
+        together = max(1, (LARGEST_BLOCK // half).bit_length() - 1)
+        for end in range(self.factors, 0, -together):
+            yield _product(rotations[max(0, end - together) : end], max(0, end - together))
+
+
+def _product(
+    rotations: Float[Tensor, "factors blocks size size"], first: int
+) -> Float[Tensor, "runs apart halves half halves half"]:
+    """Consecutive factors multiplied out, `first` being the number of the first of them."""
+    count, blocks, size = rotations.shape[:3]
+    if size % 2:
+        return rotations[0][:, None, None, :, None, :]
+    half, halves, apart = size // 2, 2**count, 2**first
+    runs = 2 * blocks // (halves * apart)
+    eye = torch.eye(halves * half, dtype=rotations.dtype, device=rotations.device)
+    product = eye.expand(runs, apart, -1, -1)
+    with full_precision(rotations):
+        for i in reversed(range(count)):
+            # A half's place in its block-to-be is a binary number, and factor i couples the two values of its digit i.
+            high, low = halves // 2 ** (i + 1), 2**i
+            factor = rotations[i].reshape(runs, high, low, apart, 2, half, 2, half)
+            product = product.unflatten(-1, (high, 2, low, half))
+            product = torch.einsum("goxhalw,ghloawbv->goxhblv", product, factor).flatten(-4)
+    return product.reshape(runs, apart, halves, half, halves, half)
+
+
+def _rotate(
+    x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "runs apart halves half halves half"]
+) -> Float[Tensor, "*batch width"]:
+    runs, apart, halves, half = blocks.shape[:4]
+    grouped = x.unflatten(-1, (runs, halves, apart, half))
+    return torch.einsum("...gaow,goawbv->...gbov", grouped, blocks).flatten(-4)

@@ -1,0 +1,62 @@
+"""ETHER: useful change is one reflection of a fixed distance; only its direction must be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import DistanceAtMost, Invariant, PreservesGram, SelfInverse
+
+
+@dataclass(frozen=True)
+class ETHER(LinearAdapter):
+    """`W' = W H`, `H` block-diagonal with blocks `I - 2 strength u u^T`, `u` a row of `normals` at length 1.
+
+    `normals (block_count, in / block_count)` starts random (Bini et al. 2024, equation 1 and section 3.4). `|H - I|_F` is
+    `2 sqrt(block_count)` wherever the normals point, from the start on: there is no start at the base, and the number of
+    parameters is the layer's width whatever the number of blocks. A reflection cannot be reached from the identity by
+    rotations, so `strength` scales its distance, and only 0 and 1 are orthogonal.
+    """
+
+    name = "ether"
+    title = "Efficient fine-tuning by hyperplane reflections"
+    theme = Theme.ORTHOGONAL
+    claim = "A change of fixed size suffices; a layer only learns where to point it."
+    paper = "https://arxiv.org/abs/2405.20271"
+
+    block_count: int = 1
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return PreservesGram("rows"), SelfInverse(), DistanceAtMost(2.0)
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        if self.block_count < 1 or any(columns % self.block_count for _, columns in shapes):
+            return f"block_count {self.block_count} does not divide every input width: give 1, or a common divisor"
+        return None
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        size = weight.shape[1] // self.block_count
+        return State({"normals": context.uniform(self.block_count, size, bound=size**-0.5)})
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        return reflect(weight, state["normals"], -2 * strength)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        return linear(reflect(x, state["normals"], -2 * strength))
+
+
+def reflect(
+    x: Float[Tensor, "*batch width"], normals: Float[Tensor, "blocks size"], factor: float
+) -> Float[Tensor, "*batch width"]:
+    """`x (I + factor u u^T)` block by block, `u` a normal at length 1; a reflection where `factor` is -2."""
+    u = normalize(normals, dim=-1)
+    blocks = x.unflatten(-1, tuple(u.shape))
+    return (blocks + factor * (blocks * u).sum(-1, keepdim=True) * u).flatten(-2)

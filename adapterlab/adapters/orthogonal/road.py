@@ -1,0 +1,80 @@
+"""RoAd: useful change turns and stretches pairs of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlanes
+
+
+@dataclass(frozen=True)
+class RoAd(LinearAdapter):
+    """`W' = R W`, `R` made of `[[a11 cos t11, -a12 sin t12], [a21 sin t21, a22 cos t22]]` on pairs of outputs.
+
+    `angles` and `scales`, both `(variant, out / 2)`, start at zero and one (Liao and Monz 2024, equations 2 and 3). With
+    `variant` 1 the four entries share an angle and a scale, with 2 those of a row do, with 4 none does (table 1).
+    `strength` takes its share of the angle and of the way of the scale from one. Pairs are the first and second half of
+    each group of `group_size` outputs: neighbours at 2, as in the paper; PEFT's is 64.
+
+    The bias is added after, since a bias is no part of the weight; PEFT turns it too.
+    """
+
+    name = "road"
+    title = "2D rotary adaptation"
+    theme = Theme.ORTHOGONAL
+    claim = "Useful change turns pairs of features, and hardly their length."
+    paper = "https://arxiv.org/abs/2409.00119"
+    size_knob = "variant"
+
+    variant: int = 1
+    group_size: int = 2
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), KeepsPlanes("group_size")
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return 1, 2, 4
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        if self.variant not in (1, 2, 4):
+            return f"variant {self.variant} does not exist: give 1, 2 or 4"
+        if self.group_size < 2 or self.group_size % 2 or any(rows % self.group_size for rows, _ in shapes):
+            return f"group_size {self.group_size} is not even, or does not divide every output width: give 2"
+        return None
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        pairs = weight.shape[0] // 2
+        return State(
+            {"angles": context.zeros(self.variant, pairs), "scales": context.full(self.variant, pairs, value=1.0)}
+        )
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        return self.turn(weight.T, state, strength).T
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        if linear.bias is None:
+            return self.turn(linear(x), state, strength)
+        return self.turn(affine(x, linear.weight), state, strength) + linear.bias
+
+    def turn(self, y: Float[Tensor, "*batch out"], state: State, strength: float) -> Float[Tensor, "*batch out"]:
+        """`R y`."""
+        angle, scale = strength * state["angles"], 1 + strength * (state["scales"] - 1)
+        half = self.group_size // 2
+        # One row of numbers for each of the entries 11, 12, 21, 22.
+        cos, sin = (
+            (scale * part).repeat_interleave(4 // self.variant, 0).unflatten(-1, (-1, half))
+            for part in (angle.cos(), angle.sin())
+        )
+        first, second = y.unflatten(-1, (-1, 2, half)).unbind(-2)
+        turned = cos[0] * first - sin[1] * second, sin[2] * first + cos[3] * second
+        return torch.stack(turned, -2).flatten(-3)

@@ -1,0 +1,57 @@
+"""Rotations as the methods use them: from skew-symmetric matrices, and applied block by block.
+
+Vectors are rows here, `x (*, width)`: a block `R` takes `x` to `x R`. All is differentiable, runs under `torch.func.vmap`,
+and is computed in the dtype given, whatever autocast says.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adapterlab.adapters.base import full_precision
+
+
+def skew_symmetric(upper: Float[Tensor, "*batch pairs"], size: int) -> Float[Tensor, "*batch {size} {size}"]:
+    """The skew-symmetric matrices whose upper triangles, row by row, are `upper`: `size (size - 1) / 2` numbers each."""
+    rows, columns = torch.triu_indices(size, size, 1, device=upper.device)
+    flat = upper.new_zeros(*upper.shape[:-1], size * size).index_copy(-1, rows * size + columns, upper)
+    q = flat.unflatten(-1, (size, size))
+    return q - q.mT
+
+
+def cayley(q: Float[Tensor, "*batch size size"]) -> Float[Tensor, "*batch size size"]:
+    """`(I + Q)(I - Q)^-1`, orthogonal for a skew-symmetric `Q`; the inverse matrix belongs to `-Q`."""
+    with full_precision(q):
+        eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+        # `I - Q` is never singular, so nothing need be checked, which would wait for the device.
+        return torch.linalg.solve_ex(eye - q, eye + q, check_errors=False)[0]
+
+
+def cayley_neumann(q: Float[Tensor, "*batch size size"], terms: int) -> Float[Tensor, "*batch size size"]:
+    """`(I + Q)(I + Q + ... + Q^(terms - 1))`: the Cayley transform with its inverse cut short (Qiu et al. 2025)."""
+    with full_precision(q):
+        eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+        series = eye.expand_as(q)
+        for _ in range(terms - 1):
+            series = eye + q @ series
+        return series + q @ series
+
+
+def rotate_blocks(
+    x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "blocks size size"], stride: int = 1
+) -> Float[Tensor, "*batch width"]:
+    """`x` times the matrix of `blocks` on coordinates `stride` apart; one block alone serves all.
+
+    With stride 1 the blocks stand side by side on the diagonal. In general a block holds the coordinates `start + i
+    stride`; blocks are ordered by `start`.
+    """
+    size = blocks.shape[-1]
+    if len(blocks) == 1 and stride == 1:
+        return (x.unflatten(-1, (-1, size)) @ blocks[0]).flatten(-2)
+    grouped = x.unflatten(-1, (-1, size, stride))
+    blocks = blocks.unflatten(0, (-1, stride)) if len(blocks) > 1 else blocks[None]
+    if stride == 1:
+        return torch.einsum("...gi,gij->...gj", grouped.squeeze(-1), blocks.squeeze(1)).flatten(-2)
+    return torch.einsum("...gis,gsij->...gjs", grouped, blocks).flatten(-3)

@@ -1,0 +1,126 @@
+"""SVFT: useful change reweights and couples the weight's own singular directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import linear as affine
+from torch.nn.functional import pad
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, is_bare
+from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant
+
+PATTERNS = ("plain", "banded", "random", "top_k")
+WIDEST_SHIFTED = 8
+"""The most diagonals on either side that are applied one after another; wider bands, as a matrix."""
+
+
+@dataclass(frozen=True)
+class SVFT(LinearAdapter):
+    """`W' = U (S + strength * M) V^T`, where `U S V^T` is the singular value decomposition of `W` and `M` is sparse.
+
+    Only the entries of `M` at fixed places are trained, `m (entries,)`, started at zero (Lingam et al. 2024, equation 1).
+    With `n` the smaller side of `W`, `pattern` names the places in the `(n, n)` matrix `M` (section 3.1):
+
+    - `plain`: the diagonal, which keeps the singular vectors;
+    - `banded`: also `off_diagonals` on either side of it, diagonal by diagonal from the lowest;
+    - `random`: as many entries as the band has, anywhere;
+    - `top_k`: as many, where left and right vectors are most aligned, `|u_i^T v_j|` being largest; square layers alone.
+
+    `U (out, n)` and `V^T (n, in)` are as large as `W` itself, so they are not saved but made anew from the base.
+    """
+
+    name = "svft"
+    title = "Singular vectors guided fine-tuning"
+    theme = Theme.SVD
+    claim = "Useful change couples the weight's own singular directions, sparsely."
+    paper = "https://arxiv.org/abs/2405.19597"
+    size_knob = "off_diagonals"
+
+    pattern: str = "banded"
+    off_diagonals: int = 2
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), InSingularBasis("u", "vt")
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return [0] if self.pattern == "plain" else range(min(min(shape) for shape in shapes))
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        most = min(min(shape) for shape in shapes) - 1
+        if self.pattern not in PATTERNS:
+            return f"pattern {self.pattern!r} does not exist: give one of {', '.join(PATTERNS)}"
+        if self.pattern == "top_k" and any(rows != columns for rows, columns in shapes):
+            return "pattern 'top_k' compares left with right singular vectors: give square layers, or another pattern"
+        if not 0 <= self.off_diagonals <= most:
+            return f"off_diagonals {self.off_diagonals} does not fit the smallest layer: give 0 to {most}"
+        return None
+
+    @property
+    def band(self) -> int:
+        """The diagonals on either side whose entries, with the main one, number what is trained."""
+        return 0 if self.pattern == "plain" else self.off_diagonals
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        u, s, vt = context.svd(weight)
+        n, d = len(s), self.band
+        entries = n * (2 * d + 1) - d * (d + 1)
+        frozen = {}
+        if self.pattern == "random":
+            frozen["places"] = self._drawn(n * n, entries, context)
+        elif self.pattern == "top_k":
+            frozen["places"] = (u.T @ vt.T).abs().flatten().topk(entries).indices.sort().values
+        return State({"m": context.zeros(entries)}, frozen, {"u": u, "s": s, "vt": vt})
+
+    @staticmethod
+    def _drawn(places: int, entries: int, context: Context) -> Int[Tensor, " entries"]:
+        if context.device.type == "meta":
+            return torch.empty(entries, dtype=torch.int64, device="meta")
+        drawn = torch.randperm(places, generator=context.generator)[:entries]
+        return drawn.sort().values.to(context.device)
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        return weight + strength * (state["u"] @ self.mix(state["vt"].T, state).T)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        along = affine(x, state["vt"])
+        mixed = strength * self.mix(along, state)
+        exact = x.dtype == state["s"].dtype and not torch.is_autocast_enabled(x.device.type)
+        if exact and is_bare(linear):
+            # U (S + M) V^T is the whole answer. In bfloat16 U S V^T would round the base itself, so it is not used there.
+            return affine(along * state["s"] + mixed, state["u"], linear.bias)
+        return linear(x) + affine(mixed, state["u"])
+
+    def mix(self, h: Float[Tensor, "*batch n"], state: State) -> Float[Tensor, "*batch n"]:
+        """`M h`."""
+        n, d = h.shape[-1], self.band
+        if self.pattern in ("plain", "banded") and d <= WIDEST_SHIFTED:
+            diagonals = state["m"].split([n - abs(offset) for offset in range(-d, d + 1)])
+            near, total = pad(h, (d, d)), torch.zeros_like(h)
+            for at, diagonal in enumerate(diagonals):
+                offset = at - d
+                total = total + pad(diagonal, (max(0, -offset), max(0, offset))) * near[..., at : at + n]
+            return total
+        m = state["m"].new_zeros(n * n).index_copy(0, self.places(state), state["m"])
+        return affine(h, m.unflatten(0, (n, n)))
+
+    def places(self, state: State) -> Int[Tensor, " entries"]:
+        """Where the trained entries stand in `M`, counted row by row, in their order."""
+        if self.pattern in ("random", "top_k"):
+            return state["places"]
+        n, d = len(state["s"]), self.band
+        row = torch.arange(n, device=state["s"].device)
+        return torch.cat([(row * n + row + o)[max(0, -o) : n - max(0, o)] for o in range(-d, d + 1)])
+
+    def support(self, state: State) -> Bool[Tensor, "n n"]:
+        """The places of the trained entries of `M`."""
+        n = len(state["s"])
+        everywhere = torch.zeros(n * n, dtype=torch.bool, device=state["s"].device)
+        return everywhere.index_fill(0, self.places(state), True).unflatten(0, (n, n))
