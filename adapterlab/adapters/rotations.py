@@ -40,18 +40,10 @@ def cayley_neumann(q: Float[Tensor, "*batch size size"], terms: int) -> Float[Te
 
 
 def rotate_blocks(
-    x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "blocks size size"], stride: int = 1
+    x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "blocks size size"]
 ) -> Float[Tensor, "*batch width"]:
-    """`x` times the matrix of `blocks` on coordinates `stride` apart; one block alone serves all.
-
-    With stride 1 the blocks stand side by side on the diagonal. In general a block holds the coordinates `start + i
-    stride`; blocks are ordered by `start`.
-    """
-    size = blocks.shape[-1]
-    if len(blocks) == 1 and stride == 1:
-        return (x.unflatten(-1, (-1, size)) @ blocks[0]).flatten(-2)
-    grouped = x.unflatten(-1, (-1, size, stride))
-    blocks = blocks.unflatten(0, (-1, stride)) if len(blocks) > 1 else blocks[None]
-    if stride == 1:
-        return torch.einsum("...gi,gij->...gj", grouped.squeeze(-1), blocks.squeeze(1)).flatten(-2)
-    return torch.einsum("...gis,gsij->...gjs", grouped, blocks).flatten(-3)
+    """`x` times the block-diagonal matrix of `blocks`; one block alone serves all of the diagonal."""
+    grouped = x.unflatten(-1, (-1, blocks.shape[-1]))
+    if len(blocks) == 1:
+        return (grouped @ blocks[0]).flatten(-2)
+    return torch.einsum("...gi,gij->...gj", grouped, blocks).flatten(-2)
