@@ -194,14 +194,20 @@ class Adapter(ABC):
 
 @dataclass(frozen=True)
 class LinearAdapter(Adapter):
-    """A method that adapts the weight of a linear layer."""
+    """A method that adapts the weight of a linear layer.
+
+    A method that adds to the layer's answer may have a field `dropout`: the chance that an input is dropped, while the
+    model trains, from what it adds alone. Its `forward` must then take the base's part as `linear(x)`, of its own `x`.
+    """
 
     site = "linear"
     bounded_rank: ClassVar[bool] = True
     """Whether a `rank` above the layer's own is a mistake."""
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own."""
+        """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own, and `dropout` a chance below 1."""
+        if not 0 <= getattr(self, "dropout", 0.0) < 1:
+            return f"dropout {getattr(self, 'dropout', 0.0)} is not a chance: give 0 to below 1"
         rank, most = getattr(self, "rank", 1), min(min(shape) for shape in shapes)
         if rank < 1 or (self.bounded_rank and rank > most):
             return f"rank {rank} does not fit layers whose smallest side is {most}: give 1 to {most}, or other targets"

@@ -242,6 +242,17 @@ def install(model: nn.Module, adapter: Adapter, targets: Targets, name: str, sta
     return Handle(model, adapter, name, targets, sites, before)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within this block what a model draws while it trains (its dropout, an adapter's) comes from `seed` alone.
+
+    The global generators are left as they were.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def decompositions() -> FactorCache:
     """The cache of decompositions that `attach` uses unless it is given another."""
     return _factors

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Linear, LinearAdapter, ParameterAdapter, Role, State
@@ -106,6 +107,30 @@ class Layer:
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.own_forward(x)
+
+
+@dataclass(frozen=True)
+class Undropped:
+    """The linear map below an adapter whose input is under dropout: it answers to the whole input.
+
+    A method with dropout asks `linear(x)` for the base's answer to its own `x`; only what it adds then feels the dropout.
+    """
+
+    below: Linear
+    whole: Tensor
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The weight below."""
+        return self.below.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias below."""
+        return self.below.bias
+
+    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        return self.below(self.whole)
 
 
 def weight_of(module: nn.Module) -> Float[Tensor, "out in"]:
@@ -209,10 +234,14 @@ class LinearSite(Site):
         """The adapted layer's answer."""
         if not self.active:
             return self.below(x)
+        below = self.below
+        if self.training and (rate := getattr(self.adapter, "dropout", 0.0)):
+            # torch's own generator, since gradient checkpointing must draw the same mask again.
+            below, x = Undropped(below, x), dropout(x, rate)
         if x.dtype == self.dtype or torch.is_autocast_enabled(x.device.type):
-            return self.adapter.forward(self.state, x, self.below, self.strength)
+            return self.adapter.forward(self.state, x, below, self.strength)
         with torch.autocast(x.device.type, dtype=x.dtype):
-            return self.adapter.forward(self.state, x, self.below, self.strength).to(x.dtype)
+            return self.adapter.forward(self.state, x, below, self.strength).to(x.dtype)
 
     def both(self) -> tuple[Tensor, Tensor]:
         base = self.below.weight.to(self.dtype)
