@@ -107,11 +107,11 @@ class Context:
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
-        return self._drawn(torch.empty(shape, dtype=self.dtype).normal_(0.0, std, generator=self.generator))
+        return self._drawn(shape, lambda t: t.normal_(0.0, std, generator=self.generator))
 
     def uniform(self, *shape: int, bound: float) -> Tensor:
         """Independent numbers, uniform in `[-bound, bound]`."""
-        return self._drawn(torch.empty(shape, dtype=self.dtype).uniform_(-bound, bound, generator=self.generator))
+        return self._drawn(shape, lambda t: t.uniform_(-bound, bound, generator=self.generator))
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in the state's dtype, on the weight's device."""
@@ -120,6 +120,18 @@ class Context:
     def full(self, *shape: int, value: float) -> Tensor:
         """One value in the state's dtype, on the weight's device."""
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
+
+    def distinct(self, count: int, below: int) -> Tensor:
+        """`count` different whole numbers from 0 to `below - 1`, all choices equally likely, in rising order."""
+        if self.device.type == "meta":
+            return torch.empty(count, dtype=torch.int64, device="meta")
+        if 4 * count > below:
+            drawn = torch.randperm(below, generator=self.generator)
+        else:
+            # Twice as many as wanted, of which a quarter are alike at most: no list of all numbers is made.
+            drawn = torch.randint(below, (2 * count + 64,), generator=self.generator).unique()
+            drawn = drawn[torch.randperm(len(drawn), generator=self.generator)]
+        return drawn[:count].sort().values.to(self.device)
 
     def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None) -> Factors:
         """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache."""
@@ -131,8 +143,10 @@ class Context:
             self.shared[key] = make()
         return self.shared[key]
 
-    def _drawn(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device)
+    def _drawn(self, shape: tuple[int, ...], fill: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=self.dtype, device="meta")
+        return fill(torch.empty(shape, dtype=self.dtype)).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -226,6 +240,16 @@ class LinearAdapter(Adapter):
     ) -> Float[Tensor, "*batch out"]:
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
         return affine(x, self.weight(state, linear.weight, strength), linear.bias)
+
+    @staticmethod
+    def on_input(x: Float[Tensor, "*batch in"], shape: tuple[int, int], each: int, once: int) -> bool:
+        """Whether the update costs less applied to every input than built into the weight, for one training step.
+
+        `each` multiplications apply the update to one input; `once` build it for a weight of this `(out, in)` shape. Both
+        come again twice in the backward pass, where a built weight also costs the product that is its gradient.
+        """
+        inputs = x.numel() // x.shape[-1]
+        return 3 * inputs * each < 3 * once + inputs * shape[0] * shape[1]
 
 
 @dataclass(frozen=True)

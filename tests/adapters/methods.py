@@ -9,10 +9,16 @@ from torch import Tensor
 
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, State
+from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
-SMALL: dict[str, dict[str, object]] = {"oft": {"block_size": 4}, "vera": {"rank": 16}}
+SMALL: dict[str, dict[str, object]] = {
+    "c3a": {"block_size": 4},
+    "fourierft": {"n": 20},
+    "oft": {"block_size": 4},
+    "vera": {"rank": 16},
+}
 SMALLEST_RANK = 3
 
 
@@ -27,6 +33,11 @@ def small(name: str) -> Adapter:
 
 LINEAR = [name for name, method in all_adapters().items() if issubclass(method, LinearAdapter)]
 ALL = list(all_adapters())
+
+
+def starts_at_the_base(method: Adapter) -> bool:
+    """Whether a model answers as before when the method has just been attached."""
+    return not isinstance(method, LinearAdapter) or any(isinstance(i, IdentityAtInit) for i in method.invariants)
 
 
 def context(weight: Tensor, seed: int = 0, role: Role = Role.OTHER) -> Context:

@@ -11,7 +11,7 @@ from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.factors import FactorCache
-from tests.adapters.methods import ALL, small
+from tests.adapters.methods import ALL, small, starts_at_the_base
 from tests.conftest import tiny_gpt2, tiny_llama
 
 
@@ -40,7 +40,8 @@ def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
     structure = repr(model)
     flags = [p.requires_grad for p in model.parameters()]
     handle = attach(model, small(name))
-    torch.testing.assert_close(model(tokens).logits, answer)
+    if starts_at_the_base(handle.adapter):
+        torch.testing.assert_close(model(tokens).logits, answer)
     train(model, handle, tokens)
     changed = model(tokens).logits
     assert not torch.allclose(changed, answer, atol=1e-4)
@@ -109,12 +110,15 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, tokens):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_copy_of_the_model_carries_its_own_adapter(name, llama, tokens):
+    answer = llama(tokens).logits
     handle = attach(llama, small(name))
+    fresh = llama(tokens).logits
     twin = copy.deepcopy(llama)
     train(llama, handle, tokens)
-    assert not torch.allclose(twin(tokens).logits, llama(tokens).logits, atol=1e-4)
+    assert torch.equal(twin(tokens).logits, fresh)
+    assert not torch.allclose(llama(tokens).logits, fresh, atol=1e-4)
     handle.detach()
-    torch.testing.assert_close(twin(tokens).logits, llama(tokens).logits)
+    assert torch.equal(llama(tokens).logits, answer)
 
 
 @pytest.mark.parametrize(("first", "second"), [("lora", "oft"), ("oft", "lora"), ("dora", "ia3"), ("full_ft", "pissa")])
