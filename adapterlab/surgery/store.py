@@ -27,7 +27,7 @@ def save(handle: Handle, folder: Path) -> None:
     aliases: dict[str, str] = {}
     written: dict[Tensor, str] = {}
     for path, site in handle.sites.items():
-        state = site.state
+        state = handle.adapter.pack(site.state)
         for name, tensor in (*state.trainable.items(), *state.frozen.items()):
             key = f"{path}/{name}"
             if tensor in written:
@@ -64,7 +64,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     states = {}
     for path, state in expected.items():
         parts: list[dict[str, Tensor]] = []
-        for side in (state.trainable, state.frozen):
+        packed = adapter.pack(state)
+        for side in (packed.trainable, packed.frozen):
             part = {}
             for key, like in side.items():
                 source = aliases.get(f"{path}/{key}", f"{path}/{key}")
@@ -80,7 +81,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     moved[source] = stored[source].to(device=base.device, dtype=like.dtype, copy=True)
                 part[key] = moved[source]
             parts.append(part)
-        states[path] = State(*parts)
+        states[path] = adapter.unpack(State(*parts))
     return install(model, adapter, card["targets"], name, states)
 
 
