@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Adapter, Context, LinearAdapter, ParameterAdapter, Role, State
 from adapterlab.errors import AdapterlabError
@@ -147,17 +149,19 @@ def attach(
     *,
     seed: int = 0,
     factors: FactorCache | None = None,
+    loss: Callable[[], Tensor] | None = None,
 ) -> Handle:
     """Put `adapter` on `model` in place and freeze the rest; the handle trains, scales, merges and removes it.
 
     `targets` names linear layers: `"all-linear"` (all but the one that makes the logits), or roles (`"query"`, `"down"`),
     endings (`"q_proj"`) or patterns of their paths. Methods that adapt other sites find these themselves. The random
-    numbers of `init` come from `seed` alone.
+    numbers of `init` come from `seed` alone. `loss` runs the model on calibration data; it is called once, and only for a
+    method that starts from the gradients of the base's weights.
 
     Raises `AdapterlabError`, with the model untouched, where nothing matches, a name is taken, the base holds NaN, or the
     hyperparameters do not fit the layers.
     """
-    states = initial_states(model, adapter, targets, seed=seed, factors=factors or _factors)
+    states = initial_states(model, adapter, targets, seed=seed, factors=factors or _factors, loss=loss)
     return install(model, adapter, targets, name, states)
 
 
@@ -168,6 +172,7 @@ def initial_states(
     *,
     seed: int = 0,
     factors: FactorCache | None = None,
+    loss: Callable[[], Tensor] | None = None,
     meta: bool = False,
 ) -> dict[str, State]:
     """The state of every site by its path, as `init` makes it; with `meta`, shapes alone. Changes nothing."""
@@ -177,6 +182,7 @@ def initial_states(
         raise AdapterlabError(f"{adapter.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
+    gradients = cache(partial(_gradients, model, targets, loss)) if loss is not None else None
     states = {}
     for path, tensor in places.items():
         base = torch.empty_like(tensor, device="meta") if meta else tensor.detach()
@@ -191,10 +197,32 @@ def initial_states(
             dtype=torch.float64 if base.dtype == torch.float64 else torch.float32,
             decompose=factors or FactorCache(),
             shared=shared,
+            gradient=None if gradients is None else partial(lambda gradients, path: gradients()[path], gradients, path),
         )
         with torch.no_grad():
             states[path] = cast(LinearAdapter | ParameterAdapter, adapter).init(base, context)
     return states
+
+
+def _gradients(model: nn.Module, targets: Targets, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """The gradient of `loss()` by the weight of each linear layer, `(out, in)`; the model is left as it was."""
+    layers = select(model, targets)
+    weights = [cast(nn.Parameter, layer.weight) for layer in layers.values()]
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            value = loss()
+            if not value.requires_grad:
+                raise AdapterlabError(
+                    "the loss given to attach does not come from the model's weights: run the model in it"
+                )
+            found = torch.autograd.grad(value, weights, materialize_grads=True)
+    finally:
+        for weight, trainable in zip(weights, before, strict=True):
+            weight.requires_grad_(trainable)
+    return {path: g.T if isinstance(layers[path], Conv1D) else g for path, g in zip(layers, found, strict=True)}
 
 
 def sites_for(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str, Tensor]:
@@ -204,7 +232,9 @@ def sites_for(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str,
     if isinstance(adapter, ParameterAdapter):
         found = {path: getattr(owners[0][0], owners[0][1]) for path, owners in parameters_of(model, adapter)}
         if not found:
-            raise AdapterlabError(f"{type(model).__name__} has no parameter that {adapter.name} adapts")
+            raise AdapterlabError(
+                f"{type(model).__name__} has no parameter that {adapter.name} adapts{adapter.where_else}"
+            )
         return found
     raise AdapterlabError(f"{adapter.name} adapts a {adapter.site!r}, a kind of site that attach does not know")
 
