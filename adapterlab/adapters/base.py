@@ -104,6 +104,8 @@ class Context:
     """The dtype of the state: float32, or float64 for a float64 base."""
     decompose: Callable[[Tensor, int | None], Factors]
     shared: dict[str, Tensor] = field(default_factory=dict)
+    gradient: Callable[[], Float[Tensor, "out in"]] | None = None
+    """The gradient of the loss given to `attach` by this base weight, if one was given."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
@@ -195,6 +197,14 @@ class Adapter(ABC):
     def after_step(self, state: State, step: int) -> None:
         """Called without gradients after each optimizer step; may change the state in place."""
 
+    def pack(self, state: State) -> State:
+        """What is saved of a state; all of it, unless a method knows how to say it in less."""
+        return state
+
+    def unpack(self, state: State) -> State:
+        """The state from what `pack` gave, answering with the same bits."""
+        return state
+
     def settings(self) -> dict[str, Any]:
         """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
         return {"name": self.name, **dataclasses.asdict(self)}
@@ -257,6 +267,13 @@ class ParameterAdapter(Adapter):
     """A method that adapts parameters as they are, in whatever module they stand."""
 
     site = "parameter"
+    where_else: ClassVar[str] = ""
+    """What to say to one whose model has no such parameter: the mend, after what is wrong."""
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """The roles of the linear layers whose parameters it adapts; None: it looks at every module."""
+        return None
 
     @abstractmethod
     def selects(self, module: torch.nn.Module, name: str) -> bool:

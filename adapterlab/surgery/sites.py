@@ -376,6 +376,8 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     for path, module in model.named_modules():
         if not {STACK, PARAMETERS}.isdisjoint(path.split(".")):
             continue
+        if adapter.roles is not None and role_of(path) not in adapter.roles:
+            continue
         for name, parameter in module._parameters.items():
             if parameter is not None and adapter.selects(module, name):
                 owners.setdefault(parameter, (f"{path}.{name}".lstrip("."), []))[1].append((module, name))

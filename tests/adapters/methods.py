@@ -14,9 +14,11 @@ from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
 SMALL: dict[str, dict[str, object]] = {
+    "bone": {"block_size": 4},
     "c3a": {"block_size": 4},
     "fourierft": {"n": 20},
     "oft": {"block_size": 4},
+    "vblora": {"vectors": 12, "length": 4},
     "vera": {"rank": 16},
 }
 SMALLEST_RANK = 3
