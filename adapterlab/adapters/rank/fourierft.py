@@ -59,14 +59,14 @@ class FourierFT(LinearAdapter):
         half = columns // 2 + 1
         j, k = state["entries"] // columns, state["entries"] % columns
         # Re(ifft2(F)) is the inverse of the Hermitian part of F, half of each entry there and half at its mirror; of such a
-        # spectrum one half says all. What falls outside it goes to a column of its own, which is dropped.
+        # spectrum one half says all.
         value = state["coefficients"] * (strength * self.alpha / 2)
-        spectrum = value.new_zeros(rows * (half + 1))
+        spectrum = torch.zeros(rows * half, dtype=value.dtype.to_complex(), device=value.device)
         for row, column in ((j, k), (-j % rows, -k % columns)):
-            place = row * (half + 1) + column.clamp_max(half)
-            spectrum = spectrum.index_put((place,), value, accumulate=True)
-        spectrum = spectrum.unflatten(0, (rows, half + 1))[:, :half]
-        return weight + torch.fft.irfft2(torch.complex(spectrum, torch.zeros_like(spectrum)), s=(rows, columns))
+            inside = column < half
+            place = torch.where(inside, row * half + column, 0)
+            spectrum = spectrum.index_put((place,), (value * inside).to(spectrum.dtype), accumulate=True)
+        return weight + torch.fft.irfft2(spectrum.unflatten(0, (rows, half)), s=(rows, columns))
 
 
 @dataclass(frozen=True)

@@ -63,16 +63,20 @@ class RandLoRA(LinearAdapter):
         u = context.uniform(rows, columns, bound=1.0)
         return u.sign() * (u.abs() > 1 - 1 / self.sparsity) * self.sparsity**0.5
 
-    def factors(self, state: State, large: int) -> tuple[Float[Tensor, "large rank_n"], Float[Tensor, "rank_n d"]]:
-        """All `B_j` side by side, and all `diag(lambda_j) A diag(gamma_j)` one below the other."""
+    def factors(
+        self, state: State, large: int
+    ) -> tuple[Float[Tensor, "large bases"], Float[Tensor, " bases"], Float[Tensor, "bases d"]]:
+        """All `B_j` side by side, all `lambda_j` times the scale, and all `A diag(gamma_j)` one below the other."""
         n, d = state["gamma"].shape[-2:]
-        stacked = state["lambda"][:, :, None] * state["a"][:, :d] * state["gamma"][:, None]
-        return state["b"][:large, : n * self.rank], stacked.flatten(0, 1)
+        gained = state["a"][:, :d] * state["gamma"][:, None]
+        scaled = state["lambda"].flatten() * (self.alpha / self.rank)
+        return state["b"][:large, : n * self.rank], scaled, gained.flatten(0, 1)
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         rows, columns = weight.shape
-        b, a = self.factors(state, max(rows, columns))
-        return weight + strength * self.alpha / self.rank * (b @ a if rows >= columns else a.mT @ b.mT)
+        b, scaled, a = self.factors(state, max(rows, columns))
+        a = a * (strength * scaled)[:, None]
+        return weight + (b @ a if rows >= columns else a.mT @ b.mT)
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
@@ -81,10 +85,9 @@ class RandLoRA(LinearAdapter):
         bases = len(state["gamma"]) * self.rank
         if not self.on_input(x, (rows, columns), each=bases * (rows + columns), once=bases * rows * columns):
             return super().forward(state, x, linear, strength)
-        b, a = self.factors(state, max(rows, columns))
-        scale = strength * self.alpha / self.rank
+        b, scaled, a = self.factors(state, max(rows, columns))
         first, second = (a, b) if rows >= columns else (b.mT, a.mT)
-        return linear(x) + affine(affine(x, first) * scale, second)
+        return linear(x) + affine(affine(x, first) * (strength * scaled), second)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class MiSS(LinearAdapter):
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         if self.efficient:
-            whole = pad(x, (0, -x.shape[-1] % self.rank))
+            missing = -x.shape[-1] % self.rank
+            whole = pad(x, (0, missing)) if missing else x  # pad copies even by nothing
             return linear(x) + affine(whole.unflatten(-1, (-1, self.rank)).sum(-2), strength * state["d"])
         base = linear(x)
         return base + affine(x, strength * state["d"])[..., self.shards(base.shape[-1], x.device)]
