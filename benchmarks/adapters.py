@@ -313,7 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
-    known = [name for name in all_adapters() if name != "full_ft"]
+    known = [name for name in all_adapters() if name not in ("full_ft", "bitfit")]  # a Llama has no biases
     unknown = sorted(set(arguments.methods or ()) - set(all_adapters()))
     if unknown:
         parser.error(f"unknown method: {', '.join(unknown)}; known: {', '.join(all_adapters())}")
