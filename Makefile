@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test check clean
+.PHONY: setup run test check bench clean
 
 setup: .venv/installed
 
@@ -23,6 +23,10 @@ run: setup
 
 test: .venv/installed-dev
 	$(BIN)/pytest
+
+# Every method's training step beside PEFT's: make bench BENCH='--methods hra --rounds 15'
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/adapters.py $(BENCH)
 
 # What .ci/run adds to the tests: style, types, and who may import whom.
 check: .venv/installed-dev

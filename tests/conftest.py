@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # the models are tiny, and several test processes shar
 
 
 def tiny_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
-    """Two layers, grouped-query attention, tied embeddings."""
+    """Two layers, grouped-query attention with biases, tied embeddings."""
     torch.manual_seed(seed)
     shape = {
         "vocab_size": 64,
@@ -29,6 +29,7 @@ def tiny_llama(seed: int = 0, **changes) -> LlamaForCausalLM:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "tie_word_embeddings": True,
+        "attention_bias": True,
         "bos_token_id": 0,
         "eos_token_id": 0,
     }

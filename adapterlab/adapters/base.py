@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -114,18 +114,22 @@ class Context:
     """The dtype of the state: float32, or float64 for a float64 base."""
     decompose: Callable[[Tensor, int | None, int | None], Factors]
     shared: dict[str, Tensor] = field(default_factory=dict)
+    gradient: Callable[[], Float[Tensor, "out in"]] | None = None
+    """The gradient of the loss given to `attach` by this base weight, if one was given."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
-        return self._drawn(torch.empty(shape, dtype=self.dtype).normal_(0.0, std, generator=self.generator))
+        return self._drawn(shape, lambda t: t.normal_(0.0, std, generator=self.generator))
 
     def uniform(self, *shape: int, bound: float) -> Tensor:
         """Independent numbers, uniform in `[-bound, bound]`."""
-        return self._drawn(torch.empty(shape, dtype=self.dtype).uniform_(-bound, bound, generator=self.generator))
+        return self._drawn(shape, lambda t: t.uniform_(-bound, bound, generator=self.generator))
 
     def integers(self, *shape: int, below: int) -> Tensor:
         """Independent whole numbers, uniform in `[0, below)`."""
-        return self._drawn(torch.randint(below, shape, generator=self.generator))
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=torch.int64, device="meta")
+        return torch.randint(below, shape, generator=self.generator).to(self.device)
 
     def indices(self, numbers: Sequence[int]) -> Tensor:
         """These whole numbers as a tensor on the weight's device."""
@@ -138,6 +142,18 @@ class Context:
     def full(self, *shape: int, value: float) -> Tensor:
         """One value in the state's dtype, on the weight's device."""
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
+
+    def distinct(self, count: int, below: int) -> Tensor:
+        """`count` different whole numbers from 0 to `below - 1`, all choices equally likely, in rising order."""
+        if self.device.type == "meta":
+            return torch.empty(count, dtype=torch.int64, device="meta")
+        if 4 * count > below:
+            drawn = torch.randperm(below, generator=self.generator)
+        else:
+            # Twice as many as wanted, of which a quarter are alike at most: no list of all numbers is made.
+            drawn = torch.randint(below, (2 * count + 64,), generator=self.generator).unique()
+            drawn = drawn[torch.randperm(len(drawn), generator=self.generator)]
+        return drawn[:count].sort().values.to(self.device)
 
     def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
         """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
@@ -152,8 +168,10 @@ class Context:
             self.shared[key] = make()
         return self.shared[key]
 
-    def _drawn(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device)
+    def _drawn(self, shape: tuple[int, ...], fill: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=self.dtype, device="meta")
+        return fill(torch.empty(shape, dtype=self.dtype)).to(self.device)
 
 
 @dataclass(frozen=True)
@@ -195,6 +213,10 @@ class Adapter(ABC):
         """The values that `size_knob` may take on sites of these shapes, from fewest parameters to most."""
         return range(1, min(min(shape) for shape in shapes) + 1)
 
+    def scheduled(self, steps: int) -> Self:
+        """The same method for a run of `steps` optimizer steps, where it has a schedule of its own."""
+        return self
+
     @property
     def starts_as_base(self) -> bool:
         """Whether the model answers as the base does before training."""
@@ -214,6 +236,14 @@ class Adapter(ABC):
         Runs without recording gradients; may change the states in place.
         """
 
+    def pack(self, state: State) -> State:
+        """What is saved of a state; all of it, unless a method knows how to say it in less."""
+        return state
+
+    def unpack(self, state: State) -> State:
+        """The state from what `pack` gave, answering with the same bits."""
+        return state
+
     def settings(self) -> dict[str, Any]:
         """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
         return {"name": self.name, **dataclasses.asdict(self)}
@@ -227,7 +257,11 @@ class Adapter(ABC):
 
 @dataclass(frozen=True)
 class LinearAdapter(Adapter):
-    """A method that adapts the weight of a linear layer."""
+    """A method that adapts the weight of a linear layer.
+
+    A method that adds to the layer's answer may have a field `dropout`: the chance that an input is dropped, while the
+    model trains, from what it adds alone. Its `forward` must then take the base's part as `linear(x)`, of its own `x`.
+    """
 
     site = "linear"
     bounded_rank: ClassVar[bool] = True
@@ -238,7 +272,9 @@ class LinearAdapter(Adapter):
         return IdentityAtInit() in self.invariants
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own."""
+        """As `Adapter.validate`; here, that `rank` is between 1 and the layers' own, and `dropout` a chance below 1."""
+        if not 0 <= getattr(self, "dropout", 0.0) < 1:
+            return f"dropout {getattr(self, 'dropout', 0.0)} is not a chance: give 0 to below 1"
         rank, most = getattr(self, "rank", 1), min(min(shape) for shape in shapes)
         if rank < 1 or (self.bounded_rank and rank > most):
             return f"rank {rank} does not fit layers whose smallest side is {most}: give 1 to {most}, or other targets"
@@ -258,6 +294,16 @@ class LinearAdapter(Adapter):
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
         return affine(x, self.weight(state, linear.weight, strength), linear.bias)
 
+    @staticmethod
+    def on_input(x: Float[Tensor, "*batch in"], shape: tuple[int, int], each: int, once: int) -> bool:
+        """Whether the update costs less applied to every input than built into the weight, for one training step.
+
+        `each` multiplications apply the update to one input; `once` build it for a weight of this `(out, in)` shape. Both
+        come again twice in the backward pass, where a built weight also costs the product that is its gradient.
+        """
+        inputs = x.numel() // x.shape[-1]
+        return 3 * inputs * each < 3 * once + inputs * shape[0] * shape[1]
+
 
 @dataclass(frozen=True)
 class ParameterAdapter(Adapter):
@@ -266,6 +312,13 @@ class ParameterAdapter(Adapter):
     site = "parameter"
     tokens_only: ClassVar[bool] = False
     """Whether only the table of the tokens' embeddings is asked for, with whatever is tied to it."""
+    where_else: ClassVar[str] = ""
+    """What to say to one whose model has no such parameter: the mend, after what is wrong."""
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """The roles of the linear layers whose parameters it adapts; None: it looks at every module."""
+        return None
 
     @abstractmethod
     def selects(self, module: torch.nn.Module, name: str) -> bool:

@@ -59,13 +59,14 @@ class IdentityAtInit(Invariant):
 
 @dataclass(frozen=True)
 class RankAtMost(Invariant):
-    """The change of the weight has rank at most the field's value times `factor`."""
+    """The change of the weight has rank at most the field's value to the `power`, times `factor`."""
 
     field: str
     factor: int = 1
+    power: int = 1
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        rank = getattr(adapter, self.field) * self.factor
+        rank = getattr(adapter, self.field) ** self.power * self.factor
         s = torch.linalg.svdvals((after - before).double())
         if rank >= len(s) or s[0] == 0:
             return 0.0
@@ -73,7 +74,8 @@ class RankAtMost(Invariant):
         return float(s[rank] / torch.linalg.matrix_norm(before.double(), 2))
 
     def __str__(self) -> str:
-        return f"The change has rank at most {self.field}{f' x {self.factor}' if self.factor > 1 else ''}"
+        power, factor = f"^{self.power}" * (self.power > 1), f" x {self.factor}" * (self.factor > 1)
+        return f"The change has rank at most {self.field}{power}{factor}"
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,12 @@ class OrthonormalRows(Invariant):
 
     def __str__(self) -> str:
         return f"The rows of `{self.of}` are orthonormal"
+
+
+def relative(difference: Tensor, before: Tensor, after: Tensor) -> float:
+    """The size of `difference` beside the larger of the two weights, since rounding is relative to that."""
+    size, *references = (float(torch.linalg.vector_norm(t.detach().double())) for t in (difference, before, after))
+    return size / max(references)
 
 
 def _relative(difference: Tensor, reference: Tensor) -> float:

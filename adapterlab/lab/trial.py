@@ -35,6 +35,8 @@ FROZEN = "frozen"
 """The contestant that is not trained."""
 BASE_DOMAIN = "base"
 """The name under which the score on the base's own domain is kept; forgetting is its rise over the frozen model's."""
+CALIBRATION = 4
+"""Batches whose gradient a method may start from."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,15 @@ def run(trial: Trial) -> Outcome:
     if settings["name"] == FROZEN:
         return Outcome("ok", _scores(model, trial, loaded), (), 0, 0.0, 0.0)
     name = settings.pop("name")
-    handle = attach(model, make_adapter(name, **settings), targets=trial.targets, seed=trial.seed)
+    data = _windows(trial, Part.TRAIN, 1 << 30)
+    adapter = make_adapter(name, **settings).scheduled(trial.steps)
+    handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: _calibration(model, trial, data))
     attached = time.monotonic() - started
     try:
         curve: list[tuple[int, float]] = []
         started = time.monotonic()
         looked = 0.0
-        for step in _train(model, handle, trial, _windows(trial, Part.TRAIN, 1 << 30)):
+        for step in _train(model, handle, trial, data):
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
                 curve.append((step, score(model, _windows(trial, Part.VALIDATION, trial.windows)).loss))
@@ -153,6 +157,16 @@ def run(trial: Trial) -> Outcome:
         handle.detach()
 
 
+def _calibration(model: nn.Module, trial: Trial, data: Windows) -> Tensor:
+    """The loss on the first few batches, for methods that start from its gradient."""
+    return torch.stack([_loss(model, ids) for ids in batches(data, trial.batch, CALIBRATION, trial.seed)]).mean()
+
+
+def _loss(model: nn.Module, ids: Tensor) -> Tensor:
+    logits = model(input_ids=ids).logits[:, :-1]
+    return cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+
 def _train(model: nn.Module, handle: Handle, trial: Trial, data: Windows) -> Iterator[int]:
     """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
 
@@ -163,8 +177,7 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Windows) -> Ite
     for step, ids in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
         for group in optimizer.param_groups:
             group["lr"] = trial.lr * schedule(step, trial.steps)
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        loss = _loss(model, ids)
         penalty = handle.regularizer()
         (loss if penalty is None else loss + penalty).backward()
         if not math.isfinite(loss.item()):

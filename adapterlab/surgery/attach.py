@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from adapterlab.adapters.base import Adapter, Context, State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.calibration import weight_gradients
 from adapterlab.surgery.factors import FactorCache, default_cache
 from adapterlab.surgery.places import Targets, places_for
 from adapterlab.surgery.sites import Place, Site
@@ -138,18 +140,20 @@ def attach(
     *,
     seed: int = 0,
     factors: FactorCache | None = None,
+    loss: Callable[[], Tensor] | None = None,
 ) -> Handle:
     """Put `adapter` on `model` in place and freeze the rest; the handle trains, scales, merges and removes it.
 
     `targets` names linear layers: `"all-linear"` (all but the one that makes the logits), or roles (`"query"`, `"down"`),
     endings (`"q_proj"`) or patterns of their paths. Methods that adapt other sites find these themselves. The random
-    numbers of `init` come from `seed` alone.
+    numbers of `init` come from `seed` alone. `loss` runs the model on calibration data; it is called once, and only for a
+    method that starts from the gradients of the base's weights.
 
     Raises `AdapterlabError`, with the model untouched, where nothing matches, a name is taken, the base holds NaN, or the
     hyperparameters do not fit the layers.
     """
     places = places_for(model, adapter, targets)
-    states = initial_states(adapter, places, seed=seed, factors=factors or _factors)
+    states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss)
     return install(model, adapter, targets, name, places, states)
 
 
@@ -159,6 +163,7 @@ def initial_states(
     *,
     seed: int = 0,
     factors: FactorCache | None = None,
+    loss: Callable[[], Tensor] | None = None,
     meta: bool = False,
 ) -> dict[str, State]:
     """The state of every site by its path, as `init` makes it; with `meta`, shapes alone. Changes nothing."""
@@ -167,9 +172,10 @@ def initial_states(
         raise AdapterlabError(f"{adapter.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
+    gradients = cache(partial(weight_gradients, places, loss)) if loss is not None else None
     states = {}
     for path, place in places.items():
-        if not meta and not all(bool(torch.isfinite(base).all()) for base in place.reads):
+        if not meta and not all(_finite(base) for base in place.reads):
             raise AdapterlabError(f"{path}: the base weight holds NaN or infinity, so nothing was attached")
         context = Context(
             site=path,
@@ -180,6 +186,7 @@ def initial_states(
             dtype=torch.float64 if place.like.dtype == torch.float64 else torch.float32,
             decompose=factors or FactorCache(),
             shared=shared,
+            gradient=None if gradients is None else partial(lambda gradients, path: gradients()[path], gradients, path),
         )
         with torch.no_grad():
             states[path] = place.init(adapter, context)
@@ -220,6 +227,22 @@ def install(
     return handle
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within this block what a model draws while it trains (its dropout, an adapter's) comes from `seed` alone.
+
+    The global generators are left as they were.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def decompositions() -> FactorCache:
     """The cache of decompositions that `attach` uses unless it is given another."""
     return _factors
+
+
+def _finite(base: Tensor) -> bool:
+    # A sum is finite only if all its terms are, and costs a tenth of asking each.
+    return bool(base.sum().isfinite()) or bool(torch.isfinite(base).all())

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
@@ -242,6 +243,30 @@ class _Answer:
         return x.new_empty(*x.shape[:-1], self.weight.shape[0])
 
 
+@dataclass(frozen=True)
+class Undropped:
+    """The linear map below an adapter whose input is under dropout: it answers to the whole input.
+
+    A method with dropout asks `linear(x)` for the base's answer to its own `x`; only what it adds then feels the dropout.
+    """
+
+    below: Linear
+    whole: Tensor
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The weight below."""
+        return self.below.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias below."""
+        return self.below.bias
+
+    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        return self.below(self.whole)
+
+
 def in_state_dtype(x: Tensor, dtype: torch.dtype, answer: Callable[[], Tensor]) -> Tensor:
     """The answer to `x` of a state of this dtype, under autocast where `x` has fewer bits, in the dtype of `x`."""
     if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
@@ -282,7 +307,11 @@ class LinearSite(TensorSite):
         """The adapted layer's answer."""
         if not self.active:
             return self.below(x)
-        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, self.below, self.strength))
+        below = self.below
+        if self.training and (rate := getattr(self.adapter, "dropout", 0.0)):
+            # torch's own generator, since gradient checkpointing must draw the same mask again.
+            below, x = Undropped(below, x), dropout(x, rate)
+        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, below, self.strength))
 
     def both(self) -> tuple[Tensor, Tensor]:
         self._readable()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State
+from adapterlab.surgery.linear import role_of
 from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
 
 
@@ -112,6 +113,8 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     tokens = getattr(embedding, "weight", None)
     for path, module in model.named_modules():
         if f".{STACK}" in f".{path}":
+            continue
+        if adapter.roles is not None and role_of(path) not in adapter.roles:
             continue
         for name, parameter in module._parameters.items():
             if parameter is None or (adapter.tokens_only and parameter is not tokens):

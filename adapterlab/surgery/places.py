@@ -37,7 +37,8 @@ def places_for(model: nn.Module, adapter: Adapter, targets: Targets) -> Mapping[
     """
     found = _places(model, adapter, targets)
     if not found:
-        raise AdapterlabError(f"{type(model).__name__} has nothing that {adapter.name} adapts ({adapter.site})")
+        mend = adapter.where_else if isinstance(adapter, ParameterAdapter) else ""
+        raise AdapterlabError(f"{type(model).__name__} has no {adapter.site} that {adapter.name} adapts{mend}")
     return found
 
 

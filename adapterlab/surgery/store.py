@@ -33,7 +33,7 @@ def save(handle: Handle, folder: Path) -> None:
     aliases: dict[str, str] = {}
     written: dict[Tensor, str] = {}
     for path, site in handle.sites.items():
-        state = site.state
+        state = handle.adapter.pack(site.state)
         for name, tensor in (*state.trainable.items(), *state.frozen.items()):
             key = f"{path}/{name}"
             if tensor in written:
@@ -84,7 +84,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     states = {}
     for path, state in expected.items():
         parts: list[dict[str, Tensor]] = []
-        for side in (state.trainable, state.frozen):
+        packed = adapter.pack(state)
+        for side in (packed.trainable, packed.frozen):
             part = {}
             for key, like in side.items():
                 source = aliases.get(f"{path}/{key}", f"{path}/{key}")
@@ -107,7 +108,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     f"{folder} was trained on another base: at {path} this model's weight gives another {name!r}; "
                     "load it on the model that it was attached to"
                 )
-        states[path] = State(parts[0], parts[1], derived[path])
+        states[path] = adapter.unpack(State(parts[0], parts[1], derived[path]))
     return install(model, adapter, card["targets"], name, places, states)
 
 

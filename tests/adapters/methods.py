@@ -10,19 +10,24 @@ from torch import Tensor
 
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, State
+from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.surgery.factors import FactorCache
 
 # Only what a method's defaults are too large for.
 SMALL: dict[str, dict[str, object]] = {
     "boft": {"block_size": 2},
+    "bone": {"block_size": 4},
+    "c3a": {"block_size": 4},
     "clover": {"mlp_block": 4},
     "ether": {"block_count": 2},
     "ether_plus": {"block_count": 2},
+    "fourierft": {"n": 20},
     "hra": {"rank": 4},
     "oft": {"block_size": 4},
     "oftv2": {"block_size": 4},
     "prefix": {"hidden": 16},
     "trainable_tokens": {"ids": (3, 17, 40)},
+    "vblora": {"vectors": 12, "length": 4},
     "vera": {"rank": 16},
 }
 SMALLEST_RANK = 3
@@ -39,6 +44,11 @@ def small(name: str) -> Adapter:
 
 LINEAR = [name for name, method in all_adapters().items() if issubclass(method, LinearAdapter)]
 ALL = list(all_adapters())
+
+
+def starts_at_the_base(method: Adapter) -> bool:
+    """Whether a model answers as before when the method has just been attached."""
+    return not isinstance(method, LinearAdapter) or any(isinstance(i, IdentityAtInit) for i in method.invariants)
 
 
 def context(weight: Tensor, seed: int = 0, role: Role = Role.OTHER) -> Context:

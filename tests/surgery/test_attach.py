@@ -168,6 +168,12 @@ def test_targets_choose_layers_by_role_ending_or_pattern(llama):
         ("lora", {"rank": 0}, "all-linear", "give 1 to 16"),
         ("oft", {"block_size": 5}, "all-linear", "give one of 2, 4, 8, 16"),
         ("lora", {}, "qproj", "did you mean q_proj"),
+        ("c3a", {"block_size": 5}, "all-linear", "give one of 2, 4, 8, 16"),
+        ("bone", {"block_size": 5}, "all-linear", "give one of 2, 4, 8, 16"),
+        ("vblora", {"length": 5}, "all-linear", "give one of 2, 4, 8, 16"),
+        ("vblora", {"length": 4, "top": 300}, "all-linear", "give 1 to 256"),
+        ("fourierft", {"n": 999}, "all-linear", "give 1 to 512"),
+        ("randlora", {"rank": 17}, "all-linear", "give 1 to 16"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_changed(name, settings, targets, message, llama):

@@ -17,7 +17,7 @@ class LoRA(LinearAdapter):
     """`W' = W + strength * scale * B A`.
 
     `A (rank, in)` starts uniform, `B (out, rank)` at zero. `scale` is `alpha / rank` (Hu et al. 2021, section 4.1), or
-    `alpha / sqrt(rank)` with `rslora` (Kalajdzievski 2023).
+    `alpha / sqrt(rank)` with `rslora` (Kalajdzievski 2023). While the model trains, `A` sees its input under `dropout`.
     """
 
     name = "lora"
@@ -30,6 +30,7 @@ class LoRA(LinearAdapter):
     rank: int = 8
     alpha: float = 16.0
     rslora: bool = False
+    dropout: float = 0.0
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:

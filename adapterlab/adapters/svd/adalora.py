@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -67,6 +69,16 @@ class AdaLoRA(LinearAdapter):
                 f"{self.total_steps} total_steps, every {self.interval}: give fewer, or more total_steps"
             )
         return super().validate(shapes)
+
+    def scheduled(self, steps: int) -> Self:
+        """The schedule's parts in the same proportions over `steps`."""
+        return dataclasses.replace(
+            self,
+            total_steps=steps,
+            warmup_steps=self.warmup_steps * steps // self.total_steps,
+            final_steps=self.final_steps * steps // self.total_steps,
+            interval=max(1, self.interval * steps // self.total_steps),
+        )
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape

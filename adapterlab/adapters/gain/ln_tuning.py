@@ -1,0 +1,36 @@
+"""LN tuning: how loud each feature is, is all that must change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+
+
+@dataclass(frozen=True)
+class LNTuning(ParameterAdapter):
+    """`p' = p + strength * delta` for the gain and the bias of every norm; `delta`, shaped like `p`, starts at zero.
+
+    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024, section 3.1).
+    """
+
+    name = "ln_tuning"
+    title = "Norm tuning"
+    theme = Theme.GAIN
+    claim = "A task needs each feature louder or softer, and no new one."
+    paper = "https://arxiv.org/abs/2312.11420"
+    where_else = ": its norms have no gain of their own; ia3 trains gains that need none"
+
+    def selects(self, module: torch.nn.Module, name: str) -> bool:
+        # Every architecture has an RMSNorm class of its own; they share only the name.
+        norm = isinstance(module, torch.nn.LayerNorm | torch.nn.RMSNorm) or type(module).__name__.endswith("Norm")
+        return norm and name in ("weight", "bias")
+
+    def init(self, parameter: Tensor, context: Context) -> State:
+        return State({"delta": context.zeros(*parameter.shape)})
+
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        return parameter + strength * state["delta"]

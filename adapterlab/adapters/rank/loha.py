@@ -1,0 +1,62 @@
+"""LoHa: an entrywise product of two low-rank matrices reaches the square of their rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class LoHa(LinearAdapter):
+    """`W' = W + strength * alpha / rank * (B1 A1) * (B2 A2)`, the product of the two entry by entry.
+
+    `A1, A2 (rank, in)` and `B1, B2 (out, rank)`; `B2` starts at zero, the others uniform (Yeh et al. 2023, equation 3,
+    after Hyeon-Woo et al. 2022, proposition 1). Row by row the product is `(B1_i x B2_i) (A1 x A2)`, `x` the product of
+    every pair, so the update is an ordinary factorization of rank `rank ** 2`.
+    """
+
+    name = "loha"
+    title = "Low-rank adaptation with Hadamard product"
+    theme = Theme.RANK
+    claim = "The change is a product of two low-rank patterns, entry by entry, and so of a higher rank than it costs."
+    paper = "https://arxiv.org/abs/2309.14859"
+    size_knob = "rank"
+
+    rank: int = 8
+    alpha: float = 8.0
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RankAtMost("rank", power=2)
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        return State(
+            {
+                "a1": context.uniform(self.rank, columns, bound=columns**-0.5),
+                "b1": context.uniform(rows, self.rank, bound=self.rank**-0.5),
+                "a2": context.uniform(self.rank, columns, bound=columns**-0.5),
+                "b2": context.zeros(rows, self.rank),
+            }
+        )
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        product = (state["b1"] @ state["a1"]) * (state["b2"] @ state["a2"])
+        return weight + strength * self.alpha / self.rank * product
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        rows, columns = len(state["b1"]), x.shape[-1]
+        pairs = self.rank**2
+        if not self.on_input(x, (rows, columns), each=pairs * (rows + columns), once=2 * self.rank * rows * columns):
+            return super().forward(state, x, linear, strength)
+        a = (state["a1"][:, None] * state["a2"]).flatten(0, 1)
+        b = (state["b1"][:, :, None] * state["b2"][:, None]).flatten(1)
+        return linear(x) + affine(affine(x, a) * (strength * self.alpha / self.rank), b)

@@ -1,0 +1,110 @@
+"""LoKr: one small pattern repeats over the weight, block by block, with a factor for each block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+
+
+@dataclass(frozen=True)
+class LoKr(LinearAdapter):
+    """`W' = W + strength * alpha / rank * kron(C, D)`, `C (out1, in1)` the small side, `D (out2, in2)` the large.
+
+    `out1` is the largest divisor of `out` that is at most `factor` and `sqrt(out)` (no such limit if `factor` is 0), and
+    `in1` likewise (Yeh et al. 2023, equations 4 and 5). `D = D_b D_a` of `rank`, or a matrix of its own if `full` or where
+    factors would be no smaller; `both` factors `C` too. `C` (or its `C_b`) starts at zero, the rest uniform.
+    """
+
+    name = "lokr"
+    title = "Low-rank adaptation with Kronecker product"
+    theme = Theme.RANK
+    claim = "The change repeats one pattern over the blocks of the weight."
+    paper = "https://arxiv.org/abs/2309.14859"
+    size_knob = "rank"
+    bounded_rank = False  # a large rank means a full side
+
+    rank: int = 8
+    alpha: float = 8.0
+    factor: int = 8
+    full: bool = False
+    both: bool = False
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return (IdentityAtInit(), KroneckerProduct())
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        if self.full:
+            return [self.rank]
+        large = [self.split(rows, columns)[1] for rows, columns in shapes]
+        return range(1, max(rows * columns // (rows + columns) for rows, columns in large) + 2)
+
+    def split(self, rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The shapes of `C` and `D` for a weight of this shape."""
+        small = [
+            max(d for d in range(1, min(self.factor or size, isqrt(size)) + 1) if size % d == 0)
+            for size in (rows, columns)
+        ]
+        return (small[0], small[1]), (rows // small[0], columns // small[1])
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        small, large = self.split(*weight.shape)
+        tensors = {}
+        for side, (rows, columns), factored, zero in (
+            ("c", small, self.both, True),
+            ("d", large, not self.full, False),
+        ):
+            if factored and self.rank * (rows + columns) < rows * columns:
+                tensors[f"{side}_a"] = context.uniform(self.rank, columns, bound=columns**-0.5)
+                left = context.zeros if zero else lambda *shape: context.uniform(*shape, bound=shape[1] ** -0.5)
+                tensors[f"{side}_b"] = left(rows, self.rank)
+            else:
+                tensors[side] = (
+                    context.zeros(rows, columns) if zero else context.uniform(rows, columns, bound=columns**-0.5)
+                )
+        return State(tensors)
+
+    def sides(self, state: State) -> tuple[Float[Tensor, "out1 in1"], Float[Tensor, "out2 in2"]]:
+        """`C` and `D`."""
+        c, d = (
+            state[side] if side in state.trainable else state[f"{side}_b"] @ state[f"{side}_a"] for side in ("c", "d")
+        )
+        return c, d
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        c, d = self.sides(state)
+        product = (c[:, None, :, None] * d[None, :, None, :]).reshape(weight.shape)
+        return weight + strength * self.alpha / self.rank * product
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        # kron(C, D) x = C X D^T with the input as a matrix X (in1, in2): the product itself is never made.
+        c = state["c"] if "c" in state.trainable else state["c_b"] @ state["c_a"]
+        blocks = x.unflatten(-1, (c.shape[1], -1))
+        if "d" in state.trainable:
+            y = torch.matmul(blocks, state["d"].mT)
+        else:
+            y = torch.matmul(torch.matmul(blocks, state["d_a"].mT), state["d_b"].mT)
+        y = torch.matmul(c * (strength * self.alpha / self.rank), y)
+        return linear(x) + y.flatten(-2)
+
+
+@dataclass(frozen=True)
+class KroneckerProduct(Invariant):
+    """The change is a Kronecker product: its blocks are multiples of one block."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, LoKr)
+        (r1, c1), (r2, c2) = adapter.split(*before.shape)
+        blocks = (after - before).double().reshape(r1, r2, c1, c2).transpose(1, 2).reshape(r1 * c1, r2 * c2)
+        s = torch.linalg.svdvals(blocks)
+        return relative(s[1:], before, after)

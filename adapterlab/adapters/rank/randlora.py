@@ -1,0 +1,103 @@
+"""RandLoRA: a full-rank change needs no learned directions, only learned weights on random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+
+
+@dataclass(frozen=True)
+class RandLoRA(LinearAdapter):
+    """`W' = W + strength * alpha / rank * sum_j B_j diag(lambda_j) A diag(gamma_j)`, or its transpose where `out < in`.
+
+    `A (rank, d)` and the `n = ceil(d / rank)` matrices `B_j (D, rank)` are random, frozen and shared, `d` the smaller side
+    of a weight and `D` the larger; a site takes the part of them that fits. `lambda (n, rank)`, started at zero, and
+    `gamma (n, d)` are trained: more rank, fewer parameters (Albert et al. 2025, equation 4; `alpha` and the start of `gamma`
+    as in the authors' implementation). With `sparsity` s the entries are -1, 0 or 1, nonzero one time in s (appendix C.6).
+    """
+
+    name = "randlora"
+    title = "Random-basis adaptation of full rank"
+    theme = Theme.RANK
+    claim = "The change is of full rank, and which directions it is made of matters little."
+    paper = "https://arxiv.org/abs/2502.00987"
+    size_knob = "rank"
+
+    rank: int = 32
+    alpha: float = 640.0
+    sparsity: float = 0.0
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), InRandomBasis()
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        # The largest rank for each number of bases: between two of these, more rank only adds parameters.
+        smaller = [min(shape) for shape in shapes]
+        ranks = sorted({-(-d // n) for d in set(smaller) for n in range(1, d + 1)} & set(range(1, min(smaller) + 1)))
+        counts = {r: sum(-(-d // r) * (d + r) for d in smaller) for r in ranks}
+        return sorted(ranks, key=lambda r: counts[r])
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        small = max(min(shape) for shape in context.shapes)
+        large = max(max(shape) for shape in context.shapes)
+        d = min(weight.shape)
+        n = -(-d // self.rank)
+        a = context.share("a", lambda: self.basis(context, self.rank, small))
+        b = context.share("b", lambda: self.basis(context, large, -(-small // self.rank) * self.rank))
+        gamma = context.full(n, d, value=1 / max(n, d))
+        return State({"lambda": context.zeros(n, self.rank), "gamma": gamma}, {"a": a, "b": b})
+
+    def basis(self, context: Context, rows: int, columns: int) -> Float[Tensor, "rows columns"]:
+        """Random numbers of mean 0 and variance 1."""
+        if not self.sparsity:
+            return context.uniform(rows, columns, bound=3**0.5)
+        u = context.uniform(rows, columns, bound=1.0)
+        return u.sign() * (u.abs() > 1 - 1 / self.sparsity) * self.sparsity**0.5
+
+    def factors(
+        self, state: State, large: int
+    ) -> tuple[Float[Tensor, "large bases"], Float[Tensor, " bases"], Float[Tensor, "bases d"]]:
+        """All `B_j` side by side, all `lambda_j` times the scale, and all `A diag(gamma_j)` one below the other."""
+        n, d = state["gamma"].shape[-2:]
+        gained = state["a"][:, :d] * state["gamma"][:, None]
+        scaled = state["lambda"].flatten() * (self.alpha / self.rank)
+        return state["b"][:large, : n * self.rank], scaled, gained.flatten(0, 1)
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        rows, columns = weight.shape
+        b, scaled, a = self.factors(state, max(rows, columns))
+        a = a * (strength * scaled)[:, None]
+        return weight + (b @ a if rows >= columns else a.mT @ b.mT)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        rows, columns = linear.weight.shape
+        bases = len(state["gamma"]) * self.rank
+        if not self.on_input(x, (rows, columns), each=bases * (rows + columns), once=bases * rows * columns):
+            return super().forward(state, x, linear, strength)
+        b, scaled, a = self.factors(state, max(rows, columns))
+        first, second = (a, b) if rows >= columns else (b.mT, a.mT)
+        return linear(x) + affine(affine(x, first) * (strength * scaled), second)
+
+
+@dataclass(frozen=True)
+class InRandomBasis(Invariant):
+    """Each column of the change (each row where `out < in`) is made of the random basis's columns."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, RandLoRA)
+        change = (after - before).double()
+        change = change if len(change) >= change.shape[1] else change.T
+        b = state["b"][: len(change), : len(state["gamma"]) * adapter.rank].double()
+        q = torch.linalg.qr(b).Q
+        return relative(change - q @ (q.T @ change), before, after)

@@ -1,0 +1,1 @@
+"""What layers share: one pattern, one bank, or the sparse few weights that matter."""

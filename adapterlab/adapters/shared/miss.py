@@ -1,0 +1,64 @@
+"""MiSS: one matrix, repeated along a side of the weight, is all that a change needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+from torch.nn.functional import pad
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class MiSS(LinearAdapter):
+    """`W' = W + strength * expand(D)`: column `c` of `expand(D)` is column `c % rank` of `D (out, rank)`, which starts at 0.
+
+    So `D` hears the input summed over its blocks of `rank` (Kang and Yin 2025, equations 4 to 7, their efficient form); a
+    last block may be shorter. With `efficient` off it is their first form (equations 2 and 3): `D (rank, in)`, and the
+    outputs are cut into `rank` shards of as nearly the same size as can be, the rows of shard `i` all being row `i` of `D`.
+    """
+
+    name = "miss"
+    title = "Matrix shard sharing"
+    theme = Theme.SHARED
+    claim = "Shards of a weight need the same change."
+    paper = "https://arxiv.org/abs/2409.15371"
+    size_knob = "rank"
+
+    rank: int = 64
+    efficient: bool = True
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), RankAtMost("rank")
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        return State({"d": context.zeros(rows, self.rank) if self.efficient else context.zeros(self.rank, columns)})
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        rows, columns = weight.shape
+        if self.efficient:
+            expanded = state["d"].repeat(1, -(-columns // self.rank))[:, :columns]
+        else:
+            expanded = state["d"][self.shards(rows, weight.device)]
+        return weight + strength * expanded
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        if self.efficient:
+            missing = -x.shape[-1] % self.rank
+            whole = pad(x, (0, missing)) if missing else x  # pad copies even by nothing
+            return linear(x) + affine(whole.unflatten(-1, (-1, self.rank)).sum(-2), strength * state["d"])
+        base = linear(x)
+        return base + affine(x, strength * state["d"])[..., self.shards(base.shape[-1], x.device)]
+
+    def shards(self, rows: int, device: torch.device) -> Tensor:
+        """The shard of each output."""
+        return torch.arange(rows, device=device) * self.rank // rows

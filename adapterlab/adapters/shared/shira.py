@@ -1,0 +1,94 @@
+"""SHiRA: a few weights, changed directly, are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from adapterlab.adapters.base import Context, LinearAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.errors import AdapterlabError
+
+Mask = Literal["random", "magnitude", "gradient", "snip", "struct"]
+
+
+@dataclass(frozen=True)
+class SHiRA(LinearAdapter):
+    """`W' = W + strength * S`, `S` zero but for `values` at `entries`: as many as a LoRA of `rank` trains.
+
+    `values (n,)` start at zero; `entries (n,)`, positions in `W` read row by row, are chosen once by the `mask` (Bhardwaj et
+    al. 2024, section 3.1 and appendix B): `random`; `magnitude`, the largest `|W|`; `gradient`, the largest `|G|`, `G` the
+    gradient of the loss that `attach(..., loss=)` is given; `snip`, the largest `|W * G|`; `struct`, the diagonal and
+    as many rows, evenly spaced, as fit in `n`.
+    """
+
+    name = "shira"
+    title = "Sparse high-rank adapter"
+    theme = Theme.SHARED
+    claim = "A percent of the weights, chosen well and changed freely, is enough; the rank need not be low."
+    paper = "https://arxiv.org/abs/2406.13175"
+    size_knob = "rank"
+
+    rank: int = 8
+    mask: str = "random"
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return IdentityAtInit(), OnlyAtEntries()
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return range(1, min(rows * columns // (rows + columns) for rows, columns in shapes) + 1)
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        if self.mask not in get_args(Mask):
+            return f"mask {self.mask!r} is none of {', '.join(get_args(Mask))}"
+        most = self.sizes(shapes)[-1]
+        if 1 <= self.rank <= most:
+            return None
+        return f"rank {self.rank} asks for more entries than the smallest layer has: give 1 to {most}"
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        entries = self.entries(weight, self.rank * (rows + columns), context)
+        return State({"values": context.zeros(len(entries))}, {"entries": entries})
+
+    def entries(self, weight: Float[Tensor, "out in"], count: int, context: Context) -> Int[Tensor, " n"]:
+        """The positions that the mask leaves free, rising."""
+        rows, columns = weight.shape
+        if self.mask == "random":
+            return context.distinct(count, rows * columns)
+        if self.mask == "struct":
+            diagonal = torch.arange(min(rows, columns)) * (columns + 1)
+            lines = (count - len(diagonal)) // columns
+            chosen = torch.arange(lines)[:, None] * rows // lines * columns + torch.arange(columns)
+            return torch.cat([diagonal, chosen.flatten()]).unique().to(context.device)
+        if weight.is_meta:
+            return torch.empty(count, dtype=torch.int64, device="meta")
+        score = weight
+        if self.mask != "magnitude":
+            if context.gradient is None:
+                raise AdapterlabError(
+                    f"shira: the mask {self.mask!r} needs the gradient of a loss: attach(..., loss=lambda: model(...).loss)"
+                )
+            gradient = context.gradient()
+            score = gradient if self.mask == "gradient" else weight * gradient
+        return score.abs().flatten().topk(count).indices.sort().values
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        flat, entries = weight.flatten(), state["entries"]
+        changed = flat[entries] + strength * state["values"]
+        return flat.index_copy(0, entries, changed.to(flat.dtype)).view(weight.shape)
+
+
+@dataclass(frozen=True)
+class OnlyAtEntries(Invariant):
+    """Weights that were not chosen are the base's, bit for bit."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        change = (after - before).flatten().index_fill(0, state["entries"], 0.0)
+        return relative(change, before, after)

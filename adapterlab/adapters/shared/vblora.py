@@ -1,0 +1,121 @@
+"""VB-LoRA: every low-rank factor of a model is mixed from one small bank of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear as affine
+
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.invariants import Invariant, RankAtMost
+
+
+@dataclass(frozen=True)
+class VBLoRA(LinearAdapter):
+    """`W' = W + strength * B A`, each stretch of `length` numbers in `A` and `B` a mixture of `top` vectors of one bank.
+
+    `bank (vectors, length)` is trained and shared by all sites. A stretch is `softmax(top-k of its logits) @ bank`, with
+    logits `logits_a (rank, in / length, vectors)` and `logits_b (out / length, rank, vectors)` (Li, Han and Ji 2024,
+    equations 3.2 and 3.3, algorithm 1). The bank starts uniform within 0.02 and the logits normal with deviation 0.01
+    (section 4.1), so the model moves a little before it trains. Saved are the bank, and for each stretch the chosen
+    vectors and `top - 1` weights (section 3.4); a loaded adapter mixes and trains what was chosen.
+    """
+
+    name = "vblora"
+    title = "Low-rank adaptation from a vector bank"
+    theme = Theme.SHARED
+    claim = "The changes of all layers are mixed from the same few vectors."
+    paper = "https://arxiv.org/abs/2405.15179"
+    size_knob = "vectors"
+
+    rank: int = 4
+    vectors: int = 256
+    length: int = 256
+    top: int = 2
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        return (RankAtMost("rank"), MixedFromBank())
+
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        # Steps of a sixteenth, since a bank may have thousands.
+        sizes = [self.top]
+        while sizes[-1] < 2**14:
+            sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
+        return sizes
+
+    def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
+        if problem := super().validate(shapes):
+            return problem
+        if not 1 <= self.top <= self.vectors:
+            return f"top {self.top} of {self.vectors} vectors cannot be chosen: give 1 to {self.vectors}"
+        fits = common_divisors(side for shape in shapes for side in shape)
+        if self.length in fits:
+            return None
+        return f"length {self.length} does not divide every side: give one of {', '.join(map(str, fits))}"
+
+    def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
+        rows, columns = weight.shape
+        return State(
+            {
+                "bank": context.share("bank", lambda: context.uniform(self.vectors, self.length, bound=0.02)),
+                "logits_a": context.normal(self.rank, columns // self.length, self.vectors, std=0.01),
+                "logits_b": context.normal(rows // self.length, self.rank, self.vectors, std=0.01),
+            }
+        )
+
+    def mixture(self, logits: Float[Tensor, "*stretch vectors"]) -> Float[Tensor, "*stretch vectors"]:
+        """The weight of every vector in each stretch, all but `top` of them zero."""
+        top = logits.topk(self.top, dim=-1)
+        # As a product with the whole bank: its gradient is a product too, not a scatter.
+        return torch.zeros_like(logits).scatter(-1, top.indices, top.values.softmax(-1))
+
+    def factors(self, state: State) -> tuple[Float[Tensor, "rank in"], Float[Tensor, "out rank"]]:
+        """`A` and `B`."""
+        a = self.mixture(state["logits_a"]) @ state["bank"]
+        b = self.mixture(state["logits_b"]) @ state["bank"]
+        return a.flatten(-2), b.transpose(-1, -2).flatten(-3, -2)
+
+    def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
+        a, b = self.factors(state)
+        return weight + strength * (b @ a)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        a, b = self.factors(state)
+        return linear(x) + affine(affine(x, a) * strength, b)
+
+    def pack(self, state: State) -> State:
+        """The bank, the chosen vectors, and how far each logit lies below the first, which is all that softmax sees."""
+        packed = {"bank": state["bank"]}
+        for side in ("a", "b"):
+            top = state[f"logits_{side}"].topk(self.top, dim=-1)
+            packed[f"chosen_{side}"] = top.indices.to(torch.uint8 if self.vectors <= 256 else torch.int32)
+            packed[f"gaps_{side}"] = top.values[..., 1:] - top.values[..., :1]
+        return State(packed)
+
+    def unpack(self, state: State) -> State:
+        logits = {}
+        for side in ("a", "b"):
+            chosen, gaps = state[f"chosen_{side}"].long(), state[f"gaps_{side}"]
+            values = torch.cat([gaps.new_zeros(*gaps.shape[:-1], 1), gaps], -1)
+            empty = gaps.new_full((*gaps.shape[:-1], self.vectors), -torch.inf)
+            logits[f"logits_{side}"] = empty.scatter(-1, chosen, values)
+        return State({"bank": state["bank"], **logits})
+
+
+@dataclass(frozen=True)
+class MixedFromBank(Invariant):
+    """Every stretch of a factor is an average of `top` vectors of the bank, so no longer than the longest of them."""
+
+    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, VBLoRA)
+        longest = torch.linalg.vector_norm(state["bank"], dim=-1).max()
+        a, b = adapter.factors(state)
+        stretches = torch.cat([a.unflatten(-1, (-1, adapter.length)).flatten(0, 1), b.T.reshape(-1, adapter.length)])
+        return max(0.0, float((torch.linalg.vector_norm(stretches, dim=-1).max() / longest).detach()) - 1)
