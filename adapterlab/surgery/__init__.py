@@ -2,6 +2,6 @@
 
 from adapterlab.surgery.attach import Handle, attach, seeded
 from adapterlab.surgery.budget import parameter_count, sized
-from adapterlab.surgery.store import load
+from adapterlab.surgery.store import load, load_experts
 
-__all__ = ["Handle", "attach", "load", "parameter_count", "seeded", "sized"]
+__all__ = ["Handle", "attach", "load", "load_experts", "parameter_count", "seeded", "sized"]

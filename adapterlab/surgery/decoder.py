@@ -51,7 +51,11 @@ class Projection:
     def shape(self) -> tuple[int, int]:
         """How many rows, and how wide."""
         rows, columns = shape_of(self.module)
-        return rows if self.rows is None else len(torch.arange(rows)[self.rows]), columns
+        if isinstance(self.rows, slice):
+            rows = len(range(rows)[self.rows])
+        elif self.rows is not None:
+            rows = len(self.rows)
+        return rows, columns
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
@@ -224,7 +228,8 @@ class Decoder:
             raise self._unknown(f"{path} packs queries, keys and values in an order that is not known")
         cuts: Sequence[slice | Tensor]
         if path.rpartition(".")[2] in _BY_HEAD:
-            groups = torch.arange(rows).unflatten(0, (keys // head_dim, -1, head_dim))
+            places = torch.arange(rows, device=cast(Tensor, module.weight).device)
+            groups = places.unflatten(0, (keys // head_dim, -1, head_dim))
             cuts = [groups[:, part].flatten() for part in (slice(0, -2), slice(-2, -1), slice(-1, None))]
         else:
             cuts = [slice(0, queries), slice(queries, queries + keys), slice(queries + keys, rows)]

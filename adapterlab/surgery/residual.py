@@ -139,7 +139,7 @@ class ResidualSite(Site):
         return hidden + change.to(hidden.dtype)
 
     def _at_slots(self, hidden: Tensor) -> Tensor:
-        positions, counts = cast("tuple[Tensor, Tensor]", self.positions.slots)
+        positions, counts = (t.to(hidden.device) for t in cast("tuple[Tensor, Tensor]", self.positions.slots))
         # Counted from the end, since a prompt of another adapter may stand before the user's tokens.
         index = (positions + hidden.shape[1] - self.positions.tokens)[..., None].expand(-1, -1, hidden.shape[2])
         change = self.adapter.change(self.state, hidden.gather(1, index).to(self.dtype), self.strength)

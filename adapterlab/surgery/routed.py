@@ -102,7 +102,8 @@ class RoutedSite(Site):
         batch, tokens = shares.size
         if x.ndim != 3 and x.shape[:-1] != (batch * tokens,):
             raise AdapterlabError(f"{self.path} sees {tuple(x.shape)}, not every token of the call: take other targets")
-        own, each = shares.given[min(self.layer, len(shares.given) - 1)], x.reshape(batch, -1, x.shape[-1])
+        own = shares.given[min(self.layer, len(shares.given) - 1)].to(x.device)
+        each = x.reshape(batch, -1, x.shape[-1])
         answer = in_state_dtype(
             x, self.dtype, lambda: self.adapter.forward(self.state, each, below, own, self.strength)
         )

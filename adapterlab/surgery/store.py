@@ -7,6 +7,7 @@ the base has given the same again.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
 from adapterlab.surgery.places import places_for
+from adapterlab.surgery.routed import RoutedSite
 
 CARD = "adapter.json"
 TENSORS = "adapter.safetensors"
@@ -110,6 +112,32 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                 )
         states[path] = adapter.unpack(State(parts[0], parts[1], derived[path]))
     return install(model, adapter, card["targets"], name, places, states)
+
+
+def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:
+    """Put low-rank adapters that `save` wrote in the place of the experts of a routed adapter, one folder an expert.
+
+    Raises `AdapterlabError` where a folder holds another method, another size, or not the layers that are routed.
+    """
+    sites = [path for path, site in handle.sites.items() if isinstance(site, RoutedSite)]
+    experts = getattr(handle.adapter, "experts", 0)
+    if not sites or not experts or len(folders) != experts:
+        raise AdapterlabError(f"{handle.adapter} has {experts} experts, and {len(folders)} folders were given")
+    parts: dict[str, list[Tensor]] = {f"{path}/{key}": [] for path in sites for key in ("a", "b")}
+    wanted = {key: getattr(handle.adapter, key) for key in ("rank", "alpha")}
+    for folder in folders:
+        card, stored = _read(Path(folder))
+        settings = card["adapter"]
+        if settings["name"] != "lora" or settings.get("rslora") or not wanted.items() <= settings.items():
+            raise AdapterlabError(f"{folder} holds {settings}; an expert must be a lora with {wanted}")
+        for key, found in parts.items():
+            if key not in stored:
+                raise AdapterlabError(f"{folder} does not adapt {key.rpartition('/')[0]}: train it on the same targets")
+            found.append(stored[key])
+    with torch.no_grad():
+        for key, found in parts.items():
+            path, _, name = key.rpartition("/")
+            handle.sites[path].state[name].copy_(torch.stack(found))
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,7 +7,7 @@ import torch
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery import attach, load
+from adapterlab.surgery import attach, load, load_experts
 from tests.adapters.methods import noisy
 from tests.conftest import tiny_llama
 
@@ -78,6 +78,30 @@ def test_a_saved_router_comes_back(tmp_path, tokens):
     other = tiny_llama()
     load(other, tmp_path)
     assert torch.equal(other(tokens).logits, model(tokens).logits)
+
+
+def test_trained_low_rank_adapters_become_the_experts(tmp_path, tokens):
+    model, alone = tiny_llama(), []
+    for expert in range(2):
+        handle = attach(model, adapter("lora", rank=2), seed=expert)
+        noisy(handle.parameters(), 0.1 * (1 + expert))
+        handle.save(tmp_path / str(expert))
+        alone.append(model(tokens).logits)
+        handle.detach()
+    mixture = attach(model, adapter("xlora", rank=2, experts=2, train_experts=False))
+    load_experts(mixture, [tmp_path / "0", tmp_path / "1"])
+    router = mixture.sites["router"]
+    for expert in range(2):
+        with torch.no_grad():
+            router.w0.zero_()
+            router.b0.copy_(torch.tensor([100.0, 0.0] if expert == 0 else [0.0, 100.0]))
+        torch.testing.assert_close(model(tokens).logits, alone[expert])
+    with pytest.raises(AdapterlabError, match="has 2 experts, and 1 folders were given"):
+        load_experts(mixture, [tmp_path / "0"])
+    mixture.detach()
+    other = attach(model, adapter("xlora", rank=3, experts=1))
+    with pytest.raises(AdapterlabError, match="an expert must be a lora"):
+        load_experts(other, [tmp_path / "0"])
 
 
 @pytest.mark.parametrize(
