@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapterlab.argmap.diagnostics import Source, errors
-from adapterlab.argmap.lexer import Lexer, Paragraph, Token
+from adapterlab.argmap.lexer import Lexer
 from adapterlab.argmap.model import Map
 from adapterlab.argmap.reader import parse
+from adapterlab.argmap.tokens import Paragraph, Token
 from adapterlab.errors import AdapterlabError
 
 _SHORT = {"<+": "+", "<-": "-", "<_": "_"}
