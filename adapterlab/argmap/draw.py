@@ -17,6 +17,7 @@ _STYLE = """
 .argmap .caption{font-size:10.5px;fill:#66727f}
 .argmap .value{font-size:11px;font-variant-numeric:tabular-nums}
 .argmap .thesis text{font-weight:600}
+.argmap .argument text:not(.value){font-style:italic}
 """
 
 
@@ -82,9 +83,8 @@ def _box(box: Box, the_map: Map, strength: float | None, before: float | None) -
     ]
     for row, line in enumerate(box.lines):
         lines.append(f'<text x="{box.x + 9:.1f}" y="{box.y + 18 + 15 * row:.1f}">{escape(line)}</text>')
-    if box.argument is not None:
-        room = int((box.width - 76) / 5.6)
-        name = box.argument.title if box.kind == "claim" else "argument"
+    if box.argument is not None and box.kind == "claim":
+        room, name = int((box.width - 18) / 5.6), box.argument.title
         name = name if len(name) <= room else name[: room - 1] + "…"
         y = box.y + 17 + 15 * len(box.lines)
         lines.append(f'<text class="caption" x="{box.x + 9:.1f}" y="{y:.1f}">{escape(name)}</text>')

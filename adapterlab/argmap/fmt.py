@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapterlab.argmap.diagnostics import Source, errors
-from adapterlab.argmap.lexer import Lexer, Paragraph, Token
+from adapterlab.argmap.lexer import Lexer
 from adapterlab.argmap.model import Map
 from adapterlab.argmap.reader import parse
+from adapterlab.argmap.tokens import Paragraph, Token
 from adapterlab.errors import AdapterlabError
 
 _SHORT = {"<+": "+", "<-": "-", "<_": "_"}
@@ -30,7 +31,7 @@ def format_map(text: str, name: str = "<map>") -> str:
     found = errors(before.diagnostics)
     if found:
         raise AdapterlabError(f"{name} has errors; mend them first\n{found[0].render(before.source)}")
-    after = _Formatter(text.replace("\r\n", "\n"), name).format()
+    after = _Formatter(text, name).format()
     if meaning(parse(after, name)) != meaning(before):
         raise AdapterlabError(f"{name} cannot be laid out anew without changing what it says; please report the map")
     return after
@@ -159,7 +160,7 @@ class _Formatter:
         self.out.extend(waiting)
 
     def _shown(self, start: int, end: int) -> str:
-        shown = self.text[start:end].strip(" \t")
+        shown = self.text[start:end].strip(" \t\r")
         backslashes = len(shown) - len(shown.rstrip("\\"))
         return shown + " " if backslashes % 2 else shown  # an escaped space
 

@@ -12,7 +12,7 @@ from lark import Lark, Transformer
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer as LarkLexer
 
-from adapterlab.argmap.lexer import Token
+from adapterlab.argmap.tokens import Token
 
 Content = list["Token | Content"]
 """Inline tokens; what stands in bold or italic is a list of its own between its marks."""

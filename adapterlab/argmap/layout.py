@@ -10,7 +10,7 @@ from adapterlab.argmap.model import SUPPORTS, Argument, End, Map
 
 Sign = Literal["support", "attack", "premise", "undercut"]
 
-WIDTH, GAP, ROW_GAP, LINE = 1100, 56, 10, 15
+WIDTH, GAP, ROW_GAP, LINE = 1100, 44, 8, 15
 CHARACTER = 6.4
 """The mean width of a character at 12 px; a box breaks its title by it."""
 
@@ -79,7 +79,7 @@ class _Tree:
         for box in self.boxes:
             box.width, box.x = column, 1 + box.depth * (column + GAP)
             box.lines = _wrap(box.title, int((column - 70) / CHARACTER))
-            caption = 13 if box.argument else 0
+            caption = 13 if box.argument and box.kind == "claim" else 0
             box.height = 12 + LINE * len(box.lines) + caption
         height = 2.0
         for tree in trees:
@@ -134,31 +134,26 @@ class _Tree:
         return [(sign, end) for sign, end in dict.fromkeys(ends) if not (end.kind == "claim" and end.title in own)]
 
     def _stack(self, tree: Box, top: float) -> float:
-        """Put a tree's leaves below one another and each parent half way down its children; the new bottom."""
+        """Give every box a strip as high as its subtree and put it half way down; the bottom of the tree's own strip."""
         order, waiting = [], [tree]
         while waiting:
             box = waiting.pop()
             order.append(box)
-            waiting.extend(child for _, child in reversed(box.children))
-        bottoms: dict[int, float] = defaultdict(lambda: top)
-        leaf = top
-        for box in order:
-            if not box.children:
-                box.y = max(leaf, bottoms[box.depth])
-                leaf = box.y + box.height + ROW_GAP
-                bottoms[box.depth] = leaf
+            waiting.extend(child for _, child in box.children)
+        strips: dict[int, float] = {}
+        below: dict[int, float] = {}
         for box in reversed(order):
-            if box.children:
-                first, last = box.children[0][1], box.children[-1][1]
-                box.y = (first.middle + last.middle) / 2 - box.height / 2
-        # A tall parent of few children may touch its neighbour: push down what overlaps, column by column.
-        floors: dict[int, float] = {}
-        bottom = leaf
+            below[id(box)] = sum(strips[id(child)] for _, child in box.children)
+            strips[id(box)] = max(box.height + ROW_GAP, below[id(box)])
+        tops = {id(tree): top}
         for box in order:
-            box.y = max(box.y, floors.get(box.depth, top))
-            floors[box.depth] = box.y + box.height + ROW_GAP
-            bottom = max(bottom, floors[box.depth])
-        return bottom
+            strip, start = strips[id(box)], tops[id(box)]
+            box.y = start + (strip - ROW_GAP - box.height) / 2
+            start += (strip - below[id(box)]) / 2
+            for _, child in box.children:
+                tops[id(child)] = start
+                start += strips[id(child)]
+        return top + strips[id(tree)]
 
 
 def _wrap(title: str, width: int) -> list[str]:

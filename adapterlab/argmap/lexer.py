@@ -2,57 +2,20 @@
 
 Argdown's lexer depends on its own past: what a `-` means hangs on the token before it, and indentation opens and
 closes levels. The rules, their order and their quirks are those of the reference implementation (`@argdown/core`
-1.7.5), so that both read a text alike. Every search that may run on to the end of the text remembers its result,
-which keeps the lexer linear on any input.
+1.7.5), so that both read a text alike.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from adapterlab.argmap.diagnostics import Diagnostic, Source
+from adapterlab.argmap.finder import Finder
+from adapterlab.argmap.shortcodes import SHORTCODES
+from adapterlab.argmap.tokens import RELATIONS, Paragraph, Token
 
 MAX_INDENT_LEVELS = 100
 MAX_EMPHASIS_LEVELS = 40
-
-
-class Token:
-    """A terminal of the grammar: its kind, its text and where it stands."""
-
-    __slots__ = ("end", "start", "text", "type")
-
-    # lark copies these to its own end token; offsets say all that they would.
-    start_pos = line = column = end_line = end_column = end_pos = None
-
-    def __init__(self, kind: str, text: str, start: int, end: int) -> None:
-        self.type, self.text, self.start, self.end = kind, text, start, end
-
-    def __repr__(self) -> str:
-        return f"{self.type}({self.text!r})"
-
-
-@dataclass
-class Paragraph:
-    """The tokens between two empty lines, and what went wrong in reading them."""
-
-    tokens: list[Token] = field(default_factory=list)
-    start: int = 0
-    failed: bool = False
-
-
-RELATIONS = {
-    "+>": "RELATION",
-    "->": "RELATION",
-    "+": "RELATION",
-    "<+": "RELATION",
-    "-": "RELATION",
-    "<-": "RELATION",
-    "_>": "RELATION",
-    "_": "UNDERCUT",
-    "<_": "UNDERCUT",
-    "><": "CONTRADICTION",
-}
 
 _LINE_START = (
     r"(?P<indent>[' \t]*)(?:{infer}(?P<relation>\+>|->|<?\+|<?-|><|_>|<_|_(?=\s))|(?P<number>\([0-9]+\))"
@@ -69,34 +32,9 @@ _ESCAPED = re.compile(r"\\[^\r\n\u2028\u2029] *")
 _SPECIAL = re.compile(r"(?:\.\S+?\.[ \t]?)|(?::\S+?:[ \t]?)")
 _BREAKS_AFTER_EMPTY_LINE = re.compile(r"(?:[ \t]*\r\n|\n|\r)*")
 _BREAK_AFTER_NEWLINE = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)(?![ \t]*(?:\r\n|\n|\r)))?")
-_TAG = re.compile(r"#[a-zA-z0-9\-\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF]+[ \t]?")
 _EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
-_DATA_STOP = re.compile(r"\}\s[^,}]|[\r\u2028\u2029]")
-_DATA_CONTINUES = re.compile(r"\s*[,}]")
 _DASHES = re.compile(r"-{2,}")
-_LINE_BREAK = re.compile(r"[\n\r\u2028\u2029]")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
-_SHORTCODES: dict[str, str] = {}
-
-
-class _Next:
-    """Where a string or pattern occurs next; a search never runs over the same text twice."""
-
-    def __init__(self, text: str, needle: str | re.Pattern[str]) -> None:
-        self.text, self.needle = text, needle
-        self.asked, self.found = 0, -2
-
-    def after(self, start: int) -> int:
-        """Offset of the first occurrence at or after `start`; the text's length where there is none."""
-        if self.found == -2 or start > self.found or start < self.asked:
-            if isinstance(self.needle, str):
-                at = self.text.find(self.needle, start)
-                self.found = len(self.text) if at < 0 else at
-            else:
-                match = self.needle.search(self.text, start)
-                self.found = match.start() if match else len(self.text)
-            self.asked = start
-        return self.found
 
 
 class Lexer:
@@ -120,11 +58,7 @@ class Lexer:
         self.in_inference = False
         self.opened = False
         """Something, be it an empty line, has been read."""
-        find = {name: _Next(self.text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
-        self.next = find
-        self.line_end = _Next(self.text, _LINE_BREAK)
-        self.data_stop = _Next(self.text, _DATA_STOP)
-        self._data_end: tuple[int, int] = (-1, -1)
+        self.find = Finder(self.text)
 
     def read(self) -> list[Paragraph]:
         """All paragraphs, in order. Never raises."""
@@ -204,13 +138,11 @@ class Lexer:
             if end > at:
                 return end
         elif char == "{":
-            end = self._data(at)
-            if end > at:
-                return self._emit("DATA", at, end)
+            if found := self.find.data(at):
+                return self._emit(found[0], at, found[1])
         elif char == "=" and text.startswith("===", at):
-            end = self._front_matter(at)
-            if end > at:
-                return self._emit("FRONT_MATTER", at, end)
+            if found := self.find.front_matter(at):
+                return self._emit(found[0], at, found[1])
         elif char in "\\.:":
             end = self._escaped_or_special(at)
             if end > at:
@@ -221,10 +153,8 @@ class Lexer:
                 return end
         if char in "*_":
             return self._emphasis(at, char)
-        if char in "[@<#":
-            end = self._element(at, char)
-            if end > at:
-                return end
+        if char in "[@<#" and (found := self.find.element(at)):
+            return self._emit(found[0], at, found[1])
         if char in " \t":
             match = _SPACES.match(text, at)
             return match.end() if match else at + 1
@@ -249,55 +179,26 @@ class Lexer:
         return self._emit("NEWLINE", at, match.end()) if match else at
 
     def _comment(self, at: int) -> int:
-        text = self.text
-        if text.startswith("//", at):
-            end = self.line_end.after(at)
-            if end == len(text):
-                self.diagnostics.append(
-                    self.source.at(
-                        "warning", "open-comment", "a // comment on the last line is text", at, fix="end the line"
-                    )
-                )
-                return at
-        elif text.startswith("/*", at):
-            end = self.next["*/"].after(at + 2) + 2
-        elif text.startswith("<!--", at):
-            end = self.next["-->"].after(at + 4) + 3
-        else:
+        text, end = self.text, self.find.comment_end(at)
+        if end is None:
+            if text.startswith("//", at):
+                self._warn(at, "open-comment", "a // comment on a last line that nothing ends is text", "end the line")
             return at
-        if end > len(text):
-            return at
+        if text.startswith("://", at - 1):
+            self._warn(
+                at, "cut-by-comment", "the rest of this line is a comment", "write addresses as [title](address)"
+            )
         self.comments.append((at, end))
         if self.at_start and self.opened:
             match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
         elif self.after_newline:
             match = _BREAK_AFTER_NEWLINE.match(text, end)
         else:
-            match = None
+            return end
         return match.end() if match else end
 
-    def _front_matter(self, at: int) -> int:
-        text, end = self.text, at
-        while end < len(text) and text[end] == "=":
-            end += 1
-        close = self.next["==="].after(end)
-        if close == len(text):
-            return end if end - at >= 6 else at
-        while close < len(text) and text[close] == "=":
-            close += 1
-        return close
-
-    def _data(self, at: int) -> int:
-        stop = self.data_stop.after(at)
-        if self._data_end[0] != stop:
-            self._data_end = (stop, self._last_brace(at, stop))
-        return self._data_end[1] if self._data_end[1] > at + 1 else at
-
-    def _last_brace(self, at: int, stop: int) -> int:
-        close = self.text.rfind("}", at, stop + 1)
-        while close > at and _DATA_CONTINUES.match(self.text, close + 1):
-            close = self.text.rfind("}", at, close)
-        return close + 1
+    def _warn(self, at: int, code: str, message: str, fix: str) -> None:
+        self.diagnostics.append(self.source.at("warning", code, message, at, at + 2, fix))
 
     def _escaped_or_special(self, at: int) -> int:
         match = _ESCAPED.match(self.text, at)
@@ -307,7 +208,7 @@ class Lexer:
         if not match:
             return at
         code = match.group().strip()
-        sign = _shortcodes().get(code) or _shortcodes().get(code[1:-1])
+        sign = SHORTCODES.get(code) or SHORTCODES.get(code[1:-1])
         if sign is None:
             return self._emit("TEXT", at, match.end())
         return self._emit("TEXT", at, match.end(), sign + (" " if match.group().endswith(" ") else ""))
@@ -353,55 +254,6 @@ class Lexer:
                 return self._emit(f"{_EMPHASIS[mark]}_START", at, after)
         return self._plain(at)
 
-    def _element(self, at: int, char: str) -> int:
-        if char == "[":
-            return self._link(at) or self._titled(at, "[", "]", "STATEMENT")
-        if char == "<":
-            return self._titled(at, "<", ">", "ARGUMENT")
-        if char == "#":
-            return self._tag(at)
-        opener = self.text[at + 1 : at + 2]
-        if opener in ("[", "<"):
-            close = self.next["]" if opener == "[" else ">"].after(at + 3)
-            if close < self.line_end.after(at + 2):
-                end = close + 1
-                return self._emit("MENTION", at, end + (self.text[end : end + 1] in (" ", "\t")))
-        return at
-
-    def _titled(self, at: int, opener: str, closer: str, kind: str) -> int:
-        line_end = self.line_end.after(at + 1)
-        close = self.next[closer + ":"].after(at + 2)
-        if close < line_end:
-            return self._emit(f"{kind}_DEFINITION", at, close + 2)
-        if self.text[at + 1 : at + 2] in ("-", ""):
-            return at
-        close = self.next[closer].after(at + 2)
-        if close < self.line_end.after(at + 2):
-            return self._emit(f"{kind}_REFERENCE", at, close + 1)
-        return at
-
-    def _link(self, at: int) -> int:
-        text = self.text
-        close = self.next["]"].after(at + 1)
-        if close == at + 1 or text[close + 1 : close + 2] != "(":
-            return 0
-        end = self.next[")"].after(close + 2)
-        if end == close + 2 or end == len(text):
-            return 0
-        end += 1
-        return self._emit("LINK", at, end + (text[end : end + 1] in (" ", "\t")))
-
-    def _tag(self, at: int) -> int:
-        text = self.text
-        if text.startswith("#(", at):
-            end = self.next[")"].after(at + 2)
-            if end == at + 2 or end == len(text):
-                return at
-            end += 1
-            return self._emit("TAG", at, end + (text[end : end + 1] in (" ", "\t")))
-        match = _TAG.match(text, at)
-        return self._emit("TAG", at, match.end()) if match else at
-
     # One token, inside an inference line
 
     def _inference_token(self, at: int) -> int:
@@ -428,18 +280,8 @@ class Lexer:
             if match:
                 self.in_inference = False
                 return self._emit("INFERENCE_END", at, match.end())
-        elif char == "{":
-            end = self._data(at)
-            if end > at:
-                return self._emit("DATA", at, end)
+        elif char == "{" and (found := self.find.data(at)):
+            return self._emit(found[0], at, found[1])
         elif char == ",":
             return self._emit("COMMA", at, at + 1)
         return self._plain(at)
-
-
-def _shortcodes() -> dict[str, str]:
-    if not _SHORTCODES:
-        from adapterlab.argmap.shortcodes import SHORTCODES
-
-        _SHORTCODES.update(SHORTCODES)
-    return _SHORTCODES

@@ -49,7 +49,7 @@ def build(
     the_map: Map,
     credences: Mapping[str, float] | None = None,
     *,
-    undercuts_hit_conclusions: bool,
+    log_odds: bool,
     skip_broken: bool = False,
 ) -> Network:
     """The network of a map.
@@ -58,7 +58,8 @@ def build(
         the_map: the map.
         credences: numbers to use instead of the stated ones, by title: a claim's credence (of a conclusion: instead of
             what its arguments give; of a thesis: its prior), an argument's last inference. `[Title]`, `<Title>` do too.
-        undercuts_hit_conclusions: an undercut attacks the main conclusion (log-odds), not the inference.
+        log_odds: build for log-odds, where an undercut attacks the main conclusion, not the inference, and arguments
+            that conclude a thesis support it.
         skip_broken: leave out what could not be read instead of refusing the map.
 
     Raises:
@@ -69,7 +70,7 @@ def build(
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         first = f"{the_map.source.name}:{found[0].line}: {found[0].message}{more}"
         raise AdapterlabError(f"{first}; mend it, or score without what is broken (skip_broken, --skip-broken)")
-    return _Builder(the_map, _overrides(the_map, credences or {}), undercuts_hit_conclusions).build()
+    return _Builder(the_map, _overrides(the_map, credences or {}), log_odds).build()
 
 
 def parameter(the_map: Map, name: str) -> str:
@@ -97,9 +98,9 @@ def _within(value: float, where: str) -> float:
 
 
 class _Builder:
-    def __init__(self, the_map: Map, overrides: dict[str, float], undercuts_hit_conclusions: bool) -> None:
+    def __init__(self, the_map: Map, overrides: dict[str, float], log_odds: bool) -> None:
         self.map, self.overrides = the_map, overrides
-        self.undercuts_hit_conclusions = undercuts_hit_conclusions
+        self.log_odds = log_odds
         self.network = Network()
         self.supporters: dict[End, list[End]] = defaultdict(list)
         self.attackers: dict[End, list[End]] = defaultdict(list)
@@ -129,7 +130,7 @@ class _Builder:
             self.supporters[target].append(source)
             return
         if relation.kind == "undercut":
-            if target.kind == "inference" and self.undercuts_hit_conclusions:
+            if target.kind == "inference" and self.log_odds:
                 conclusion = self.map.arguments[target.title].conclusion
                 target = End("claim", conclusion or "")
             elif target.kind == "claim":
@@ -197,6 +198,10 @@ class _Builder:
         drawn, name = self.drawn.get(claim.title), f"[{claim.title}]"
         if name in self.overrides:
             base = self._given(name, None, "")
+        elif drawn and claim.role == "thesis" and self.log_odds:
+            self._weigh(network.claims[claim.title], network.add(Node("given", given=NEUTRAL)), end)
+            network.nodes[network.claims[claim.title]].inputs.extend(drawn)
+            return
         elif drawn:
             base = network.add(Node("either", drawn))
         elif claim.role == "thesis" or (claim.credence is None and (self.supporters[end] or self.attackers[end])):

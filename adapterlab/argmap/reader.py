@@ -24,13 +24,14 @@ from adapterlab.argmap.grammar import (
     Structure,
     parse_paragraph,
 )
-from adapterlab.argmap.lexer import Lexer, Paragraph, Token
+from adapterlab.argmap.lexer import Lexer
 from adapterlab.argmap.metadata import MetadataError, read_block, read_front_matter
 from adapterlab.argmap.model import Argument, Claim, End, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.recovery import explain, statements_of
 from adapterlab.argmap.relations import RawRelation, settle
 from adapterlab.argmap.roles import assign_roles
 from adapterlab.argmap.text import Written, write_out
+from adapterlab.argmap.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
 MAX_CHARACTERS = 20_000_000

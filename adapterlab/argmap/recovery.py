@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapterlab.argmap.diagnostics import Diagnostic, Source
 from adapterlab.argmap.grammar import Element, MisplacedError, parse_paragraph
-from adapterlab.argmap.lexer import Paragraph, Token
+from adapterlab.argmap.tokens import Paragraph, Token
 
 _MENTION_INSTEAD = "to name it inside a text, write @[Title] or @<Title>"
 

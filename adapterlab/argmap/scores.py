@@ -115,8 +115,7 @@ def propagate(
     the_map: Map, rules: Semantics, credences: Mapping[str, float] | None = None, skip_broken: bool = False
 ) -> tuple[Network, Values]:
     """The network of a map under a semantics, and its values."""
-    hits = isinstance(rules, LogOdds)
-    network = build(the_map, credences, undercuts_hit_conclusions=hits, skip_broken=skip_broken)
+    network = build(the_map, credences, log_odds=isinstance(rules, LogOdds), skip_broken=skip_broken)
     return network, evaluate(network, rules)
 
 

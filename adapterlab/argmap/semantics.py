@@ -65,7 +65,9 @@ def _select(condition: Number, then: Number, otherwise: Number) -> Number:
     return np.where(condition, then, otherwise)
 
 
-class _Gradual:
+class _Either:
+    """What several arguments make of one conclusion."""
+
     def either(self, strengths: Sequence[Number]) -> Number:
         return _probabilistic_sum(strengths)
 
@@ -74,7 +76,7 @@ class _Gradual:
 
 
 @dataclass(frozen=True)
-class QuadraticEnergy(_Gradual):
+class QuadraticEnergy(_Either):
     """The quadratic energy model (Potyka, KR 2018, definition 1).
 
     Energy E = sum of supporters - sum of attackers; impact h(x) = max(x, 0)^2 / (1 + max(x, 0)^2);
@@ -101,7 +103,7 @@ class QuadraticEnergy(_Gradual):
 
 
 @dataclass(frozen=True)
-class DFQuAD(_Gradual):
+class DFQuAD(_Either):
     """Discontinuity-free QuAD (Rago, Toni, Aurisicchio, Baroni, KR 2016, definitions 1-3).
 
     Supporters and attackers aggregate to v+ and v- by the probabilistic sum; then
@@ -127,7 +129,7 @@ class DFQuAD(_Gradual):
 
 
 @dataclass(frozen=True)
-class LogOdds:
+class LogOdds(_Either):
     """Sums of log-odds, clamped to [0.001, 0.999]: what the sources' map was written for.
 
     Not sound: logit(s) is negative below one half, so a weak attacker raises its target and a weak supporter lowers it.
@@ -154,14 +156,6 @@ class LogOdds:
             [outer * _logit_slope(s) for s in supporters],
             [-outer * _logit_slope(a) for a in attackers],
         )
-
-    def either(self, strengths: Sequence[Number]) -> Number:
-        """One argument's conclusion has the argument's strength; those of several add as supporters do."""
-        return strengths[0] if len(strengths) == 1 else _expit(sum(map(logit, strengths)))
-
-    def either_slopes(self, strengths: Sequence[float]) -> list[float]:
-        """See `either`."""
-        return [1.0] if len(strengths) == 1 else self.slopes(0.5, strengths, [])[1]
 
 
 def logit(probability: Number) -> Number:

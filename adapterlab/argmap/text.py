@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from adapterlab.argmap.grammar import Content
-from adapterlab.argmap.lexer import Token
+from adapterlab.argmap.tokens import Token
 
 _LINK = re.compile(r"\[(.+)\]\((.+)\)", re.DOTALL)
 

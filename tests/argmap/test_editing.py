@@ -58,6 +58,7 @@ def test_a_broken_map_is_not_laid_out() -> None:
 number = st.floats(0, 1).map(lambda x: round(x, 3))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     new=number, title=st.sampled_from([t for t, c in argmap.parse(BUILT_IN).claims.items() if c.credence is not None])
 )

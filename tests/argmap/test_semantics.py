@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterlab import argmap
@@ -87,6 +87,7 @@ some = st.lists(strength, max_size=5)
 
 
 @pytest.mark.parametrize("semantics", GRADUAL)
+@settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=some, new=strength)
 def test_attackers_only_lower_and_supporters_only_raise(
     semantics: str, base: float, supporters: list[float], attackers: list[float], new: float
@@ -97,6 +98,7 @@ def test_attackers_only_lower_and_supporters_only_raise(
 
 
 @pytest.mark.parametrize("semantics", GRADUAL)
+@settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=some)
 def test_strength_zero_changes_nothing(
     semantics: str, base: float, supporters: list[float], attackers: list[float]
@@ -107,6 +109,7 @@ def test_strength_zero_changes_nothing(
 
 
 @pytest.mark.parametrize("semantics", GRADUAL)
+@settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=some, seed=st.integers(0, 99))
 def test_order_does_not_matter(
     semantics: str, base: float, supporters: list[float], attackers: list[float], seed: int
@@ -118,6 +121,7 @@ def test_order_does_not_matter(
 
 
 @pytest.mark.parametrize("semantics", GRADUAL)
+@settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=st.lists(strength, min_size=1, max_size=5))
 def test_strength_is_continuous_in_every_input(
     semantics: str, base: float, supporters: list[float], attackers: list[float]
@@ -135,6 +139,7 @@ def test_strength_is_continuous_in_every_input(
         assert abs(after - before) <= 2e-6
 
 
+@settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=some)
 def test_a_thesis_without_bearing_keeps_its_prior_and_none_leaves_the_unit_interval(
     base: float, supporters: list[float], attackers: list[float]

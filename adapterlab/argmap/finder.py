@@ -1,0 +1,129 @@
+"""Where the long elements of a line end: titles, links, tags, metadata, front matter, comments.
+
+Each of these may run on to the end of its line or of the text. Whoever searches so far remembers what was found, so that no
+text makes the search quadratic.
+"""
+
+from __future__ import annotations
+
+import re
+
+_TAG = re.compile(r"#[a-zA-z0-9\-\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF]+[ \t]?")
+_DATA_STOP = re.compile(r"\}\s[^,}]|[\r\u2028\u2029]")
+_DATA_CONTINUES = re.compile(r"\s*[,}]")
+_LINE_BREAK = re.compile(r"[\n\r\u2028\u2029]")
+
+Found = tuple[str, int]
+"""A kind of token, and the offset behind it."""
+
+
+class Next:
+    """Where a string or pattern occurs next; a search never runs over the same text twice."""
+
+    def __init__(self, text: str, needle: str | re.Pattern[str]) -> None:
+        self.text, self.needle = text, needle
+        self.asked, self.found = 0, -1
+
+    def after(self, start: int) -> int:
+        """Offset of the first occurrence at or after `start`; the text's length where there is none."""
+        if start > self.found or start < self.asked:
+            if isinstance(self.needle, str):
+                at = self.text.find(self.needle, start)
+                self.found = len(self.text) if at < 0 else at
+            else:
+                match = self.needle.search(self.text, start)
+                self.found = match.start() if match else len(self.text)
+            self.asked = start
+        return self.found
+
+
+class Finder:
+    """Finds in one text; every method takes the offset where an element may begin."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.next = {name: Next(text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
+        self.line_end = Next(text, _LINE_BREAK)
+        self.data_stop = Next(text, _DATA_STOP)
+        self.data_end: tuple[int, int] = (-1, -1)
+        """Where metadata stops at the latest, and behind which brace it ends then."""
+
+    def element(self, at: int) -> Found | None:
+        """The definition, reference, mention, link or tag that begins at a `[`, `<`, `@` or `#`."""
+        char = self.text[at]
+        if char == "[":
+            return self._link(at) or self._titled(at, "]", "STATEMENT")
+        if char == "<":
+            return self._titled(at, ">", "ARGUMENT")
+        return self._tag(at) if char == "#" else self._mention(at)
+
+    def _titled(self, at: int, closer: str, kind: str) -> Found | None:
+        close = self.next[closer + ":"].after(at + 2)
+        if close < self.line_end.after(at + 1):
+            return f"{kind}_DEFINITION", close + 2
+        if self.text[at + 1 : at + 2] in ("-", ""):
+            return None
+        close = self.next[closer].after(at + 2)
+        return (f"{kind}_REFERENCE", close + 1) if close < self.line_end.after(at + 2) else None
+
+    def _mention(self, at: int) -> Found | None:
+        opener = self.text[at + 1 : at + 2]
+        if opener not in ("[", "<"):
+            return None
+        close = self.next["]" if opener == "[" else ">"].after(at + 3)
+        return ("MENTION", self._space(close + 1)) if close < self.line_end.after(at + 2) else None
+
+    def _link(self, at: int) -> Found | None:
+        close = self.next["]"].after(at + 1)
+        if close == at + 1 or self.text[close + 1 : close + 2] != "(":
+            return None
+        return self._in_parentheses("LINK", close + 2)
+
+    def _tag(self, at: int) -> Found | None:
+        if self.text.startswith("#(", at):
+            return self._in_parentheses("TAG", at + 2)
+        match = _TAG.match(self.text, at)
+        return ("TAG", match.end()) if match else None
+
+    def _in_parentheses(self, kind: str, start: int) -> Found | None:
+        close = self.next[")"].after(start)
+        return (kind, self._space(close + 1)) if start < close < len(self.text) else None
+
+    def _space(self, end: int) -> int:
+        return end + (self.text[end : end + 1] in (" ", "\t"))
+
+    def front_matter(self, at: int) -> Found | None:
+        """The front matter that begins at `===`."""
+        text, end = self.text, at
+        while text.startswith("=", end):
+            end += 1
+        close = self.next["==="].after(end)
+        if close == len(text):
+            return ("FRONT_MATTER", end) if end - at >= 6 else None
+        while text.startswith("=", close):
+            close += 1
+        return "FRONT_MATTER", close
+
+    def data(self, at: int) -> Found | None:
+        """The metadata that begins at a `{`: as far as a brace with a space and something else than `,` or `}` behind it."""
+        stop = self.data_stop.after(at)
+        if self.data_end[0] != stop:
+            close = self.text.rfind("}", at, stop + 1)
+            while close > at and _DATA_CONTINUES.match(self.text, close + 1):
+                close = self.text.rfind("}", at, close)
+            self.data_end = (stop, close + 1)
+        return ("DATA", self.data_end[1]) if self.data_end[1] > at + 1 else None
+
+    def comment_end(self, at: int) -> int | None:
+        """The end of the comment that begins here. A `//` on a line that nothing ends begins none."""
+        text = self.text
+        if text.startswith("//", at):
+            end = self.line_end.after(at)
+            return end if end < len(text) else None
+        if text.startswith("/*", at):
+            end = self.next["*/"].after(at + 2) + 2
+        elif text.startswith("<!--", at):
+            end = self.next["-->"].after(at + 4) + 3
+        else:
+            return None
+        return end if end <= len(text) else None
