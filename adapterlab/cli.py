@@ -70,6 +70,36 @@ def run(
     _report(contests, ledger, the_map, folder, console)
 
 
+@app.command()
+def adapters(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with hyperparameters and invariants.")] = False,
+) -> None:
+    """List the adapters and what each believes about a transformer."""
+    import json
+
+    from rich.console import Console
+
+    from adapterlab.report import catalogue
+
+    if as_json:
+        print(json.dumps(catalogue.as_json(), indent=1))
+    else:
+        catalogue.show_all(Console())
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="An adapter.", show_default=False)],
+    model: Annotated[str, typer.Option(help="The model that costs are counted on: a folder or an id.")] = "embedded",
+) -> None:
+    """Show one adapter as a card: formula, belief, what it preserves, what it costs, where its code is."""
+    from rich.console import Console
+
+    from adapterlab.report import catalogue
+
+    catalogue.explain(name, model, Console())
+
+
 def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, console: Console) -> list[Contest]:
     from rich.progress import (
         BarColumn,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -213,7 +213,7 @@ class Adapter(ABC):
         """The values that `size_knob` may take on sites of these shapes, from fewest parameters to most."""
         return range(1, min(min(shape) for shape in shapes) + 1)
 
-    def scheduled(self, steps: int) -> Self:
+    def scheduled(self, steps: int) -> Adapter:
         """The same method for a run of `steps` optimizer steps, where it has a schedule of its own."""
         return self
 

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import math
+import pkgutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from adapterlab import surgery
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters import base as adapters_base
@@ -234,7 +236,7 @@ def _cut(model: str, name: str, part: str, length: int, count: int) -> Windows:
 def code_version(adapter: str, task_name: str) -> str:
     """A hash of the code that decides a trial's outcome; comments and docstrings do not count."""
     decisive = [__name__, adapters_base.__name__, tasks_base.__name__, type(task(task_name)).__module__]
-    decisive += ["adapterlab.surgery.attach", "adapterlab.surgery.sites"]
+    decisive += [f"adapterlab.surgery.{module.name}" for module in pkgutil.iter_modules(surgery.__path__)]
     if adapter != FROZEN:
         decisive.append(all_adapters()[adapter].__module__)
     digest = hashlib.blake2b(digest_size=6)

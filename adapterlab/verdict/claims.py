@@ -18,12 +18,6 @@ from adapterlab.lab.metrics import METRICS
 
 PLANNED = {"tenth_of_data"}
 """Metrics that claims may name before any study measures them."""
-_LATER = """
-adalora antipasto bitfit boft bone c3a clover delora ether ether_plus fourierft goft hra llama_adapter ln_tuning loha lokr
-miss oftv2 poly prefix prompt psoft ptuning_v2 randlora reft road shira ssvd svft trainable_tokens vblora xlora
-"""
-PLANNED_ADAPTERS = set(_LATER.split())
-"""Methods that a map may speak of before they are here; until then their claims stay untested."""
 
 
 class _Test(BaseModel):
@@ -118,8 +112,8 @@ def read_test(claim: str, data: Mapping[str, Any]) -> Test:
             raise UnknownNameError("key", key, known, where=where) from error
         raise AdapterlabError(f"{where}: {key}: {first['msg']}") from error
     for adapter in test.contestants():
-        if adapter not in all_adapters() and adapter not in PLANNED_ADAPTERS:
-            raise UnknownNameError("adapter", adapter, {*all_adapters(), *PLANNED_ADAPTERS}, where=where)
+        if adapter not in all_adapters():
+            raise UnknownNameError("adapter", adapter, all_adapters(), where=where)
     if test.metric not in METRICS and test.metric not in PLANNED:
         raise UnknownNameError("metric", test.metric, {*METRICS, *PLANNED}, where=where)
     return test

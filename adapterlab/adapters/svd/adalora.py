@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Context, Linear, LinearAdapter, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 
 PARTS = ("p", "q", "values")
@@ -70,7 +69,7 @@ class AdaLoRA(LinearAdapter):
             )
         return super().validate(shapes)
 
-    def scheduled(self, steps: int) -> Self:
+    def scheduled(self, steps: int) -> Adapter:
         """The schedule's parts in the same proportions over `steps`."""
         return dataclasses.replace(
             self,
