@@ -15,7 +15,8 @@ from torch.nn.functional import linear as affine
 from torch.nn.functional import pad
 from transformers.pytorch_utils import Conv1D
 
-from adapterlab.adapters.base import Context, Linear, Pair, PairAdapter, Role, State
+from adapterlab.adapters.base import Context, Linear, Role, State
+from adapterlab.adapters.kinds import Pair, PairAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Decoder, Projection
 from adapterlab.surgery.linear import LinearStack, in_state_dtype, linears, push, quantized, role_of, stack_of

@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from adapterlab.adapters.base import (
-    Adapter,
-    LinearAdapter,
-    PairAdapter,
-    ParameterAdapter,
-    PrefixAdapter,
-    PromptAdapter,
-    ResidualAdapter,
-    RoutedAdapter,
-)
+from adapterlab.adapters.base import Adapter, LinearAdapter, ParameterAdapter
+from adapterlab.adapters.kinds import PairAdapter, PrefixAdapter, PromptAdapter, ResidualAdapter, RoutedAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Decoder
 from adapterlab.surgery.linear import LinearPlace, select

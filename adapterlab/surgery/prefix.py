@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
-from adapterlab.adapters.base import Context, Prefix, PrefixAdapter, State
+from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.kinds import Prefix, PrefixAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Arguments, BlockAttention, Decoder, drop, keep, kept, name_free
 from adapterlab.surgery.sites import Place, Site

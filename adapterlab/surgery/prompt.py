@@ -13,7 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Context, PromptAdapter, State
+from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.kinds import PromptAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Arguments, Decoder, drop, keep, name_free
 from adapterlab.surgery.sites import Place, Site

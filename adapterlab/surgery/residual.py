@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Context, ResidualAdapter, State
+from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.kinds import ResidualAdapter
 from adapterlab.surgery.decoder import Arguments, Block, Decoder, drop, keep, name_free
 from adapterlab.surgery.sites import Place, Site
 

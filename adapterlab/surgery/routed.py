@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from adapterlab.adapters.base import Context, Linear, RoutedAdapter, Signal, State
+from adapterlab.adapters.base import Context, Linear, State
+from adapterlab.adapters.kinds import RoutedAdapter, Signal
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Arguments, Decoder, drop, keep, name_free
 from adapterlab.surgery.linear import LinearPlace, LinearStack, in_state_dtype, push

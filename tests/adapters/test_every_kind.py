@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from adapterlab.adapters import all_adapters
-from adapterlab.adapters.base import (
+from adapterlab.adapters.base import State
+from adapterlab.adapters.kinds import (
     Pair,
     PairAdapter,
     PrefixAdapter,
@@ -16,7 +17,6 @@ from adapterlab.adapters.base import (
     ResidualAdapter,
     RoutedAdapter,
     Signal,
-    State,
 )
 from adapterlab.surgery import parameter_count, sized
 from adapterlab.surgery.attach import initial_states

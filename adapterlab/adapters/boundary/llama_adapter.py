@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from adapterlab.adapters.base import Attention, Context, Prefix, PrefixAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Attention, Context, Prefix, PrefixAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, PromptAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.kinds import PromptAdapter
 
 
 @dataclass(frozen=True)

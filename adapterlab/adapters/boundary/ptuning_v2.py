@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapterlab.adapters.base import Attention, Context, Prefix, PrefixAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.boundary.prefix import below_zero, keys_and_values, start
+from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Pair, PairAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpace
+from adapterlab.adapters.kinds import Pair, PairAdapter
 
 
 @dataclass(frozen=True)

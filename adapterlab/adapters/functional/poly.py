@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, RoutedAdapter, Signal, State, Theme
+from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.kinds import RoutedAdapter, Signal
 
 
 @dataclass(frozen=True)

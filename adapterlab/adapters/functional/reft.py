@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ResidualAdapter, State, Theme
+from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import Invariant, OrthonormalRows
+from adapterlab.adapters.kinds import ResidualAdapter
 
 VARIANTS = ("loreft", "direft", "direft_orthonormal")
 

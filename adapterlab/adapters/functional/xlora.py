@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, RoutedAdapter, Signal, State, Theme
+from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.kinds import RoutedAdapter, Signal
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import Pair
+from adapterlab.adapters.kinds import Pair
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach, parameter_count
 from tests.adapters.methods import context, noisy
