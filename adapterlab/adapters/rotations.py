@@ -25,8 +25,9 @@ def cayley(q: Float[Tensor, "*batch size size"]) -> Float[Tensor, "*batch size s
     """`(I + Q)(I - Q)^-1`, orthogonal for a skew-symmetric `Q`; the inverse matrix belongs to `-Q`."""
     with full_precision(q):
         eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-        # `I - Q` is never singular, so nothing need be checked, which would wait for the device.
-        return torch.linalg.solve_ex(eye - q, eye + q, check_errors=False)[0]
+        # `2 (I - Q)^-1 - I`, whose gradient takes products where that of a solution would solve twice more. `I - Q` is
+        # never singular, so nothing need be checked, which would wait for the device.
+        return 2 * torch.linalg.inv_ex(eye - q, check_errors=False)[0] - eye
 
 
 def cayley_neumann(q: Float[Tensor, "*batch size size"], terms: int) -> Float[Tensor, "*batch size size"]:
