@@ -1,7 +1,7 @@
 """Where the long elements of a line end: titles, links, tags, metadata, front matter, comments.
 
-Each of these may run on to the end of its line or of the text. Whoever searches so far remembers what was found, so that no
-text makes the search quadratic.
+Each of these may run on to the end of its line or of the text. Whoever searches so far remembers what was found, so
+that no text makes the search quadratic.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Finder:
         return "FRONT_MATTER", close
 
     def data(self, at: int) -> Found | None:
-        """The metadata that begins at a `{`: as far as a brace with a space and something else than `,` or `}` behind it."""
+        """The metadata that begins at a `{`: up to a brace with a space, and neither `,` nor `}`, behind it."""
         stop = self.data_stop.after(at)
         if self.data_end[0] != stop:
             close = self.text.rfind("}", at, stop + 1)

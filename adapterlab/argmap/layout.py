@@ -134,7 +134,7 @@ class _Tree:
         return [(sign, end) for sign, end in dict.fromkeys(ends) if not (end.kind == "claim" and end.title in own)]
 
     def _stack(self, tree: Box, top: float) -> float:
-        """Give every box a strip as high as its subtree and put it half way down; the bottom of the tree's own strip."""
+        """Give every box a strip as high as its subtree and put it half way down; the bottom of the tree's strip."""
         order, waiting = [], [tree]
         while waiting:
             box = waiting.pop()

@@ -33,6 +33,7 @@ _SPECIAL = re.compile(r"(?:\.\S+?\.[ \t]?)|(?::\S+?:[ \t]?)")
 _BREAKS_AFTER_EMPTY_LINE = re.compile(r"(?:[ \t]*\r\n|\n|\r)*")
 _BREAK_AFTER_NEWLINE = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)(?![ \t]*(?:\r\n|\n|\r)))?")
 _EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
+_LINK = re.compile(r"\[.+\]\(.+\)")
 _DASHES = re.compile(r"-{2,}")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
 
@@ -154,6 +155,8 @@ class Lexer:
         if char in "*_":
             return self._emphasis(at, char)
         if char in "[@<#" and (found := self.find.element(at)):
+            if found[0] == "LINK" and not _LINK.search(text, at, found[1]):
+                self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
             return self._emit(found[0], at, found[1])
         if char in " \t":
             match = _SPACES.match(text, at)

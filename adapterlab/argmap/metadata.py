@@ -7,6 +7,7 @@ and without aliases, so that no block can grow beyond its own text.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -53,11 +54,11 @@ def read_block(text: str) -> dict[str, Any]:
 def read_front_matter(text: str) -> dict[str, Any]:
     """The settings between `===` lines."""
     head = len(text) - len(text.lstrip("="))
-    value = load_yaml(text[head:].rstrip("= \t\r\n"), head)
+    value = load_yaml(text[head:].rstrip("= \t\r\n").lstrip(" \t"), head)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise MetadataError("front matter is a mapping of settings")
+        return {}
     return value
 
 
@@ -95,8 +96,10 @@ def load_yaml(text: str, shift: int = 0) -> Any:
     if deepest > MAX_DEPTH:
         raise MetadataError(f"metadata is nested more than {MAX_DEPTH} levels deep")
     try:
-        # libyaml recurses in C: only a text whose depth its brackets bound may go there.
-        return yaml.load(text, Loader=_loader(fast=text.startswith("{")))
+        if text.startswith("{"):  # libyaml recurses in C: only a text whose depth its brackets bound may go there
+            with suppress(yaml.YAMLError, ValueError, OverflowError):  # it refuses a little that is YAML, say {key:}
+                return yaml.load(text, Loader=_loader(fast=True))
+        return yaml.load(text, Loader=_loader(fast=False))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         what = error.problem or error.context or "not readable"
@@ -127,7 +130,7 @@ def _loader(fast: bool) -> Any:
                             None, None, f"the key {key.value!r} stands there twice", key.start_mark
                         )
                     seen.add(key.value)
-            return super().construct_mapping(node, deep)
+            return {_key(key): value for key, value in super().construct_mapping(node, deep).items()}
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
@@ -151,6 +154,13 @@ def _loader(fast: bool) -> Any:
     Loader.add_constructor("tag:yaml.org,2002:int", _integer)
     Loader.add_constructor("tag:yaml.org,2002:float", _number)
     return Loader
+
+
+def _key(key: object) -> str:
+    """Keys are words, as in JSON."""
+    if key is None or isinstance(key, bool):
+        return "null" if key is None else str(key).lower()
+    return str(key)
 
 
 def _integer(loader: Any, node: Any) -> int:

@@ -6,12 +6,11 @@ implementation's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from adapterlab.argmap.diagnostics import Diagnostic, Source
 from adapterlab.argmap.grammar import (
-    Content,
     Element,
     FrontMatter,
     Heading,
@@ -25,12 +24,13 @@ from adapterlab.argmap.grammar import (
     parse_paragraph,
 )
 from adapterlab.argmap.lexer import Lexer
+from adapterlab.argmap.mentions import add_mention, mention_of, title_of
 from adapterlab.argmap.metadata import MetadataError, read_block, read_front_matter
 from adapterlab.argmap.model import Argument, Claim, End, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.recovery import explain, statements_of
 from adapterlab.argmap.relations import RawRelation, settle
 from adapterlab.argmap.roles import assign_roles
-from adapterlab.argmap.text import Written, write_out
+from adapterlab.argmap.text import write_out
 from adapterlab.argmap.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
@@ -64,6 +64,9 @@ class _Reader:
         self.last_inference: End | None = None
         self.previous_argument: str | None = None
         self.in_relation = False
+        self.structure: str | None = None
+        """The argument whose premise-conclusion structure is being read."""
+        self.tags: dict[str, None] = {}
 
     def read(self) -> Map:
         lexer = Lexer(self.source)
@@ -79,6 +82,7 @@ class _Reader:
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
+        self.map.tags = list(self.tags)
         self.map.relations = settle(self.relations, self.map)
         assign_roles(self.map)
         self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
@@ -128,7 +132,7 @@ class _Reader:
         """Keep what a broken paragraph defines, so that one mistake gives one message."""
         first = paragraph.tokens[0]
         if first.type in ("ARGUMENT_DEFINITION", "ARGUMENT_REFERENCE"):
-            self.previous_argument = self._argument(_title(first) or "").title
+            self.previous_argument = self._argument(title_of(first) or "").title
             self.map.arguments[self.previous_argument].broken = True
         if first.type == "NUMBER" and argument is not None:
             self.map.arguments[argument].broken = True
@@ -136,7 +140,7 @@ class _Reader:
             element.relations = []
             self._element(element, "broken")
         for token in paragraph.tokens:
-            title = _title(token) if token.type == "STATEMENT_DEFINITION" else None
+            title = title_of(token) if token.type == "STATEMENT_DEFINITION" else None
             if title and title not in self.map.claims:
                 claim = self._claim(title)
                 claim.broken = True
@@ -152,7 +156,7 @@ class _Reader:
         line, _ = self.source.place(node.sign.start)
         level = len(node.sign.text) - 1
         section = Section(f"s{self.section_count}", (written.text or "").strip(), level, line, written.tags, data)
-        self._note_tags(written.tags)
+        self.tags |= dict.fromkeys(written.tags)
         while self.open_sections and self.open_sections[-1].level >= level:
             self.open_sections.pop()
         (self.open_sections[-1].children if self.open_sections else self.map.sections).append(section)
@@ -162,7 +166,7 @@ class _Reader:
     # Statements and arguments
 
     def _element(self, element: Element, role: str) -> End:
-        title = _title(element.head.title) if element.head.title else None
+        title = title_of(element.head.title) if element.head.title else None
         if title is None:
             title = self._untitled()
         holder = self._claim(title) if element.kind == "statement" else self._argument(title)
@@ -170,37 +174,19 @@ class _Reader:
         end = End("claim" if element.kind == "statement" else "argument", title)
         for relation in element.relations:
             self._relation(end, relation)
-        self._add(holder, mention)
+        add_mention(holder, mention)
         return end
 
     def _mention(self, element: Element, role: str) -> Mention:
-        head = element.head
-        written = write_out(head.content, reference=head.form == "reference")
-        tokens = [t for t in (head.title, *_flat(head.content)) if t]
-        start, end = tokens[0].start, tokens[-1].end
-        line, _ = self.source.place(_first_text(tokens).start)
-        mention = Mention(line, start, end, role, head.form == "reference")
-        _fill(mention, written)
-        self._note_tags(written.tags)
+        if role != "broken" and (element.kind == "argument" or self.in_relation):
+            role = "description" if element.kind == "argument" else "relation"
+        mention = mention_of(element, role, self.source)
+        self.tags |= dict.fromkeys(mention.tags)
         if element.data:
             mention.data = self._yaml(element.data, read_block)
-            mention.data_start, mention.data_end = element.data.start, element.data.end
         if self.section:
             mention.section = self.section.id
-        if element.kind == "argument" and role != "broken":
-            mention.role = "description"
-        elif self.in_relation and role != "broken":
-            mention.role = "relation"
         return mention
-
-    def _add(self, holder: Claim | Argument, mention: Mention) -> None:
-        holder.tags.extend(tag for tag in mention.tags if tag not in holder.tags)
-        if mention.data:
-            _merge(holder.data, mention.data)
-        holder.mentions.append(mention)
-        grouped = mention.data.get("isInGroup")
-        if grouped is True or (not mention.reference and grouped is None and holder.section is None):
-            holder.section = mention.section
 
     def _claim(self, title: str) -> Claim:
         return self.map.claims.setdefault(title, Claim(title))
@@ -211,9 +197,6 @@ class _Reader:
     def _untitled(self) -> str:
         self.untitled += 1
         return f"Untitled {self.untitled}"
-
-    def _note_tags(self, tags: list[str]) -> None:
-        self.map.tags.extend(tag for tag in tags if tag not in self.map.tags)
 
     # Relations
 
@@ -227,6 +210,13 @@ class _Reader:
         source, target = (parent, member) if forward or sign == "><" else (member, parent)
         if kind == "undercut" and not forward and target.kind == "claim" and self.last_inference:
             # As the reference reads it: an undercut below a claim aims at the last inference drawn before it.
+            if self.structure != self.last_inference.title:
+                message = (
+                    f"this undercut of {target} is read as one of the inference drawn last, in {self.last_inference}"
+                )
+                fix = "write the undercut below the argument or inference that it means"
+                found = self.source.at("warning", "undercut-of-claim", message, node.sign.start, node.sign.end, fix)
+                self.map.diagnostics.append(found)
             target = self.last_inference
         line, _ = self.source.place(node.sign.start)
         self.relations.append(RawRelation(kind, source, target, line))
@@ -244,12 +234,13 @@ class _Reader:
             return
         if self.section:
             argument.section = self.section.id
+        self.structure = argument.title
         premises: list[str] = []
         inference: Inference | None = None
         for item in node.items:
             if isinstance(item, Inference):
                 inference = item
-                self._undercuts(item, End("inference", argument.title, _index_after(node, item)))
+                self._undercuts(item, End("inference", argument.title, len(argument.numbered)))
                 continue
             role = "premise" if inference is None else "intermediary-conclusion"
             end = self._element(item.statement, role)
@@ -265,6 +256,7 @@ class _Reader:
             argument.numbered.append((role, end.title))
             if not argument.mentions:
                 argument.mentions.append(Mention(mention.line, mention.start, mention.end, "structure", reference=True))
+        self.structure = None
         main = self.map.claims[argument.steps[-1].conclusion]
         main.mentions[-1].role = "main-conclusion"
         argument.numbered[-1] = ("main-conclusion", argument.numbered[-1][1])
@@ -293,48 +285,3 @@ class _Reader:
         except MetadataError as error:
             self.map.diagnostics.append(self.source.at("error", "metadata", str(error), token.start + error.offset))
             return {}
-
-
-def _title(token: Token) -> str | None:
-    opening = 2 if token.type == "MENTION" else 1
-    title = token.text[opening : -2 if token.type.endswith("DEFINITION") else -1]
-    return None if "\n" in title else title
-
-
-def _flat(content: Content) -> Iterator[Token]:
-    for item in content:
-        if isinstance(item, list):
-            yield from _flat(item)
-        else:
-            yield item
-
-
-def _first_text(tokens: list[Token]) -> Token:
-    return next((t for t in tokens if t.type != "NEWLINE"), tokens[0])
-
-
-def _fill(mention: Mention, written: Written) -> None:
-    mention.text, mention.plain, mention.tags = written.text, written.plain, written.tags
-    mention.links, mention.quotes, mention.named = written.links, written.quotes, written.mentions
-
-
-def _index_after(node: Structure, inference: Inference) -> int:
-    before = node.items[: next(i for i, item in enumerate(node.items) if item is inference)]
-    return sum(isinstance(item, Numbered) for item in before)
-
-
-def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
-    """Deep, as the reference merges what several mentions say: mappings by key, lists by place."""
-    for key, value in new.items():
-        old = into.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            _merge(old, value)
-        elif isinstance(old, list) and isinstance(value, list):
-            into[key] = [*value, *old[len(value) :]]
-        elif isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value)
-        elif isinstance(value, list):
-            into[key] = list(value)
-        else:
-            into[key] = value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from adapterlab.argmap.grammar import Content
 from adapterlab.argmap.tokens import Token
 
-_LINK = re.compile(r"\[(.+)\]\((.+)\)", re.DOTALL)
+_LINK = re.compile(r"\[(.+)\]\((.+)\)")
 
 
 @dataclass
@@ -77,7 +77,7 @@ def _token(token: Token, written: Written) -> None:
             line.quote = True
         _append(written, token.text, token.text, token.text)
     elif token.type == "LINK":
-        match = _LINK.match(token.text)
+        match = _LINK.search(token.text)
         title, url = (match.group(1), match.group(2)) if match else (token.text, "")
         written.links.append((title, url))
         title += " " if token.text.endswith(" ") else ""

@@ -71,7 +71,8 @@ WRONG = {
     ),
     "named-like-argument": (
         SOUND
-        + '\n<B>\n\n(1) [Q]: q {reason: "r", credence: 0.5}\n----\n(2) [D]: d {reason: "r", inference: 0.5}\n  +> [A]\n',
+        + '\n<B>\n\n(1) [Q]: q {reason: "r", credence: 0.5}\n'
+        + '----\n(2) [D]: d {reason: "r", inference: 0.5}\n  +> [A]\n',
         "error",
         "[A] is a claim of its own beside the argument <A>",
     ),

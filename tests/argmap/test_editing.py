@@ -45,7 +45,10 @@ def test_every_construct_keeps_its_meaning_and_its_comments(name: str) -> None:
 
 
 def test_the_layout() -> None:
-    untidy = "\n\n[A]:  text   \n   more\n      <+[B]\n          -  <C>\n\n\n\n\n<C>\n \n(3) [P]: p\n        q\n-----\n(7) [D]\n   +> [A]"
+    untidy = (
+        "\n\n[A]:  text   \n   more\n      <+[B]\n          -  <C>\n\n\n\n"
+        "\n<C>\n \n(3) [P]: p\n        q\n-----\n(7) [D]\n   +> [A]"
+    )
     tidy = "[A]:  text\n  more\n  + [B]\n    - <C>\n\n<C>\n\n(1) [P]: p\n    q\n----\n(2) [D]\n  +> [A]\n"
     assert format_map(untidy) == tidy
 
@@ -74,10 +77,9 @@ def test_writing_back_changes_the_number_and_no_other_byte(new: float, title: st
 
 def test_writing_back_through_every_form_of_metadata() -> None:
     text = (
-        "[T]: t {prior: 0.5}\r\n  + [A]: a {\r\n  + [B]: b\n".replace(
-            "{\r\n", "{reason: 'credence: 0.1',   credence:   .5}\r\n"
-        )
-        + "    {\n      reason: |\n        credence: 0.9\n      credence: 0.25\n    }\n\n<X>\n\n(1) [A]\n-- r {inference: 0.5} --\n(2) [C]: c\n  +> [T]\n"
+        "[T]: t {prior: 0.5}\r\n  + [A]: a {reason: 'credence: 0.1',   credence:   .5}\r\n  + [B]: b\n"
+        "    {\n      reason: |\n        credence: 0.9\n      credence: 0.25\n    }\n\n"
+        "<X>\n\n(1) [A]\n-- r {inference: 0.5} --\n(2) [C]: c\n  +> [T]\n"
     )
     edited = argmap.with_credences(text, {"[A]": 0.125, "B": 1, "<X>": 0.75, "T": 0.3})
     expected = text.replace("credence:   .5", "credence:   0.125").replace(
