@@ -118,7 +118,7 @@ VARIANTS = [
 @pytest.mark.parametrize(("name", "settings"), VARIANTS)
 @pytest.mark.parametrize("inputs", [2, 200])
 def test_every_variant_is_fast_and_right(name, settings, inputs):
-    """The forward pass and its gradients are those of the adapted weight, whichever way is cheaper."""
+    """The forward pass and its gradients are those of the adapted weight, on either side; what is claimed holds."""
     method, start, state = started(name, **settings)
     x = torch.randn(inputs, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     toward = torch.randn(inputs, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
