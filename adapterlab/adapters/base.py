@@ -295,14 +295,17 @@ class LinearAdapter(Adapter):
         return affine(x, self.weight(state, linear.weight, strength), linear.bias)
 
     @staticmethod
-    def on_input(x: Float[Tensor, "*batch in"], shape: tuple[int, int], each: int, once: int) -> bool:
+    def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:
         """Whether the update costs less applied to every input than built into the weight, for one training step.
 
-        `each` multiplications apply the update to one input; `once` build it for a weight of this `(out, in)` shape. Both
-        come again twice in the backward pass, where a built weight also costs the product that is its gradient.
+        `each` multiplications apply the update to one input; `once` build it for a weight of this shape. Both come again
+        twice in the backward pass, where a built weight also costs the product that is its gradient. A weight of which
+        only the shape is known (a quantized one) can have nothing built into it.
         """
-        inputs = x.numel() // x.shape[-1]
-        return 3 * inputs * each < 3 * once + inputs * shape[0] * shape[1]
+        if weight.is_meta and not x.is_meta:
+            return True
+        inputs, (rows, columns) = x.numel() // x.shape[-1], weight.shape
+        return 3 * inputs * each < 3 * once + inputs * rows * columns
 
 
 @dataclass(frozen=True)

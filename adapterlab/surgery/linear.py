@@ -199,7 +199,8 @@ class LinearPlace(Place):
         weight = self.weight(adapter, context)
         state = adapter.init(weight, context)
         if quantized(self.module):
-            shapes = State(*({k: t.to("meta") for k, t in part.items()} for part in (state.trainable, state.frozen)))
+            groups = (state.trainable, state.frozen, state.derived)
+            shapes = State(*({k: t.to("meta") for k, t in group.items()} for group in groups))
             below = _Answer(weight, cast("Tensor | None", self.module.bias))
             adapter.forward(shapes, torch.empty(2, weight.shape[1], device="meta"), below)
         return state

@@ -7,6 +7,7 @@ import pytest
 from adapterlab.adapters import adapter
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.attach import initial_states
+from adapterlab.surgery.places import places_for
 from tests.adapters.published import llama_7b, roberta
 
 QV = ["query", "value"]
@@ -71,7 +72,9 @@ def test_vblora_stores_what_its_paper_says(model, targets, vectors, figure):
     weight and two indices make 0.64M, by the same arithmetic that gives table 4's 0.65M for Mistral.
     """
     method = adapter("vblora", rank=4, vectors=vectors, length=256, top=2)
-    packed = [method.pack(state) for state in initial_states(model(), method, targets, meta=True).values()]
+    packed = [
+        method.pack(state) for state in initial_states(method, places_for(model(), method, targets), meta=True).values()
+    ]
     stored = {id(t): t.numel() * t.element_size() for state in packed for t in state.trainable.values()}
     assert printed(sum(stored.values()) / 4, figure) == figure
 

@@ -55,7 +55,7 @@ class LoHa(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         rows, columns = len(state["b1"]), x.shape[-1]
         pairs = self.rank**2
-        if not self.on_input(x, (rows, columns), each=pairs * (rows + columns), once=2 * self.rank * rows * columns):
+        if not self.on_input(x, linear.weight, each=pairs * (rows + columns), once=2 * self.rank * rows * columns):
             return super().forward(state, x, linear, strength)
         a = (state["a1"][:, None] * state["a2"]).flatten(0, 1)
         b = (state["b1"][:, :, None] * state["b2"][:, None]).flatten(1)

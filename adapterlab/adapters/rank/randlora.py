@@ -83,7 +83,7 @@ class RandLoRA(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         rows, columns = linear.weight.shape
         bases = len(state["gamma"]) * self.rank
-        if not self.on_input(x, (rows, columns), each=bases * (rows + columns), once=bases * rows * columns):
+        if not self.on_input(x, linear.weight, each=bases * (rows + columns), once=bases * rows * columns):
             return super().forward(state, x, linear, strength)
         b, scaled, a = self.factors(state, max(rows, columns))
         first, second = (a, b) if rows >= columns else (b.mT, a.mT)
