@@ -18,8 +18,9 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.adapters.base import Context, Linear, Pair, PairAdapter, Role, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Decoder, Projection
-from adapterlab.surgery.linear import LinearStack, in_state_dtype, linears, push, quantized, role_of, stack_of
+from adapterlab.surgery.linear import LinearStack, in_state_dtype, linears, push, role_of, stack_of
 from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.weights import quantized
 
 
 class PairPlace(Place):
