@@ -7,7 +7,7 @@ and values; those are told by the names that projections bear everywhere (`adapt
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -19,8 +19,9 @@ from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Role
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.linear import linears, quantized, role_of, shape_of, weight_of
+from adapterlab.surgery.linear import linears, role_of
 from adapterlab.surgery.sites import STACK
+from adapterlab.surgery.weights import quantized, shape_of, weight_of
 
 # One layer for queries, keys and values: all queries, then all keys, then all values; or, as Megatron has it, for each
 # key-value head its queries, its key and its value.
@@ -275,28 +276,3 @@ class Arguments:
     def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """As a pre-hook gives them back."""
         return (), self.values
-
-
-def name_free(holder: nn.Module, key: str) -> list[str]:
-    """The names of the adapters that a module keeps under `key`."""
-    return list(cast(nn.ModuleDict, holder._modules.get(key) or {}))
-
-
-def keep(holder: nn.Module, key: str, name: str, site: nn.Module) -> None:
-    """Make `site` part of the model: `holder` keeps it under `key`."""
-    if key not in holder._modules:
-        holder.add_module(key, nn.ModuleDict())
-    cast(nn.ModuleDict, holder._modules[key])[name] = site
-
-
-def drop(holder: nn.Module, key: str, site: nn.Module) -> None:
-    """Undo `keep`."""
-    kept = cast(nn.ModuleDict, holder._modules[key])
-    del kept[next(name for name, other in kept.items() if other is site)]
-    if not len(kept):
-        del holder._modules[key]
-
-
-def kept(holder: nn.Module, key: str) -> Iterator[Any]:
-    """The sites that `holder` keeps under `key`, the first attached first."""
-    yield from cast(nn.ModuleDict, holder._modules.get(key) or {}).values()

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
+from adapterlab.surgery.weights import Answer, Codes, quantized, shape_of, weight_of
 
 # The names that Hugging Face decoders and encoders use for the leaves of a block.
 _ROLES = {
@@ -124,7 +125,7 @@ class Layer:
     @property
     def weight(self) -> Float[Tensor, "out in"]:
         """The layer's weight, `(out, in)` also where the layer stores its transpose."""
-        return _Codes.of(self.module) if quantized(self.module) else weight_of(self.module)
+        return Codes.of(self.module) if quantized(self.module) else weight_of(self.module)
 
     @property
     def bias(self) -> Tensor | None:
@@ -144,26 +145,6 @@ class Layer:
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.own_forward(x)
-
-
-def weight_of(module: nn.Module) -> Float[Tensor, "out in"]:
-    """The weight of a linear layer as `(out, in)`."""
-    weight = cast(Tensor, module.weight)
-    return weight.T if isinstance(module, Conv1D) else weight
-
-
-def quantized(module: nn.Module) -> bool:
-    """Whether the layer's weight is stored as codes: only its answer can be adapted."""
-    weight = cast(Tensor, module.weight)
-    return not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None
-
-
-def shape_of(module: nn.Module) -> tuple[int, int]:
-    """`(out, in)` of a linear layer, however it stores its weight."""
-    if quantized(module):
-        return cast(int, module.out_features), cast(int, module.in_features)
-    rows, columns = weight_of(module).shape
-    return rows, columns
 
 
 class LinearPlace(Place):
@@ -191,7 +172,7 @@ class LinearPlace(Place):
     def weight(self, adapter: Any, context: Context) -> Float[Tensor, "out in"]:
         """The weight as `init` may see it."""
         if quantized(self.module):
-            return _Codes.of(self.module, f"{self.path}: ", adapter.name)
+            return Codes.of(self.module, f"{self.path}: ", adapter.name)
         weight = weight_of(self.module).detach()
         return torch.empty_like(weight, device="meta") if context.device.type == "meta" else weight
 
@@ -201,7 +182,7 @@ class LinearPlace(Place):
         if quantized(self.module):
             groups = (state.trainable, state.frozen, state.derived)
             shapes = State(*({k: t.to("meta") for k, t in group.items()} for group in groups))
-            below = _Answer(weight, cast("Tensor | None", self.module.bias))
+            below = Answer(weight, cast("Tensor | None", self.module.bias))
             adapter.forward(shapes, torch.empty(2, weight.shape[1], device="meta"), below)
         return state
 
@@ -209,39 +190,6 @@ class LinearPlace(Place):
         site = LinearSite(adapter, state)
         push(self.module, name, site)
         return site
-
-
-class _Codes(Tensor):
-    """Stands for a quantized weight while a method is tried: it has a shape, and refuses every other question."""
-
-    message: str
-
-    @staticmethod
-    def of(module: nn.Module, where: str = "", method: str = "this method") -> Tensor:
-        codes = torch.empty(shape_of(module), device="meta").as_subclass(_Codes)
-        codes.message = (
-            f"{where}{type(module).__name__} holds quantized weights ({cast(Tensor, module.weight).dtype}), and {method} "
-            f"works on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
-        )
-        return codes
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") == "__get__" or func in (Tensor.size, Tensor.dim, Tensor.is_floating_point):
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        raise AdapterlabError(next(a for a in (*args, *(kwargs or {}).values()) if isinstance(a, _Codes)).message)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A layer of which nothing but the answer is known."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.new_empty(*x.shape[:-1], self.weight.shape[0])
 
 
 @dataclass(frozen=True)

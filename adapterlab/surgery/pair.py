@@ -19,8 +19,9 @@ from adapterlab.adapters.base import Context, Linear, Role, State
 from adapterlab.adapters.kinds import Pair, PairAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.decoder import Decoder, Projection
-from adapterlab.surgery.linear import LinearStack, in_state_dtype, linears, push, quantized, role_of, stack_of
+from adapterlab.surgery.linear import LinearStack, in_state_dtype, linears, push, role_of, stack_of
 from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.weights import quantized
 
 
 class PairPlace(Place):

@@ -20,8 +20,8 @@ from transformers.modeling_utils import AttentionInterface
 from adapterlab.adapters.base import Context, State
 from adapterlab.adapters.kinds import Prefix, PrefixAdapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.decoder import Arguments, BlockAttention, Decoder, drop, keep, kept, name_free
-from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.decoder import Arguments, BlockAttention, Decoder
+from adapterlab.surgery.sites import Place, Site, drop, keep, kept, kept_names
 
 PREFIXES = "adapterlab_prefixes"
 """The name under which an attention keeps its prefixes."""
@@ -55,7 +55,7 @@ class PrefixPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return name_free(self.attention.module, PREFIXES)
+        return kept_names(self.attention.module, PREFIXES)
 
     def init(self, adapter: PrefixAdapter, context: Context) -> State:
         return adapter.init(self.attention, context)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from adapterlab.adapters.base import Context, State
 from adapterlab.adapters.kinds import PromptAdapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.decoder import Arguments, Decoder, drop, keep, name_free
-from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.decoder import Arguments, Decoder
+from adapterlab.surgery.sites import Place, Site, drop, keep, kept_names
 
 PROMPTS = "adapterlab_prompts"
 """The name under which a backbone keeps its prompts."""
@@ -40,7 +40,7 @@ class PromptPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return name_free(self.decoder.backbone, PROMPTS)
+        return kept_names(self.decoder.backbone, PROMPTS)
 
     def init(self, adapter: PromptAdapter, context: Context) -> State:
         base = self.like.detach()

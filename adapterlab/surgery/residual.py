@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from adapterlab.adapters.base import Context, State
 from adapterlab.adapters.kinds import ResidualAdapter
-from adapterlab.surgery.decoder import Arguments, Block, Decoder, drop, keep, name_free
-from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.decoder import Arguments, Block, Decoder
+from adapterlab.surgery.sites import Place, Site, drop, keep, kept_names
 
 EDITS = "adapterlab_edits"
 """The name under which a block keeps the edits of what it gives."""
@@ -103,7 +103,7 @@ class ResidualPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return name_free(self.block.module, EDITS)
+        return kept_names(self.block.module, EDITS)
 
     def init(self, adapter: ResidualAdapter, context: Context) -> State:
         return adapter.init(self.decoder.width, context)

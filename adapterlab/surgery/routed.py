@@ -19,9 +19,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from adapterlab.adapters.base import Context, Linear, State
 from adapterlab.adapters.kinds import RoutedAdapter, Signal
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.decoder import Arguments, Decoder, drop, keep, name_free
+from adapterlab.surgery.decoder import Arguments, Decoder
 from adapterlab.surgery.linear import LinearPlace, LinearStack, in_state_dtype, push
-from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.sites import Place, Site, drop, keep, kept_names
 
 ROUTERS = "adapterlab_routers"
 """The name under which a backbone keeps its routers."""
@@ -133,7 +133,7 @@ class RouterPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return name_free(self.decoder.backbone, ROUTERS)
+        return kept_names(self.decoder.backbone, ROUTERS)
 
     def init(self, adapter: RoutedAdapter, context: Context) -> State:
         return adapter.init_router(self.decoder.width, context)

@@ -7,7 +7,7 @@ classes, names and base weights. Each kind of site has a file of its own beside 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -139,3 +139,28 @@ class TensorSite(Site):
         if self._base is not None:
             self._replace(self._base)
             self._base, self.merged = None, False
+
+
+def kept_names(holder: nn.Module, key: str) -> list[str]:
+    """The names of the adapters that a module keeps under `key`."""
+    return list(cast(nn.ModuleDict, holder._modules.get(key) or {}))
+
+
+def keep(holder: nn.Module, key: str, name: str, site: nn.Module) -> None:
+    """Make `site` part of the model: `holder` keeps it under `key`."""
+    if key not in holder._modules:
+        holder.add_module(key, nn.ModuleDict())
+    cast(nn.ModuleDict, holder._modules[key])[name] = site
+
+
+def drop(holder: nn.Module, key: str, site: nn.Module) -> None:
+    """Undo `keep`."""
+    kept = cast(nn.ModuleDict, holder._modules[key])
+    del kept[next(name for name, other in kept.items() if other is site)]
+    if not len(kept):
+        del holder._modules[key]
+
+
+def kept(holder: nn.Module, key: str) -> Iterator[Any]:
+    """The sites that `holder` keeps under `key`, the first attached first."""
+    yield from cast(nn.ModuleDict, holder._modules.get(key) or {}).values()
