@@ -145,7 +145,6 @@ class _Reader:
             title = title_of(token) if token.type == "STATEMENT_DEFINITION" else None
             if title and title not in self.map.claims:
                 claim = self._claim(title)
-                claim.broken = True
                 line, _ = self.source.place(token.start)
                 claim.mentions.append(Mention(line, token.start, token.end, "broken"))
 
