@@ -82,7 +82,7 @@ class _Checker:
         concluded = {step.conclusion for a in self.map.arguments.values() for step in a.steps}
         pointed = {r.target.title for r in self.map.relations if r.target.kind == "claim" and r.kind != "undercut"}
         for claim in self.map.claims.values():
-            if claim.broken or any(m.role == "broken" for m in claim.mentions):
+            if claim.broken:
                 continue
             yield from self._number(claim.mentions, "credence", f"[{claim.title}]")
             yield from self._number(claim.mentions, "prior", f"[{claim.title}]")

@@ -89,7 +89,8 @@ class _Formatter:
         self._gap(at, len(self.text), last=True)
         while self.out and not self.out[-1]:
             self.out.pop()
-        open_comment = self.out and self.text.rstrip(" \t").endswith(self.out[-1]) and "//" in self.out[-1]
+        # A line break would make a comment of the text behind such a //.
+        open_comment = any(found.code == "open-comment" for found in self.lexer.diagnostics)
         return "\n".join(self.out) + ("" if open_comment else "\n")
 
     def _gap(self, start: int, end: int, last: bool = False) -> None:

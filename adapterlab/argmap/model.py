@@ -73,8 +73,11 @@ class Claim(_Titled):
     """An equivalence class: every mention of `[Title]` is this one claim."""
 
     role: Role = "claim"
-    broken: bool = False
-    """Known only from a paragraph that could not be read."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is known only from paragraphs that could not be read."""
+        return bool(self.mentions) and all(mention.role == "broken" for mention in self.mentions)
 
     @property
     def credence(self) -> float | None:

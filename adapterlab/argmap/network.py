@@ -213,9 +213,8 @@ class _Builder:
                     f"the thesis {name} states a credence; it is computed, not stated (prior: sets where it starts)"
                 )
         else:
-            known = not claim.broken and any(m.role != "broken" for m in claim.mentions)
             stated = claim.data.get("credence", claim.data.get("prior"))
-            base = self._given(name, stated, "states no credence" if known else "")
+            base = self._given(name, stated, "" if claim.broken else "states no credence")
         self._weigh(network.claims[claim.title], base, end)
 
     def _weigh(self, index: int, base: int, end: End) -> None:

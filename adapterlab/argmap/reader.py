@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from adapterlab.argmap.collection import uncollected
 from adapterlab.argmap.diagnostics import Diagnostic, Source
 from adapterlab.argmap.grammar import (
     Element,
@@ -49,7 +50,8 @@ def parse(text: str, name: str = "<map>") -> Map:
         message = f"a map holds at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
         result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
         return result
-    return _Reader(Source(text, name)).read()
+    with uncollected():
+        return _Reader(Source(text, name)).read()
 
 
 class _Reader:
@@ -143,7 +145,6 @@ class _Reader:
             title = title_of(token) if token.type == "STATEMENT_DEFINITION" else None
             if title and title not in self.map.claims:
                 claim = self._claim(title)
-                claim.broken = True
                 line, _ = self.source.place(token.start)
                 claim.mentions.append(Mention(line, token.start, token.end, "broken"))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from adapterlab.argmap.collection import uncollected
 from adapterlab.argmap.model import Map, Role
 from adapterlab.argmap.network import Network, Node, build
 from adapterlab.argmap.propagation import Values, derivatives, evaluate
@@ -115,8 +116,9 @@ def propagate(
     the_map: Map, rules: Semantics, credences: Mapping[str, float] | None = None, skip_broken: bool = False
 ) -> tuple[Network, Values]:
     """The network of a map under a semantics, and its values."""
-    network = build(the_map, credences, log_odds=isinstance(rules, LogOdds), skip_broken=skip_broken)
-    return network, evaluate(network, rules)
+    with uncollected():
+        network = build(the_map, credences, log_odds=isinstance(rules, LogOdds), skip_broken=skip_broken)
+        return network, evaluate(network, rules)
 
 
 def claim_node(network: Network, title: str) -> int:

@@ -106,6 +106,7 @@ def test_what_is_wrong_in_the_sources_map_is_found() -> None:
     named = [d.message.split(" is a claim")[0] for d in by_code["named-like-argument"]]
     assert named == ["[Orthogonal Preservation]", "[Direction Magnitude Decoupling]"]
     assert len(by_code["island"]) == 2
+    assert len(findings) == 5
 
 
 @needs_sources

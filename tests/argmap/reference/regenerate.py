@@ -1,6 +1,7 @@
-"""Run the reference on the corpus and store what it says: `python -m tests.argmap.reference.regenerate [--install]`.
+"""Run the reference on the corpus and store what it says: `python -m tests.argmap.reference.regenerate`.
 
-`--generate` also makes the 200 generated maps anew.
+`--generate` also makes the 200 generated maps anew; `--install` only installs the reference (npm), which lets the tests
+hold what is stored against it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def generate() -> list[str]:
 
 def main() -> None:
     """Write `stored.json`, and `generated.json` where asked."""
-    if "--install" in sys.argv or reference_cli.binary() is None:
+    if "--install" in sys.argv:
+        reference_cli.install()
+        return
+    if reference_cli.binary() is None:
         reference_cli.install()
     if "--generate" in sys.argv or not corpus.GENERATED.exists():
         corpus.GENERATED.write_text(json.dumps(generate(), ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
