@@ -14,14 +14,14 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.trial import Outcome, Trial
 
 VERSION = 1
-_SCHEMA = """
+_TABLE = """
 CREATE TABLE trials (
     id TEXT PRIMARY KEY,
     trial TEXT NOT NULL,
     outcome TEXT NOT NULL,
     environment TEXT NOT NULL,
     finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
 
 
@@ -35,13 +35,12 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            new = not path.exists() or path.stat().st_size == 0
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            if new:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            found = self._version()
+            if found == 0:
+                self._create()
+                found = self._version()
             (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         except (sqlite3.DatabaseError, OSError) as error:
             raise self._damaged(str(error)) from error
@@ -52,6 +51,21 @@ class Ledger:
                 f"{path} is a ledger of version {found}, this program reads version {VERSION}: "
                 "give another --out, or use the program that wrote it"
             )
+
+    def _version(self) -> int:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _create(self) -> None:
+        """Lay out a new file, unless another process has done so meanwhile."""
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() and self._version() == 0:
+            raise sqlite3.DatabaseError("it holds tables of another program")
+        if self._version() == 0:
+            for statement in (_TABLE, f"PRAGMA user_version = {VERSION}"):
+                self._db.execute(statement)
+        self._db.execute("COMMIT")
 
     def _damaged(self, why: str) -> AdapterlabError:
         return AdapterlabError(

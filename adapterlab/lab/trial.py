@@ -28,7 +28,7 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters import base as adapters_base
 from adapterlab.models.loading import Loaded, load_causal
-from adapterlab.surgery import Handle, attach
+from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks import base as tasks_base
 from adapterlab.tasks import base_domain, task
 from adapterlab.tasks.base import Part, Windows, score
@@ -135,9 +135,18 @@ def run(trial: Trial) -> Outcome:
     handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: _calibration(model, trial, data))
     attached = time.monotonic() - started
     try:
-        curve: list[tuple[int, float]] = []
-        started = time.monotonic()
-        looked = 0.0
+        with seeded(trial.seed):
+            return _trained(trial, loaded, handle, data, attached)
+    finally:
+        handle.detach()
+
+
+def _trained(trial: Trial, loaded: Loaded, handle: Handle, data: Windows, attached: float) -> Outcome:
+    """Train what is attached, and score it."""
+    model = loaded.model
+    curve: list[tuple[int, float]] = []
+    looked, started = 0.0, time.monotonic()
+    try:
         for step in _train(model, handle, trial, data):
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
@@ -155,8 +164,6 @@ def run(trial: Trial) -> Outcome:
         seconds = time.monotonic() - started
         finite = tuple((step, loss) for step, loss in curve if math.isfinite(loss))
         return Outcome("diverged", {}, finite, handle.parameter_count, seconds, attached, str(error))
-    finally:
-        handle.detach()
 
 
 def _calibration(model: nn.Module, trial: Trial, data: Windows) -> Tensor:

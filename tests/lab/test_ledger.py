@@ -39,6 +39,18 @@ def test_a_damaged_ledger_is_named_and_kept(tmp_path, trial, damage):
     assert path.read_bytes() == before
 
 
+def test_another_programs_database_is_left_alone(tmp_path):
+    path = tmp_path / "mine.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE notes (text)")
+    db.close()
+    with pytest.raises(AdapterlabError, match="tables of another program"):
+        Ledger(path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("notes",)]
+    db.close()
+
+
 def test_a_newer_ledger_is_named(tmp_path):
     db = sqlite3.connect(tmp_path / "ledger.sqlite")
     db.executescript("CREATE TABLE trials (id); PRAGMA user_version = 99;")
