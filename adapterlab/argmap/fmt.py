@@ -56,7 +56,7 @@ def meaning(the_map: Map) -> tuple[Any, ...]:
         for a in the_map.arguments.values()
     ]
     relations = [(r.kind, r.source, r.target) for r in the_map.relations]
-    sections = [(s.id, s.title, s.level, repr(s.data), tuple(s.tags)) for s in the_map.all_sections]
+    sections = [(s.id, " ".join(s.title.split()), s.level, repr(s.data), tuple(s.tags)) for s in the_map.all_sections]
     return elements, steps, relations, sections, repr(the_map.settings)
 
 
@@ -139,18 +139,20 @@ class _Formatter:
                 sign = _SHORT.get(first.text, first.text)
                 indent = 2 * (depth - listed)
                 hanging = indent + 2
-                shown = f"{sign} {self._shown(first.end, line.end)}".rstrip()
+                shown = _joined(sign, self._shown(first.end, line.end))
             elif first.type == "NUMBER":
                 number += 1
                 indent, hanging = 0, 4
-                shown = f"({number}) {self._shown(first.end, line.end)}"
+                shown = _joined(f"({number})", self._shown(first.end, line.end))
             elif first.type in ("ORDERED", "UNORDERED"):
                 indent, hanging = 0, 2
                 shown = self._shown(first.start, line.end)
             elif first.type == "INFERENCE_START":
                 indent, inside = 0, True
                 if len(solid) > 1 and solid[1].type == "INFERENCE_END":
-                    shown = f"---- {self._shown(solid[1].end, line.end)}".rstrip()
+                    shown = _joined("----", self._shown(solid[1].end, line.end))
+            elif first.type == "HEADING":
+                indent, shown = 0, first.text + self._shown(first.end, line.end)
             elif first.start == start:
                 indent = 0
             if any(t.type == "INFERENCE_END" for t in solid):
@@ -162,8 +164,9 @@ class _Formatter:
 
     def _shown(self, start: int, end: int) -> str:
         shown = self.text[start:end].strip(" \t\r")
-        backslashes = len(shown) - len(shown.rstrip("\\"))
-        return shown + " " if backslashes % 2 else shown  # an escaped space
+        escapes = (len(shown) - len(shown.rstrip("\\"))) % 2 == 1
+        # A space stays that a backslash escapes, or that keeps a bracket from opening a title over the line break.
+        return shown + " " if escapes or shown.endswith(("<", "[")) else shown
 
     def _lines(self, tokens: list[Token], start: int, end: int) -> list[_Line]:
         """The paragraph's lines; a line break inside a token or a comment makes none."""
@@ -182,3 +185,7 @@ class _Formatter:
             if token.type != "NEWLINE" and start <= token.start <= end:
                 lines[bisect_right(starts, token.start) - 1].tokens.append(token)
         return [line for line in lines if line.tokens or self.text[line.start : line.end].strip()]
+
+
+def _joined(sign: str, rest: str) -> str:
+    return f"{sign} {rest}" if rest else sign

@@ -16,9 +16,10 @@ def assign_roles(the_map: Map) -> None:
     concluded = {step.conclusion for step in steps}
     # A step's conclusion carries the next step, which is as good as being a premise.
     carrying = {step.conclusion for a in the_map.arguments.values() for step in a.steps[:-1]} | premises
-    bearing = {r.source.title for r in the_map.relations if r.source.kind == "claim"}
-    bearing |= {r.target.title for r in the_map.relations if r.kind == "contradictory" and r.target.kind == "claim"}
-    pointed = {r.target.title for r in the_map.relations if r.target.kind == "claim"}
+    # A contradiction is mutual: it makes no claim the other's thesis.
+    relations = [r for r in the_map.relations if r.kind != "contradictory"]
+    bearing = {r.source.title for r in relations if r.source.kind == "claim"}
+    pointed = {r.target.title for r in relations if r.target.kind == "claim"}
     borne_on, bearing_on = pointed | concluded, bearing | carrying
     for title, claim in the_map.claims.items():
         if title in borne_on and title not in bearing_on:

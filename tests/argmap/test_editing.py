@@ -53,6 +53,11 @@ def test_the_layout() -> None:
     assert format_map(untidy) == tidy
 
 
+@pytest.mark.parametrize("text", ["[A]: It <  \n  > quoted\n", "[A]: a \\ \n  b\n", "[A]: x\n\n(1) a\n----\n(2) b //"])
+def test_spaces_and_line_breaks_that_matter_are_kept(text: str) -> None:
+    assert meaning(argmap.parse(format_map(text))) == meaning(argmap.parse(text))
+
+
 def test_a_broken_map_is_not_laid_out() -> None:
     with pytest.raises(AdapterlabError, match="mend them first"):
         format_map("[A] is so\n")

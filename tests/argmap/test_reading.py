@@ -48,6 +48,12 @@ def test_a_map_gives_claims_arguments_relations_and_tests() -> None:
     assert read.tests == {"Seen": {"better": "a", "than": "b", "in": "c", "on": ["d"]}}
 
 
+def test_a_contradiction_makes_no_thesis_and_unmakes_none() -> None:
+    read = argmap.parse("[T]: thesis\n  + [P]: pro {credence: 0.5}\n  >< [Rival]: rival {credence: 0.2}\n")
+    assert read.theses == ["T"]
+    assert read.claims["Rival"].role == "claim"
+
+
 BROKEN = {
     "no inference line": (
         "<A>\n\n(1) [P]: one\n(2) [C]: two\n  +> [T]\n",
