@@ -22,7 +22,7 @@ run: setup
 	$(BIN)/adapterlab run
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --rounds 15'
 bench: .venv/installed-dev
