@@ -9,17 +9,18 @@ SOURCES := pyproject.toml constraints.txt
 setup: .venv/installed
 
 .venv/installed: $(SOURCES)
-	$(PYTHON) -c 'import sys; sys.exit("adapterlab needs Python 3.11 or newer: make PYTHON=python3.11" * (sys.version_info < (3, 11)))'
-	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("adapterlab needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo 'Setting up .venv: a minute or two'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(PIP) install -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
 
 run: setup
-	$(BIN)/adapterlab run
+	@$(BIN)/adapterlab run
 
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto
