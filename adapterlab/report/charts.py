@@ -48,7 +48,7 @@ def colours(results: Results) -> dict[str, str]:
 
 def plane(standing: Standing, palette: Mapping[str, str]) -> str:
     """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "contestant": row.contestant,
             "gain": row.gain.mean,
@@ -61,13 +61,16 @@ def plane(standing: Standing, palette: Mapping[str, str]) -> str:
         for row in standing.rows
         if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)
     ]
+    for row in rows:
+        row["under"] = any(_hides(other, row) for other in rows)
     base = alt.Chart(alt.Data(values=rows))
     x_title, y_title = (
         "learned: nats per byte better than the frozen model",
         "forgotten: nats per byte on the base's domain",
     )
-    x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24))
-    y = alt.Y("forgetting:Q", title=y_title, scale=alt.Scale(zero=True, nice=True, padding=12))
+    axis = alt.Axis(format=".2f", tickCount=8)
+    x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
+    y = alt.Y("forgetting:Q", title=y_title, scale=alt.Scale(zero=True, nice=True, padding=12), axis=axis)
     colour = _colour(palette, legend=False)
     sideways = base.mark_rule(opacity=0.45, strokeWidth=1.5).encode(
         x=alt.X("gain_low:Q", title=x_title), x2="gain_high:Q", y=y, color=colour
@@ -76,10 +79,19 @@ def plane(standing: Standing, palette: Mapping[str, str]) -> str:
         x=x, y=alt.Y("forgetting_low:Q", title=y_title), y2="forgetting_high:Q", color=colour
     )
     points = base.mark_circle(size=130, opacity=1).encode(x=x, y=y, color=colour)
-    names = base.mark_text(align="left", dx=10, dy=-9, fontSize=13, fontWeight="bold").encode(
-        x=x, y=y, text="contestant:N", color=colour
+    over, under = (
+        base.transform_filter(f"{'' if below else '!'}datum.under")
+        .mark_text(align="left", dx=10, dy=14 if below else -9, fontSize=13, fontWeight="bold")
+        .encode(x=x, y=y, text="contestant:N", color=colour)
+        for below in (False, True)
     )
-    return svg((sideways + upright + points + names).properties(width=_WIDTH - 90, height=380))
+    return svg((sideways + upright + points + over + under).properties(width=_WIDTH - 90, height=380))
+
+
+def _hides(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether the name of `other`, above its point, would lie over that of `row`: within 0.006 across and just above."""
+    above = other["forgetting"] - row["forgetting"]
+    return other is not row and abs(other["gain"] - row["gain"]) < 0.006 and 0 <= above < 0.004
 
 
 def rates(results: Results, palette: Mapping[str, str]) -> str:

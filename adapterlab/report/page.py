@@ -142,7 +142,7 @@ def _data(contest: Contest) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}" if math.isfinite(value) else "-"
+    return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
 
 
 def _loss(value: float) -> str:
@@ -158,7 +158,7 @@ def _interval(effect: Paired) -> Markup:
 
 
 def _number(value: float) -> str:
-    return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.0f}"
+    return _signed(value) if abs(value) < 10 else f"{value:+.0f}"
 
 
 def _p(value: float) -> str:

@@ -50,7 +50,7 @@ def show(standing: Standing, judgement: Judgement, console: Console) -> None:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}" if math.isfinite(value) else "-"
+    return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
 
 
 def _interval(effect: Paired | None) -> str:
@@ -58,7 +58,7 @@ def _interval(effect: Paired | None) -> str:
         return "reference"
     if not math.isfinite(effect.low):
         return _signed(effect.mean)
-    return f"{effect.mean:+.3f} [{effect.low:+.3f},{effect.high:+.3f}]"
+    return f"{_signed(effect.mean)} [{_signed(effect.low)},{_signed(effect.high)}]"
 
 
 def _thousands(count: int) -> str:
