@@ -115,7 +115,7 @@ def rates(results: Results, palette: Mapping[str, str]) -> str:
         ]
         best = min((row["loss"] for row in rows), default=frozen)
         room = max(frozen - best, 1e-3)
-        scale = alt.Scale(domain=[best - 0.1 * room, frozen + 0.8 * room], nice=False)
+        scale = alt.Scale(domain=[best - 0.1 * room, frozen + 0.5 * room], nice=False, zero=False)
         axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
         base = alt.Chart(alt.Data(values=rows)).encode(
             x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
@@ -145,7 +145,9 @@ def forest(standing: Standing, palette: Mapping[str, str]) -> str:
         color=_colour(palette, legend=False),
     )
     title = f"better than {standing.reference} in-domain, nats per byte (paired, 95 % interval)"
-    bars = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2.5).encode(
+        x=alt.X("low:Q", title=title, axis=alt.Axis(format=".3f", tickCount=8)), x2="high:Q"
+    )
     points = base.mark_circle(size=110, opacity=1).encode(x="mean:Q")
     zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
     return svg((zero + bars + points).properties(width=_WIDTH - 110, height=34 * max(1, len(rows))))
