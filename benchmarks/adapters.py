@@ -313,7 +313,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
-    known = [name for name in all_adapters() if name not in ("full_ft", "bitfit")]  # a Llama has no biases
+    # A Llama has no biases, and the bench feeds vectors, not tokens.
+    known = [name for name in all_adapters() if name not in ("full_ft", "bitfit", "trainable_tokens")]
     unknown = sorted(set(arguments.methods or ()) - set(all_adapters()))
     if unknown:
         parser.error(f"unknown method: {', '.join(unknown)}; known: {', '.join(all_adapters())}")

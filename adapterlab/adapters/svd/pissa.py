@@ -52,8 +52,9 @@ class PiSSA(LinearAdapter):
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        trained = affine(affine(x, state["a"]), state["b"])
-        return linear(x) + strength * (trained - affine(affine(x, state["a0"]), state["b0"]))
+        # One pair of products of twice the rank costs less than two pairs.
+        a, b = torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
+        return linear(x) + affine(affine(x, a) * strength, b)
 
 
 def as_lora(state: State) -> tuple[LoRA, State]:
@@ -62,6 +63,5 @@ def as_lora(state: State) -> tuple[LoRA, State]:
     `B A - B0 A0 = [B, -B0] [A; A0]` (Meng, Wang and Zhang 2024, appendix C, equation 10), so that neither the base nor
     its residual has to be stored.
     """
-    a = torch.cat([state["a"], state["a0"]])
-    b = torch.cat([state["b"], -state["b0"]], 1)
+    a, b = torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
     return LoRA(rank=len(a), alpha=float(len(a))), State({"a": a.detach(), "b": b.detach()})
