@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ PLANNED = {"tenth_of_data"}
 """Metrics that claims may name before any study measures them."""
 
 
-class _Test(BaseModel):
+class _Test(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     metric: str = Field(alias="in")
@@ -31,13 +32,13 @@ class _Test(BaseModel):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    @abstractmethod
     def contestants(self) -> tuple[str, str]:
         """The two that are compared."""
-        raise NotImplementedError  # pragma: no cover - abstract
 
+    @abstractmethod
     def sentence(self) -> str:
         """The test in words."""
-        raise NotImplementedError  # pragma: no cover - abstract
 
     def where(self) -> str:
         """Metric and tasks in words."""
