@@ -1,4 +1,7 @@
-"""A model so small that a whole study of it takes seconds, saved where workers can load it."""
+"""A model so small that a whole study of it takes seconds, saved where workers can load it.
+
+The reported runs are long enough that a study can be stopped in its middle.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ tasks = ["prose"]
 budget = 3000
 
 [training]
-steps = 6
+steps = 300
 batch = 2
 length = 32
 
@@ -28,7 +31,7 @@ second_steps = 3
 [report]
 seeds = [1, 2]
 windows = 8
-curve_every = 3
+curve_every = 100
 
 [[contestants]]
 adapter = "lora"
