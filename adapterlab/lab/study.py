@@ -63,6 +63,8 @@ class Reporting(_Table):
     """Windows scored of each part, in tuning too."""
     curve_every: Count = 20
     """Steps between two looks at the validation loss."""
+    smallest: Annotated[float, Field(gt=0)] = 0.005
+    """The smallest difference that matters, in nats per byte: what is surely below it is called the same."""
 
 
 class Contestant(_Table):
