@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test soak check bench clean
 
 setup: .venv/installed
 
@@ -24,6 +24,10 @@ run: setup
 
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto
+
+# The tests that take minutes, in full: honesty over many simulated studies, faults, several processes.
+soak: .venv/installed-dev
+	$(BIN)/pytest -n auto -m soak
 
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --rounds 15'
 bench: .venv/installed-dev

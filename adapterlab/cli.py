@@ -100,6 +100,22 @@ def explain(
     catalogue.explain(name, model, Console())
 
 
+@app.command()
+def honest(
+    study: Annotated[Path | None, typer.Argument(help="A study in TOML; the quick one if not given.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="A finished study's ledger, to take the noise from.")] = None,
+    studies: Annotated[int, typer.Option(min=20, help="Simulated studies for each line of the table.")] = 200,
+) -> None:
+    """Simulate studies in which nothing is to be found, or something of a known size, and count what they find."""
+    from rich.console import Console
+
+    from adapterlab.lab.study import load_study
+    from adapterlab.report.honesty import show_honesty
+    from adapterlab.resources import shipped
+
+    show_honesty(load_study(study or shipped("studies", "quick.toml")), ledger, studies, Console())
+
+
 def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, console: Console) -> list[Contest]:
     from rich.progress import (
         BarColumn,
