@@ -42,6 +42,8 @@ class Contest:
     """The learning rate that was chosen, if any did not diverge."""
     reported: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
     """By seed, the runs that are reported."""
+    tenth: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
+    """By seed, runs on a tenth of the training data, at the chosen learning rate."""
     finished: bool = False
 
     @property

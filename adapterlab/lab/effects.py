@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.metrics import Key, Results
-from adapterlab.lab.statistics import Across, Paired, across_tasks, stratified
+from adapterlab.lab.statistics import Across, Paired, across_tasks, paired, stratified
 
 FOLLOWS_THE_CHOICE = {"in_domain", "in_domain_rewound"}
 """Metrics on the scale of the loss that the choice is made on, to which its luck carries over."""
@@ -45,10 +45,15 @@ def compare_across(results: Results, a: str, b: str, metric: str) -> Across:
 
 
 def over_tasks(results: Results, numbers: Mapping[Key, float], contestants: Sequence[str], metric: str) -> Paired:
-    """The mean of `numbers`, each task weighing the same, that come from runs of `contestants`."""
+    """The mean of `numbers`, each task weighing the same, that come from runs of `contestants`.
+
+    Where a metric gives one number for a whole task, the tasks are the sample.
+    """
     by_task: dict[str, list[float]] = defaultdict(list)
     for (task, _), number in numbers.items():
         by_task[task].append(number)
+    if all(seed == 0 for _, seed in numbers):
+        return paired(list(numbers.values()))
     if metric not in FOLLOWS_THE_CHOICE or not any(numbers.values()):  # the same runs twice differ by nothing at all
         return stratified(by_task)
     luck = {

@@ -104,6 +104,10 @@ class Outcome:
     """Of training alone."""
     attach_seconds: float
     note: str = ""
+    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
+    """Strength and the scores by part there, of a reported trial; 0 and 1 are left out."""
+    peak_bytes: int = 0
+    """Peak memory of training; 0 where it was not measured."""
 
     @property
     def validation(self) -> float:
@@ -117,8 +121,13 @@ class Outcome:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Outcome:
         """The outcome that `to_json` gave."""
-        scores = {part: (loss, accuracy) for part, (loss, accuracy) in data["scores"].items()}
-        return cls(**(data | {"scores": scores, "curve": tuple((step, loss) for step, loss in data["curve"])}))
+        path = tuple((strength, _read_scores(scores)) for strength, scores in data.get("path", ()))
+        curve = tuple((step, loss) for step, loss in data["curve"])
+        return cls(**(data | {"scores": _read_scores(data["scores"]), "curve": curve, "path": path}))
+
+
+def _read_scores(data: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    return {part: (loss, accuracy) for part, (loss, accuracy) in data.items()}
 
 
 def run(trial: Trial) -> Outcome:
