@@ -21,6 +21,9 @@ from adapterlab.lab.statistics import Across, Paired, across_tasks, paired, stra
 FOLLOWS_THE_CHOICE = {"in_domain", "in_domain_rewound"}
 """Metrics on the scale of the loss that the choice is made on, to which its luck carries over."""
 
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
 
 def compare(results: Results, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
     """By how much `a` is better than `b`, over these tasks."""
@@ -65,8 +68,9 @@ def over_tasks(results: Results, numbers: Mapping[Key, float], contestants: Sequ
 def luck_of_choice(results: Results, contest: Contest) -> float:
     """Variance of a contest's loss over the learning rates that might have been chosen as well.
 
-    The two best of the last round are compared again with fresh noise: by how much they differ, and how often the other
-    would have won, give the variance (a bootstrap of the selection, Efron 2014).
+    Of the two best of the last round, the better one is known only up to their noise. For each distance that the two may
+    truly have, given the one observed, the variance is the chance of either winning, times the other's, times the
+    distance squared; its mean is taken (a bootstrap of the selection, as in Efron 2014, around an uncertain truth).
     """
     losses = sorted(outcome.validation for _, outcome in contest.second.values())
     if len(losses) < 2 or not math.isfinite(losses[1]):
@@ -74,9 +78,9 @@ def luck_of_choice(results: Results, contest: Contest) -> float:
     variance = run_variance(results, contest.task)
     if variance == 0:
         return 0.0
-    apart = losses[1] - losses[0]
-    other = float(ndtr(-apart / math.sqrt(2 * variance)))
-    return other * (1 - other) * apart**2
+    noise = math.sqrt(2 * variance)
+    apart = (losses[1] - losses[0]) / noise + _NODES
+    return 2 * variance * float((_WEIGHTS * ndtr(apart) * ndtr(-apart) * apart**2).sum())
 
 
 def run_variance(results: Results, task: str) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
+LUCK_DF = 1.0
+"""Degrees of freedom of a task's luck, which is judged by the distance of two runs."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ def stratified(
         return from_error(mean, math.inf, 0, n, level)
     usual = float(np.mean(list(spread.values())))
     parts = {task: spread.get(task, usual) / len(d) for task, d in groups.items()}
-    seeds = sum(parts.values())
-    freedom = sum(parts[task] ** 2 / (len(groups[task]) - 1) for task in spread)
-    df = sum(parts[task] for task in spread) ** 2 / freedom if freedom > 0 else sum(len(groups[t]) - 1 for t in spread)
-    extra = sum((luck or {}).get(task, 0.0) for task in groups)
-    return from_error(mean, math.sqrt(seeds + extra) / len(groups), df, n, level)
+    shared = [(luck or {}).get(task, 0.0) for task in groups]
+    known, freedom = sum(parts[t] for t in spread), sum(parts[t] ** 2 / (len(groups[t]) - 1) for t in spread)
+    df = known**2 / freedom if freedom > 0 else sum(len(groups[t]) - 1 for t in spread)
+    if any(shared):
+        # Satterthwaite's sum gains freedom from the second part, which is too much for so rough an estimate.
+        freedom += sum(variance**2 / LUCK_DF for variance in shared)
+        df = min(df, (known + sum(shared)) ** 2 / freedom)
+    return from_error(mean, math.sqrt(sum(parts.values()) + sum(shared)) / len(groups), df, n, level)
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:
