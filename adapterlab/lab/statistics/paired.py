@@ -75,13 +75,21 @@ def stratified(
     usual = float(np.mean(list(spread.values())))
     parts = {task: spread.get(task, usual) / len(d) for task, d in groups.items()}
     shared = [(luck or {}).get(task, 0.0) for task in groups]
-    known, freedom = sum(parts[t] for t in spread), sum(parts[t] ** 2 / (len(groups[t]) - 1) for t in spread)
-    df = known**2 / freedom if freedom > 0 else sum(len(groups[t]) - 1 for t in spread)
-    if any(shared):
-        # Satterthwaite's sum gains freedom from the second part, which is too much for so rough an estimate.
-        freedom += sum(variance**2 / LUCK_DF for variance in shared)
-        df = min(df, (known + sum(shared)) ** 2 / freedom)
-    return from_error(mean, math.sqrt(sum(parts.values()) + sum(shared)) / len(groups), df, n, level)
+    error = math.sqrt(sum(parts.values()) + sum(shared)) / len(groups)
+    return from_error(mean, error, _freedom([(parts[t], len(groups[t]) - 1) for t in spread], shared), n, level)
+
+
+def _freedom(parts: Sequence[tuple[float, int]], shared: Sequence[float]) -> float:
+    """Satterthwaite's degrees of freedom of a sum of variances; what is `shared` only ever lowers them.
+
+    By his formula a second part of like size raises them, which is too much for so rough an estimate as luck's.
+    """
+    seeds = sum(variance for variance, _ in parts)
+    if seeds == 0:
+        return LUCK_DF if any(shared) else float(sum(df for _, df in parts))
+    ratios = [variance / seeds for variance in shared]
+    freedom = sum((variance / seeds) ** 2 / df for variance, df in parts)
+    return min(1 / freedom, (1 + sum(ratios)) ** 2 / (freedom + sum(ratio**2 / LUCK_DF for ratio in ratios)))
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:
