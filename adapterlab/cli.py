@@ -153,6 +153,7 @@ def _watch(display: object, bar: object) -> Callable[[Progress], None]:
 
 def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
     from adapterlab.lab.metrics import Results
+    from adapterlab.lab.rubric import grade
     from adapterlab.lab.standing import stand
     from adapterlab.models.loading import load_causal
     from adapterlab.report.page import write_report
@@ -165,7 +166,7 @@ def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Pa
     judgement = judge(the_map, results, size)  # type: ignore[arg-type]
     write_report(results, standing, judgement, [env for _, _, env in ledger], size, folder / "report.html")
     write_verdict(judgement, standing.answer, results.study.name, folder / "verdict.json")
-    show(standing, judgement, console)
+    show(standing, judgement, grade(results, size), console)
     console.print(f"\nThe report: {folder / 'report.html'}")
 
 

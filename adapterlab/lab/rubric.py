@@ -128,7 +128,7 @@ def _better_than_lora(results: Results, name: str, lora: str | None, lead: Paire
     times = _parameters(results, name) / max(1.0, _parameters(results, lora))
     if times > ALIKE:
         return _unmeasured(f"trains {times:.1f} times as many parameters as LoRA")
-    why = f"{lead.mean:+.3f} nats per byte against LoRA, p = {p:.3f}"
+    why = f"{_signed(lead.mean)} nats per byte against LoRA, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     if p < SIGNIFICANT:
         return Grade(Found.YES if lead.mean > 0 else Found.NO, why)
     same = equivalence(lead, results.study.report.smallest) < SIGNIFICANT
@@ -139,7 +139,7 @@ def _as_good_as_full(results: Results, name: str, full: str | None) -> Grade:
     if full is None:
         return _unmeasured("full fine-tuning did not run")
     behind = compare(results, name, full, "in_domain")
-    why = f"{behind.mean:+.3f} nats per byte against full fine-tuning"
+    why = f"{_signed(behind.mean)} nats per byte against full fine-tuning"
     return _judge(behind, -results.study.report.smallest, why)
 
 
@@ -149,10 +149,14 @@ def _data_efficient(results: Results, name: str) -> Grade:
         return _unmeasured("is the reference")
     steps = results.values(name, "steps_to_reference")
     spared = over_tasks(results, {key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference")
-    ways = [_judge(spared, 0.0, f"{reference}'s score after {goal - spared.mean:.0f} steps")] if steps else []
+    reached = goal - spared.mean
+    speed = f"after {reached:.0f} steps" if reached < results.study.training.steps else "never reached"
+    ways = [_judge(spared, 0.0, f"{reference}'s score {speed}")] if steps else []
     tenth = compare(results, name, reference, "tenth_of_data")
     if tenth.n:
-        ways.append(_judge(tenth, 0.0, f"{tenth.mean:+.3f} nats per byte against {reference} from a tenth of the data"))
+        ways.append(
+            _judge(tenth, 0.0, f"{_signed(tenth.mean)} nats per byte against {reference} from a tenth of the data")
+        )
     if not ways:
         return _unmeasured("neither speed nor a tenth of the data was measured")
     order = (Found.YES, Found.OPEN, Found.NO)
@@ -179,6 +183,10 @@ def _judge(effect: Paired, above: float, why: str) -> Grade:
 
 def _parameters(results: Results, name: str) -> float:
     return max(results.values(name, "parameters").values(), default=0.0)
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # never a negative zero
 
 
 def _unmeasured(why: str) -> Grade:
