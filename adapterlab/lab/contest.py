@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.study import Contestant, Study
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome, Trial, code_version
+from adapterlab.lab.trial import FROZEN, Outcome, Trial, code_version
 from adapterlab.models.loading import fingerprint
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
-
-REPORTED = (Part.VALIDATION.value, Part.TEST.value, Part.OOD.value, BASE_DOMAIN)
 
 Outcomes = Mapping[Trial, Outcome]
 Play = Generator[list[Trial], Outcomes, None]
@@ -42,6 +40,8 @@ class Contest:
     """The learning rate that was chosen, if any did not diverge."""
     reported: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
     """By seed, the runs that are reported."""
+    tenth: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
+    """By seed, the same runs on a tenth of the training data, if the study asks for them."""
     finished: bool = False
 
     @property
@@ -49,9 +49,10 @@ class Contest:
         """Training steps spent on the choice of the learning rate."""
         return sum(trial.steps for rung in (self.first, self.second) for trial, _ in rung.values())
 
-    def trial(self, lr: float, seed: int, steps: int, *, reported: bool) -> Trial:
-        """The trial of this contest at one learning rate and seed."""
+    def trial(self, lr: float, seed: int, steps: int, *, reported: bool, share: float = 1.0) -> Trial:
+        """The trial of this contest at one learning rate and seed, trained on a share of the data."""
         study = self.study
+        parts = task(self.task).parts if reported else (Part.VALIDATION,)
         settings = {"name": FROZEN} if self.adapter is None else self.adapter.settings()
         return Trial(
             model=study.model,
@@ -65,10 +66,13 @@ class Contest:
             steps=steps,
             batch=study.training.batch,
             length=study.training.length,
-            parts=REPORTED if reported else (Part.VALIDATION.value,),
+            parts=tuple(part.value for part in parts),
             windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(settings["name"], self.task),
+            dtype=study.training.dtype,
+            path=study.report.path if reported and share == 1 else (),
+            share=share,
         )
 
 
@@ -76,7 +80,7 @@ def play(contest: Contest) -> Play:
     """Tune, choose, report. Yields the trials needed next; is sent their outcomes."""
     study, tuning = contest.study, contest.study.tuning
     if contest.adapter is None:
-        trial = replace(contest.trial(0.0, 0, 0, reported=True), curve_every=0)
+        trial = replace(contest.trial(0.0, 0, 0, reported=True), curve_every=0, path=())
         contest.reported[0] = (trial, (yield [trial])[trial])
         contest.finished = True
         return
@@ -103,8 +107,13 @@ def play(contest: Contest) -> Play:
             finals = {
                 seed: contest.trial(best, seed, study.training.steps, reported=True) for seed in study.report.seeds
             }
-            outcomes = yield list(finals.values())
+            tenths = {
+                seed: contest.trial(best, seed, study.training.steps, reported=True, share=0.1)
+                for seed in (study.report.seeds if study.report.tenth_of_data else ())
+            }
+            outcomes = yield [*finals.values(), *tenths.values()]
             contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
+            contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
     contest.finished = True
 
 
@@ -129,7 +138,8 @@ def expected_steps(study: Study) -> int:
     """The training steps of one contest if the grid grows once."""
     tuning = study.tuning
     rungs = (len(tuning.start) + min(1, tuning.grow)) * tuning.first_steps + tuning.keep * tuning.second_steps
-    return rungs + len(study.report.seeds) * study.training.steps
+    runs = len(study.report.seeds) * (2 if study.report.tenth_of_data else 1)
+    return rungs + runs * study.training.steps
 
 
 def make_contests(study: Study, sized: Mapping[str, Adapter]) -> list[Contest]:

@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.pool import LocalPool
+from adapterlab.lab.setup import Setup
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
 from adapterlab.models.loading import load_causal
@@ -76,7 +77,7 @@ def run_study(
         if not known:
             replay(contests, ledger)
             return contests
-        pool = LocalPool(workers, adapter_files=study.adapter_files)
+        pool = LocalPool(workers, Setup(study.adapter_files, study.task_files))
         try:
             _drive(contests, ledger, pool, study, watch)
         finally:

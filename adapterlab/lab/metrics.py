@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome
+from adapterlab.lab.trial import FROZEN, Outcome
 from adapterlab.tasks.base import Part
 
 Key = tuple[str, int]
@@ -78,14 +78,14 @@ class Results:
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
     def read(results: Results, contest: Contest) -> dict[int, float]:
-        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if o.status == "ok"}
+        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}
 
     return read
 
 
 def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
-    before = results.frozen(contest.task).scores[BASE_DOMAIN][0]
-    return {seed: loss - before for seed, loss in _loss_on(BASE_DOMAIN)(results, contest).items()}
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _loss_on(Part.BASE)(results, contest).items()}
 
 
 def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:

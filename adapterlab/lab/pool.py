@@ -11,24 +11,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
-from adapterlab.adapters import load_file
-from adapterlab.lab.trial import Outcome, Trial, run
+from adapterlab.lab.setup import Setup
+from adapterlab.lab.training import run
+from adapterlab.lab.trial import Outcome, Trial
 
 LOSSES = 3
 """How often a trial may take its worker with it before that is its outcome."""
+_PLAIN = Setup()
 
 
 class LocalPool:
-    """Runs trials in `workers` processes of `threads` threads each; one thread by default, so that the result of a trial
-    does not depend on the machine's cores.
-    """  # noqa: D205
+    """Runs trials in `workers` processes, one for each core if not said, each set up by `setup`."""
 
-    def __init__(self, workers: int | None = None, threads: int = 1, adapter_files: Sequence[str] = ()) -> None:
-        self._files = tuple(adapter_files)
-        self.workers = workers or max(1, (os.cpu_count() or 1) // threads)
-        self._threads = threads
+    def __init__(self, workers: int | None = None, setup: Setup = _PLAIN) -> None:
+        self._setup = setup
+        self.workers = workers or max(1, (os.cpu_count() or 1) // setup.threads)
         self._pool = self._fresh()
         self._running: dict[Future[Outcome], Trial] = {}
         self._lost: Counter[Trial] = Counter()
@@ -76,7 +74,7 @@ class LocalPool:
             self.workers,
             multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(os.getpid(), self._threads, self._files),
+            initargs=(os.getpid(), self._setup),
         )
 
     def _recover(self, lost: list[Trial]) -> Iterator[tuple[Trial, Outcome]]:
@@ -97,14 +95,10 @@ class LocalPool:
                 self.submit([trial])
 
 
-def _begin(driver: int, threads: int, adapter_files: tuple[str, ...]) -> None:
+def _begin(driver: int, setup: Setup) -> None:
     """Make a process ready to run trials: it leaves Ctrl-C to its driver, and does not outlive it."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    for file in adapter_files:
-        load_file(Path(file))
+    setup.enter()
 
     def watch() -> None:
         while os.getppid() == driver:

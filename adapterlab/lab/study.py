@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import EMBEDDED
 from adapterlab.tasks import all_tasks
+from adapterlab.tasks import load_file as load_task_file
 
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,7 +30,9 @@ class Training(_Table):
     steps: Count = 60
     batch: Count = 4
     length: Annotated[int, Field(ge=8)] = 128
-    """Tokens in a window."""
+    """Tokens in a window, or the most in a prompt with its completion."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the base model; what an adapter trains is float32."""
 
 
 class Tuning(_Table):
@@ -60,9 +63,13 @@ class Reporting(_Table):
 
     seeds: tuple[int, ...] = (1, 2, 3)
     windows: Count = 48
-    """Windows scored of each part, in tuning too."""
+    """Windows (or prompts) scored of each part, in tuning too."""
     curve_every: Count = 20
     """Steps between two looks at the validation loss."""
+    path: tuple[Annotated[float, Field(ge=-2, le=2)], ...] = ()
+    """Strengths other than 0 and 1 at which every trained adapter is scored too."""
+    tenth_of_data: bool = False
+    """Whether every reported run is repeated on a tenth of the training data."""
 
 
 class Contestant(_Table):
@@ -96,6 +103,8 @@ class Study(_Table):
     """The contestant whose score others are timed against."""
     adapter_files: tuple[str, ...] = ()
     """Python files that define adapters of your own; a relative path is taken from the study's folder."""
+    task_files: tuple[str, ...] = ()
+    """Python files that define tasks of your own, taken from the same folder."""
     contestants: tuple[Contestant, ...] = Field(min_length=1)
     training: Training = Training()
     tuning: Tuning = Tuning()
@@ -129,10 +138,15 @@ def load_study(path: Path) -> Study:
     except ValidationError as error:
         raise AdapterlabError(_explain(error, path, text)) from error
     study = study.model_copy(
-        update={"adapter_files": tuple(str((path.parent / file).resolve()) for file in study.adapter_files)}
+        update={
+            key: tuple(str((path.parent / file).resolve()) for file in getattr(study, key))
+            for key in ("adapter_files", "task_files")
+        }
     )
     for file in study.adapter_files:
         load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
     for task in study.tasks:
         if task not in all_tasks():
             raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))

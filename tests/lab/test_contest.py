@@ -10,8 +10,9 @@ import pytest
 
 from adapterlab.lab.contest import Contest, make_contests, play
 from adapterlab.lab.study import Contestant, Reporting, Study, Training, Tuning
-from adapterlab.lab.trial import BASE_DOMAIN, Outcome, Trial, batches
-from adapterlab.tasks.base import Windows
+from adapterlab.lab.training import batches
+from adapterlab.lab.trial import Outcome, Trial
+from adapterlab.tasks.base import Examples
 
 STUDY = Study(
     name="made-up",
@@ -26,7 +27,7 @@ STUDY = Study(
 def outcome(loss: float) -> Outcome:
     if not math.isfinite(loss):
         return Outcome("diverged", {}, (), 1, 1.0, 0.0)
-    return Outcome("ok", dict.fromkeys(("validation", "test", "ood", BASE_DOMAIN), (loss, 0.5)), (), 1, 1.0, 0.0)
+    return Outcome("ok", dict.fromkeys(("validation", "test", "ood", "base"), (loss, 0.5)), (), 1, 1.0, 0.0)
 
 
 def run(loss_of, study: Study = STUDY) -> tuple[Contest, list[list[Trial]]]:
@@ -98,8 +99,10 @@ def test_the_second_round_decides():
 def test_every_contestant_of_a_seed_sees_the_same_batches():
     import torch
 
-    windows = Windows(torch.arange(50).reshape(10, 5), torch.ones(10, 5, dtype=torch.bool), 1)
-    one, same, other = (torch.cat(list(batches(windows, 4, 6, seed))) for seed in (1, 1, 2))
+    examples = Examples({"input_ids": torch.arange(50).reshape(10, 5)}, 1)
+    one, same, other = (
+        torch.cat([batch["input_ids"] for batch in batches(examples, 4, 6, seed)]) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert sorted(one[:10, 0].tolist()) == list(range(0, 50, 5))

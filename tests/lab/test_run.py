@@ -18,7 +18,7 @@ from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.pool import LOSSES, LocalPool
 from adapterlab.lab.study import load_study
-from adapterlab.lab.trial import run as run_trial
+from adapterlab.lab.training import run as run_trial
 from adapterlab.surgery import parameter_count
 from tests.lab.tiny import save_study
 

@@ -8,7 +8,7 @@ from adapterlab.lab.contest import make_contests, play
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import stand
 from adapterlab.lab.study import Contestant, Study, Training
-from adapterlab.lab.trial import BASE_DOMAIN, Outcome
+from adapterlab.lab.trial import Outcome
 
 NAMES = ("lora", "ia3", "oft")
 
@@ -36,7 +36,7 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
                 wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
                 loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
                 kept = 1 + forgetting.get(name, 0.0)
-                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), BASE_DOMAIN: (kept, 0.5)}
+                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), "base": (kept, 0.5)}
                 curve = ((20, 1 - gains.get(name, 0.0) / 2),)
                 parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
                 outcomes[trial] = Outcome("ok", scores, curve, parameters, 1.0, 0.0)
