@@ -288,11 +288,16 @@ class LinearAdapter(Adapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         """The adapted weight: the definition of the method."""
 
+    def bias(self, state: State, bias: Float[Tensor, " out"], strength: float = 1.0) -> Float[Tensor, " out"]:
+        """The adapted bias; part of the definition where a method acts on the layer's whole answer."""
+        return bias
+
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
-        return affine(x, self.weight(state, linear.weight, strength), linear.bias)
+        bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
+        return affine(x, self.weight(state, linear.weight, strength), bias)
 
     @staticmethod
     def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:
