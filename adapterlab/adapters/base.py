@@ -78,11 +78,11 @@ def is_bare(linear: Linear) -> bool:
 
 
 class Factors(NamedTuple):
-    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`."""
+    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`; or of many at once."""
 
-    u: Float[Tensor, "out k"]
-    s: Float[Tensor, " k"]
-    vt: Float[Tensor, "k in"]
+    u: Float[Tensor, "*heads out k"]
+    s: Float[Tensor, "*heads k"]
+    vt: Float[Tensor, "*heads k in"]
 
 
 class Role(StrEnum):
@@ -155,7 +155,9 @@ class Context:
             drawn = drawn[torch.randperm(len(drawn), generator=self.generator)]
         return drawn[:count].sort().values.to(self.device)
 
-    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
+    def svd(
+        self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
+    ) -> Factors:
         """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
 
         With `iterations`, from a randomized decomposition of so many power iterations will do.
