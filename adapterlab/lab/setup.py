@@ -27,6 +27,12 @@ class Setup:
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, to hold less memory."""
 
+    rank: int = 0
+    """Of this process among the `ranks` that share one model."""
+    ranks: int = 1
+    meeting: str = ""
+    """The file through which these find each other."""
+
     def enter(self) -> None:
         """Make this process ready."""
         global _current
