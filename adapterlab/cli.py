@@ -43,7 +43,9 @@ def run(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster that runs the trials: HOST:PORT, or auto.")
     ] = None,
