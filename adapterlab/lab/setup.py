@@ -42,6 +42,10 @@ class Setup:
         for file in self.task_files:
             tasks.load_file(Path(file))
         _current = self
+        if self.ranks > 1:
+            from adapterlab.lab import sharded
+
+            sharded.join(self)
 
 
 _current = Setup()
