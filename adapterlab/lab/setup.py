@@ -27,6 +27,12 @@ class Setup:
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, to hold less memory."""
 
+    rank: int = 0
+    """Of this process among the `ranks` that share one model."""
+    ranks: int = 1
+    meeting: str = ""
+    """The file through which these find each other."""
+
     def enter(self) -> None:
         """Make this process ready."""
         global _current
@@ -36,6 +42,10 @@ class Setup:
         for file in self.task_files:
             tasks.load_file(Path(file))
         _current = self
+        if self.ranks > 1:
+            from adapterlab.lab import sharded
+
+            sharded.join(self)
 
 
 _current = Setup()

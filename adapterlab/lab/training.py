@@ -28,13 +28,25 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+"""Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
+Spread = Callable[[nn.Module, Handle | None], Gradient]
+"""Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
+
+
 def run(trial: Trial) -> Outcome:
     """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
-    loaded = _loaded(trial.model, trial.dtype)
-    model, device = loaded.model, torch.device(current().device)
+    return run_on(loaded(trial.model, trial.dtype).model, trial)
+
+
+def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None) -> Outcome:
+    """Run one trial on this model, and leave it as it was, but for what `spread` does."""
+    spread = spread or (lambda model, handle: _gradient)
+    device = torch.device(current().device)
     settings = json.loads(trial.adapter)
     name = settings.pop("name")
     if name == FROZEN:
+        spread(model, None)
         return Outcome("ok", _scores(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
     data = _training_data(trial)
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
@@ -44,13 +56,19 @@ def run(trial: Trial) -> Outcome:
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                return _trained(trial, model, handle, data, attached, peak)
+                return _trained(trial, model, handle, data, spread(model, handle), attached, peak)
         finally:
             handle.detach()
 
 
 def _trained(
-    trial: Trial, model: nn.Module, handle: Handle, data: Examples, attached: float, peak: Callable[[], int]
+    trial: Trial,
+    model: nn.Module,
+    handle: Handle,
+    data: Examples,
+    gradient: Gradient,
+    attached: float,
+    peak: Callable[[], int],
 ) -> Outcome:
     """Train what is attached, and score it."""
     curve: list[tuple[int, float]] = []
@@ -59,7 +77,7 @@ def _trained(
     scores: dict[str, tuple[float, float]] = {}
     path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
     try:
-        for step in _train(model, handle, trial, data):
+        for step in _train(model, handle, trial, data, gradient):
             held = held or peak()  # of training: the first step has all of it, and no scoring
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
@@ -103,12 +121,12 @@ def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
     the_task = task(trial.task)
     losses = []
     for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
-        moved = _to_device(batch)
+        moved = _to_device_of(model, batch)
         losses.append(the_task.loss(model, moved) / the_task.terms(moved))
     return torch.stack(losses).mean()
 
 
-def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> Iterator[int]:
+def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradient: Gradient) -> Iterator[int]:
     """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
 
     The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
@@ -118,7 +136,7 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> It
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
         for group in optimizer.param_groups:
             group["lr"] = trial.lr * schedule(step, trial.steps)
-        loss = backward(the_task, model, batch, current().micro_batch)
+        loss = gradient(the_task, model, batch)
         if (penalty := handle.regularizer()) is not None:
             penalty.backward()
             loss += penalty.item()
@@ -131,20 +149,25 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> It
         yield step + 1
 
 
+def _gradient(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    return backward(the_task, model, batch, current().micro_batch)
+
+
 def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
     """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
     terms, count = the_task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, _to_device(piece)) / terms
+        loss = the_task.loss(model, _to_device_of(model, piece)) / terms
         loss.backward()
         total += loss.item()
     return total
 
 
-def _to_device(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(current().device, non_blocking=True) for name, tensor in batch.items()}
+def _to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def schedule(step: int, steps: int) -> float:
@@ -179,9 +202,11 @@ class Fixed:
 
 
 @cache
-def _loaded(model: str, dtype: str) -> Loaded:
-    loaded = load_causal(model)
-    return Loaded(loaded.model.to(device=current().device, dtype=getattr(torch, dtype)), loaded.tokenizer)
+def loaded(model: str, dtype: str) -> Loaded:
+    """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
+    found, setup = load_causal(model), current()
+    device = setup.device if setup.ranks == 1 else "cpu"
+    return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
 
 
 def _training_data(trial: Trial) -> Examples:
@@ -198,4 +223,4 @@ def _examples(trial: Trial, part: str, count: int) -> Examples:
 
 @cache
 def _prepared(model: str, dtype: str, name: str, part: str, length: int, count: int) -> Examples:
-    return task(name).examples(Part(part), _loaded(model, dtype).tokenizer, length, count)
+    return task(name).examples(Part(part), loaded(model, dtype).tokenizer, length, count)
