@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from adapterlab.lab.metrics import Results
+from adapterlab.lab.sizing import flag
 from adapterlab.lab.statistics import Paired, holm, paired
 
 SIGNIFICANT = 0.05
@@ -30,13 +31,15 @@ class Row:
     versus: Paired | None
     """In-domain, against the reference; positive is better. None for the reference itself."""
     p: float
-    """Of `versus`, adjusted for the number of contestants (Holm)."""
+    """Of `versus`, adjusted for the number of contestants (Holm); 1 for one that does not compete."""
     rates: dict[str, float | None]
     """By task, the learning rate that was chosen; None if every one diverged."""
     tuning_steps: int
     step_seconds: float
     diverged: int
     """Trials whose loss left the finite numbers."""
+    ranked: bool = True
+    """Whether it competes; full fine-tuning runs along to show what there is to learn."""
 
     @property
     def comparable(self) -> bool:
@@ -62,7 +65,7 @@ def stand(results: Results) -> Standing:
         for name in results.contestants
         if name != study.reference
     }
-    adjusted = holm({name: result.p for name, result in versus.items()})
+    adjusted = holm({name: result.p for name, result in versus.items() if study.competes(name)})
     rows = [_row(name, results, versus.get(name), adjusted.get(name, 1.0)) for name in results.contestants]
     rows.sort(key=lambda row: -row.gain.mean if math.isfinite(row.gain.mean) else math.inf)
     return Standing(tuple(rows), study.reference, _answer(rows, results))
@@ -77,8 +80,8 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
     return Row(
         contestant=name,
         parameters=parameters,
-        over_budget=study.budget is not None and parameters > study.budget,
-        under_budget=study.budget is not None and parameters < study.budget / 2,
+        over_budget=flag(parameters, study.budget) == "above",
+        under_budget=flag(parameters, study.budget) == "below",
         gain=paired(list(results.gains(name, "in_domain").values())),
         gain_ood=paired(list(results.gains(name, "out_of_domain").values())),
         forgetting=paired(list(results.values(name, "forgetting").values())),
@@ -88,11 +91,12 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
         tuning_steps=sum(c.tuning_steps for c in contests),
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
         diverged=sum(outcome.status == "diverged" for _, outcome in trials),
+        ranked=study.competes(name),
     )
 
 
 def _answer(rows: list[Row], results: Results) -> str:
-    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.contestant != "full_ft"]
+    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.ranked]
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
     best, tasks = ranked[0], " and ".join(results.study.tasks)

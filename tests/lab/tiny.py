@@ -15,6 +15,8 @@ STUDY = """name = "tiny"
 model = "{model}"
 tasks = ["prose"]
 budget = 3000
+full_ft = false
+full_ft_reason = "seconds count in a test"
 
 [training]
 steps = 300
@@ -23,7 +25,7 @@ length = 32
 
 [tuning]
 start = [1e-3, 1e-2]
-grow = 1
+rates = 3
 first_steps = 2
 keep = 1
 second_steps = 3
