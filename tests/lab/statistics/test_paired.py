@@ -58,7 +58,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 def test_over_one_task_it_is_students():
     one, students = stratified({"sleep": SLEEP}), paired(SLEEP)
-    assert (one.mean, one.low, one.high, one.p) == pytest.approx((students.mean, students.low, students.high, students.p))
+    assert (one.mean, one.low, one.high, one.p) == pytest.approx(
+        (students.mean, students.low, students.high, students.p)
+    )
 
 
 def test_over_two_tasks_the_error_is_welchs():
@@ -83,7 +85,7 @@ def test_what_tasks_differ_by_does_not_widen_what_is_said_of_them():
 def test_luck_that_seeds_share_is_part_of_the_error():
     rng = np.random.default_rng(3)
     found = [stratified({"a": rng.normal(rng.normal(0, 0.2), 0.1, 4)}, {"a": 0.04}) for _ in range(2000)]
-    assert 0.95 < np.mean([c.low <= 0 <= c.high for c in found])
+    assert np.mean([c.low <= 0 <= c.high for c in found]) > 0.95
     assert stratified({"a": [1.0, 2.0]}, {"a": 0.25}).error == pytest.approx(math.sqrt(0.5))
 
 
