@@ -66,3 +66,12 @@ def test_the_svd_family_on_one_model_costs_one_decomposition_a_layer(tmp_path):
         again = FactorCache(tmp_path)
         attach(tiny_llama(), small(name), factors=again)
         assert again.computed == 0
+
+
+def test_weights_given_together_are_decomposed_each_for_itself():
+    together = torch.stack([low_rank(), low_rank().flip(0)])
+    for options in ({}, {"rank": 5}, {"rank": 5, "iterations": 2}):
+        found = FactorCache()(together, **options)
+        for head, weight in enumerate(together):
+            for part, alone in zip(found, FactorCache()(weight, **options), strict=True):
+                torch.testing.assert_close(part[head], alone)
