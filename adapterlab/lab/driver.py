@@ -12,13 +12,15 @@ import transformers
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
+from adapterlab.lab.fit import find_device
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.pool import LocalPool
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import load_causal
+from adapterlab.models.loading import load
 from adapterlab.surgery import sized
+from adapterlab.tasks import task
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ def environment() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "machine": platform.machine(),
         "system": platform.system(),
-        "device": "cpu",
+        "device": find_device(),
     }
 
 
 def prepare(study: Study) -> list[Contest]:
     """The study's contests, with every contestant sized to the budget; nothing has been run."""
-    model = load_causal(study.model).model
+    model = load(study.model, task(study.tasks[0]).head).model
     contestants: dict[str, Adapter] = {}
     for entry in study.contestants:
         adapter = entry.build()
@@ -53,6 +55,18 @@ def prepare(study: Study) -> list[Contest]:
             adapter = sized(adapter, model, study.budget, entry.targets)
         contestants[entry.name] = adapter
     return make_contests(study, contestants)
+
+
+def setup_for(study: Study) -> Setup:
+    """What a worker must know to run the study's trials, on the device that is there."""
+    return Setup(
+        study.adapter_files,
+        study.task_files,
+        tuple(entry.files for entry in study.data),
+        device=find_device(),
+        micro_batch=study.memory.micro_batch,
+        checkpointing=study.memory.checkpointing,
+    )
 
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
@@ -77,7 +91,7 @@ def run_study(
         if not known:
             replay(contests, ledger)
             return contests
-        pool = LocalPool(workers, Setup(study.adapter_files, study.task_files))
+        pool = LocalPool(workers, setup_for(study))
         try:
             _drive(contests, ledger, pool, study, watch)
         finally:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.lab.memory import peak_memory
+from adapterlab.lab.recompute import recomputed
 from adapterlab.lab.setup import current
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import Loaded, load_causal
+from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Task
+from adapterlab.tasks.halving import halving, out_of_memory
 
 ALL = 1 << 30
 """More examples than any task has."""
@@ -28,9 +31,12 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-def run(trial: Trial) -> Outcome:
-    """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
-    loaded = _loaded(trial.model, trial.dtype)
+def run(trial: Trial, keep: Callable[[Handle, Loaded], None] | None = None) -> Outcome:
+    """Run one trial in this process, as its `Setup` says. The model is loaded once per process.
+
+    `keep` is handed the trained adapter, on its model, before it is taken off.
+    """
+    loaded = _loaded(trial.model, trial.dtype, task(trial.task).head)
     model, device = loaded.model, torch.device(current().device)
     settings = json.loads(trial.adapter)
     name = settings.pop("name")
@@ -44,7 +50,10 @@ def run(trial: Trial) -> Outcome:
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                return _trained(trial, model, handle, data, attached, peak)
+                outcome = _trained(trial, model, handle, data, attached, peak)
+            if keep is not None and outcome.status == "ok":
+                keep(handle, loaded)
+            return outcome
         finally:
             handle.detach()
 
@@ -58,8 +67,9 @@ def _trained(
     status, note, held = "ok", "", 0
     scores: dict[str, tuple[float, float]] = {}
     path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
+    pieces = Pieces(current().micro_batch or trial.batch)
     try:
-        for step in _train(model, handle, trial, data):
+        for step in _train(model, handle, trial, data, pieces):
             held = held or peak()  # of training: the first step has all of it, and no scoring
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
@@ -68,6 +78,10 @@ def _trained(
                 looked += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        status, note = "failed", "out of memory, even with one example at once"
     seconds = time.monotonic() - started - looked
     if status == "ok":
         scores = _scores(model, trial, handle, trial.parts)
@@ -82,9 +96,10 @@ def _trained(
         handle.parameter_count,
         seconds,
         attached,
-        note,
+        note or pieces.note,
         path,
         held,
+        pieces.size,
     )
 
 
@@ -108,7 +123,21 @@ def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> Iterator[int]:
+@dataclass
+class Pieces:
+    """How many examples are taken at once; fewer from where memory was not enough."""
+
+    size: int
+    note: str = ""
+
+    def fits(self, size: int) -> None:
+        """Go on with `size`."""
+        if size < self.size:
+            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
+            self.size = size
+
+
+def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, pieces: Pieces) -> Iterator[int]:
     """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
 
     The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
@@ -118,7 +147,14 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> It
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
         for group in optimizer.param_groups:
             group["lr"] = trial.lr * schedule(step, trial.steps)
-        loss = backward(the_task, model, batch, current().micro_batch)
+
+        def whole_step(size: int, batch: Mapping[str, Tensor] = batch) -> float:
+            optimizer.zero_grad()  # of what a piece left that did fit
+            with recomputed(model, current().checkpointing):
+                return backward(the_task, model, batch, size)
+
+        loss, size = halving(whole_step, pieces.size)
+        pieces.fits(size)
         if (penalty := handle.regularizer()) is not None:
             penalty.backward()
             loss += penalty.item()
@@ -127,7 +163,6 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples) -> It
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         handle.after_step(step)
-        optimizer.zero_grad()
         yield step + 1
 
 
@@ -179,8 +214,9 @@ class Fixed:
 
 
 @cache
-def _loaded(model: str, dtype: str) -> Loaded:
-    loaded = load_causal(model)
+def _loaded(model: str, dtype: str, head: Head) -> Loaded:
+    loaded = load(model, head)
+    cast(Any, loaded.model).config.use_cache = False  # a cache serves generation, and costs memory
     return Loaded(loaded.model.to(device=current().device, dtype=getattr(torch, dtype)), loaded.tokenizer)
 
 
@@ -193,9 +229,11 @@ def _training_data(trial: Trial) -> Examples:
 
 
 def _examples(trial: Trial, part: str, count: int) -> Examples:
-    return _prepared(trial.model, trial.dtype, trial.task, part, trial.length, count)
+    key = (trial.model, trial.dtype, task(trial.task).head)
+    return _prepared(key, trial.task, trial.data, part, trial.length, count)
 
 
 @cache
-def _prepared(model: str, dtype: str, name: str, part: str, length: int, count: int) -> Examples:
-    return task(name).examples(Part(part), _loaded(model, dtype).tokenizer, length, count)
+def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
+    # `data` is the fingerprint: files of the same name may have changed.
+    return task(name).examples(Part(part), _loaded(*model).tokenizer, length, count)
