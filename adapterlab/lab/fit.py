@@ -93,6 +93,8 @@ def fit(trials: dict[str, Trial], setup: Setup, run: Callable[[Trial], Outcome])
     batch = next(iter(trials.values())).batch
     micro_batch = min(outcome.at_once for outcome in fits.values())
     if micro_batch < batch:
-        notes.append(f"a batch of {batch} does not fit in memory: it is taken {micro_batch} at a time, gradients summed")
+        notes.append(
+            f"a batch of {batch} does not fit in memory: it is taken {micro_batch} at a time, gradients summed"
+        )
     costs = {name: Cost(o.seconds / STEPS, o.attach_seconds, o.peak_bytes) for name, o in fits.items()}
     return Fit(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)

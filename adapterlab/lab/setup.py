@@ -30,6 +30,12 @@ class Setup:
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, to hold less memory."""
 
+    rank: int = 0
+    """Of this process among the `ranks` that share one model."""
+    ranks: int = 1
+    meeting: str = ""
+    """The file through which these find each other."""
+
     def enter(self) -> None:
         """Make this process ready."""
         global _current
@@ -41,6 +47,10 @@ class Setup:
         for data in self.data:
             tasks.add_task(task_of(data))
         _current = self
+        if self.ranks > 1:
+            from adapterlab.lab import sharded
+
+            sharded.join(self)
 
 
 _current = Setup()

@@ -71,15 +71,37 @@ class Reporting(_Table):
     """Strengths other than 0 and 1 at which every trained adapter is scored too."""
     tenth_of_data: bool = False
     """Whether every reported run is repeated on a tenth of the training data."""
+    smallest: Annotated[float, Field(gt=0)] = 0.005
+    """The smallest difference that matters, in nats per byte: what is surely below it is called the same."""
 
 
-class Memory(_Table):
-    """How a batch is brought into memory; none of it decides what comes of a trial."""
+class Limits(_Table):
+    """Where trials run and what they may use; none of it decides what comes of them."""
 
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    """A trial that takes longer is stopped and tried again; derived from what others took if not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """With several GPUs there is one worker for each."""
+    workers: Count | None = None
+    """Processes; as many as the cores give if not given."""
+    threads: Count = 1
+    """Of a worker on a CPU; one, so that what comes of a trial does not depend on the machine's cores."""
+    lanes: Count = 1
+    """Trials that differ by learning rate and seed alone and may run in one pass."""
+    shard: Count = 1
+    """Devices that one trial's model is spread over."""
+    cluster: str | None = None
+    """The address of a Ray cluster that runs the trials."""
     micro_batch: Count | None = None
-    """Examples in one pass, where a whole batch does not fit; gradients are summed up to the batch."""
+    """Examples in one pass, where a whole batch does not fit in memory; gradients are summed up to the batch."""
     checkpointing: bool = False
-    """Whether activations are computed again in the backward pass, to hold less."""
+    """Whether activations are computed again in the backward pass, to hold less memory."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Limits:
+        if self.shard > 1 and (self.cluster is not None or self.lanes > 1):
+            raise ValueError("shard goes neither with cluster nor with lanes: give one of them")
+        return self
 
 
 class Contestant(_Table):
@@ -141,7 +163,7 @@ class Study(_Table):
     training: Training = Training()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
-    memory: Memory = Memory()
+    limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -155,6 +177,17 @@ class Study(_Table):
                 f"seeds {sorted(shared)} are in both tuning and report: choose and report with different seeds"
             )
         return self
+
+    def limited(self, **given: Any) -> Study:
+        """The same study where `limits` has these values; those that are None stay as they are.
+
+        Raises `AdapterlabError` for limits that do not go together.
+        """
+        values = self.limits.model_dump() | {key: value for key, value in given.items() if value is not None}
+        try:
+            return self.model_copy(update={"limits": Limits.model_validate(values)})
+        except ValidationError as error:
+            raise AdapterlabError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
 
 
 def load_study(path: Path) -> Study:

@@ -19,7 +19,7 @@ from adapterlab.lab.memory import peak_memory
 from adapterlab.lab.recompute import recomputed
 from adapterlab.lab.setup import current
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import Head, Loaded, load
+from adapterlab.models.loading import CAUSAL, Head, Loaded, load
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Task
@@ -31,16 +31,27 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-def run(trial: Trial, keep: Callable[[Handle, Loaded], None] | None = None) -> Outcome:
-    """Run one trial in this process, as its `Setup` says. The model is loaded once per process.
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+"""Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
+Spread = Callable[[nn.Module, Handle | None], Gradient]
+"""Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
+Keep = Callable[[Handle], None]
+"""Is handed a trained adapter, on its model, before it is taken off."""
 
-    `keep` is handed the trained adapter, on its model, before it is taken off.
-    """
-    loaded = _loaded(trial.model, trial.dtype, task(trial.task).head)
-    model, device = loaded.model, torch.device(current().device)
+
+def run(trial: Trial, keep: Keep | None = None) -> Outcome:
+    """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
+    return run_on(loaded(trial.model, trial.dtype, task(trial.task).head).model, trial, keep=keep)
+
+
+def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: Keep | None = None) -> Outcome:
+    """Run one trial on this model, and leave it as it was, but for what `spread` does."""
+    spread = spread or (lambda model, handle: InPieces(current().micro_batch or trial.batch))
+    device = torch.device(current().device)
     settings = json.loads(trial.adapter)
     name = settings.pop("name")
     if name == FROZEN:
+        spread(model, None)
         return Outcome("ok", _scores(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
     data = _training_data(trial)
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
@@ -50,16 +61,22 @@ def run(trial: Trial, keep: Callable[[Handle, Loaded], None] | None = None) -> O
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                outcome = _trained(trial, model, handle, data, attached, peak)
+                outcome = _trained(trial, model, handle, data, spread(model, handle), attached, peak)
             if keep is not None and outcome.status == "ok":
-                keep(handle, loaded)
+                keep(handle)
             return outcome
         finally:
             handle.detach()
 
 
 def _trained(
-    trial: Trial, model: nn.Module, handle: Handle, data: Examples, attached: float, peak: Callable[[], int]
+    trial: Trial,
+    model: nn.Module,
+    handle: Handle,
+    data: Examples,
+    gradient: Gradient,
+    attached: float,
+    peak: Callable[[], int],
 ) -> Outcome:
     """Train what is attached, and score it."""
     curve: list[tuple[int, float]] = []
@@ -67,9 +84,8 @@ def _trained(
     status, note, held = "ok", "", 0
     scores: dict[str, tuple[float, float]] = {}
     path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
-    pieces = Pieces(current().micro_batch or trial.batch)
     try:
-        for step in _train(model, handle, trial, data, pieces):
+        for step in _train(model, handle, trial, data, gradient):
             held = held or peak()  # of training: the first step has all of it, and no scoring
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
@@ -96,10 +112,10 @@ def _trained(
         handle.parameter_count,
         seconds,
         attached,
-        note or pieces.note,
+        note or getattr(gradient, "note", ""),
         path,
         held,
-        pieces.size,
+        getattr(gradient, "size", 0),
     )
 
 
@@ -118,26 +134,12 @@ def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
     the_task = task(trial.task)
     losses = []
     for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
-        moved = _to_device(batch)
+        moved = _to_device_of(model, batch)
         losses.append(the_task.loss(model, moved) / the_task.terms(moved))
     return torch.stack(losses).mean()
 
 
-@dataclass
-class Pieces:
-    """How many examples are taken at once; fewer from where memory was not enough."""
-
-    size: int
-    note: str = ""
-
-    def fits(self, size: int) -> None:
-        """Go on with `size`."""
-        if size < self.size:
-            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
-            self.size = size
-
-
-def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, pieces: Pieces) -> Iterator[int]:
+def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradient: Gradient) -> Iterator[int]:
     """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
 
     The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
@@ -147,14 +149,7 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, piece
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
         for group in optimizer.param_groups:
             group["lr"] = trial.lr * schedule(step, trial.steps)
-
-        def whole_step(size: int, batch: Mapping[str, Tensor] = batch) -> float:
-            optimizer.zero_grad()  # of what a piece left that did fit
-            with recomputed(model, current().checkpointing):
-                return backward(the_task, model, batch, size)
-
-        loss, size = halving(whole_step, pieces.size)
-        pieces.fits(size)
+        loss = gradient(the_task, model, batch)
         if (penalty := handle.regularizer()) is not None:
             penalty.backward()
             loss += penalty.item()
@@ -163,7 +158,30 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, piece
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         handle.after_step(step)
+        optimizer.zero_grad()
         yield step + 1
+
+
+@dataclass
+class InPieces:
+    """Takes a batch's gradient in passes of `size` examples; of half as many from where memory was not enough."""
+
+    size: int
+    note: str = ""
+
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+        """Add the gradient of the batch's mean loss; gives that loss."""
+
+        def passes(size: int) -> float:
+            model.zero_grad()  # of what the passes left that did fit
+            with recomputed(model, current().checkpointing):
+                return backward(the_task, model, batch, size)
+
+        loss, size = halving(passes, self.size)
+        if size < self.size:
+            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
+            self.size = size
+        return loss
 
 
 def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
@@ -172,14 +190,15 @@ def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micr
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, _to_device(piece)) / terms
+        loss = the_task.loss(model, _to_device_of(model, piece)) / terms
         loss.backward()
         total += loss.item()
     return total
 
 
-def _to_device(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(current().device, non_blocking=True) for name, tensor in batch.items()}
+def _to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def schedule(step: int, steps: int) -> float:
@@ -214,10 +233,12 @@ class Fixed:
 
 
 @cache
-def _loaded(model: str, dtype: str, head: Head) -> Loaded:
-    loaded = load(model, head)
-    cast(Any, loaded.model).config.use_cache = False  # a cache serves generation, and costs memory
-    return Loaded(loaded.model.to(device=current().device, dtype=getattr(torch, dtype)), loaded.tokenizer)
+def loaded(model: str, dtype: str, head: Head = CAUSAL) -> Loaded:
+    """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
+    found, setup = load(model, head), current()
+    cast(Any, found.model).config.use_cache = False  # a cache serves generation, and costs memory
+    device = setup.device if setup.ranks == 1 else "cpu"
+    return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
 
 
 def _training_data(trial: Trial) -> Examples:
@@ -236,4 +257,4 @@ def _examples(trial: Trial, part: str, count: int) -> Examples:
 @cache
 def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
     # `data` is the fingerprint: files of the same name may have changed.
-    return task(name).examples(Part(part), _loaded(*model).tokenizer, length, count)
+    return task(name).examples(Part(part), loaded(*model).tokenizer, length, count)

@@ -64,7 +64,7 @@ class _Folder:
 
 
 def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | None = "CAUSAL_LM") -> str:
-    """Write `handle` at strength 1 as PEFT's `adapter_config.json` and `adapter_model.safetensors`; gives PEFT's name for it.
+    """Write `handle` at strength 1 as PEFT's `adapter_config.json` and `adapter_model.safetensors`; gives PEFT's name.
 
     `base` is what the model was loaded from, `task_type` PEFT's name of its head. Raises `CannotExportError`, with nothing
     written, where PEFT has no such method, or has one that does something else.
@@ -126,9 +126,7 @@ def _plain(tensors: Callable[[State], Mapping[str, Tensor]], **config: Any) -> M
             key: getattr(adapter, value[1:]) if isinstance(value, str) and value[:1] == "." else value
             for key, value in config.items()
         }
-        named = {
-            f"{layer.path}.{name}": tensor for layer in layers for name, tensor in tensors(layer.state).items()
-        }
+        named = {f"{layer.path}.{name}": tensor for layer in layers for name, tensor in tensors(layer.state).items()}
         return _Folder(settings, named)
 
     return make
@@ -184,7 +182,9 @@ def _ia3(adapter: Any, layers: list[_Layer]) -> _Folder:
     if any(layer.biased for layer in layers if layer.path not in onward):
         raise CannotExportError("PEFT's scales the bias too, which this one does not")
     tensors = {
-        f"{layer.path}.ia3_l": layer.state["gain_in"][None] if layer.path in onward else layer.state["gain_out"][:, None]
+        f"{layer.path}.ia3_l": layer.state["gain_in"][None]
+        if layer.path in onward
+        else layer.state["gain_out"][:, None]
         for layer in layers
     }
     return _Folder({"peft_type": "IA3", "feedforward_modules": onward}, tensors)

@@ -53,7 +53,7 @@ def trial(tmp_path_factory) -> Trial:
 
 
 def model_of(trial: Trial):
-    return training._loaded(trial.model, trial.dtype, training.task(trial.task).head).model
+    return training.loaded(trial.model, trial.dtype, training.task(trial.task).head).model
 
 
 def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial):
@@ -91,9 +91,9 @@ def test_full_fine_tuning_trains_the_head_once(trial):
 def test_the_head_is_saved_with_the_adapter(trial, tmp_path):
     kept = {}
 
-    def keep(handle, loaded):
+    def keep(handle):
         handle.save(tmp_path)
-        kept["logits"] = loaded.model(**inputs).logits
+        kept["logits"] = handle.model(**inputs).logits
 
     ids = torch.randint(1, 200, (3, 9), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -19,7 +19,9 @@ from tests.lab.test_classifiers import trial_of
 from tests.lab.tiny import save_model
 from tests.tasks.own import completions, write
 
-CPU = "[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ The reported runs are long enough that a study can be stopped in its middle.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from adapterlab.lab.ledger import Ledger
 from adapterlab.models.corpus import documents
 from adapterlab.models.pretrain import train_tokenizer
 from tests.conftest import tiny_llama
@@ -17,7 +19,7 @@ tasks = ["prose"]
 budget = 3000
 
 [training]
-steps = 300
+steps = {steps}
 batch = 2
 length = 32
 
@@ -31,7 +33,7 @@ second_steps = 3
 [report]
 seeds = [1, 2]
 windows = 8
-curve_every = 100
+curve_every = {curve_every}
 
 [[contestants]]
 adapter = "lora"
@@ -49,9 +51,14 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def save_study(folder: Path) -> Path:
-    """The model and a study of it."""
+def save_study(folder: Path, steps: int = 300, more: str = "") -> Path:
+    """The model and a study of it, whose reported runs have so many steps; `more` is put at its end."""
     model = save_model(folder / "model")
     path = folder / "tiny.toml"
-    path.write_text(STUDY.format(model=model))
+    path.write_text(STUDY.format(model=model, steps=steps, curve_every=max(1, steps // 3)) + more)
     return path
+
+
+def what_counts(ledger: Ledger) -> dict[str, Any]:
+    """The ledger without the times that differ from run to run."""
+    return {t.id: (o.status, o.scores, o.curve, o.parameters, o.note) for t, o, _ in ledger}

@@ -14,7 +14,9 @@ TEMPLATE = (
 
 
 def texts(count: int, start: int = 0) -> list[dict[str, Any]]:
-    return [{"text": f"item {i} costs {i * 7} pounds and {i % 5} pence, they said"} for i in range(start, start + count)]
+    return [
+        {"text": f"item {i} costs {i * 7} pounds and {i % 5} pence, they said"} for i in range(start, start + count)
+    ]
 
 
 def completions(count: int, start: int = 0) -> list[dict[str, Any]]:

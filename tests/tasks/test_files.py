@@ -91,7 +91,10 @@ BAD = {
     "no object": ('["a"]\n', r"bad.jsonl:1: a list is no row"),
     "missing keys": ('{"text": "a"}\n{"txt": "b"}\n', r"bad.jsonl:2: has 'txt'; a row needs 'text', or 'prompt'"),
     "half a pair": ('{"prompt": "a"}\n', r"bad.jsonl:1: has 'prompt'; a row needs"),
-    "mixed": ('{"text": "a"}\n\n{"prompt": "b", "completion": "c"}\n', r"bad.jsonl:3: a row of prompt and completion, but"),
+    "mixed": (
+        '{"text": "a"}\n\n{"prompt": "b", "completion": "c"}\n',
+        r"bad.jsonl:3: a row of prompt and completion, but",
+    ),
     "number": ('{"text": 5}\n', r"bad.jsonl:1: 'text' is 5, not a string"),
     "empty": ("\n\n", r"bad.jsonl holds no rows"),
     "empty text": ('{"text": " "}\n', r"bad.jsonl:1: 'text' is empty"),
@@ -172,10 +175,10 @@ def test_what_is_in_another_file_too_is_not_trained_on(tmp_path):
 
 
 def test_too_few_rows_and_another_form_are_named(tmp_path):
-    with pytest.raises(AdapterlabError, match="has 9 different rows, too few .* give at least 10"):
+    with pytest.raises(AdapterlabError, match=r"has 9 different rows, too few .* give at least 10"):
         parts_of(FileData("mine", write(tmp_path / "a.jsonl", texts(9) * 3)))
     train = write(tmp_path / "train.jsonl", texts(20))
-    with pytest.raises(AdapterlabError, match="eval.jsonl holds prompt and completion, but .* holds text"):
+    with pytest.raises(AdapterlabError, match=r"eval.jsonl holds prompt and completion, but .* holds text"):
         parts_of(FileData("mine", train, eval=write(tmp_path / "eval.jsonl", completions(5))))
     with pytest.raises(AdapterlabError, match="every row is also in what it is scored on"):
         parts_of(FileData("mine", train, eval=train))
