@@ -258,3 +258,9 @@ def _examples(trial: Trial, part: str, count: int) -> Examples:
 def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
     # `data` is the fingerprint: files of the same name may have changed.
     return task(name).examples(Part(part), loaded(*model).tokenizer, length, count)
+
+
+def forget() -> None:
+    """Let go of every model and of all data that trials of this process have loaded."""
+    loaded.cache_clear()
+    _prepared.cache_clear()
