@@ -31,9 +31,9 @@ def advise(results: Results, standing: Standing) -> str:
     rows = ranked(standing)
     best = winner_of(standing)
     if best is None:
-        return "No adapter learned anything here that the untrained model did not know: give more time, or more and cleaner data."
+        return "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
     rate = best.rates[results.study.tasks[0]]
-    sure = f" (95 % interval {_signed(best.gain.low)} to {_signed(best.gain.high)})" if best.gain.real else ""
+    sure = f" (95 % interval {best.gain.low:.3f} to {best.gain.high:.3f})" if best.gain.real else ""
     doubt = "" if best.gain.real else ", which cannot be told from chance"
     first = (
         f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {results.unit} better than the "
@@ -93,7 +93,7 @@ def board(results: Results, standing: Standing) -> Table:
         rate = row.rates[the_task]
         cells = [
             order.get(row.contestant, ""),
-            row.contestant + ("" if row.comparable else "*"),
+            row.contestant + ("" if row.comparable or row.contestant == FULL_FT else "*"),
             f"{rate:.2g}" if rate else "diverged",
             _count(row.parameters),
             _interval(row.gain),

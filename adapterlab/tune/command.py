@@ -10,11 +10,11 @@ from rich.console import Console
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
-from adapterlab.lab.standing import stand
+from adapterlab.lab.standing import Standing, stand
 from adapterlab.lab.study import Study
 from adapterlab.report.page import write_report
 from adapterlab.tasks import task
-from adapterlab.tune.advice import advise, board, winner_of
+from adapterlab.tune.advice import advise, board, ranked, winner_of
 from adapterlab.tune.plan import make_plan
 from adapterlab.tune.request import Request
 from adapterlab.tune.winner import how_to_load, keep_winner
@@ -46,7 +46,7 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
     write_report(results, standing, None, [env for _, _, env in ledger], plan.model_parameters, folder / "report.html")
     console.print()
     console.print(board(results, standing), highlight=False)
-    console.print(f"[dim]{_legend(results)}[/dim]\n", highlight=False)
+    console.print(f"[dim]{_legend(results, standing)}[/dim]\n", highlight=False)
     _incidents(results, console)
     console.print(f"[bold]{advise(results, standing)}[/bold]", highlight=False)
     console.print(f"\nThe report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
@@ -73,11 +73,11 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
     console.print(snippet, highlight=False, markup=False, soft_wrap=True)
 
 
-def _legend(results: Results) -> str:
+def _legend(results: Results, standing: Standing) -> str:
     shown = f"learned: {results.unit} better than the untrained model on test rows"
     extra = "; ms a step; MB a step holds beyond the model"
     full = "; full_ft is not ranked" if any(c.adapter == "full_ft" for c in results.study.contestants) else ""
-    flagged = "; * no size near the budget" if any(not row.comparable for row in stand(results).rows) else ""
+    flagged = "; * no size near the budget" if any(not row.comparable for row in ranked(standing)) else ""
     return shown + extra + full + flagged
 
 

@@ -40,7 +40,7 @@ LONGEST = 512
 """Tokens of an example, if no length was asked for."""
 SCORED = 128
 """Rows scored of each part, at most."""
-CALM = 0.9
+CALM = 0.8
 """The share of the time that is planned for."""
 RATES = (3e-4, 1e-3, 3e-3)
 
@@ -253,7 +253,7 @@ def _adapted(model: torch.nn.Module, head: Head) -> str:
 
 
 def _lora_of_rank_8(model: torch.nn.Module) -> int:
-    smallest = min(min(module.weight.shape) for module in linears(model).values())  # type: ignore[union-attr, arg-type]
+    smallest = min(min(module.weight.shape) for module in linears(model).values())  # type: ignore[arg-type]
     return parameter_count(model, make_adapter("lora", rank=min(8, smallest)))
 
 
