@@ -116,6 +116,10 @@ class Context:
     shared: dict[str, Tensor] = field(default_factory=dict)
     gradient: Callable[[], Float[Tensor, "out in"]] | None = None
     """The gradient of the loss given to `attach` by this base weight, if one was given."""
+    inputs: Callable[[], Sequence[Float[Tensor, "samples in"]]] | None = None
+    """What this layer sees at the last token of each sequence in each of the runs given to `attach`, if any were given."""
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
+    """The frozen tensors that a file holds for this site, where a state is made for loading it."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""

@@ -77,11 +77,15 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     adapter = make_adapter(settings.pop("name"), **settings)
     places = places_for(model, adapter, card["targets"])
     expected = initial_states(adapter, places, meta=True)
+    aliases: dict[str, str] = card["aliases"]
     derived = {path: state.derived for path, state in expected.items()}
     if any(derived.values()):
-        fresh = initial_states(adapter, places, factors=decompositions())
+        saved = {
+            path: {key: stored[name] for key in state.frozen if (name := _source(aliases, path, key)) in stored}
+            for path, state in expected.items()
+        }
+        fresh = initial_states(adapter, places, factors=decompositions(), saved=saved)
         derived = {path: state.derived for path, state in fresh.items()}
-    aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
     for path, state in expected.items():
@@ -90,7 +94,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
         for side in (packed.trainable, packed.frozen):
             part = {}
             for key, like in side.items():
-                source = aliases.get(f"{path}/{key}", f"{path}/{key}")
+                source = _source(aliases, path, key)
                 if source not in stored or stored[source].shape != like.shape:
                     found = tuple(stored[source].shape) if source in stored else "nothing"
                     raise AdapterlabError(
@@ -112,6 +116,10 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                 )
         states[path] = adapter.unpack(State(parts[0], parts[1], derived[path]))
     return install(model, adapter, card["targets"], name, places, states)
+
+
+def _source(aliases: dict[str, str], path: str, key: str) -> str:
+    return aliases.get(f"{path}/{key}", f"{path}/{key}")
 
 
 def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:
