@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.invariants import IdentityAtInit, Invariant
+from adapterlab.adapters.invariants import IdentityAtInit, Property
 
 
 class Theme(StrEnum):
@@ -207,8 +207,8 @@ class Adapter(ABC):
             Adapter.registry[cls.name] = cls
 
     @property
-    def invariants(self) -> Sequence[Invariant]:
-        """What the method holds, checked by one test over all methods."""
+    def invariants(self) -> Sequence[Property]:
+        """What the method holds, checked by one test over all methods: of each weight, or of the model."""
         return ()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
