@@ -46,6 +46,10 @@ class Poly(RoutedAdapter):
     def invariants(self) -> tuple[Property, ...]:
         return AnswersAsBaseAtInit(), ChangesNoParameter(), SharesMix()
 
+    @property
+    def known_tasks(self) -> int | None:
+        return self.tasks
+
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if min(self.rank, self.tasks, self.skills, self.splits) < 1:
             return "rank, tasks, skills and splits must be 1 or more"
