@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome
+from adapterlab.lab.trial import FROZEN, Outcome
 from adapterlab.tasks.base import Part
 
 Key = tuple[str, int]
@@ -39,11 +39,13 @@ class Results:
     def __init__(self, contests: Sequence[Contest]) -> None:
         self.contests = {(c.contestant, c.task): c for c in contests}
         self.study = contests[0].study
+        self.run_variances: dict[str, float] = {}
+        """By task, as far as it was asked for: see `adapterlab.lab.effects.run_variance`."""
 
     @property
     def contestants(self) -> list[str]:
         """The names of those that were trained, in the study's order."""
-        return [c.name for c in self.study.contestants]
+        return [c.name for c in self.study.entrants]
 
     def frozen(self, task: str) -> Outcome:
         """What the model scores on a task before any training."""
@@ -78,14 +80,14 @@ class Results:
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
     def read(results: Results, contest: Contest) -> dict[int, float]:
-        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if o.status == "ok"}
+        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}
 
     return read
 
 
 def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
-    before = results.frozen(contest.task).scores[BASE_DOMAIN][0]
-    return {seed: loss - before for seed, loss in _loss_on(BASE_DOMAIN)(results, contest).items()}
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _loss_on(Part.BASE)(results, contest).items()}
 
 
 def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:

@@ -12,13 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adapterlab import argmap
-from adapterlab.lab.contest import REPORTED, Contest
+from adapterlab.lab.contest import Contest
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import Standing, settings_of
 from adapterlab.lab.statistics import Paired
 from adapterlab.report import charts
+from adapterlab.tasks.base import Part
 from adapterlab.verdict.weigh import Judgement
 
+PARTS = (Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE)
 DEFAULT = "quadratic-energy"
 _NOTES = {
     "quadratic-energy": "the default: a weak attacker can only lower, a weak supporter only raise",
@@ -61,7 +63,7 @@ def write_report(
         relevance=judgement.relevance,
         model_parameters=model_parameters,
         trials=trials,
-        parts=REPORTED,
+        parts=PARTS,
         steps=sum(t["steps"] for t in trials),
         minutes=sum(t["seconds"] for t in trials) / 60,
         provenance=_provenance(results, environments),
@@ -100,7 +102,7 @@ def _trials(results: Results) -> list[dict[str, Any]]:
                     "steps": trial.steps,
                     "status": outcome.status,
                     "seconds": outcome.seconds,
-                    "scores": {part: outcome.scores.get(part, (math.nan, 0))[0] for part in REPORTED},
+                    "scores": {part: outcome.scores.get(part, (math.nan, 0))[0] for part in PARTS},
                 }
             )
     return rows

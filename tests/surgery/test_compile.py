@@ -1,4 +1,4 @@
-"""An adapted model compiles as one graph. In a process of its own: the tests' checks of shapes are no part of the product."""
+"""An adapted model compiles as one graph, in a process of its own: there no test checks the shapes."""
 
 from __future__ import annotations
 

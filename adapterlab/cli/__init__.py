@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +43,17 @@ def run(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster that runs the trials: HOST:PORT, or auto.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(min=1, help="Devices that one trial's model is spread over.")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(min=1, help="Trials that differ by learning rate or seed alone and may share a pass.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="If another run writes the same results, wait for it.")] = False,
 ) -> None:
     """Run a study, or what is missing of it; score the map before and after; write report.html and verdict.json."""
     from rich.console import Console
@@ -53,13 +64,15 @@ def run(
     from adapterlab.resources import shipped
 
     console = Console()
-    plan = load_study(study or shipped("studies", "quick.toml"))
+    plan = load_study(study or shipped("studies", "quick.toml")).limited(
+        workers=workers, cluster=cluster, shard=shard, lanes=lanes
+    )
     the_map = argmap.load(map_file or shipped("maps", "natural_manifold.argdown"))
     folder = out or Path("runs") / plan.name
     ledger = Ledger(folder / "ledger.sqlite")
     before = len(ledger)
     try:
-        contests = _run_with_progress(plan, ledger, workers, console)
+        contests = _run_with_progress(plan, ledger, console, wait)
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. {len(ledger)} trials are kept in {ledger.path}; the same command goes on from there."
@@ -100,7 +113,7 @@ def explain(
     catalogue.explain(name, model, Console())
 
 
-def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, console: Console) -> list[Contest]:
+def _run_with_progress(study: Study, ledger: Ledger, console: Console, wait: bool) -> list[Contest]:
     from rich.progress import (
         BarColumn,
         Progress,
@@ -123,7 +136,8 @@ def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, consol
     )
     with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
         bar = display.add_task(study.name, total=None, trials="starting")
-        return run_study(study, ledger, workers=workers, watch=_watch(display, bar))
+        said = lambda: console.print(f"Another run is writing {ledger.path}; waiting until it has ended.")  # noqa: E731
+        return run_study(study, ledger, wait=said if wait else None, watch=_watch(display, bar))
 
 
 def _watch(display: object, bar: object) -> Callable[[Progress], None]:
@@ -159,4 +173,10 @@ def main() -> None:
         app()
     except AdapterlabError as error:
         print(f"adapterlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(f"adapterlab: no room on the disk{where}: free some, and give the same command again", file=sys.stderr)
         sys.exit(2)

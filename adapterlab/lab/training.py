@@ -1,0 +1,226 @@
+"""Run a trial in this process: load, attach, train, score, and leave the model as it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from adapterlab.adapters import adapter as make_adapter
+from adapterlab.lab.memory import peak_memory
+from adapterlab.lab.setup import current
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
+from adapterlab.models.loading import Loaded, load_causal
+from adapterlab.surgery import Handle, attach, seeded
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Control, Examples, Part, Task
+
+ALL = 1 << 30
+"""More examples than any task has."""
+CALIBRATION = 4
+"""Batches whose gradient a method may start from."""
+
+
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+"""Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
+Spread = Callable[[nn.Module, Handle | None], Gradient]
+"""Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
+
+
+def run(trial: Trial) -> Outcome:
+    """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
+    return run_on(loaded(trial.model, trial.dtype).model, trial)
+
+
+def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None) -> Outcome:
+    """Run one trial on this model, and leave it as it was, but for what `spread` does."""
+    spread = spread or (lambda model, handle: _gradient)
+    device = torch.device(current().device)
+    settings = json.loads(trial.adapter)
+    name = settings.pop("name")
+    if name == FROZEN:
+        spread(model, None)
+        return Outcome("ok", _scores(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
+    data = _training_data(trial)
+    adapter = make_adapter(name, **settings).scheduled(trial.steps)
+    started = time.monotonic()
+    with peak_memory(device) as peak:
+        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: _calibration(model, trial, data))
+        attached = time.monotonic() - started
+        try:
+            with seeded(trial.seed):
+                return _trained(trial, model, handle, data, spread(model, handle), attached, peak)
+        finally:
+            handle.detach()
+
+
+def _trained(
+    trial: Trial,
+    model: nn.Module,
+    handle: Handle,
+    data: Examples,
+    gradient: Gradient,
+    attached: float,
+    peak: Callable[[], int],
+) -> Outcome:
+    """Train what is attached, and score it."""
+    curve: list[tuple[int, float]] = []
+    looked, started = 0.0, time.monotonic()
+    status, note, held = "ok", "", 0
+    scores: dict[str, tuple[float, float]] = {}
+    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
+    try:
+        for step in _train(model, handle, trial, data, gradient):
+            held = held or peak()  # of training: the first step has all of it, and no scoring
+            if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
+                pause = time.monotonic()
+                loss, _ = _scores(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                curve.append((step, loss))
+                looked += time.monotonic() - pause
+    except FloatingPointError as error:
+        status, note = "diverged", str(error)
+    seconds = time.monotonic() - started - looked
+    if status == "ok":
+        scores = _scores(model, trial, handle, trial.parts)
+        if not all(math.isfinite(loss) for loss, _ in scores.values()):
+            status, note, scores = "diverged", "the loss is not finite after training", {}
+        else:
+            path = _along(model, trial, handle)
+    return Outcome(
+        status,
+        scores,
+        tuple((step, loss) for step, loss in curve if math.isfinite(loss)),
+        handle.parameter_count,
+        seconds,
+        attached,
+        note,
+        path,
+        held,
+    )
+
+
+def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float, dict[str, tuple[float, float]]], ...]:
+    """The scores at other strengths than 1; none where the method has no such path."""
+    found = []
+    for strength in trial.path:
+        if handle.adapter.strength_problem(strength) is None:
+            handle.strength = strength
+            found.append((strength, _scores(model, trial, handle, trial.parts)))
+    return tuple(found)
+
+
+def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
+    """The loss on the first few batches, for methods that start from its gradient."""
+    the_task = task(trial.task)
+    losses = []
+    for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
+        moved = _to_device_of(model, batch)
+        losses.append(the_task.loss(model, moved) / the_task.terms(moved))
+    return torch.stack(losses).mean()
+
+
+def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradient: Gradient) -> Iterator[int]:
+    """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
+
+    The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
+    """
+    parameters, the_task = handle.parameters(), task(trial.task)
+    optimizer = torch.optim.AdamW(parameters, lr=trial.lr, weight_decay=0.0)
+    for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
+        for group in optimizer.param_groups:
+            group["lr"] = trial.lr * schedule(step, trial.steps)
+        loss = gradient(the_task, model, batch)
+        if (penalty := handle.regularizer()) is not None:
+            penalty.backward()
+            loss += penalty.item()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss was {loss} at step {step}")
+        clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        handle.after_step(step)
+        optimizer.zero_grad()
+        yield step + 1
+
+
+def _gradient(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    return backward(the_task, model, batch, current().micro_batch)
+
+
+def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
+    """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
+    terms, count = the_task.terms(batch), len(next(iter(batch.values())))
+    total = 0.0
+    for start in range(0, count, micro_batch or count):
+        piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
+        loss = the_task.loss(model, _to_device_of(model, piece)) / terms
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    device = next(model.parameters()).device
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def schedule(step: int, steps: int) -> float:
+    """The share of the learning rate at `step`: a rise over a tenth of the steps, then a linear fall to zero."""
+    return min(1.0, (step + 1) / max(1, steps // 10)) * (1 - step / steps)
+
+
+def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """`steps` batches of `batch` examples; the examples are shuffled anew in every pass over them."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        while len(order) < batch:
+            order = torch.cat([order, torch.randperm(len(data), generator=generator)])
+        chosen, order = order[:batch], order[batch:]
+        yield data.rows(chosen)
+
+
+def _scores(model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    scores: dict[str, tuple[float, float]] = {}
+    for part in parts:
+        loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
+        scores[part] = (loss, accuracy)
+    return scores
+
+
+@dataclass
+class Fixed:
+    """The strength of a model that has no adapter: turning it does nothing."""
+
+    strength: float = 1.0
+
+
+@cache
+def loaded(model: str, dtype: str) -> Loaded:
+    """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
+    found, setup = load_causal(model), current()
+    device = setup.device if setup.ranks == 1 else "cpu"
+    return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
+
+
+def _training_data(trial: Trial) -> Examples:
+    """What the trial trains on: the first of its examples, in an order that a hash gives, if it gets only a share."""
+    data = _examples(trial, Part.TRAIN, ALL)
+    if trial.share == 1:
+        return data
+    return Examples(data.rows(slice(0, max(1, round(trial.share * len(data))))), data.size)
+
+
+def _examples(trial: Trial, part: str, count: int) -> Examples:
+    return _prepared(trial.model, trial.dtype, trial.task, part, trial.length, count)
+
+
+@cache
+def _prepared(model: str, dtype: str, name: str, part: str, length: int, count: int) -> Examples:
+    return task(name).examples(Part(part), loaded(model, dtype).tokenizer, length, count)
