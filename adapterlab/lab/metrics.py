@@ -46,7 +46,7 @@ class Results:
     @property
     def contestants(self) -> list[str]:
         """The names of those that were trained, in the study's order."""
-        return [c.name for c in self.study.contestants]
+        return [c.name for c in self.study.entrants]
 
     @property
     def unit(self) -> str:
