@@ -12,12 +12,10 @@ from adapterlab.lab.standing import Lead, Row, Standing
 from adapterlab.lab.statistics import Paired
 from adapterlab.tasks.base import Part
 
-FULL_FT = "full_ft"
-
 
 def ranked(standing: Standing) -> list[Row]:
     """The adapters that finished, best first; full fine-tuning is shown and not ranked."""
-    return [row for row in standing.rows if row.contestant != FULL_FT and math.isfinite(row.gain.mean)]
+    return [row for row in standing.rows if row.ranked and math.isfinite(row.gain.mean)]
 
 
 def winner_of(standing: Standing) -> Row | None:
@@ -93,7 +91,7 @@ def board(results: Results, standing: Standing) -> Table:
         rate = row.rates[the_task]
         cells = [
             order.get(row.contestant, ""),
-            row.contestant + ("" if row.comparable or row.contestant == FULL_FT else "*"),
+            row.contestant + ("" if row.comparable or not row.ranked else "*"),
             f"{rate:.2g}" if rate else "diverged",
             _count(row.parameters),
             _interval(row.gain),

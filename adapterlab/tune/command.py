@@ -76,7 +76,7 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
 def _legend(results: Results, standing: Standing) -> str:
     shown = f"learned: {results.unit} better than the untrained model on test rows"
     extra = "; ms a step; MB a step holds beyond the model"
-    full = "; full_ft is not ranked" if any(c.adapter == "full_ft" for c in results.study.contestants) else ""
+    full = "; full_ft is not ranked" if any(not row.ranked for row in standing.rows) else ""
     flagged = "; * no size near the budget" if any(not row.comparable for row in ranked(standing)) else ""
     return shown + extra + full + flagged
 

@@ -19,9 +19,10 @@ from adapterlab.lab.contest import Contest, expected_steps
 from adapterlab.lab.driver import prepare, setup_for
 from adapterlab.lab.executors import crews
 from adapterlab.lab.fit import BYTES_OF_FULL_FT, Cost, find_device, find_dtype, fit, free_memory
-from adapterlab.lab.study import Contestant, Data, Limits, Reporting, Study, Training, Tuning
+from adapterlab.lab.sizing import fitted
+from adapterlab.lab.study import FULL_FT, Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.models.loading import CAUSAL, Head, load
-from adapterlab.surgery import parameter_count, sized
+from adapterlab.surgery import parameter_count
 from adapterlab.surgery.fresh import fresh_parameters
 from adapterlab.surgery.linear import linears
 from adapterlab.tasks import add_task, task
@@ -29,7 +30,6 @@ from adapterlab.tasks.base import Part
 from adapterlab.tasks.files import parts_of, task_of
 from adapterlab.tune.request import Request, parameters
 
-FULL_FT = "full_ft"
 LEAST_STEPS, ENOUGH_STEPS, MOST_STEPS = 20, 100, 5000
 PASSES = 3
 """Over the training rows, at most."""
@@ -40,7 +40,7 @@ LONGEST = 512
 """Tokens of an example, if no length was asked for."""
 SCORED = 128
 """Rows scored of each part, at most."""
-CALM = 0.8
+CALM = 0.9
 """The share of the time that is planned for."""
 RATES = (3e-4, 1e-3, 3e-3)
 
@@ -91,11 +91,14 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
     contestants = []
     for name in request.contestants:
         try:
-            sized(make_adapter(name), model, budget)
+            size = parameter_count(model, fitted(Contestant(adapter=name), model, budget))
         except AdapterlabError as error:
             if request.chosen:
-                raise AdapterlabError(f"--contestants {name}: {error}; raise --budget, or leave it out") from error
+                raise
             notes.append(f"{name} is left out: {error}")
+            continue
+        if size > budget and not request.chosen:
+            notes.append(f"{name} is left out: its smallest size trains {size:,} parameters, above {budget:,}")
         else:
             contestants.append(name)
     if not contestants:
@@ -110,9 +113,9 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
         budget=budget,
         reference="lora" if "lora" in contestants else contestants[0],
         data=(Data(**vars(request.data)),),
-        contestants=tuple(Contestant(adapter=name) for name in (*contestants, FULL_FT)),
+        contestants=tuple(Contestant(adapter=name) for name in contestants),
         training=Training(batch=request.batch, length=length, dtype=find_dtype(device)),
-        tuning=Tuning(start=RATES),
+        tuning=Tuning(start=RATES, rates=5),
         report=Reporting(windows=min(SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
         limits=Limits(workers=workers),
     )
@@ -120,7 +123,7 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
     need, free = whole * BYTES_OF_FULL_FT * (1 if device == "cuda" else crew), free_memory(device)
     if free is not None and need > free / 2:
         notes.append(f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, and {free / 1e9:.0f} are free")
-        draft = draft.model_copy(update={"contestants": draft.contestants[:-1]})
+        draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
     return _timed(request, draft, crew, notes, whole, watch)
 
 
@@ -147,6 +150,7 @@ def _timed(
     study = draft.model_copy(
         update={
             "contestants": kept,
+            **({} if FULL_FT in found.costs else {"full_ft": False, "full_ft_reason": "it does not fit in memory"}),
             "reference": draft.reference if draft.reference in found.costs else kept[0].name,
             "limits": draft.limits.model_copy(
                 update={"micro_batch": found.micro_batch, "checkpointing": found.checkpointing}
@@ -181,7 +185,7 @@ class _Clock:
     def seconds(self, study: Study) -> float:
         """About how long a study takes, the training of the winner with it."""
         tuning, reported = study.tuning, len(study.report.seeds)
-        trials = len(tuning.start) + 1 + tuning.keep + reported
+        trials = tuning.rates + tuning.keep + reported
         parts = len(task(study.tasks[0]).parts)
         looks = study.training.steps // study.report.curve_every
         scoring = (trials - reported) * self.score / parts + reported * self.score * (1 + looks / parts)
@@ -228,7 +232,7 @@ def _chosen(request: Request, study: Study, clock: _Clock) -> str:
     took = clock.seconds(study)
     said = (
         f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
-        f"{len(study.contestants)} contestants of at most {study.budget:,} trained parameters, on {find_device()} in "
+        f"{len(clock.costs)} contestants, of at most {study.budget:,} trained parameters, on {find_device()} in "
         f"{study.training.dtype}: about {_spoken(took)}"
     )
     return said if took <= request.seconds else f"{said}, more than asked, and as short as makes sense"
