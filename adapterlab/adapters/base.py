@@ -78,11 +78,11 @@ def is_bare(linear: Linear) -> bool:
 
 
 class Factors(NamedTuple):
-    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`."""
+    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`; or of many at once."""
 
-    u: Float[Tensor, "out k"]
-    s: Float[Tensor, " k"]
-    vt: Float[Tensor, "k in"]
+    u: Float[Tensor, "*heads out k"]
+    s: Float[Tensor, "*heads k"]
+    vt: Float[Tensor, "*heads k in"]
 
 
 class Role(StrEnum):
@@ -155,7 +155,9 @@ class Context:
             drawn = drawn[torch.randperm(len(drawn), generator=self.generator)]
         return drawn[:count].sort().values.to(self.device)
 
-    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
+    def svd(
+        self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
+    ) -> Factors:
         """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
 
         With `iterations`, from a randomized decomposition of so many power iterations will do.
@@ -288,11 +290,16 @@ class LinearAdapter(Adapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         """The adapted weight: the definition of the method."""
 
+    def bias(self, state: State, bias: Float[Tensor, " out"], strength: float = 1.0) -> Float[Tensor, " out"]:
+        """The adapted bias; part of the definition where a method acts on the layer's whole answer."""
+        return bias
+
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
-        return affine(x, self.weight(state, linear.weight, strength), linear.bias)
+        bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
+        return affine(x, self.weight(state, linear.weight, strength), bias)
 
     @staticmethod
     def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:

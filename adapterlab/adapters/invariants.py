@@ -208,13 +208,18 @@ class ScalesLines(Invariant):
 
 
 @dataclass(frozen=True)
-class KeepsRowSpace(Invariant):
-    """The rows of the weight stay combinations of the base's rows."""
+class KeepsRowSpaces(Invariant):
+    """The rows of each head stay combinations of its own rows in the base.
+
+    `heads` is a tensor of the state that has one entry a head.
+    """
+
+    heads: str
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
-        basis = torch.linalg.qr(before.double().T).Q
-        rows = after.double()
-        return _relative(rows - rows @ basis @ basis.T, rows)
+        base, rows = (t.double().unflatten(0, (len(state[self.heads]), -1)) for t in (before, after))
+        basis = torch.linalg.qr(base.mT).Q
+        return _relative(rows - rows @ basis @ basis.mT, rows)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class PairAdapter(Adapter):
         """How many hidden units of the feed-forward block count as a head; 0 leaves them alone."""
         return 0
 
+    @property
+    def lone_queries(self) -> bool:
+        """Whether queries are adapted too where nothing linear joins them to the keys."""
+        return False
+
     @abstractmethod
     def init(self, pair: Pair, context: Context) -> State:
         """The state at the start of training; the pair may be on the meta device."""

@@ -39,6 +39,8 @@ class Results:
     def __init__(self, contests: Sequence[Contest]) -> None:
         self.contests = {(c.contestant, c.task): c for c in contests}
         self.study = contests[0].study
+        self.run_variances: dict[str, float] = {}
+        """By task, as far as it was asked for: see `adapterlab.lab.effects.run_variance`."""
 
     @property
     def contestants(self) -> list[str]:

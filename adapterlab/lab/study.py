@@ -70,6 +70,8 @@ class Reporting(_Table):
     """Strengths other than 0 and 1 at which every trained adapter is scored too."""
     tenth_of_data: bool = False
     """Whether every reported run is repeated on a tenth of the training data."""
+    smallest: Annotated[float, Field(gt=0)] = 0.005
+    """The smallest difference that matters, in nats per byte: what is surely below it is called the same."""
 
 
 class Limits(_Table):

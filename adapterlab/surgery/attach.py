@@ -107,13 +107,10 @@ class Handle:
     def deltas(self) -> dict[str, Tensor]:
         """By path, what the adapter adds to each weight or parameter at its present strength, in the state's dtype.
 
-        Empty for a method that changes none, like a prompt.
+        A linear layer's path is its weight's, and `path.bias` its bias, where the method changes that too. Empty for a
+        method that changes none, like a prompt.
         """
-        changes = {}
-        for path, site in self.sites.items():
-            if (tensors := site.both()) is not None:
-                changes[path] = tensors[1] - tensors[0]
-        return changes
+        return {f"{path}{name}": t for path, site in self.sites.items() for name, t in site.changes().items()}
 
     def regularizer(self) -> Tensor | None:
         """The sum of the method's own penalty over the sites, or None."""

@@ -87,11 +87,11 @@ class ParameterSite(TensorSite):
         base = cast(Tensor, getattr(module, name)).to(self.dtype)
         return base, self.adapter.value(self.state, base, self.strength) if self.active else base
 
-    def _adapted(self) -> Tensor:
+    def _adapted(self) -> dict[str, Tensor]:
         module, name = self._owners[0]
-        return self.both()[1].to(cast(Tensor, getattr(module, name)).dtype)
+        return {name: self.both()[1].to(cast(Tensor, getattr(module, name)).dtype)}
 
-    def _replace(self, tensor: nn.Parameter) -> nn.Parameter:
+    def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
         replaced = [module._parameters[name] for module, name in self._owners]
         for module, name in self._owners:
             module._parameters[name] = tensor

@@ -46,3 +46,12 @@ def test_shapes_alone_are_given_for_a_weight_without_values():
     u, s, vt = FactorCache()(torch.empty(6, 4, device="meta", dtype=torch.bfloat16), 3)
     assert (u.shape, s.shape, vt.shape) == ((6, 3), (3,), (3, 4))
     assert u.dtype == torch.float32
+
+
+def test_weights_given_together_are_decomposed_each_for_itself():
+    together = torch.stack([low_rank(), low_rank().flip(0)])
+    for options in ({}, {"rank": 5}, {"rank": 5, "iterations": 2}):
+        found = FactorCache()(together, **options)
+        for head, weight in enumerate(together):
+            for part, alone in zip(found, FactorCache()(weight, **options), strict=True):
+                torch.testing.assert_close(part[head], alone)
