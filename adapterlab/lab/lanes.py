@@ -92,9 +92,13 @@ def _attached(model: nn.Module, trials: Sequence[Trial]) -> tuple[Handle, list[_
             handle.detach()
         loss = lambda trial=trial: training.calibration(model, trial, data)  # noqa: E731
         handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=loss)
-        tensors = {path: {**dict(site.named_parameters()), **dict(site.named_buffers())} for path, site in handle.sites.items()}
+        tensors = {
+            path: {**dict(site.named_parameters()), **dict(site.named_buffers())} for path, site in handle.sites.items()
+        }
         batches = training.batches(data, trial.batch, trial.steps, trial.seed)
-        lanes.append(_Lane(trial, tensors, batches, torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)))
+        lanes.append(
+            _Lane(trial, tensors, batches, torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0))
+        )
     assert handle is not None
     return handle, lanes
 
@@ -122,9 +126,7 @@ def _trained(
     for lane in lanes:
         lane.enter(handle)
         status = "diverged" if lane.note else "ok"
-        ended = Outcome(
-            status, {}, tuple(lane.curve), 0, seconds, attached, lane.note, peak_bytes=held // len(lanes)
-        )
+        ended = Outcome(status, {}, tuple(lane.curve), 0, seconds, attached, lane.note, peak_bytes=held // len(lanes))
         outcomes.append(training.concluded(ended, model, lane.trial, handle))
     return outcomes
 
@@ -148,12 +150,13 @@ def _gradients(model: nn.Module, stack: _Stack, lanes: Sequence[_Lane]) -> list[
     size = current().micro_batch or count
     for start in range(0, count, size):
         pieces = [
-            training.to_device_of(model, {name: t[start : start + size] for name, t in batch.items()}) for batch in batches
+            training.to_device_of(model, {name: t[start : start + size] for name, t in batch.items()})
+            for batch in batches
         ]
         inputs = {name: torch.stack([piece[name] for piece in pieces]) for name in pieces[0] if name != "scored"}
         answers = stack(lanes, inputs)
         losses = [
-            the_task.loss(lambda logits=logits, **_: SimpleNamespace(logits=logits), piece) / n  # type: ignore[misc,arg-type]
+            the_task.loss(lambda logits=logits, **_: SimpleNamespace(logits=logits), piece) / n  # type: ignore[arg-type]
             for logits, piece, n in zip(answers, pieces, terms, strict=True)
         ]
         torch.stack(losses).sum().backward()
@@ -176,7 +179,8 @@ class _Stack:
 
     def __call__(self, lanes: Sequence[_Lane], inputs: Mapping[str, Tensor]) -> Tensor:
         """The logits of each lane for its own inputs, `(lanes, batch, length, vocabulary)`."""
-        stacked, dims = {}, {}
+        stacked: dict[str, Tensor] = {}
+        dims: dict[str, int | None] = {}
         once: dict[Tensor, Tensor] = {}  # what several sites share is stacked once
         for (path, name), full in self._names.items():
             own = [lane.tensors[path][name] for lane in lanes]

@@ -85,7 +85,9 @@ def _trained(
     except FloatingPointError as error:
         status, note = "diverged", str(error)
     seconds = time.monotonic() - started - looked
-    return concluded(Outcome(status, {}, tuple(curve), 0, seconds, attached, note, peak_bytes=held), model, trial, handle)
+    return concluded(
+        Outcome(status, {}, tuple(curve), 0, seconds, attached, note, peak_bytes=held), model, trial, handle
+    )
 
 
 def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) -> Outcome:

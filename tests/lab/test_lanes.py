@@ -20,9 +20,25 @@ from tests.adapters.methods import ALL, small
 from tests.lab.tiny import save_study
 
 # One of each kind of site, and those with state that is drawn, shared between sites, or changed after a step.
-SOME = ["lora", "dora", "hra", "vera", "vblora", "shira", "adalora", "clover", "reft", "xlora", "prefix", "prompt", "full_ft"]
+SOME = [
+    "lora",
+    "dora",
+    "hra",
+    "vera",
+    "vblora",
+    "shira",
+    "adalora",
+    "clover",
+    "reft",
+    "xlora",
+    "prefix",
+    "prompt",
+    "full_ft",
+]
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching rule")
+    pytest.mark.filterwarnings(
+        "ignore:There is a performance drop because we have not yet implemented the batching rule"
+    )
 ]
 
 

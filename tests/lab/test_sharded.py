@@ -8,7 +8,6 @@ import math
 
 import pytest
 
-from adapterlab.adapters import adapter
 from adapterlab.lab import training
 from adapterlab.lab.driver import prepare
 from adapterlab.lab.executors import LocalPool

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 
+from adapterlab.errors import AdapterlabError
 from adapterlab.lab import lanes, training
 from adapterlab.lab.environment import environment
 from adapterlab.lab.executors.base import Finished, Job
@@ -24,9 +26,7 @@ def perform(job: Job) -> list[Finished]:
         started = time.monotonic()
         outcomes = [_run(job)]
     seconds = (time.monotonic() - started) / len(job)
-    return [
-        Finished(trial, outcome, environment(), seconds) for trial, outcome in zip(job, outcomes, strict=True)
-    ]
+    return [Finished(trial, outcome, environment(), seconds) for trial, outcome in zip(job, outcomes, strict=True)]
 
 
 def _run(job: Job) -> Outcome:
@@ -36,3 +36,13 @@ def _run(job: Job) -> Outcome:
 
         return sharded.run(trial)
     return training.run(trial)
+
+
+def portable(error: Exception) -> Exception:
+    """The error as it can be sent to the driver: a user's mistake as its message, another with where it came from."""
+    if isinstance(error, AdapterlabError):
+        return AdapterlabError(str(error))
+    if isinstance(error, OSError):
+        return error
+    trace = "".join(traceback.format_exception(error))
+    return RuntimeError(f"{type(error).__name__} in a worker: {error}\n\n{trace}")

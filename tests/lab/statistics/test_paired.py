@@ -58,7 +58,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 def test_over_one_task_it_is_students():
     one, students = stratified({"sleep": SLEEP}), paired(SLEEP)
-    assert (one.mean, one.low, one.high, one.p) == pytest.approx((students.mean, students.low, students.high, students.p))
+    assert (one.mean, one.low, one.high, one.p) == pytest.approx(
+        (students.mean, students.low, students.high, students.p)
+    )
 
 
 def test_over_two_tasks_the_error_is_welchs():
