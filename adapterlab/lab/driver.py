@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
 from adapterlab.lab.executors import Executor, executor_for
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
+from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
 from adapterlab.models.loading import load_causal
-from adapterlab.surgery import sized
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,12 @@ class Progress:
 
 
 def prepare(study: Study) -> list[Contest]:
-    """The study's contests, with every contestant sized to the budget; nothing has been run."""
+    """The study's contests at each budget, with every contestant sized to it; nothing has been run."""
     model = load_causal(study.model).model
-    contestants: dict[str, Adapter] = {}
-    for entry in study.contestants:
-        adapter = entry.build()
-        if study.budget is not None:
-            adapter = sized(adapter, model, study.budget, entry.targets)
-        contestants[entry.name] = adapter
-    return make_contests(study, contestants)
+    contests = []
+    for part in study.at_each_budget:
+        contests += make_contests(part, {entry.name: fitted(entry, model, part.budget) for entry in part.entrants})
+    return contests
 
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
@@ -62,7 +58,7 @@ def run_study(
     """
     contests = prepare(study)
     with ledger.sole_writer(wait):
-        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, study) for c in contests], ledger)
+        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, c.study) for c in contests], ledger)
         if not known:
             replay(contests, ledger)
             return contests
@@ -86,16 +82,15 @@ def _drive(
     plays: dict[int, Play] = {}
     waiting: dict[int, dict[Trial, Outcome | None]] = {}
     owners: dict[Trial, list[int]] = {}
-    done = 0
+    counted: set[Trial] = set()
 
     def need(i: int, trials: list[Trial]) -> None:
         """Contest `i` waits for `trials`; those that the ledger lacks go to the pool."""
         waiting[i] = {trial: ledger.outcome(trial) for trial in trials}
-        nonlocal done
         fresh = []
         for trial, outcome in waiting[i].items():
             if outcome is not None:
-                done += trial.steps
+                counted.add(trial)
                 if (seconds := ledger.wall_seconds(trial)) is not None:
                     limit.learn(trial, seconds)
             elif trial in owners:
@@ -120,21 +115,25 @@ def _drive(
         go_on(i)
 
     def expected() -> int:
-        trained = [c for c in contests if c.contestant != FROZEN]
+        # Contests that differ in the budget alone, where it cannot be met, share their trials.
+        trained = {(c.task, c.adapter, c.targets): c for c in contests if c.contestant != FROZEN}.values()
         settled = sum(_steps(c) for c in trained if c.finished)
         return settled + sum(expected_steps(study) for c in trained if not c.finished)
 
-    watch(Progress(done, expected(), len(ledger), ""))
+    def done() -> int:
+        return sum(trial.steps for trial in counted)
+
+    watch(Progress(done(), expected(), len(ledger), ""))
     for finished in executor:
         ledger.record(finished)
         trial, outcome = finished.trial, finished.outcome
         if finished.wall_seconds is not None:
             limit.learn(trial, finished.wall_seconds)
-        done += trial.steps
+        counted.add(trial)
         for i in owners.pop(trial):
             waiting[i][trial] = outcome
             go_on(i)
-        watch(Progress(done, max(done, expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
+        watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
 
 
 def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
@@ -153,7 +152,7 @@ def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
 
 
 def _steps(contest: Contest) -> int:
-    return contest.tuning_steps + sum(trial.steps for trial, _ in contest.reported.values())
+    return contest.tuning_steps + sum(t.steps for runs in (contest.reported, contest.tenth) for t, _ in runs.values())
 
 
 def _name(trial: Trial, contests: list[Contest]) -> str:

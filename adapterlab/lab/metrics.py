@@ -45,7 +45,7 @@ class Results:
     @property
     def contestants(self) -> list[str]:
         """The names of those that were trained, in the study's order."""
-        return [c.name for c in self.study.contestants]
+        return [c.name for c in self.study.entrants]
 
     def frozen(self, task: str) -> Outcome:
         """What the model scores on a task before any training."""

@@ -18,6 +18,8 @@ from adapterlab.tasks import load_file as load_task_file
 
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
 Count = Annotated[int, Field(ge=1)]
+FULL_FT = "full_ft"
+"""The adapter that trains the whole model: the other end of the scale from the frozen model."""
 
 
 class _Table(BaseModel):
@@ -36,19 +38,24 @@ class Training(_Table):
 
 
 class Tuning(_Table):
-    """How a learning rate is found, the same for every contestant.
+    """How a learning rate is found: the same number of training steps for every contestant.
 
-    All of `start` is tried for `first_steps`; while the best rate is at an edge, the next one beyond joins, at most `grow`
-    times. The best `keep` go on for `second_steps`, with a seed of their own; the best of these is chosen. Everything is
-    judged by the loss on the validation part.
+    `rates` of them are tried for `first_steps`: all of `start`, then one at a time, a grid step beyond the edge while the
+    best lies on it, and between the best and its neighbours once it does not. The best `keep` share `keep * second_steps`,
+    with a seed of their own; the best of these is chosen. Everything is judged by the loss on the validation part.
     """
 
-    start: tuple[Rate, ...] = (1e-3, 3.2e-3, 1e-2)
-    grow: Annotated[int, Field(ge=0)] = 4
+    start: tuple[Rate, ...] = (1e-3, 1e-2)
+    rates: Annotated[int, Field(ge=2, le=30)] = 5
     first_steps: Count = 16
     keep: Count = 2
     second_steps: Count = 32
     seeds: tuple[int, int] = (101, 102)
+
+    @property
+    def budget_steps(self) -> int:
+        """The training steps that finding a rate takes, whatever comes of them."""
+        return self.rates * self.first_steps + self.keep * self.second_steps
 
     @field_validator("start")
     @classmethod
@@ -56,6 +63,14 @@ class Tuning(_Table):
         if len(start) < 2 or sorted(set(start)) != list(start):
             raise ValueError("give at least two rates, rising")
         return start
+
+    @model_validator(mode="after")
+    def _room(self) -> Tuning:
+        if self.rates < len(self.start):
+            raise ValueError(f"start has {len(self.start)} rates, more than rates = {self.rates}")
+        if self.keep > self.rates:
+            raise ValueError(f"keep = {self.keep} is more than the rates = {self.rates} that are tried")
+        return self
 
 
 class Reporting(_Table):
@@ -126,6 +141,8 @@ class Study(_Table):
     tasks: tuple[str, ...] = Field(min_length=1)
     budget: Count | None = None
     """Trainable parameters that every contestant is sized to, as near below as it can."""
+    budgets: tuple[Count, ...] = ()
+    """Several of them, rising, instead of `budget`: the contest is held at each. Claims are judged at the largest."""
     reference: str = "lora"
     """The contestant whose score others are timed against."""
     adapter_files: tuple[str, ...] = ()
@@ -133,6 +150,10 @@ class Study(_Table):
     task_files: tuple[str, ...] = ()
     """Python files that define tasks of your own, taken from the same folder."""
     contestants: tuple[Contestant, ...] = Field(min_length=1)
+    full_ft: bool = True
+    """Whether full fine-tuning runs along, unranked, to show what there is to learn."""
+    full_ft_reason: str = ""
+    """Why it does not."""
     training: Training = Training()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
@@ -149,6 +170,14 @@ class Study(_Table):
             raise ValueError(
                 f"seeds {sorted(shared)} are in both tuning and report: choose and report with different seeds"
             )
+        if self.budget is not None and self.budgets:
+            raise ValueError("budget and budgets are both given: give one of them")
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise ValueError(f"budgets {list(self.budgets)} do not rise: give each once, the smallest first")
+        if not self.full_ft and not self.full_ft_reason.strip():
+            raise ValueError(
+                'full_ft = false needs full_ft_reason = "...": say why full fine-tuning does not run along'
+            )
         return self
 
     def limited(self, **given: Any) -> Study:
@@ -161,6 +190,24 @@ class Study(_Table):
             return self.model_copy(update={"limits": Limits.model_validate(values)})
         except ValidationError as error:
             raise AdapterlabError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+    @property
+    def entrants(self) -> tuple[Contestant, ...]:
+        """The contestants, and full fine-tuning, which runs along whether it is among them or not."""
+        if not self.full_ft or any(c.adapter == FULL_FT for c in self.contestants):
+            return self.contestants
+        return *self.contestants, Contestant(adapter=FULL_FT)
+
+    def competes(self, name: str) -> bool:
+        """Whether this contestant is ranked; full fine-tuning is not."""
+        return any(c.name == name and c.adapter != FULL_FT for c in self.contestants)
+
+    @property
+    def at_each_budget(self) -> tuple[Study, ...]:
+        """The same study at each of its budgets; they share the trials of what cannot be sized."""
+        if not self.budgets:
+            return (self,)
+        return tuple(self.model_copy(update={"budget": budget, "budgets": ()}) for budget in self.budgets)
 
 
 def load_study(path: Path) -> Study:

@@ -11,7 +11,7 @@ from adapterlab.lab.contest import make_contests, play
 from adapterlab.lab.effects import compare, compare_across, gained, luck_of_choice, run_variance
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.study import Contestant, Study, Training
-from adapterlab.lab.trial import BASE_DOMAIN, Outcome
+from adapterlab.lab.trial import Outcome
 from tests.lab.test_standing import made_up
 
 
@@ -24,7 +24,7 @@ def tuned(apart: float, noise: float, names: tuple[str, ...] = ("lora", "oft", "
         training=Training(steps=40),
     )
     rng = np.random.default_rng(seed)
-    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
         playing, outcomes = play(contest), None
         while True:
@@ -36,7 +36,7 @@ def tuned(apart: float, noise: float, names: tuple[str, ...] = ("lora", "oft", "
             for trial in trials:
                 loss = 1 + {3.2e-3: 0.0, 1e-2: apart}.get(trial.lr, 1.0)
                 loss += rng.normal(0, noise) if trial.steps == 40 else 0.0
-                scores = dict.fromkeys(("validation", "test", "ood", BASE_DOMAIN), (loss, 0.5))
+                scores = dict.fromkeys(("validation", "test", "ood", "base"), (loss, 0.5))
                 outcomes[trial] = Outcome("ok", scores, (), 1, 1.0, 0.0)
     return Results(contests)
 

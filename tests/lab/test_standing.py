@@ -7,7 +7,7 @@ import pytest
 from adapterlab.lab.contest import make_contests, play
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import stand
-from adapterlab.lab.study import Contestant, Study, Training
+from adapterlab.lab.study import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial import Outcome
 
 NAMES = ("lora", "ia3", "oft")
@@ -21,8 +21,9 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
         budget=100,
         contestants=tuple(Contestant(adapter=name) for name in NAMES),
         training=Training(steps=40),
+        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
     )
-    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
         name = contest.contestant
         playing, outcomes = play(contest), None
@@ -45,7 +46,7 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
 
 def test_the_best_comes_first_and_what_is_even_is_said_to_be():
     standing = stand(made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
-    assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3"]
+    assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3", "full_ft"]
     assert "oft learns most on prose and restyle: 0.2" in standing.answer
     assert "as good as lora (within 0.005), and ahead of all others" in standing.answer
     assert standing.leads

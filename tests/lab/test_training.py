@@ -98,7 +98,9 @@ def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
         f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
     )
     study = load_study(text[0])
-    (contest,) = [c for c in make_contests(study, {"lora": study.contestants[0].build()}) if c.contestant == "lora"]
+    (contest,) = [
+        c for c in make_contests(study, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
+    ]
     before = Setup()
     Setup(study.adapter_files, study.task_files).enter()
     outcome = training.run(contest.trial(1e-2, 1, 20, reported=True))

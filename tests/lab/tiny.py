@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers.utils.logging import disable_progress_bar
+
 from adapterlab.lab.ledger import Ledger
 from adapterlab.models.corpus import documents
 from adapterlab.models.pretrain import train_tokenizer
@@ -17,6 +19,8 @@ STUDY = """name = "tiny"
 model = "{model}"
 tasks = ["prose"]
 budget = 3000
+full_ft = false
+full_ft_reason = "seconds count in a test"
 
 [training]
 steps = {steps}
@@ -25,7 +29,7 @@ length = 32
 
 [tuning]
 start = [1e-3, 1e-2]
-grow = 1
+rates = 3
 first_steps = 2
 keep = 1
 second_steps = 3
@@ -45,6 +49,7 @@ adapter = "ia3"
 
 def save_model(folder: Path) -> Path:
     """A tiny Llama with a tokenizer of 300 tokens."""
+    disable_progress_bar()
     tokenizer = train_tokenizer(documents("heldout")[:5], 300)
     tiny_llama(vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
