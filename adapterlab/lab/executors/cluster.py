@@ -7,6 +7,7 @@ same path on every node.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +63,9 @@ class RayCluster:
             except errors.RayTaskError:
                 raise
             except (errors.RuntimeEnvSetupError, errors.TaskUnschedulableError) as error:
-                raise AdapterlabError(f"the cluster cannot run a trial: {str(error).strip().splitlines()[0]}") from error
+                raise AdapterlabError(
+                    f"the cluster cannot run a trial: {str(error).strip().splitlines()[0]}"
+                ) from error
             except errors.RayError:
                 yield from self._lost(job)
                 continue
@@ -96,7 +99,11 @@ def _connected(address: str) -> Any:
     try:
         _knock(address)
         ray.init(
-            address, runtime_env={"py_modules": [package]}, log_to_driver=False, logging_level="ERROR", namespace="adapterlab"
+            address,
+            runtime_env={"py_modules": [package]},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace="adapterlab",
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise AdapterlabError(

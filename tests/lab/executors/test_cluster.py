@@ -11,7 +11,6 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.driver import prepare, run_study
-from adapterlab.lab.executors import LOSSES
 from adapterlab.lab.executors.cluster import RayCluster
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
@@ -63,7 +62,9 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     path = save_study(folder, steps=9)
     (folder / "fragile.py").write_text(FRAGILE.format(mark=str(folder / "mark")))
-    path.write_text(path.read_text().replace("ia3", "fragile").replace("budget", 'adapter_files = ["fragile.py"]\nbudget'))
+    path.write_text(
+        path.read_text().replace("ia3", "fragile").replace("budget", 'adapter_files = ["fragile.py"]\nbudget')
+    )
     return load_study(path), folder / "mark"
 
 
