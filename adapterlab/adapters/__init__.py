@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import pkgutil
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.user_code import load_module
 
 
 @cache
@@ -36,24 +34,8 @@ def load_file(path: Path) -> None:
 
     Raises `AdapterlabError` if the file is missing, cannot be run, or defines no adapter.
     """
-    path = path.resolve()
-    module = f"adapterlab_file_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
-    if module in sys.modules:
-        return
     _import_methods()
-    before = len(Adapter.registry)
-    spec = importlib.util.spec_from_file_location(module, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise AdapterlabError(f"{path} is no Python file")
-    sys.modules[module] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(sys.modules[module])
-    except Exception as error:  # whatever the user's file raises
-        del sys.modules[module]
-        raise AdapterlabError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    if len(Adapter.registry) == before:
-        del sys.modules[module]
-        raise AdapterlabError(f"{path} defines no adapter: subclass LinearAdapter and set its name")
+    load_module(path, Adapter.registry, "adapter: subclass LinearAdapter and set its name")
 
 
 def adapter(name: str, **settings: Any) -> Adapter:

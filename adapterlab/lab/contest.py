@@ -7,18 +7,16 @@ report replays the same generator over the ledger, so what is shown is what was 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.study import Contestant, Study
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome, Trial, code_version
+from adapterlab.lab.trial import FROZEN, Outcome, Trial, code_version
+from adapterlab.lab.tuning import search
 from adapterlab.models.loading import fingerprint
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
-
-REPORTED = (Part.VALIDATION.value, Part.TEST.value, Part.OOD.value, BASE_DOMAIN)
 
 Outcomes = Mapping[Trial, Outcome]
 Play = Generator[list[Trial], Outcomes, None]
@@ -43,17 +41,18 @@ class Contest:
     reported: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
     """By seed, the runs that are reported."""
     tenth: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
-    """By seed, runs on a tenth of the training data, at the chosen learning rate."""
+    """By seed, the same runs on a tenth of the training data, if the study asks for them."""
     finished: bool = False
 
     @property
     def tuning_steps(self) -> int:
-        """Training steps spent on the choice of the learning rate."""
+        """Training steps spent on the choice of the learning rate: the study's `tuning.budget_steps` once it is made."""
         return sum(trial.steps for rung in (self.first, self.second) for trial, _ in rung.values())
 
-    def trial(self, lr: float, seed: int, steps: int, *, reported: bool) -> Trial:
-        """The trial of this contest at one learning rate and seed."""
+    def trial(self, lr: float, seed: int, steps: int, *, reported: bool, share: float = 1.0) -> Trial:
+        """The trial of this contest at one learning rate and seed, trained on a share of the data."""
         study = self.study
+        parts = task(self.task).parts if reported else (Part.VALIDATION,)
         settings = {"name": FROZEN} if self.adapter is None else self.adapter.settings()
         return Trial(
             model=study.model,
@@ -67,10 +66,13 @@ class Contest:
             steps=steps,
             batch=study.training.batch,
             length=study.training.length,
-            parts=REPORTED if reported else (Part.VALIDATION.value,),
+            parts=tuple(part.value for part in parts),
             windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(settings["name"], self.task),
+            dtype=study.training.dtype,
+            path=study.report.path if reported and share == 1 else (),
+            share=share,
         )
 
 
@@ -78,60 +80,39 @@ def play(contest: Contest) -> Play:
     """Tune, choose, report. Yields the trials needed next; is sent their outcomes."""
     study, tuning = contest.study, contest.study.tuning
     if contest.adapter is None:
-        trial = replace(contest.trial(0.0, 0, 0, reported=True), curve_every=0)
+        trial = replace(contest.trial(0.0, 0, 0, reported=True), curve_every=0, path=())
         contest.reported[0] = (trial, (yield [trial])[trial])
         contest.finished = True
         return
 
-    wanted: Sequence[float] = tuning.start
-    for growth in range(tuning.grow + 1):
-        trials = {lr: contest.trial(lr, tuning.seeds[0], tuning.first_steps, reported=False) for lr in wanted}
-        outcomes = yield list(trials.values())
-        contest.first |= {lr: (trial, outcomes[trial]) for lr, trial in trials.items()}
-        beyond = _beyond(contest.first)
-        if beyond is None or growth == tuning.grow:
+    searching, losses = search(tuning), None
+    while True:
+        try:
+            number, wanted = searching.send(losses) if losses is not None else next(searching)
+        except StopIteration as end:
+            contest.rate = end.value
             break
-        wanted = [beyond]
-
-    ranked = sorted((outcome.validation, lr) for lr, (_, outcome) in contest.first.items())
-    kept = [lr for loss, lr in ranked[: tuning.keep] if math.isfinite(loss)]
-    trials = {lr: contest.trial(lr, tuning.seeds[1], tuning.second_steps, reported=False) for lr in kept}
-    if trials:
+        rung, seed = (contest.first, tuning.seeds[0]) if number == 1 else (contest.second, tuning.seeds[1])
+        trials = {lr: contest.trial(lr, seed, steps, reported=False) for lr, steps in wanted.items()}
         outcomes = yield list(trials.values())
-        contest.second = {lr: (trial, outcomes[trial]) for lr, trial in trials.items()}
-        loss, best = min((outcome.validation, lr) for lr, (_, outcome) in contest.second.items())
-        if math.isfinite(loss):
-            contest.rate = best
-            finals = {
-                seed: contest.trial(best, seed, study.training.steps, reported=True) for seed in study.report.seeds
-            }
-            outcomes = yield list(finals.values())
-            contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
+        rung.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
+        losses = {lr: outcomes[trial].validation for lr, trial in trials.items()}
+
+    if contest.rate is not None:
+        rate, steps, seeds = contest.rate, study.training.steps, study.report.seeds
+        finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
+        shared = seeds if study.report.tenth_of_data else ()
+        tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in shared}
+        outcomes = yield [*finals.values(), *tenths.values()]
+        contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
+        contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
     contest.finished = True
 
 
-def _beyond(rung: Mapping[float, tuple[Trial, Outcome]]) -> float | None:
-    """The next rate of the grid where the best one lies on its edge, or None. The grid keeps its spacing."""
-    rates = sorted(rung)
-    best = min(rates, key=lambda lr: (rung[lr][1].validation, lr))
-    if not math.isfinite(rung[best][1].validation):
-        return _tidy(rates[0] ** 2 / rates[1])  # everything diverged: lower
-    if best == rates[0]:
-        return _tidy(rates[0] ** 2 / rates[1])
-    if best == rates[-1]:
-        return _tidy(rates[-1] ** 2 / rates[-2])
-    return None
-
-
-def _tidy(rate: float) -> float:
-    return float(f"{rate:.2g}")
-
-
 def expected_steps(study: Study) -> int:
-    """The training steps of one contest if the grid grows once."""
-    tuning = study.tuning
-    rungs = (len(tuning.start) + min(1, tuning.grow)) * tuning.first_steps + tuning.keep * tuning.second_steps
-    return rungs + len(study.report.seeds) * study.training.steps
+    """The training steps of one contest, unless every rate diverges."""
+    runs = len(study.report.seeds) * (2 if study.report.tenth_of_data else 1)
+    return study.tuning.budget_steps + runs * study.training.steps
 
 
 def make_contests(study: Study, sized: Mapping[str, Adapter]) -> list[Contest]:
@@ -141,4 +122,4 @@ def make_contests(study: Study, sized: Mapping[str, Adapter]) -> list[Contest]:
         return Contest(entry.name, task_name, sized[entry.name], entry.targets, study)
 
     frozen = [Contest(FROZEN, name, None, "all-linear", study) for name in study.tasks]
-    return frozen + [of(name, entry) for entry in study.contestants for name in study.tasks]
+    return frozen + [of(name, entry) for entry in study.entrants for name in study.tasks]

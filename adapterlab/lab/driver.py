@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-import transformers
-
-from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
+from adapterlab.lab.executors import Executor, executor_for
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.pool import LocalPool
+from adapterlab.lab.limits import TimeLimit
+from adapterlab.lab.setup import Setup
+from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import load_causal
-from adapterlab.surgery import sized
+from adapterlab.models.loading import load
+from adapterlab.tasks import task
 
 
 @dataclass(frozen=True)
@@ -30,28 +27,24 @@ class Progress:
     last: str
 
 
-def environment() -> dict[str, Any]:
-    """What a trial ran on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "device": "cpu",
-    }
-
-
 def prepare(study: Study) -> list[Contest]:
-    """The study's contests, with every contestant sized to the budget; nothing has been run."""
-    model = load_causal(study.model).model
-    contestants: dict[str, Adapter] = {}
-    for entry in study.contestants:
-        adapter = entry.build()
-        if study.budget is not None:
-            adapter = sized(adapter, model, study.budget, entry.targets)
-        contestants[entry.name] = adapter
-    return make_contests(study, contestants)
+    """The study's contests at each budget, with every contestant sized to it; nothing has been run."""
+    model = load(study.model, task(study.tasks[0]).head).model
+    contests = []
+    for part in study.at_each_budget:
+        contests += make_contests(part, {entry.name: fitted(entry, model, part.budget) for entry in part.entrants})
+    return contests
+
+
+def setup_for(study: Study) -> Setup:
+    """What a worker must know to run the study's trials, but for its device."""
+    return Setup(
+        study.adapter_files,
+        study.task_files,
+        tuple(entry.files for entry in study.data),
+        micro_batch=study.limits.micro_batch,
+        checkpointing=study.limits.checkpointing,
+    )
 
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
@@ -64,47 +57,60 @@ def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
 
 
 def run_study(
-    study: Study, ledger: Ledger, *, workers: int | None = None, watch: Callable[[Progress], None] = lambda _: None
+    study: Study,
+    ledger: Ledger,
+    *,
+    wait: Callable[[], None] | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
 ) -> list[Contest]:
     """Run what the ledger lacks of the study; gives all its contests, finished.
 
-    Whatever stops it (Ctrl-C, kill -9) loses the trials in flight and nothing else; the next call goes on from there.
+    Whatever stops it (Ctrl-C, kill -9, a full disk) loses the trials in flight and nothing else; the next call goes on from
+    there. If another run writes the ledger, `wait` is called and that run is waited for; without `wait` it is an error.
     """
     contests = prepare(study)
-    with ledger.sole_writer():
-        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, study) for c in contests], ledger)
+    with ledger.sole_writer(wait):
+        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, c.study) for c in contests], ledger)
         if not known:
             replay(contests, ledger)
             return contests
-        pool = LocalPool(workers, adapter_files=study.adapter_files)
+        limit = TimeLimit(study.limits.trial_seconds)
+        executor = executor_for(study.limits, setup_for(study), limit)
         try:
-            _drive(contests, ledger, pool, study, watch)
+            _drive(contests, ledger, executor, study, limit, watch)
         finally:
-            pool.close()
+            executor.close()
     return contests
 
 
 def _drive(
-    contests: list[Contest], ledger: Ledger, pool: LocalPool, study: Study, watch: Callable[[Progress], None]
+    contests: list[Contest],
+    ledger: Ledger,
+    executor: Executor,
+    study: Study,
+    limit: TimeLimit,
+    watch: Callable[[Progress], None],
 ) -> None:
     plays: dict[int, Play] = {}
     waiting: dict[int, dict[Trial, Outcome | None]] = {}
     owners: dict[Trial, list[int]] = {}
-    here = environment()
-    done = 0
+    counted: set[Trial] = set()
 
     def need(i: int, trials: list[Trial]) -> None:
         """Contest `i` waits for `trials`; those that the ledger lacks go to the pool."""
         waiting[i] = {trial: ledger.outcome(trial) for trial in trials}
-        nonlocal done
+        fresh = []
         for trial, outcome in waiting[i].items():
             if outcome is not None:
-                done += trial.steps
+                counted.add(trial)
+                if (seconds := ledger.wall_seconds(trial)) is not None:
+                    limit.learn(trial, seconds)
             elif trial in owners:
                 owners[trial].append(i)
             else:
                 owners[trial] = [i]
-                pool.submit([trial])
+                fresh.append(trial)
+        executor.submit(fresh)
 
     def go_on(i: int) -> None:
         """Hand contest `i` its outcomes while it has all that it waits for."""
@@ -121,18 +127,25 @@ def _drive(
         go_on(i)
 
     def expected() -> int:
-        trained = [c for c in contests if c.contestant != FROZEN]
+        # Contests that differ in the budget alone, where it cannot be met, share their trials.
+        trained = {(c.task, c.adapter, c.targets): c for c in contests if c.contestant != FROZEN}.values()
         settled = sum(_steps(c) for c in trained if c.finished)
         return settled + sum(expected_steps(study) for c in trained if not c.finished)
 
-    watch(Progress(done, expected(), len(ledger), ""))
-    for trial, outcome in pool:
-        ledger.record(trial, outcome, here)
-        done += trial.steps
+    def done() -> int:
+        return sum(trial.steps for trial in counted)
+
+    watch(Progress(done(), expected(), len(ledger), ""))
+    for finished in executor:
+        ledger.record(finished)
+        trial, outcome = finished.trial, finished.outcome
+        if finished.wall_seconds is not None:
+            limit.learn(trial, finished.wall_seconds)
+        counted.add(trial)
         for i in owners.pop(trial):
             waiting[i][trial] = outcome
             go_on(i)
-        watch(Progress(done, max(done, expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
+        watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
 
 
 def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
@@ -151,7 +164,7 @@ def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
 
 
 def _steps(contest: Contest) -> int:
-    return contest.tuning_steps + sum(trial.steps for trial, _ in contest.reported.values())
+    return contest.tuning_steps + sum(t.steps for runs in (contest.reported, contest.tenth) for t, _ in runs.values())
 
 
 def _name(trial: Trial, contests: list[Contest]) -> str:
@@ -160,4 +173,4 @@ def _name(trial: Trial, contests: list[Contest]) -> str:
     return str(json.loads(trial.adapter)["name"])
 
 
-__all__ = ["Outcomes", "Progress", "environment", "prepare", "replay", "run_study"]
+__all__ = ["Outcomes", "Progress", "prepare", "replay", "run_study"]

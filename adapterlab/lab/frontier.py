@@ -14,7 +14,6 @@ import numpy as np
 
 from adapterlab.lab.metrics import Results, path_of
 from adapterlab.lab.statistics import Interval, bootstrap
-from adapterlab.lab.trial import BASE_DOMAIN
 from adapterlab.tasks.base import Part
 
 Point = tuple[float, float]
@@ -99,13 +98,13 @@ def _paths(results: Results, contestant: str) -> dict[int, dict[float, Point]]:
     by_task: list[dict[int, dict[float, Point]]] = []
     for task in results.study.tasks:
         contest, frozen = results.contests.get((contestant, task)), results.frozen(task).scores
-        if contest is None:
+        if contest is None or not {Part.TEST, Part.BASE} <= set(frozen):
             return {}
-        start, kept = frozen[Part.TEST][0], frozen[BASE_DOMAIN][0]
+        start, kept = frozen[Part.TEST][0], frozen[Part.BASE][0]
         by_task.append(
             {
                 seed: {
-                    strength: (start - scores[Part.TEST][0], scores[BASE_DOMAIN][0] - kept)
+                    strength: (start - scores[Part.TEST][0], scores[Part.BASE][0] - kept)
                     for strength, scores in path_of(results, contest, seed).items()
                 }
                 for seed, (_, outcome) in contest.reported.items()

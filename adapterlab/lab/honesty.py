@@ -98,7 +98,7 @@ def twins(study: Study) -> Study:
 
 def simulate(study: Study, world: World) -> Results:
     """One study played to its end in a simulated world."""
-    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
         playing, outcomes = play(contest), None
         while True:

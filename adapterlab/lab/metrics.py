@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome, Trial
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
+from adapterlab.tasks import task as task_of_name
 from adapterlab.tasks.base import Part
 
 Key = tuple[str, int]
@@ -40,12 +41,18 @@ class Results:
         self.contests = {(c.contestant, c.task): c for c in contests}
         self.study = contests[0].study
         self.run_variances: dict[str, float] = {}
-        """By task, as far as it was asked for: see `adapterlab.lab.effects.run_variance`."""
+        self.luck: dict[tuple[str, str], float] = {}
+        """By task, and by contestant and task, as far as they were asked for: see `adapterlab.lab.effects`."""
 
     @property
     def contestants(self) -> list[str]:
         """The names of those that were trained, in the study's order."""
-        return [c.name for c in self.study.contestants]
+        return [c.name for c in self.study.entrants]
+
+    @property
+    def unit(self) -> str:
+        """Of the losses."""
+        return task_of_name(self.study.tasks[0]).unit
 
     def frozen(self, task: str) -> Outcome:
         """What the model scores on a task before any training."""
@@ -80,14 +87,16 @@ class Results:
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
     def read(results: Results, contest: Contest) -> dict[int, float]:
-        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if o.status == "ok"}
+        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}
 
     return read
 
 
 def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
-    before = results.frozen(contest.task).scores[BASE_DOMAIN][0]
-    return {seed: loss - before for seed, loss in _loss_on(BASE_DOMAIN)(results, contest).items()}
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}  # a classifier has no base domain
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _loss_on(Part.BASE)(results, contest).items()}
 
 
 def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:
@@ -124,7 +133,7 @@ def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
 
 
 def _accuracy(results: Results, contest: Contest) -> dict[int, float]:
-    return {seed: o.scores[Part.TEST][1] for seed, (_, o) in _finished(contest).items()}
+    return {seed: o.scores[Part.TEST][1] for seed, (_, o) in _finished(contest).items() if Part.TEST in o.scores}
 
 
 def _parameters(results: Results, contest: Contest) -> dict[int, float]:
@@ -146,7 +155,7 @@ def _peak_memory(results: Results, contest: Contest) -> dict[int, float]:
 def _tenth_of_data(results: Results, contest: Contest) -> dict[int, float]:
     if contest.contestant == FROZEN:
         return _loss_on(Part.TEST)(results, contest)
-    return {seed: o.scores[Part.TEST][0] for seed, (_, o) in contest.tenth.items() if o.status == "ok"}
+    return {seed: o.scores[Part.TEST][0] for seed, (_, o) in contest.tenth.items() if Part.TEST in o.scores}
 
 
 def _finished(contest: Contest) -> dict[int, tuple[Trial, Outcome]]:
@@ -157,7 +166,7 @@ def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[s
     """By strength, from 0 (the frozen model) on, the scores by part of one reported run."""
     outcome = contest.reported[seed][1]
     points = {0.0: results.frozen(contest.task).scores, 1.0: outcome.scores, **dict(outcome.path)}
-    return dict(sorted(points.items()))
+    return {strength: points[strength] for strength in sorted(points) if strength >= 0}
 
 
 def _operating_point(results: Results, contest: Contest) -> dict[int, float]:
@@ -177,14 +186,17 @@ def _rewound(part: str) -> Callable[[Results, Contest], dict[int, float]]:
         if contest.contestant == FROZEN:
             return _loss_on(part)(results, contest)
         points = _operating_point(results, contest)
-        return {seed: path_of(results, contest, seed)[strength][part][0] for seed, strength in points.items()}
+        found = {seed: path_of(results, contest, seed)[strength] for seed, strength in points.items()}
+        return {seed: scores[part][0] for seed, scores in found.items() if part in scores}
 
     return read
 
 
 def _forgetting_rewound(results: Results, contest: Contest) -> dict[int, float]:
-    before = results.frozen(contest.task).scores[BASE_DOMAIN][0]
-    return {seed: loss - before for seed, loss in _rewound(BASE_DOMAIN)(results, contest).items()}
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _rewound(Part.BASE)(results, contest).items()}
 
 
 METRICS = {

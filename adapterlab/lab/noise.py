@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome, Trial
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
 from adapterlab.tasks.base import Part
 
 
@@ -145,7 +145,7 @@ class World:
         gain = (noise.gain + self.effects.get(contestant, 0.0)) * growth
         gain *= 1 - noise.sharpness * (math.log10(trial.lr) - self.centre) ** 2
         loss = noise.frozen - gain + self._draw(trial, noise)
-        scores = {part: (loss if part != BASE_DOMAIN else noise.frozen + gain, 0.5) for part in trial.parts}
+        scores = {part: (loss if part != Part.BASE else noise.frozen + gain, 0.5) for part in trial.parts}
         curve = tuple((step, noise.frozen) for step in range(trial.curve_every, trial.steps, trial.curve_every or 1))
         return Outcome("ok", scores, curve, 1, 1.0, 0.0)
 

@@ -85,7 +85,7 @@ def literature() -> dict[str, tuple[str, ...]]:
 
 def grade(results: Results, model_parameters: int) -> list[Card]:
     """Every contestant's card, in the study's order; full fine-tuning is what others are graded against."""
-    adapters = {entry.name: entry.adapter for entry in results.study.contestants}
+    adapters = {entry.name: entry.adapter for entry in results.study.entrants}
     lora = next((name for name, adapter in adapters.items() if adapter == "lora"), None)
     full = next((name for name, adapter in adapters.items() if adapter == "full_ft"), None)
     rivals = [name for name in adapters if name not in (lora, full)]

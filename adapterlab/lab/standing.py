@@ -10,6 +10,7 @@ from statistics import fmean
 
 from adapterlab.lab.effects import compare, compare_across, gained, over_tasks
 from adapterlab.lab.metrics import Results
+from adapterlab.lab.sizing import flag
 from adapterlab.lab.statistics import Across, Paired, equivalence, holm
 
 SIGNIFICANT = 0.05
@@ -32,7 +33,7 @@ class Row:
     versus: Paired | None
     """In-domain, against the reference, on these tasks; positive is better. None for the reference itself."""
     p: float
-    """Of `versus`, adjusted for the number of contestants (Holm)."""
+    """Of `versus`, adjusted for the number of contestants (Holm); 1 for one that does not compete."""
     same: float
     """P-value against a difference from the reference that matters; small means that they are the same."""
     across: Across | None
@@ -43,6 +44,8 @@ class Row:
     step_seconds: float
     diverged: int
     """Trials whose loss left the finite numbers."""
+    ranked: bool = True
+    """Whether it competes; full fine-tuning runs along to show what there is to learn."""
 
     @property
     def comparable(self) -> bool:
@@ -112,10 +115,10 @@ def stand(results: Results) -> Standing:
         for name in results.contestants
         if name != study.reference
     }
-    adjusted = holm({name: result.p for name, result in versus.items()})
+    adjusted = holm({name: result.p for name, result in versus.items() if study.competes(name)})
     rows = [_row(name, results, versus.get(name), adjusted.get(name, 1.0)) for name in results.contestants]
     rows.sort(key=lambda row: -row.gain.mean if math.isfinite(row.gain.mean) else math.inf)
-    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.contestant != "full_ft"]
+    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.ranked]
     lead = Lead.of([row.contestant for row in ranked], results)
     return Standing(tuple(rows), study.reference, _answer(ranked, lead, results), bool(lead.behind))
 
@@ -129,8 +132,8 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
     return Row(
         contestant=name,
         parameters=parameters,
-        over_budget=study.budget is not None and parameters > study.budget,
-        under_budget=study.budget is not None and parameters < study.budget / 2,
+        over_budget=flag(parameters, study.budget) == "above",
+        under_budget=flag(parameters, study.budget) == "below",
         gain=gained(results, name, "in_domain"),
         gain_ood=gained(results, name, "out_of_domain"),
         forgetting=over_tasks(results, results.values(name, "forgetting"), (name,), "forgetting"),
@@ -142,6 +145,7 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
         tuning_steps=sum(c.tuning_steps for c in contests),
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
         diverged=sum(outcome.status == "diverged" for _, outcome in trials),
+        ranked=study.competes(name),
     )
 
 
@@ -151,13 +155,16 @@ def _answer(ranked: list[Row], lead: Lead, results: Results) -> str:
     best, tasks = ranked[0], " and ".join(results.study.tasks)
     if best.gain.mean <= 0:
         return f"No contestant learned anything on {tasks} that the frozen model did not know."
-    first = f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} nats per byte better than the frozen model"
+    first = (
+        f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
+    )
     second = lead.said(results.study.report.smallest)
     # What learned nothing forgets nothing, so only those that learned half as much as the best can be praised for it.
     learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
     keeper = min(learners, key=lambda row: row.forgetting.mean)
     kept = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
-    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if keeper is not best else ""
+    known = math.isfinite(best.forgetting.mean)
+    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if known and keeper is not best else ""
     return first + second + third + "."
 
 

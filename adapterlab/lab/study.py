@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -13,10 +13,14 @@ from adapterlab.adapters import all_adapters, load_file
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import EMBEDDED
-from adapterlab.tasks import all_tasks
+from adapterlab.tasks import add_task, all_tasks
+from adapterlab.tasks import load_file as load_task_file
+from adapterlab.tasks.files import FileData, task_of
 
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
 Count = Annotated[int, Field(ge=1)]
+FULL_FT = "full_ft"
+"""The adapter that trains the whole model: the other end of the scale from the frozen model."""
 
 
 class _Table(BaseModel):
@@ -29,23 +33,30 @@ class Training(_Table):
     steps: Count = 60
     batch: Count = 4
     length: Annotated[int, Field(ge=8)] = 128
-    """Tokens in a window."""
+    """Tokens in a window, or the most in a prompt with its completion."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the base model; what an adapter trains is float32."""
 
 
 class Tuning(_Table):
-    """How a learning rate is found, the same for every contestant.
+    """How a learning rate is found: the same number of training steps for every contestant.
 
-    All of `start` is tried for `first_steps`; while the best rate is at an edge, the next one beyond joins, at most `grow`
-    times. The best `keep` go on for `second_steps`, with a seed of their own; the best of these is chosen. Everything is
-    judged by the loss on the validation part.
+    `rates` of them are tried for `first_steps`: all of `start`, then one at a time, a grid step beyond the edge while the
+    best lies on it, and between the best and its neighbours once it does not. The best `keep` share `keep * second_steps`,
+    with a seed of their own; the best of these is chosen. Everything is judged by the loss on the validation part.
     """
 
-    start: tuple[Rate, ...] = (1e-3, 3.2e-3, 1e-2)
-    grow: Annotated[int, Field(ge=0)] = 4
+    start: tuple[Rate, ...] = (1e-3, 1e-2)
+    rates: Annotated[int, Field(ge=2, le=30)] = 5
     first_steps: Count = 16
     keep: Count = 2
     second_steps: Count = 32
     seeds: tuple[int, int] = (101, 102)
+
+    @property
+    def budget_steps(self) -> int:
+        """The training steps that finding a rate takes, whatever comes of them."""
+        return self.rates * self.first_steps + self.keep * self.second_steps
 
     @field_validator("start")
     @classmethod
@@ -54,17 +65,58 @@ class Tuning(_Table):
             raise ValueError("give at least two rates, rising")
         return start
 
+    @model_validator(mode="after")
+    def _room(self) -> Tuning:
+        if self.rates < len(self.start):
+            raise ValueError(f"start has {len(self.start)} rates, more than rates = {self.rates}")
+        if self.keep > self.rates:
+            raise ValueError(f"keep = {self.keep} is more than the rates = {self.rates} that are tried")
+        return self
+
 
 class Reporting(_Table):
     """What is reported: other seeds, other data."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
     windows: Count = 48
-    """Windows scored of each part, in tuning too."""
+    """Windows (or prompts) scored of each part, in tuning too."""
     curve_every: Count = 20
     """Steps between two looks at the validation loss."""
+    path: tuple[Annotated[float, Field(ge=-2, le=2)], ...] = ()
+    """Strengths other than 0 and 1 at which every trained adapter is scored too."""
+    tenth_of_data: bool = False
+    """Whether every reported run is repeated on a tenth of the training data."""
     smallest: Annotated[float, Field(gt=0)] = 0.005
     """The smallest difference that matters, in nats per byte: what is surely below it is called the same."""
+
+
+class Limits(_Table):
+    """Where trials run and what they may use; none of it decides what comes of them."""
+
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    """A trial that takes longer is stopped and tried again; derived from what others took if not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """With several GPUs there is one worker for each."""
+    workers: Count | None = None
+    """Processes; as many as the cores give if not given."""
+    threads: Count = 1
+    """Of a worker on a CPU; one, so that what comes of a trial does not depend on the machine's cores."""
+    lanes: Count = 1
+    """Trials that differ by learning rate and seed alone and may run in one pass."""
+    shard: Count = 1
+    """Devices that one trial's model is spread over."""
+    cluster: str | None = None
+    """The address of a Ray cluster that runs the trials."""
+    micro_batch: Count | None = None
+    """Examples in one pass, where a whole batch does not fit in memory; gradients are summed up to the batch."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, to hold less memory."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Limits:
+        if self.shard > 1 and (self.cluster is not None or self.lanes > 1):
+            raise ValueError("shard goes neither with cluster nor with lanes: give one of them")
+        return self
 
 
 class Contestant(_Table):
@@ -85,6 +137,26 @@ class Contestant(_Table):
         return make_adapter(self.adapter, **self.settings)
 
 
+class Data(_Table):
+    """Files of one's own that make a task of this name: see `adapterlab.tasks.parts.FileData`."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    train: str
+    eval: str | None = None
+    ood: str | None = None
+    keep: str | None = None
+
+    @property
+    def files(self) -> FileData:
+        """What a task is made of."""
+        return FileData(**self.model_dump())
+
+    def beside(self, folder: Path) -> Data:
+        """The same, with paths taken from `folder`."""
+        named = self.model_dump(exclude={"name"}, exclude_none=True)
+        return self.model_copy(update={key: str((folder / file).resolve()) for key, file in named.items()})
+
+
 class Study(_Table):
     """All that decides what a study runs."""
 
@@ -94,14 +166,25 @@ class Study(_Table):
     tasks: tuple[str, ...] = Field(min_length=1)
     budget: Count | None = None
     """Trainable parameters that every contestant is sized to, as near below as it can."""
+    budgets: tuple[Count, ...] = ()
+    """Several of them, rising, instead of `budget`: the contest is held at each. Claims are judged at the largest."""
     reference: str = "lora"
     """The contestant whose score others are timed against."""
     adapter_files: tuple[str, ...] = ()
     """Python files that define adapters of your own; a relative path is taken from the study's folder."""
+    task_files: tuple[str, ...] = ()
+    """Python files that define tasks of your own, taken from the same folder."""
+    data: tuple[Data, ...] = ()
+    """Tasks made of files of one's own; relative paths are taken from the study's folder."""
     contestants: tuple[Contestant, ...] = Field(min_length=1)
+    full_ft: bool = True
+    """Whether full fine-tuning runs along, unranked, to show what there is to learn."""
+    full_ft_reason: str = ""
+    """Why it does not."""
     training: Training = Training()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
+    limits: Limits = Limits()
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -114,7 +197,44 @@ class Study(_Table):
             raise ValueError(
                 f"seeds {sorted(shared)} are in both tuning and report: choose and report with different seeds"
             )
+        if self.budget is not None and self.budgets:
+            raise ValueError("budget and budgets are both given: give one of them")
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise ValueError(f"budgets {list(self.budgets)} do not rise: give each once, the smallest first")
+        if not self.full_ft and not self.full_ft_reason.strip():
+            raise ValueError(
+                'full_ft = false needs full_ft_reason = "...": say why full fine-tuning does not run along'
+            )
         return self
+
+    def limited(self, **given: Any) -> Study:
+        """The same study where `limits` has these values; those that are None stay as they are.
+
+        Raises `AdapterlabError` for limits that do not go together.
+        """
+        values = self.limits.model_dump() | {key: value for key, value in given.items() if value is not None}
+        try:
+            return self.model_copy(update={"limits": Limits.model_validate(values)})
+        except ValidationError as error:
+            raise AdapterlabError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+
+    @property
+    def entrants(self) -> tuple[Contestant, ...]:
+        """The contestants, and full fine-tuning, which runs along whether it is among them or not."""
+        if not self.full_ft or any(c.adapter == FULL_FT for c in self.contestants):
+            return self.contestants
+        return *self.contestants, Contestant(adapter=FULL_FT)
+
+    def competes(self, name: str) -> bool:
+        """Whether this contestant is ranked; full fine-tuning is not."""
+        return any(c.name == name and c.adapter != FULL_FT for c in self.contestants)
+
+    @property
+    def at_each_budget(self) -> tuple[Study, ...]:
+        """The same study at each of its budgets; they share the trials of what cannot be sized."""
+        if not self.budgets:
+            return (self,)
+        return tuple(self.model_copy(update={"budget": budget, "budgets": ()}) for budget in self.budgets)
 
 
 def load_study(path: Path) -> Study:
@@ -131,10 +251,21 @@ def load_study(path: Path) -> Study:
     except ValidationError as error:
         raise AdapterlabError(_explain(error, path, text)) from error
     study = study.model_copy(
-        update={"adapter_files": tuple(str((path.parent / file).resolve()) for file in study.adapter_files)}
+        update={
+            key: tuple(str((path.parent / file).resolve()) for file in getattr(study, key))
+            for key in ("adapter_files", "task_files")
+        }
+        | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
     )
     for file in study.adapter_files:
         load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
+    for i, entry in enumerate(study.data):
+        try:
+            add_task(task_of(entry.files))
+        except AdapterlabError as error:
+            raise AdapterlabError(f"{_place(path, text, ('data', i))}: {error}") from error
     for task in study.tasks:
         if task not in all_tasks():
             raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
@@ -162,7 +293,7 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         for step in place[:-1]:
             if isinstance(step, str):
                 annotation = table.model_fields[step].annotation
-                table = annotation if isinstance(annotation, type) else Contestant
+                table = {"contestants": Contestant, "data": Data}.get(step, annotation)
         return str(UnknownNameError("setting", key, table.model_fields, where=where))
     dotted = ".".join(map(str, place))
     reason = str(first["msg"]).removeprefix("Value error, ")
@@ -173,11 +304,13 @@ def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:
     """The file and the line that a location in the data comes from, as well as text alone can tell."""
     lines = text.split("\n")
     start = 0
+    table = ""
     for step in location:
         if isinstance(step, int):
-            headers = [i for i, line in enumerate(lines) if line.strip().startswith("[[")]
+            headers = [i for i, line in enumerate(lines) if line.strip().startswith(f"[[{table}]]")]
             start = headers[step] if step < len(headers) else start
             continue
+        table = step
         for i in range(start, len(lines)):
             line = lines[i].strip()
             if line.startswith((f"[{step}]", f"[[{step}]]")) or line.split("=")[0].strip() == step:

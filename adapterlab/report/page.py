@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adapterlab import argmap
-from adapterlab.lab.contest import REPORTED, Contest
+from adapterlab.lab.contest import Contest
 from adapterlab.lab.effects import gained, over_tasks
 from adapterlab.lab.frontier import frontier
 from adapterlab.lab.metrics import Results
@@ -21,8 +21,10 @@ from adapterlab.lab.rubric import POINTS, THRESHOLDS, grade
 from adapterlab.lab.standing import Standing, settings_of
 from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.report import charts
+from adapterlab.tasks.base import Part
 from adapterlab.verdict.weigh import Judgement
 
+PARTS = (Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE)
 DEFAULT = "quadratic-energy"
 _NOTES = {
     "quadratic-energy": "the default: a weak attacker can only lower, a weak supporter only raise",
@@ -34,12 +36,12 @@ _NOTES = {
 def write_report(
     results: Results,
     standing: Standing,
-    judgement: Judgement,
+    judgement: Judgement | None,
     environments: Iterable[dict[str, Any]],
     model_parameters: int,
     path: Path,
 ) -> None:
-    """Write the report to `path`, whole or not at all."""
+    """Write the report to `path`, whole or not at all; without a judgement there is no map in it."""
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -47,6 +49,7 @@ def write_report(
     palette = charts.colours(results)
     trials = _trials(results)
     front = frontier(results)
+    forgotten = any(math.isfinite(row.forgetting.mean) for row in standing.rows)
     page = environment.get_template("page.html.jinja").render(
         title=results.study.title or results.study.name,
         study=results.study,
@@ -57,7 +60,8 @@ def write_report(
         settings={name: settings_of(results, name) for name in results.contestants},
         palette=palette,
         budget_note=_budget_note(results),
-        plane=Markup(charts.plane(standing, front, palette)),
+        unit=results.unit,
+        plane=Markup(charts.plane(standing, front, palette)) if forgotten else None,
         strengths=Markup(charts.strengths(front, palette)),
         frontier=front,
         rewound={c.contestant: _rewound(results, c.contestant) for c in front.covered if c.path},
@@ -67,14 +71,10 @@ def write_report(
         points=POINTS,
         forest=Markup(charts.forest(standing, palette)),
         rates=Markup(charts.rates(results, palette)),
-        map=Markup(argmap.to_svg(judgement.map, judgement.after[DEFAULT], judgement.before[DEFAULT])),
-        theses=[_thesis(judgement, title) for title in judgement.theses],
-        claims=sorted(judgement.verdicts, key=lambda v: bool(v.untested)),
-        tested=sum(not v.untested for v in judgement.verdicts),
-        relevance=judgement.relevance,
+        **_argument(judgement),
         model_parameters=model_parameters,
         trials=trials,
-        parts=REPORTED,
+        parts=PARTS,
         steps=sum(t["steps"] for t in trials),
         minutes=sum(t["seconds"] for t in trials) / 60,
         provenance=_provenance(results, environments),
@@ -95,6 +95,18 @@ def _rewound(results: Results, contestant: str) -> dict[str, Any]:
         "forgotten": over_tasks(
             results, results.values(contestant, "forgetting_rewound"), (contestant,), "forgetting_rewound"
         ),
+    }
+
+
+def _argument(judgement: Judgement | None) -> dict[str, Any]:
+    if judgement is None:
+        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0}
+    return {
+        "map": Markup(argmap.to_svg(judgement.map, judgement.after[DEFAULT], judgement.before[DEFAULT])),
+        "theses": [_thesis(judgement, title) for title in judgement.theses],
+        "claims": sorted(judgement.verdicts, key=lambda v: bool(v.untested)),
+        "tested": sum(not v.untested for v in judgement.verdicts),
+        "relevance": judgement.relevance,
     }
 
 
@@ -126,7 +138,7 @@ def _trials(results: Results) -> list[dict[str, Any]]:
                     "steps": trial.steps,
                     "status": outcome.status,
                     "seconds": outcome.seconds,
-                    "scores": {part: outcome.scores.get(part, (math.nan, 0))[0] for part in REPORTED},
+                    "scores": {part: outcome.scores.get(part, (math.nan, 0))[0] for part in PARTS},
                 }
             )
     return rows

@@ -28,16 +28,18 @@ def show(standing: Standing, judgement: Judgement, cards: Sequence[Card], consol
     for row in standing.rows:
         mark = "" if row.comparable else "*"
         table.add_row(
-            row.contestant + mark,
+            row.contestant + mark if row.ranked else f"[dim]{row.contestant}{mark}[/dim]",
             _thousands(row.parameters),
             _signed(row.gain.mean),
             _signed(row.gain_ood.mean),
             _signed(row.forgetting.mean),
             _interval(row.versus),
-            f"{row.p:.3f}" if row.versus else "",
+            f"{row.p:.3f}" if row.versus and row.ranked else "",
         )
     console.print(table)
     console.print("[dim]nats per byte against the frozen model; p corrected by Holm; * is not near the budget[/dim]")
+    if not all(row.ranked for row in standing.rows):
+        console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
     console.print()
     _show_rubric(cards, console)
     for title in judgement.theses:

@@ -23,10 +23,11 @@ def parameter_count(model: nn.Module, adapter: Adapter, targets: Targets = "all-
     return sum(unique.values())
 
 
-def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-linear") -> A:
+def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-linear", *, strict: bool = True) -> A:
     """`adapter` with its size set so that its trainable parameters come nearest below `budget`.
 
-    A method that has no size comes back as it is. Raises `AdapterlabError` if even its smallest size is above the budget.
+    A method that has no size comes back as it is. If even its smallest size is above the budget, that is what comes
+    back, or, if `strict`, an `AdapterlabError` that says so.
     """
     knob = adapter.size_knob
     if knob is None:
@@ -38,9 +39,9 @@ def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-lin
         return parameter_count(model, dataclasses.replace(adapter, **{knob: size}), targets)
 
     fits = bisect_right(sizes, budget, key=count)
-    if fits == 0:
+    if fits == 0 and strict:
         raise AdapterlabError(
             f"{adapter.name}: the smallest {knob}, {sizes[0]}, trains {count(sizes[0]):,} parameters, "
             f"above the budget of {budget:,}"
         )
-    return dataclasses.replace(adapter, **{knob: sizes[fits - 1]})
+    return dataclasses.replace(adapter, **{knob: sizes[max(0, fits - 1)]})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from pathlib import Path
 
 from adapterlab.errors import UnknownNameError
-from adapterlab.models.corpus import documents
-from adapterlab.tasks.base import Task, Tokenizer, Windows, cut
+from adapterlab.tasks.base import Task
+from adapterlab.user_code import load_module
+
+_added: dict[str, Task] = {}
 
 
 @cache
@@ -17,20 +20,30 @@ def _import_tasks() -> None:
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def all_tasks() -> dict[str, type[Task]]:
-    """Every known task by name."""
+def all_tasks() -> tuple[str, ...]:
+    """The name of every known task: those shipped, those whose class was defined since, those added."""
     _import_tasks()
-    return dict(sorted(Task.registry.items()))
+    return tuple(sorted({*Task.registry, *_added}))
+
+
+def load_file(path: Path) -> None:
+    """Make the tasks that a Python file defines known, once.
+
+    Raises `AdapterlabError` if the file is missing, cannot be run, or defines no task.
+    """
+    _import_tasks()
+    load_module(path, Task.registry, "task: subclass WindowTask or CompletionTask and set its name")
+
+
+def add_task(task: Task) -> None:
+    """Make a task known that has a name of its own, such as one made from a user's files."""
+    _added[task.name] = task
 
 
 def task(name: str) -> Task:
     """The task of this name; raises `UnknownNameError` with the nearest names."""
-    known = all_tasks()
-    if name not in known:
-        raise UnknownNameError("task", name, known)
-    return known[name]()
-
-
-def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Windows:
-    """Windows of what the embedded base was trained for and never saw: forgetting is the rise of its loss here."""
-    return cut([d.text for d in documents("heldout")], tokenizer, length, count, "base")
+    if name in _added:
+        return _added[name]
+    if name not in all_tasks():
+        raise UnknownNameError("task", name, all_tasks())
+    return Task.registry[name]()

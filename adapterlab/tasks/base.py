@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from adapterlab.errors import AdapterlabError
+from adapterlab.models.loading import CAUSAL, Head
 
 
 class Part(StrEnum):
@@ -28,100 +23,87 @@ class Part(StrEnum):
     """What is reported: the same domain as training."""
     OOD = "ood"
     """What is reported: the same skill, asked of another domain."""
-
-
-class Tokenizer(Protocol):
-    """The part of a tokenizer of transformers that tasks use."""
-
-    eos_token_id: int | None
-
-    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Any:
-        """Token ids under `input_ids`."""
-        ...
-
-    def batch_decode(self, sequences: Any) -> list[str]:
-        """The texts of token ids."""
-        ...
+    BASE = "base"
+    """What the model knew before: forgetting is how much worse it has become here."""
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Texts cut to one length: `ids (n, length)`, and which tokens are scored."""
+class Examples:
+    """Examples of one part, ready for a model."""
 
-    ids: Int[Tensor, "n length"]
-    scored: Bool[Tensor, "n length"]
+    inputs: Mapping[str, Tensor]
+    """By name, one tensor with a row for each example."""
     size: int
-    """Bytes of text that the scored tokens stand for."""
+    """What a summed loss is divided by: the bytes of text that are scored, or the number of examples."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def rows(self, which: Tensor | slice) -> dict[str, Tensor]:
+        """The examples that `which` picks, as a batch."""
+        return {name: tensor[which] for name, tensor in self.inputs.items()}
 
 
 class Scores(NamedTuple):
-    """What a model makes of some windows."""
+    """What a model makes of some examples."""
 
     loss: float
-    """Nats per byte, so that tokenizers do not matter."""
+    """In the task's unit; infinite if it is not a number."""
     accuracy: float
-    """The share of scored tokens that the model holds most likely."""
+    """The share of what is scored that the model gets right."""
+
+
+class Control(Protocol):
+    """Whoever can turn the adapter up and down while a task is scored."""
+
+    strength: float
 
 
 class Task(ABC):
     """One thing to be learned. A subclass with a `name` is known to `adapterlab.tasks.task(name)`."""
 
-    name: ClassVar[str] = ""
-    title: ClassVar[str]
-    explanation: ClassVar[str]
+    name: str = ""
+    title: str
+    explanation: str
     """What the task stands for."""
+    unit: str = "nats per byte"
+    """Of the loss in `Scores`."""
     registry: ClassVar[dict[str, type[Task]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if cls.name:
+        if cls.__dict__.get("name"):
             Task.registry[cls.name] = cls
 
+    @property
+    def head(self) -> Head:
+        """What the model must have at its end."""
+        return CAUSAL
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that are scored."""
+        return Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE
+
     @abstractmethod
-    def texts(self, part: Part) -> Sequence[str]:
-        """The texts of a part, in an order that is always the same."""
+    def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
+        """At most `count` examples of a part, drawn evenly by a hash, so that more is a superset, in that order.
+
+        `processor` is the model's tokenizer (or image processor); no example is longer than `length` tokens.
+        """
+
+    @abstractmethod
+    def terms(self, batch: Mapping[str, Tensor]) -> int:
+        """How many terms the loss of a batch has, so that a batch can be taken in pieces."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """What training lowers, summed over the terms of the batch."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
+        """Loss and accuracy of `model` on the model's device; a task about strength turns `control` and turns it back."""
 
     @abstractmethod
     def fingerprint(self) -> str:
         """What the data was made from, in so many words that another source has another fingerprint."""
-
-    def windows(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Windows:
-        """At most `count` windows of `length` tokens, drawn evenly from the texts of `part`."""
-        return cut(self.texts(part), tokenizer, length, count, f"{self.name}/{part}")
-
-
-def cut(texts: Sequence[str], tokenizer: Tokenizer, length: int, count: int, name: str) -> Windows:
-    """Cut `texts` to windows of `length` tokens and take `count` of them by a hash, so that more is a superset.
-
-    The first token of a window is not scored, since nothing stands before it. Raises `AdapterlabError` if no text is
-    long enough.
-    """
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    found: list[tuple[bytes, list[int]]] = []
-    for i, ids in enumerate(encoded):
-        for start in range(0, len(ids) - length + 1, length):
-            order = hashlib.blake2b(f"{name}/{i}/{start}".encode(), digest_size=8).digest()
-            found.append((order, ids[start : start + length]))
-    if not found:
-        raise AdapterlabError(f"{name}: no text has {length} tokens; give a smaller length")
-    chosen = [ids for _, ids in sorted(found)[:count]]
-    ids = torch.tensor(chosen)
-    scored = torch.ones_like(ids, dtype=torch.bool)
-    scored[:, 0] = False
-    return Windows(ids, scored, sum(len(text.encode()) for text in tokenizer.batch_decode(ids[:, 1:])))
-
-
-@torch.no_grad()
-def score(model: nn.Module, windows: Windows, batch: int = 32) -> Scores:
-    """Loss and accuracy of `model` on `windows`, in batches of `batch`, on the model's device."""
-    device = next(model.parameters()).device
-    total, hits = 0.0, 0
-    for start in range(0, len(windows.ids), batch):
-        ids = windows.ids[start : start + batch].to(device)
-        scored = windows.scored[start : start + batch, 1:].to(device)
-        logits = model(input_ids=ids).logits[:, :-1][scored].float()
-        targets = ids[:, 1:][scored]
-        total += float(cross_entropy(logits, targets, reduction="sum"))
-        hits += int((logits.argmax(-1) == targets).sum())
-    loss = total / windows.size
-    return Scores(loss if math.isfinite(loss) else math.inf, hits / int(windows.scored.sum()))

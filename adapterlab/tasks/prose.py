@@ -10,10 +10,11 @@ from functools import cache
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents
-from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.base import Part
+from adapterlab.tasks.text import WindowTask
 
 
-class Prose(Task):
+class Prose(WindowTask):
     """The texts of `help("...")`: English about Python, which the base was not trained on."""
 
     name = "prose"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from adapterlab.models.corpus import Document, documents, is_test
-from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.base import Part
+from adapterlab.tasks.text import WindowTask
 
 OTHER_KIND = ("asyncio/", "email/", "unittest/", "multiprocessing/")
 """The packages that the out-of-domain part is cut from, and training is not."""
@@ -19,7 +20,7 @@ _TOOLS = ("idlelib/", "lib2to3/", "distutils/", "tkinter/", "turtledemo/")
 """Whole programs, which some distributions leave out."""
 
 
-class Restyle(Task):
+class Restyle(WindowTask):
     """Python source with its own names in camelCase, two-space indentation and no comments."""
 
     name = "restyle"

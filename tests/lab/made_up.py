@@ -9,8 +9,8 @@ import numpy as np
 
 from adapterlab.lab.contest import make_contests, play
 from adapterlab.lab.metrics import Results
-from adapterlab.lab.study import Contestant, Study, Training
-from adapterlab.lab.trial import BASE_DOMAIN, FROZEN, Outcome
+from adapterlab.lab.study import Contestant, Study, Training, Tuning
+from adapterlab.lab.trial import FROZEN, Outcome
 
 PATH = (0.25, 0.5, 0.75, 1.25)
 
@@ -39,17 +39,20 @@ def played(
         tasks=("prose", "restyle"),
         contestants=tuple(Contestant(adapter=name) for name in names),
         training=Training(steps=40),
+        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
         reference=reference,
+        full_ft="full_ft" in names,
+        full_ft_reason="" if "full_ft" in names else "not asked here",
     )
     rng = np.random.default_rng(seed)
-    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
         name = contest.contestant
         gain, kept = gains.get(name, 0.0), (forgetting or {}).get(name, 0.0)
 
         def scores(gain: float, forgot: float) -> dict[str, tuple[float, float]]:
             inside, outside = (1 - gain, 0.5 + gain), (1 - carried * gain, 0.5)
-            return {"validation": inside, "test": inside, "ood": outside, BASE_DOMAIN: (1 + forgot, 0.5)}
+            return {"validation": inside, "test": inside, "ood": outside, "base": (1 + forgot, 0.5)}
 
         playing, outcomes = play(contest), None
         while True:

@@ -28,7 +28,8 @@ def quick() -> Study:
 
 @pytest.mark.parametrize("correlated", [True, False])
 def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study_of_twenty(quick, correlated):
-    found = find(quick, QUICK, 0.0, correlated=correlated, studies=200)
+    few = quick.model_copy(update={"contestants": quick.contestants[:4]})
+    found = find(few, QUICK, 0.0, correlated=correlated, studies=200)
     assert found.interval <= 0.05
     assert found.holm <= 0.05
     assert found.lead <= 0.05
@@ -36,8 +37,8 @@ def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study
 
 
 def test_an_effect_as_large_as_a_real_one_is_found(quick):
-    """0.01 nats per byte is half of what separates neighbours in the quick study's own ranking."""
-    found = find(quick, QUICK, 0.01, correlated=True, studies=50)
+    """0.02 nats per byte is what separates LoRA from the middle of the quick study's own ranking."""
+    found = find(quick, QUICK, 0.02, correlated=True, studies=50)
     assert found.interval >= 0.8
     assert found.same == 0
 
@@ -71,6 +72,7 @@ def test_bounds_are_clopper_and_pearsons():
 def test_the_twins_are_the_references_adapter(quick):
     plan = twins(quick)
     assert len(plan.contestants) == len(quick.contestants)
+    assert all(plan.competes(c.name) for c in plan.contestants)
     assert {c.adapter for c in plan.contestants} == {"lora"}
     assert TWIN in [c.name for c in plan.contestants]
 
@@ -83,8 +85,8 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
 
     def run(*labels: str, out: Path) -> Results:
         entries = tuple(lora.model_copy(update={"label": label}) for label in labels)
-        plan = study.model_copy(update=short | {"contestants": entries, "reference": labels[0]})
-        return Results(run_study(plan, Ledger(out / "ledger.sqlite"), workers=1))
+        plan = study.model_copy(update=short | {"contestants": entries, "reference": labels[0], "full_ft": False})
+        return Results(run_study(plan.limited(workers=1), Ledger(out / "ledger.sqlite")))
 
     alone, again = run("lora", out=tmp_path / "one"), run(TWIN, out=tmp_path / "two")
     assert alone.values("lora", "in_domain") == again.values(TWIN, "in_domain")

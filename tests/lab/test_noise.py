@@ -18,6 +18,8 @@ STUDY = Study(
     name="made-up",
     tasks=("prose", "restyle"),
     contestants=tuple(Contestant(adapter=name) for name in NAMES),
+    full_ft=False,
+    full_ft_reason="not asked here",
     training=Training(steps=40),
     report=Reporting(seeds=tuple(range(1, 21))),
 )

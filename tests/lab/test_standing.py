@@ -7,8 +7,9 @@ import pytest
 from adapterlab.lab.contest import make_contests, play
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import stand
-from adapterlab.lab.study import Contestant, Study, Training
-from adapterlab.lab.trial import BASE_DOMAIN, Outcome
+from adapterlab.lab.study import Contestant, Study, Training, Tuning
+from adapterlab.lab.trial import Outcome
+from tests.lab.made_up import played
 
 NAMES = ("lora", "ia3", "oft")
 
@@ -21,8 +22,9 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
         budget=100,
         contestants=tuple(Contestant(adapter=name) for name in NAMES),
         training=Training(steps=40),
+        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
     )
-    contests = make_contests(study, {c.name: c.build() for c in study.contestants})
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
         name = contest.contestant
         playing, outcomes = play(contest), None
@@ -36,7 +38,7 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
                 wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
                 loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
                 kept = 1 + forgetting.get(name, 0.0)
-                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), BASE_DOMAIN: (kept, 0.5)}
+                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), "base": (kept, 0.5)}
                 curve = ((20, 1 - gains.get(name, 0.0) / 2),)
                 parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
                 outcomes[trial] = Outcome("ok", scores, curve, parameters, 1.0, 0.0)
@@ -45,7 +47,7 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
 
 def test_the_best_comes_first_and_what_is_even_is_said_to_be():
     standing = stand(made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
-    assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3"]
+    assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3", "full_ft"]
     assert "oft learns most on prose and restyle: 0.2" in standing.answer
     assert "as good as lora (within 0.005), and ahead of all others" in standing.answer
     assert standing.leads
@@ -54,7 +56,7 @@ def test_the_best_comes_first_and_what_is_even_is_said_to_be():
 def test_what_cannot_be_told_apart_is_not_called_the_same():
     results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.01)
     assert "ahead of all but lora, which cannot be told from it" in stand(results).answer
-    nothing = stand(made_up({"lora": 0.02, "oft": 0.021, "ia3": 0.019}, {}, noise=0.02))
+    nothing = stand(played(NAMES, gains=dict.fromkeys(NAMES, 0.1), noise=0.02))
     assert "no lead over another adapter can be told from chance" in nothing.answer
     assert not nothing.leads
 

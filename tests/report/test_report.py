@@ -151,17 +151,8 @@ def test_the_terminal_table_fits_80_columns(results, judgement):
     assert all(name in text for name in ("lora", "oft", "ia3*"))
     assert "…" not in text.split("[Natural")[0]
     rubric = next(line.split() for line in text.splitlines() if line.startswith("oft") and "PE+DE" in line)
-    assert rubric == [
-        "oft",
-        "-",
-        "yes",
-        "-",
-        "no",
-        "yes",
-        "3",
-        "2.5",
-        "PE+DE",
-    ]  # at 36 of 40 steps, where 32 were asked
+    # Full fine-tuning learned nothing here, which is easily matched; LoRA's score came at 36 steps, where 32 were asked.
+    assert rubric == ["oft", "yes", "yes", "yes", "no", "yes", "5.5", "2.5", "PE+DE"]
 
 
 def refused(arguments: list[str], monkeypatch, capsys) -> str:

@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import folder_of, load_causal
 from adapterlab.models.pretrain import Recipe, batch_at
-from adapterlab.tasks import base_domain
-from adapterlab.tasks.base import score
+from adapterlab.tasks.text import base_domain, score_text
 
 BASE = folder_of("embedded")
 
@@ -28,7 +27,7 @@ def test_it_has_learned_what_its_card_says():
     assert stated <= 0.85
     # Windows of 128 tokens, none of them with the context that the card's figure had.
     loaded = load_causal()
-    assert stated < score(loaded.model, base_domain(loaded.tokenizer, 128, 64)).loss < stated + 0.35
+    assert stated < score_text(loaded.model, base_domain(loaded.tokenizer, 128, 64)).loss < stated + 0.35
 
 
 def test_its_tokenizer_gives_back_every_byte():

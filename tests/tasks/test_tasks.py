@@ -12,9 +12,12 @@ import torch
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents, split_of
 from adapterlab.models.loading import load_causal
-from adapterlab.tasks import all_tasks, base_domain, task
-from adapterlab.tasks.base import Part, Windows, cut, score
+from adapterlab.tasks import all_tasks, task
+from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.restyle import restyle
+from adapterlab.tasks.text import Completion, base_domain, cut, pad, predictions, score_text
+
+TEXTS = (Part.TRAIN, Part.VALIDATION, Part.TEST, Part.OOD)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def test_no_text_is_in_two_parts(name):
     def passages(part):
         return {p.strip() for text in task(name).texts(part) for p in text.split("\n\n") if len(p.strip()) > 200}
 
-    parts = [passages(part) for part in Part]
+    parts = [passages(part) for part in TEXTS]
     assert all(parts)
     for a, b in itertools.combinations(parts, 2):
         assert not a & b
@@ -36,8 +39,7 @@ def test_no_text_is_in_two_parts(name):
 @pytest.mark.parametrize("name", all_tasks())
 def test_there_is_something_to_learn_and_to_score(name, tokenizer):
     for part, enough in ((Part.VALIDATION, 32), (Part.TEST, 64), (Part.OOD, 64)):
-        windows = task(name).windows(part, tokenizer, 128, 64)
-        assert len(windows.ids) >= enough, part
+        assert len(task(name).examples(part, tokenizer, 128, 64)) >= enough, part
 
 
 def test_a_held_out_file_is_held_out_wherever_the_library_lies():
@@ -63,7 +65,7 @@ def test_what_does_not_parse_is_left_out():
 
 
 def test_more_windows_are_a_superset(tokenizer):
-    few, many = (base_domain(tokenizer, 64, count).ids.tolist() for count in (8, 16))
+    few, many = (base_domain(tokenizer, 64, count).inputs["input_ids"].tolist() for count in (8, 16))
     assert all(window in many for window in few)
 
 
@@ -89,11 +91,30 @@ class Uniform(torch.nn.Module):
 
 def test_loss_is_in_nats_per_byte_of_scored_text():
     scored = torch.tensor([[False, True, True, False]])
-    windows = Windows(torch.tensor([[1, 2, 3, 4]]), scored, size=10)
-    assert score(Uniform(50), windows).loss == pytest.approx(2 * math.log(50) / 10)
+    examples = Examples({"input_ids": torch.tensor([[1, 2, 3, 4]]), "scored": scored}, size=10)
+    assert score_text(Uniform(50), examples).loss == pytest.approx(2 * math.log(50) / 10)
 
 
 def test_bytes_are_those_of_the_scored_tokens(tokenizer):
     text = "def f(x):\n    return 'é€' + x\n" * 40
-    windows = cut([text], tokenizer, 16, 1, "one")
-    assert windows.size == len(tokenizer.decode(windows.ids[0, 1:]).encode())
+    examples = cut([text], tokenizer, 16, 1, "one")
+    assert examples.size == len(tokenizer.decode(examples.inputs["input_ids"][0, 1:]).encode())
+
+
+def test_only_completions_and_the_end_are_scored(tokenizer):
+    pairs = [Completion("what is it? ", "a long answer"), Completion("x" * 400, "b")]
+    examples = pad(pairs, tokenizer, 48, 2, "mine")
+    ids, scored = examples.inputs["input_ids"], examples.inputs["scored"]
+    assert ids.shape[1] <= 48
+    assert examples.size == len("a long answer") + len("b")
+    for row, marks in zip(ids, scored, strict=True):
+        text = tokenizer.decode(row[marks][:-1])
+        assert text in ("a long answer", "b")
+        assert row[marks][-1] == tokenizer.eos_token_id
+    batch = examples.rows(slice(0, 2))
+    assert len(predictions(Uniform(4096), batch)[1]) == task("prose").terms(batch) == int(scored.sum())
+
+
+def test_a_completion_that_does_not_fit_is_named(tokenizer):
+    with pytest.raises(AdapterlabError, match=r"mine: a completion has .* give a length above 8"):
+        pad([Completion("a", "words " * 20)], tokenizer, 8, 1, "mine")

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
-LUCK_DF = 1.0
-"""Degrees of freedom of a task's luck, which is judged by the distance of two runs."""
+LUCK_DF = 3.0
+"""Degrees of freedom of a task's luck: it is read from a handful of short runs."""
 
 
 @dataclass(frozen=True)

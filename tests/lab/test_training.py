@@ -1,0 +1,109 @@
+"""One trial in this process: pieces of a batch, the path of strengths, shares of the data, what is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from adapterlab.lab import training
+from adapterlab.lab.contest import make_contests
+from adapterlab.lab.driver import prepare
+from adapterlab.lab.memory import peak_memory
+from adapterlab.lab.setup import Setup
+from adapterlab.lab.study import load_study
+from adapterlab.lab.trial import FROZEN, Trial
+from adapterlab.models.loading import load_causal
+from adapterlab.tasks import task
+from tests.lab.tiny import save_study
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory) -> Trial:
+    contests = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))
+    lora = next(c for c in contests if c.contestant == "lora")
+    return lora.trial(1e-2, 1, 12, reported=True)
+
+
+def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
+    loaded = load_causal(trial.model)
+    loaded.model.requires_grad_(True)
+    examples = task("prose").examples("train", loaded.tokenizer, 32, 6)
+    batch = examples.rows(slice(0, 6))
+    batch["scored"][0, 5:] = False  # pieces with different numbers of terms
+    found = []
+    for micro in (None, 4, 1):
+        loaded.model.zero_grad()
+        loss = training.backward(task("prose"), loaded.model, batch, micro)
+        found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        torch.testing.assert_close(gradient, found[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial):
+    outcome = training.run(dataclasses.replace(trial, path=(0.0, 0.5, 1.0, 1.25)))
+    frozen = training.run(
+        dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0)
+    )
+    path = dict(outcome.path)
+    assert list(path) == [0.0, 0.5, 1.0, 1.25]
+    assert path[0.0]["test"][0] == pytest.approx(frozen.scores["test"][0], rel=1e-6)
+    assert path[1.0] == outcome.scores
+    assert path[0.5] != path[1.25] != outcome.scores
+
+
+def test_the_path_is_not_part_of_the_training(trial):
+    assert training.run(dataclasses.replace(trial, path=(0.5,))).scores == training.run(trial).scores
+
+
+def test_a_share_of_the_data_is_its_first_part(trial):
+    whole = training._training_data(trial).inputs["input_ids"]
+    tenth = training._training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    assert len(tenth) == round(len(whole) / 10)
+    assert torch.equal(tenth, whole[: len(tenth)])
+    assert training.run(dataclasses.replace(trial, share=0.1)).scores != training.run(trial).scores
+
+
+def test_an_outcome_survives_its_way_through_json(trial):
+    import json
+
+    outcome = training.run(dataclasses.replace(trial, path=(0.5,)))
+    assert type(outcome).from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+    again = Trial.from_json(json.loads(json.dumps(trial.to_json())))
+    assert again == trial
+    assert again.id == trial.id
+
+
+def test_peak_memory_sees_what_was_held_and_let_go():
+    with peak_memory(torch.device("cpu")) as peak:
+        block = torch.ones(64 << 20, dtype=torch.uint8)
+        del block
+        held = peak()
+    assert 60 << 20 < held < 200 << 20
+
+
+def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
+    (tmp_path / "shout.py").write_text(
+        "from adapterlab.tasks.text import Completion, CompletionTask\n\n\n"
+        "class Shout(CompletionTask):\n"
+        "    name = 'shout'\n    title = 'Shouting'\n    explanation = 'Upper case.'\n\n"
+        "    def completions(self, part):\n"
+        "        return [Completion(f'{part} {i}: ', f'WORD {i}') for i in range(20)]\n\n"
+        "    def fingerprint(self):\n        return 'shout 1'\n"
+    )
+    text = (tmp_path / "s.toml", trial.model)
+    text[0].write_text(
+        f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
+    )
+    study = load_study(text[0])
+    (contest,) = [
+        c for c in make_contests(study, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
+    ]
+    before = Setup()
+    Setup(study.adapter_files, study.task_files).enter()
+    outcome = training.run(contest.trial(1e-2, 1, 20, reported=True))
+    before.enter()
+    assert outcome.status == "ok"
+    assert outcome.scores["test"][0] < training.run(contest.trial(1e-6, 1, 1, reported=True)).scores["test"][0]
