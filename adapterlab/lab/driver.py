@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import transformers
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.pool import LocalPool
+from adapterlab.lab.progress import look
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
@@ -47,17 +48,15 @@ def prepare(study: Study) -> list[Contest]:
     model = load_causal(study.model).model
     contests = []
     for part in study.at_each_budget:
-        contests += make_contests(part, {entry.name: fitted(entry, model, part.budget) for entry in part.entrants})
+        contests += make_contests(
+            part, {entry.name: fitted(entry, model, entry.budget or part.budget) for entry in part.entrants}
+        )
     return contests
 
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
     """Play the contests as far as the ledger goes; gives the trials that are still needed."""
-    missing = []
-    for contest in contests:
-        for needed in _advance(play(contest), ledger):
-            missing += needed
-    return missing
+    return [trial for contest in contests for trial in look(contest, ledger).missing]
 
 
 def run_study(
@@ -133,21 +132,6 @@ def _drive(
             waiting[i][trial] = outcome
             go_on(i)
         watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
-
-
-def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
-    """Play one contest over the ledger; the trials that it lacks, if any."""
-    outcomes: Mapping[Trial, Outcome] | None = None
-    while True:
-        try:
-            trials = playing.send(outcomes) if outcomes is not None else next(playing)
-        except StopIteration:
-            return []
-        found = {trial: ledger.outcome(trial) for trial in trials}
-        missing = [trial for trial, outcome in found.items() if outcome is None]
-        if missing:
-            return [missing]
-        outcomes = {trial: outcome for trial, outcome in found.items() if outcome is not None}
 
 
 def _steps(contest: Contest) -> int:

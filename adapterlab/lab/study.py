@@ -93,6 +93,8 @@ class Contestant(_Table):
     adapter: str
     label: str = ""
     targets: str | tuple[str, ...] = "all-linear"
+    budget: Count | None = None
+    """Trained parameters that it is sized to instead of the study's; it is flagged if that is not near."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -190,10 +192,7 @@ def load_study(path: Path) -> Study:
             for key in ("adapter_files", "task_files")
         }
     )
-    for file in study.adapter_files:
-        load_file(Path(file))
-    for file in study.task_files:
-        load_task_file(Path(file))
+    load_files(study)
     for task in study.tasks:
         if task not in all_tasks():
             raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
@@ -210,6 +209,14 @@ def load_study(path: Path) -> Study:
             "contestant", study.reference, [c.name for c in study.contestants], where=_place(path, text, ("reference",))
         )
     return study
+
+
+def load_files(study: Study) -> None:
+    """Make the adapters and tasks of the study's own files known."""
+    for file in study.adapter_files:
+        load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
 
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:
