@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.driver import prepare
@@ -13,12 +14,9 @@ from adapterlab.lab.metrics import METRICS, Metric, Results
 from adapterlab.lab.progress import look
 from adapterlab.lab.sizing import flag
 from adapterlab.lab.standing import SIGNIFICANT
-from adapterlab.lab.statistics import Paired, bayes_factor_positive, paired
+from adapterlab.lab.statistics import Paired, bayes_factor_positive, holm, paired
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN
-
-STRONG = 3.0
-"""A Bayes factor from here on speaks for one side (Jeffreys 1961, appendix B: substantial)."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,19 @@ class Comparison:
                 f"{ahead} is better than {behind} on {where}, by {low:.3g} to {high:.3g} {self.metric.unit} "
                 f"({self.metric.title}): the difference is real (p = {self.effect.p:.2g})."
             )
-        return (
+        between = (
             f"Between {first} and {second} no difference can be told from chance on {where} (p = {self.effect.p:.2f}); "
             f"the interval ends {high:.3g} {self.metric.unit} from none ({self.metric.title})."
         )
+        return between + self._apart()
+
+    def _apart(self) -> str:
+        """What the tasks say by themselves where together they say nothing."""
+        adjusted = holm({task: effect.p for task, effect in self.by_task.items()})
+        real = [task for task, p in adjusted.items() if p < SIGNIFICANT] if len(adjusted) > 1 else []
+        names = [side.contestant for side in self.sides]
+        said = [f"{names[0] if self.by_task[task].mean > 0 else names[1]} is better on {task}" for task in real]
+        return f" Task by task, {' and '.join(said)}." if said else ""
 
 
 def compare(
@@ -88,6 +95,11 @@ def compare(
     wanted = tuple(dict.fromkeys(tasks)) or part.tasks
     known = [entry.name for entry in part.entrants]
     for name in names:
+        if name not in known and name in all_adapters():
+            raise AdapterlabError(
+                f"{name} did not run in study {study.name}, only {', '.join(known)}: "
+                f'add it to the study (adapter = "{name}" under [[contestants]]) and run that'
+            )
         if name not in known:
             raise UnknownNameError("contestant", name, known, where=f"study {study.name}")
     if names[0] == names[1]:

@@ -24,6 +24,7 @@ DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "target
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
 REAL = ("lr", "share", "seconds", "attach_seconds")
 YES_OR_NO = ("chosen", "ranked")
+SCORED = tuple(part for part in Part if part != Part.TRAIN)
 
 
 def table(study: Study, ledger: Ledger) -> pd.DataFrame:
@@ -68,7 +69,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:
-    scores = [f"{part}_{score}" for part in Part for score in ("loss", "accuracy")]
+    scores = [f"{part}_{score}" for part in SCORED for score in ("loss", "accuracy")]
     environment = [name for name in frame.columns if str(name).startswith("environment_")]
     return {
         **dict.fromkeys((*TEXTS, *DECIDES, *environment), "string"),
@@ -110,11 +111,12 @@ def _outcome(outcome: Outcome, budget: int | None) -> dict[str, Any]:
         fields
         | {
             f"{part}_{name}": scores[part][i] if part in scores else None
-            for part in Part
+            for part in SCORED
             for i, name in enumerate(("loss", "accuracy"))
         }
         | {
             "budget_flag": (outcome.parameters and flag(outcome.parameters, budget)) or None,
+            "note": outcome.note or None,
             "curve": json.dumps(outcome.curve),
             "path": json.dumps(outcome.path),
         }

@@ -24,9 +24,7 @@ def find_study(name: str) -> Path:
     if path.is_file() or path.suffix == ".toml":
         return path
     if path.is_dir():
-        raise AdapterlabError(
-            f"{name} is a folder: give the study's file, or the name of one that comes with adapterlab"
-        )
+        raise AdapterlabError(f"{name} is a folder that no study was run into: give a study's file or name")
     known = [file.stem for file in shipped("studies", f"{DEFAULT}.toml").parent.glob("*.toml")]
     if name not in known:
         raise UnknownNameError("study", name, known)
@@ -60,7 +58,7 @@ def existing_ledger(folder: Path, study: str) -> Ledger:
 
 def run_command(study: str, folder: Path) -> str:
     """The command that runs the study into the folder, or goes on with it."""
-    usual = folder == Path("runs") / Path(study).stem
+    usual = folder in (Path(study), Path("runs") / Path(study).stem)
     return f"adapterlab run {study}" + ("" if usual else f" --out {folder}")
 
 

@@ -23,7 +23,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     if len(rows) > 1:
         rows["all"] = comparison.effect
     for name, effect in rows.items():
-        p = f"{effect.p:.3f}" if effect.n > 1 else "-"
+        p = "-" if effect.n < 2 else "<0.001" if effect.p < 0.001 else f"{effect.p:.3f}"
         table.add_row(name, f"{effect.mean:+.4f}", _interval(effect), p, str(effect.n))
     console.print(table, highlight=False)
     console.print(
@@ -49,6 +49,5 @@ def _interval(effect: Paired) -> str:
 
 
 def _factor(value: float) -> str:
-    if value >= 1:
-        return f"{value:.3g} to 1 for"
-    return f"{1 / value:.3g} to 1 against"
+    odds, side = (value, "for") if value >= 1 else (1 / value, "against")
+    return f"{odds:,.1f} to 1 {side}" if odds < 100 else f"{odds:,.0f} to 1 {side}"
