@@ -110,7 +110,7 @@ def compare(
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
     contests = [c for c in prepare(part) if c.task in wanted and c.contestant in {*names, FROZEN, part.reference}]
-    for contest in contests:
+    for contest in sorted(contests, key=lambda c: c.contestant == FROZEN):
         state = look(contest, ledger)
         if not contest.finished and contest.contestant in {*names, FROZEN}:
             raise AdapterlabError(
