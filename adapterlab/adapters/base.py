@@ -18,9 +18,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.invariants import IdentityAtInit, Invariant
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.recompute import built_linear
 
 
 class Theme(StrEnum):
@@ -52,6 +52,16 @@ class State:
                 return tensor
         return self.derived[name]
 
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order that `holding` takes them."""
+        return [t for group in (self.trainable, self.frozen, self.derived) for t in group.values() if t is not None]
+
+    def holding(self, tensors: Iterable[Tensor]) -> State:
+        """The same names with these tensors."""
+        given = iter(tensors)
+        groups = (self.trainable, self.frozen, self.derived)
+        return State(*({key: next(given) for key, t in group.items() if t is not None} for group in groups))
+
 
 @runtime_checkable
 class Linear(Protocol):
@@ -78,11 +88,11 @@ def is_bare(linear: Linear) -> bool:
 
 
 class Factors(NamedTuple):
-    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`."""
+    """The leading singular triplets of a weight: `u (out, k)`, `s (k,)` falling, `vt (k, in)`; or of many at once."""
 
-    u: Float[Tensor, "out k"]
-    s: Float[Tensor, " k"]
-    vt: Float[Tensor, "k in"]
+    u: Float[Tensor, "*heads out k"]
+    s: Float[Tensor, "*heads k"]
+    vt: Float[Tensor, "*heads k in"]
 
 
 class Role(StrEnum):
@@ -116,6 +126,10 @@ class Context:
     shared: dict[str, Tensor] = field(default_factory=dict)
     gradient: Callable[[], Float[Tensor, "out in"]] | None = None
     """The gradient of the loss given to `attach` by this base weight, if one was given."""
+    inputs: Callable[[], Sequence[Float[Tensor, "samples in"]]] | None = None
+    """What this layer sees at the last token of each sequence in each of the runs given to `attach`, if any were given."""
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
+    """The frozen tensors that a file holds for this site, where a state is made for loading it."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
@@ -155,7 +169,9 @@ class Context:
             drawn = drawn[torch.randperm(len(drawn), generator=self.generator)]
         return drawn[:count].sort().values.to(self.device)
 
-    def svd(self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None) -> Factors:
+    def svd(
+        self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
+    ) -> Factors:
         """The top `rank` singular triplets of `weight` (all of them without `rank`), from the factor cache.
 
         With `iterations`, from a randomized decomposition of so many power iterations will do.
@@ -201,8 +217,8 @@ class Adapter(ABC):
             Adapter.registry[cls.name] = cls
 
     @property
-    def invariants(self) -> Sequence[Invariant]:
-        """What the method holds, checked by one test over all methods."""
+    def invariants(self) -> Sequence[Property]:
+        """What the method holds, checked by one test over all methods: of each weight, or of the model."""
         return ()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
@@ -288,11 +304,20 @@ class LinearAdapter(Adapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         """The adapted weight: the definition of the method."""
 
+    def bias(self, state: State, bias: Float[Tensor, " out"], strength: float = 1.0) -> Float[Tensor, " out"]:
+        """The adapted bias; part of the definition where a method acts on the layer's whole answer."""
+        return bias
+
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
-        return affine(x, self.weight(state, linear.weight, strength), linear.bias)
+        bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
+
+        def build(weight: Tensor, *tensors: Tensor) -> Tensor:
+            return self.weight(state.holding(tensors), weight, strength)
+
+        return built_linear(x, bias, build, linear.weight, *state.tensors())
 
     @staticmethod
     def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:

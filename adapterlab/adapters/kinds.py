@@ -41,6 +41,11 @@ class PairAdapter(Adapter):
         """How many hidden units of the feed-forward block count as a head; 0 leaves them alone."""
         return 0
 
+    @property
+    def lone_queries(self) -> bool:
+        """Whether queries are adapted too where nothing linear joins them to the keys."""
+        return False
+
     @abstractmethod
     def init(self, pair: Pair, context: Context) -> State:
         """The state at the start of training; the pair may be on the meta device."""
@@ -204,6 +209,11 @@ class RoutedAdapter(Adapter):
     mergeable = False
     reads_hidden: ClassVar[bool] = False
     """Whether the router reads the base model's answer, which costs one more pass without gradients."""
+
+    @property
+    def known_tasks(self) -> int | None:
+        """How many tasks the router was made for; None: it goes by something else."""
+        return None
 
     @abstractmethod
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,28 +49,38 @@ def run(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster that runs the trials: HOST:PORT, or auto.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(min=1, help="Devices that one trial's model is spread over.")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(min=1, help="Trials that differ by learning rate or seed alone and may share a pass.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="If another run writes the same results, wait for it.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would run, how long, on what.")] = False,
 ) -> None:
     """Run a study, or what is missing of it; score the map before and after; write report.html and verdict.json."""
     from rich.console import Console
 
     from adapterlab import argmap
-    from adapterlab.lab.finding import LEDGER, open_study, record_study
+    from adapterlab.lab.finding import LEDGER, open_study
     from adapterlab.lab.ledger import Ledger
     from adapterlab.resources import shipped
 
     console = Console()
     plan, folder = open_study(study, out)
+    plan = plan.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     if plan_only:
-        _show_plan(plan, folder / LEDGER, workers, console)
+        _show_plan(plan, folder / LEDGER, console)
         return
     the_map = argmap.load(map_file or shipped("maps", "natural_manifold.argdown"))
     ledger = Ledger(folder / LEDGER)
-    record_study(plan, folder)
     before = len(ledger)
     try:
-        contests = _run_with_progress(plan, ledger, workers, console)
+        contests = _run_with_progress(plan, ledger, console, wait)
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. {len(ledger)} trials are kept in {ledger.path}; the same command goes on from there."
@@ -82,6 +93,67 @@ def run(
 
 for _command in (results.status, results.compare, results.export):
     app.command()(_command)
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Option(help="The model: a folder or an id of the hub; safetensors only.")],
+    train: Annotated[Path, typer.Option(help="What to learn: JSONL, CSV, Parquet, or a folder.")],
+    eval_: Annotated[
+        Path | None, typer.Option("--eval", help="Rows to validate and test on; cut from --train if not given.")
+    ] = None,
+    ood: Annotated[Path | None, typer.Option(help="Rows of another domain, scored too.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="What must not be forgotten; the built-in text for language models.")
+    ] = None,
+    contestants: Annotated[
+        str | None, typer.Option(help="Adapters, with commas between them; a shortlist if not given.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="How long it may take: 90s, 30m, 2h.")] = "15m",
+    budget: Annotated[
+        str | None, typer.Option(help="Trained parameters: 0.5%, 20k; those of a LoRA of rank 8 if not given.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Runs reported of each; by the time if not given.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Examples in a training step.")] = 8,
+    length: Annotated[
+        int | None, typer.Option(min=8, help="Tokens in an example, at most; by the data if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go; runs/MODEL-DATA if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")
+    ] = None,
+) -> None:
+    """Find the adapter and the learning rate for your model and data, and train and save the winner."""
+    from rich.console import Console
+
+    from adapterlab.tune import command
+    from adapterlab.tune.request import make_request
+
+    console = Console()
+    request = make_request(
+        model,
+        train,
+        evaluate=eval_,
+        ood=ood,
+        keep=keep,
+        contestants=contestants,
+        time=time,
+        budget=budget,
+        seeds=seeds,
+        batch=batch,
+        length=length,
+    )
+    folder = out or command.default_folder(request)
+    ledger = command.open_ledger(folder)
+    try:
+        command.tune(
+            request, folder, ledger, workers, lambda study, led: _run_with_progress(study, led, console, False), console
+        )
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. {len(ledger)} trials are kept in {ledger.path}; the same command goes on from there."
+        )
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -114,20 +186,18 @@ def explain(
     catalogue.explain(name, model, Console())
 
 
-def _show_plan(study: Study, ledger_file: Path, workers: int | None, console: Console) -> None:
+def _show_plan(study: Study, ledger_file: Path, console: Console) -> None:
     from adapterlab.lab.ledger import Ledger
     from adapterlab.lab.plan import make_plan
     from adapterlab.report.progress import show_plan
 
     ledger = Ledger(ledger_file) if ledger_file.is_file() else None
     with console.status("sizing the contestants") as display:
-        plan = make_plan(
-            study, ledger, workers=workers, watch=lambda name: display.update(f"timing a few steps of {name}")
-        )
+        plan = make_plan(study, ledger, watch=lambda name: display.update(f"timing a few steps of {name}"))
     show_plan(plan, console)
 
 
-def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, console: Console) -> list[Contest]:
+def _run_with_progress(study: Study, ledger: Ledger, console: Console, wait: bool) -> list[Contest]:
     from rich.progress import (
         BarColumn,
         Progress,
@@ -138,7 +208,9 @@ def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, consol
     )
 
     from adapterlab.lab.driver import run_study
+    from adapterlab.lab.finding import record_study
 
+    record_study(study, ledger.path.parent)
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
@@ -150,7 +222,8 @@ def _run_with_progress(study: Study, ledger: Ledger, workers: int | None, consol
     )
     with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
         bar = display.add_task(study.name, total=None, trials="starting")
-        return run_study(study, ledger, workers=workers, watch=_watch(display, bar))
+        said = lambda: console.print(f"Another run is writing {ledger.path}; waiting until it has ended.")  # noqa: E731
+        return run_study(study, ledger, wait=said if wait else None, watch=_watch(display, bar))
 
 
 def _watch(display: object, bar: object) -> Callable[[Progress], None]:
@@ -195,4 +268,10 @@ def main() -> None:
         app()
     except AdapterlabError as error:
         print(f"adapterlab: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(f"adapterlab: no room on the disk{where}: free some, and give the same command again", file=sys.stderr)
         sys.exit(2)

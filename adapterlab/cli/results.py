@@ -30,11 +30,10 @@ def status(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that the rest is reckoned for.")] = None,
 ) -> None:
     """Show how far a study is: what is done, under way, diverged or failed, and how long the rest may take."""
-    import os
-
     from rich.console import Console
 
-    from adapterlab.lab.driver import prepare
+    from adapterlab.lab.driver import prepare, setup_for
+    from adapterlab.lab.executors import crews
     from adapterlab.lab.finding import existing_ledger, open_study, run_command
     from adapterlab.lab.progress import known_costs, look, seconds_left
     from adapterlab.report.progress import show_status
@@ -42,7 +41,7 @@ def status(
     plan, folder = open_study(study, out)
     ledger = existing_ledger(folder, study or plan.name)
     states = [look(contest, ledger) for contest in prepare(plan)]
-    count = workers or os.cpu_count() or 1
+    count = len(crews(plan.limited(workers=workers).limits, setup_for(plan)))
     seconds = seconds_left(states, known_costs(states), {}, count)
     show_status(states, seconds, count, ledger.is_held(), run_command(_named(study, plan.name), folder), Console())
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-import transformers
 
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
+from adapterlab.lab.executors import Executor, executor_for
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.pool import LocalPool
+from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.progress import look
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import load_causal
+from adapterlab.models.loading import load
+from adapterlab.tasks import task
 
 
 @dataclass(frozen=True)
@@ -31,21 +28,9 @@ class Progress:
     last: str
 
 
-def environment() -> dict[str, Any]:
-    """What a trial ran on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "device": "cpu",
-    }
-
-
 def prepare(study: Study) -> list[Contest]:
     """The study's contests at each budget, with every contestant sized to it; nothing has been run."""
-    model = load_causal(study.model).model
+    model = load(study.model, task(study.tasks[0]).head).model
     contests = []
     for part in study.at_each_budget:
         contests += make_contests(
@@ -54,52 +39,77 @@ def prepare(study: Study) -> list[Contest]:
     return contests
 
 
+def setup_for(study: Study) -> Setup:
+    """What a worker must know to run the study's trials, but for its device."""
+    return Setup(
+        study.adapter_files,
+        study.task_files,
+        tuple(entry.files for entry in study.data),
+        micro_batch=study.limits.micro_batch,
+        checkpointing=study.limits.checkpointing,
+    )
+
+
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
     """Play the contests as far as the ledger goes; gives the trials that are still needed."""
     return [trial for contest in contests for trial in look(contest, ledger).missing]
 
 
 def run_study(
-    study: Study, ledger: Ledger, *, workers: int | None = None, watch: Callable[[Progress], None] = lambda _: None
+    study: Study,
+    ledger: Ledger,
+    *,
+    wait: Callable[[], None] | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
 ) -> list[Contest]:
     """Run what the ledger lacks of the study; gives all its contests, finished.
 
-    Whatever stops it (Ctrl-C, kill -9) loses the trials in flight and nothing else; the next call goes on from there.
+    Whatever stops it (Ctrl-C, kill -9, a full disk) loses the trials in flight and nothing else; the next call goes on from
+    there. If another run writes the ledger, `wait` is called and that run is waited for; without `wait` it is an error.
     """
     contests = prepare(study)
-    with ledger.sole_writer():
+    with ledger.sole_writer(wait):
         known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, c.study) for c in contests], ledger)
         if not known:
             replay(contests, ledger)
             return contests
-        pool = LocalPool(workers, Setup(study.adapter_files, study.task_files))
+        limit = TimeLimit(study.limits.trial_seconds)
+        executor = executor_for(study.limits, setup_for(study), limit)
         try:
-            _drive(contests, ledger, pool, study, watch)
+            _drive(contests, ledger, executor, study, limit, watch)
         finally:
-            pool.close()
+            executor.close()
     return contests
 
 
 def _drive(
-    contests: list[Contest], ledger: Ledger, pool: LocalPool, study: Study, watch: Callable[[Progress], None]
+    contests: list[Contest],
+    ledger: Ledger,
+    executor: Executor,
+    study: Study,
+    limit: TimeLimit,
+    watch: Callable[[Progress], None],
 ) -> None:
     plays: dict[int, Play] = {}
     waiting: dict[int, dict[Trial, Outcome | None]] = {}
     owners: dict[Trial, list[int]] = {}
-    here = environment()
     counted: set[Trial] = set()
 
     def need(i: int, trials: list[Trial]) -> None:
         """Contest `i` waits for `trials`; those that the ledger lacks go to the pool."""
         waiting[i] = {trial: ledger.outcome(trial) for trial in trials}
+        fresh = []
         for trial, outcome in waiting[i].items():
             if outcome is not None:
                 counted.add(trial)
+                if (seconds := ledger.wall_seconds(trial)) is not None:
+                    limit.learn(trial, seconds)
             elif trial in owners:
                 owners[trial].append(i)
             else:
                 owners[trial] = [i]
-                pool.submit([trial])
+                fresh.append(trial)
+        executor.submit(fresh)
 
     def go_on(i: int) -> None:
         """Hand contest `i` its outcomes while it has all that it waits for."""
@@ -125,8 +135,11 @@ def _drive(
         return sum(trial.steps for trial in counted)
 
     watch(Progress(done(), expected(), len(ledger), ""))
-    for trial, outcome in pool:
-        ledger.record(trial, outcome, here)
+    for finished in executor:
+        ledger.record(finished)
+        trial, outcome = finished.trial, finished.outcome
+        if finished.wall_seconds is not None:
+            limit.learn(trial, finished.wall_seconds)
         counted.add(trial)
         for i in owners.pop(trial):
             waiting[i][trial] = outcome
@@ -144,4 +157,4 @@ def _name(trial: Trial, contests: list[Contest]) -> str:
     return str(json.loads(trial.adapter)["name"])
 
 
-__all__ = ["Outcomes", "Progress", "environment", "prepare", "replay", "run_study"]
+__all__ = ["Outcomes", "Progress", "prepare", "replay", "run_study"]

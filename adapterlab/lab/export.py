@@ -22,7 +22,7 @@ from adapterlab.tasks.base import Part
 TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "path")
 DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
-REAL = ("lr", "share", "seconds", "attach_seconds")
+REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
 YES_OR_NO = ("chosen", "ranked")
 SCORED = tuple(part for part in Part if part != Part.TRAIN)
 
@@ -40,7 +40,14 @@ def table(study: Study, ledger: Ledger) -> pd.DataFrame:
             roles.setdefault(trial, []).append(_role(trial, contest))
     nobody: list[dict[str, Any]] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
     rows = [
-        {"trial": trial.id, **role, **_trial(trial), **_outcome(outcome, role["budget"]), **_environment(environment)}
+        {
+            "trial": trial.id,
+            **role,
+            **_trial(trial),
+            **_outcome(outcome, role["budget"]),
+            "wall_seconds": ledger.wall_seconds(trial),
+            **{f"environment_{key}": str(value) for key, value in environment.items()},
+        }
         for trial, outcome, environment in ledger
         for role in roles.get(trial, nobody)
     ]
@@ -121,7 +128,3 @@ def _outcome(outcome: Outcome, budget: int | None) -> dict[str, Any]:
             "path": json.dumps(outcome.path),
         }
     )
-
-
-def _environment(environment: dict[str, Any]) -> dict[str, Any]:
-    return {f"environment_{key}": str(value) for key, value in environment.items()}

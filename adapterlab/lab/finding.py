@@ -10,6 +10,8 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.study import Study, load_files, load_study
 from adapterlab.resources import shipped
+from adapterlab.tasks import add_task
+from adapterlab.tasks.files import task_of
 
 DEFAULT = "quick"
 LEDGER, STUDY = "ledger.sqlite", "study.json"
@@ -70,4 +72,6 @@ def _recorded(folder: Path) -> Study:
             f"{folder} does not say which study it is of: give the study, and --out {folder}"
         ) from error
     load_files(study)
+    for entry in study.data:
+        add_task(task_of(entry.files))
     return study

@@ -5,31 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.executors.base import Finished
+from adapterlab.lab.migrations import TABLE, VERSION, migrate, version_of
 from adapterlab.lab.trial import Outcome, Trial
-
-VERSION = 1
-_TABLE = """
-CREATE TABLE trials (
-    id TEXT PRIMARY KEY,
-    trial TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    environment TEXT NOT NULL,
-    finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-) WITHOUT ROWID
-"""
 
 
 class Ledger:
-    """The trials of a study.
+    """The trials of a study. One that an older version wrote is brought up to date, and kept as it was beside it.
 
-    Raises `AdapterlabError` for a file that is no ledger, is damaged, or was written by a newer version; the file is
-    left as it is.
+    Raises `AdapterlabError` for a file that is no ledger, is damaged, was written by a newer version, or cannot be
+    written; the file is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,33 +28,34 @@ class Ledger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            found = self._version()
-            if found == 0:
+            if version_of(self._db) == 0:
                 self._create()
-                found = self._version()
             (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        except (sqlite3.DatabaseError, OSError) as error:
+            found = version_of(self._db)
+            if health == "ok" and found < VERSION:
+                migrate(self._db, path)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise AdapterlabError(
+                f"{path} cannot be opened ({_reason(error)}): see that its folder can be written and has room"
+            ) from error
+        except sqlite3.DatabaseError as error:
             raise self._damaged(str(error)) from error
         if health != "ok":
             raise self._damaged(health)
-        if found != VERSION:
+        if found > VERSION:
             raise AdapterlabError(
                 f"{path} is a ledger of version {found}, this program reads version {VERSION}: "
                 "give another --out, or use the program that wrote it"
             )
 
-    def _version(self) -> int:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        return int(version)
-
     def _create(self) -> None:
         """Lay out a new file, unless another process has done so meanwhile."""
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("BEGIN IMMEDIATE")
-        if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() and self._version() == 0:
+        if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() and version_of(self._db) == 0:
             raise sqlite3.DatabaseError("it holds tables of another program")
-        if self._version() == 0:
-            for statement in (_TABLE, f"PRAGMA user_version = {VERSION}"):
+        if version_of(self._db) == 0:
+            for statement in (TABLE, f"PRAGMA user_version = {VERSION}"):
                 self._db.execute(statement)
         self._db.execute("COMMIT")
 
@@ -72,15 +64,34 @@ class Ledger:
             f"{self.path} is no ledger that can be read ({why}); it was left as it is: move it away, or give another --out"
         )
 
-    def record(self, trial: Trial, outcome: Outcome, environment: dict[str, Any]) -> None:
-        """Write one trial; one that is there already stays as it is."""
-        row = (trial.id, *(json.dumps(data) for data in (trial.to_json(), outcome.to_json(), environment)))
-        self._db.execute("INSERT OR IGNORE INTO trials (id, trial, outcome, environment) VALUES (?, ?, ?, ?)", row)
+    def record(self, finished: Finished) -> None:
+        """Write one trial; one that is there already stays as it is.
+
+        Raises `AdapterlabError` if it cannot be written (the disk is full); what was there is there still.
+        """
+        trial = finished.trial
+        data = (trial.to_json(), finished.outcome.to_json(), finished.environment)
+        try:
+            self._db.execute(
+                "INSERT OR IGNORE INTO trials (id, trial, outcome, environment, wall_seconds, attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (trial.id, *map(json.dumps, data), finished.wall_seconds, finished.attempts),
+            )
+        except sqlite3.OperationalError as error:
+            raise AdapterlabError(
+                f"{self.path}: a trial could not be recorded ({error}); the {len(self)} that were are kept: "
+                "mend that (free some room), and the same command goes on from there"
+            ) from error
 
     def outcome(self, trial: Trial) -> Outcome | None:
         """What came of `trial`, if it was run."""
         row = self._db.execute("SELECT outcome FROM trials WHERE id = ?", (trial.id,)).fetchone()
         return Outcome.from_json(json.loads(row[0])) if row else None
+
+    def wall_seconds(self, trial: Trial) -> float | None:
+        """How long a worker took for `trial`, if that is known."""
+        row = self._db.execute("SELECT wall_seconds FROM trials WHERE id = ?", (trial.id,)).fetchone()
+        return row[0] if row else None
 
     def __iter__(self) -> Iterator[tuple[Trial, Outcome, dict[str, Any]]]:
         for trial, outcome, environment in self._db.execute(
@@ -97,15 +108,21 @@ class Ledger:
         return int(count)
 
     @contextmanager
-    def sole_writer(self) -> Iterator[None]:
-        """Hold the ledger for writing; raises `AdapterlabError` if another run holds it. A dead run holds nothing."""
+    def sole_writer(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the ledger for writing. A dead run holds nothing.
+
+        If another run holds it, `wait` is called and that run is waited for; without `wait`, raises `AdapterlabError`.
+        """
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise AdapterlabError(
-                    f"another run is writing {self.path}: wait until it has ended, or give another --out"
-                ) from error
+                if wait is None:
+                    raise AdapterlabError(
+                        f"another run is writing {self.path}: wait until it has ended (--wait), or give another --out"
+                    ) from error
+                wait()
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def is_held(self) -> bool:
@@ -122,3 +139,7 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

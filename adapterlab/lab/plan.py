@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest
-from adapterlab.lab.driver import prepare
+from adapterlab.lab.driver import prepare, setup_for
+from adapterlab.lab.executors import crews
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.progress import Cost, Costs, State, distinct, known_costs, look, seconds_left
-from adapterlab.lab.setup import Setup, current
 from adapterlab.lab.sizing import flag
 from adapterlab.lab.study import Study
 from adapterlab.lab.training import run
 from adapterlab.lab.trial import FROZEN
 from adapterlab.lab.tuning import search
-from adapterlab.models.loading import load_causal
+from adapterlab.models.loading import load
 from adapterlab.surgery import parameter_count
+from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
 
 PROBE_STEPS = 4
@@ -70,7 +70,6 @@ def make_plan(
     study: Study,
     ledger: Ledger | None,
     *,
-    workers: int | None = None,
     measure: bool = True,
     watch: Callable[[str], None] = lambda _: None,
 ) -> Plan:
@@ -80,18 +79,19 @@ def make_plan(
     Raises `AdapterlabError` for a contestant that cannot run on the model.
     """
     contests = prepare(study)
+    crew, *others = crews(study.limits, setup_for(study))
+    workers = 1 + len(others)
     states = [look(c, ledger) if ledger is not None else State(c, {}) for c in contests]
     unlike = [state for state in distinct(states) if state.contest.contestant != FROZEN]
     costs = known_costs(states)
     scoring: dict[str, float] = {}
     if measure and not all(state.contest.finished for state in states):
-        Setup(study.adapter_files, study.task_files).enter()
+        crew[0].enter()
         scoring = {task: _time_scoring(next(c for c in contests if c.task == task), watch) for task in study.tasks}
         largest = [c for c in contests if c.contestant != FROZEN and c.study == study.at_each_budget[-1]]
         costs |= _measured(largest, costs, scoring, watch)
     least, likely, most = _counts(study)
-    workers = workers or max(1, (os.cpu_count() or 1) // current().threads)
-    model = load_causal(study.model).model
+    model = load(study.model, task(study.tasks[0]).head).model
     return Plan(
         study,
         tuple(_entry(c, costs, model) for c in contests if c.contestant != FROZEN and c.task == study.tasks[0]),
@@ -104,7 +104,7 @@ def make_plan(
         sum(state.steps for state in unlike),
         seconds_left(states, costs, scoring, workers),
         workers,
-        current().device,
+        "a Ray cluster" if study.limits.cluster else crew[0].device,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from adapterlab import adapters, tasks
+from adapterlab.tasks.files import FileData, task_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Setup:
     """Python files that define adapters."""
     task_files: Sequence[str] = ()
     """Python files that define tasks."""
+    data: Sequence[FileData] = ()
+    """Tasks made of a user's files."""
     device: str = "cpu"
     threads: int = 1
     """One, so that what comes of a trial does not depend on the machine's cores."""
@@ -26,6 +29,12 @@ class Setup:
     """Examples in one pass, where a whole batch does not fit; gradients are summed up to the batch."""
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass, to hold less memory."""
+
+    rank: int = 0
+    """Of this process among the `ranks` that share one model."""
+    ranks: int = 1
+    meeting: str = ""
+    """The file through which these find each other."""
 
     def enter(self) -> None:
         """Make this process ready."""
@@ -35,7 +44,13 @@ class Setup:
             adapters.load_file(Path(file))
         for file in self.task_files:
             tasks.load_file(Path(file))
+        for data in self.data:
+            tasks.add_task(task_of(data))
         _current = self
+        if self.ranks > 1:
+            from adapterlab.lab import sharded
+
+            sharded.join(self)
 
 
 _current = Setup()

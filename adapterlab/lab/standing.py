@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import dataclass
 from statistics import fmean
 
+from adapterlab.lab.effects import compare, compare_across, gained, over_tasks
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.sizing import flag
-from adapterlab.lab.statistics import Paired, holm, paired
+from adapterlab.lab.statistics import Across, Paired, equivalence, holm
 
 SIGNIFICANT = 0.05
 
@@ -29,9 +31,13 @@ class Row:
     gain_ood: Paired
     forgetting: Paired
     versus: Paired | None
-    """In-domain, against the reference; positive is better. None for the reference itself."""
+    """In-domain, against the reference, on these tasks; positive is better. None for the reference itself."""
     p: float
     """Of `versus`, adjusted for the number of contestants (Holm); 1 for one that does not compete."""
+    same: float
+    """P-value against a difference from the reference that matters; small means that they are the same."""
+    across: Across | None
+    """`versus`, for tasks like these."""
     rates: dict[str, float | None]
     """By task, the learning rate that was chosen; None if every one diverged."""
     tuning_steps: int
@@ -55,20 +61,66 @@ class Standing:
     reference: str
     answer: str
     """What was found, in a sentence or two."""
+    leads: bool
+    """Whether the answer says that the best one is really ahead of another adapter."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What the lead of the first of a ranking is worth."""
+
+    behind: list[str]
+    """Those that it is really ahead of."""
+    same: list[str]
+    """Those that do not differ from it by as much as matters."""
+    unknown: list[str]
+
+    @classmethod
+    def of(cls, names: list[str], results: Results) -> Lead:
+        """Compare the first of `names` with the others. It was picked for being best, so every pair is corrected for."""
+        pairs = {(a, b): compare(results, a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
+        adjusted = holm({pair: result.p for pair, result in pairs.items()})
+        found = cls([], [], [])
+        for name in names[1:]:
+            pair = names[0], name
+            if adjusted[pair] < SIGNIFICANT:
+                found.behind.append(name)
+            elif equivalence(pairs[pair], results.study.report.smallest) < SIGNIFICANT:
+                found.same.append(name)
+            else:
+                found.unknown.append(name)
+        return found
+
+    def said(self, smallest: float) -> str:
+        """The lead in words, to go on a sentence with."""
+        alike = f"as good as {_listed(self.same)} (within {smallest:g})" if self.same else ""
+        untold = f"{_listed(self.unknown)}, which cannot be told from it" if self.unknown else ""
+        if not self.behind:
+            if not self.unknown:
+                return f", {alike}" if alike else ""
+            told = "no lead over another adapter can be told from chance"
+            return f", but {alike}; {told}" if alike else f", but {told}"
+        if not self.same and not self.unknown:
+            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05 after correction)"
+        if not self.same:
+            return f", ahead of all but {untold}"
+        return f", {alike}, and ahead of all others" + (f" but {untold}" if untold else "")
 
 
 def stand(results: Results) -> Standing:
     """Compare every contestant with the reference and say what was found."""
     study = results.study
     versus = {
-        name: paired(list(results.differences(name, study.reference, "in_domain").values()))
+        name: compare(results, name, study.reference, "in_domain")
         for name in results.contestants
         if name != study.reference
     }
     adjusted = holm({name: result.p for name, result in versus.items() if study.competes(name)})
     rows = [_row(name, results, versus.get(name), adjusted.get(name, 1.0)) for name in results.contestants]
     rows.sort(key=lambda row: -row.gain.mean if math.isfinite(row.gain.mean) else math.inf)
-    return Standing(tuple(rows), study.reference, _answer(rows, results))
+    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.ranked]
+    lead = Lead.of([row.contestant for row in ranked], results)
+    return Standing(tuple(rows), study.reference, _answer(ranked, lead, results), bool(lead.behind))
 
 
 def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
@@ -82,11 +134,13 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
         parameters=parameters,
         over_budget=flag(parameters, study.budget) == "above",
         under_budget=flag(parameters, study.budget) == "below",
-        gain=paired(list(results.gains(name, "in_domain").values())),
-        gain_ood=paired(list(results.gains(name, "out_of_domain").values())),
-        forgetting=paired(list(results.values(name, "forgetting").values())),
+        gain=gained(results, name, "in_domain"),
+        gain_ood=gained(results, name, "out_of_domain"),
+        forgetting=over_tasks(results, results.values(name, "forgetting"), (name,), "forgetting"),
         versus=versus,
         p=p,
+        same=1.0 if versus is None else equivalence(versus, study.report.smallest),
+        across=None if versus is None else compare_across(results, name, study.reference, "in_domain"),
         rates={c.task: c.rate for c in contests},
         tuning_steps=sum(c.tuning_steps for c in contests),
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
@@ -95,33 +149,22 @@ def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:
     )
 
 
-def _answer(rows: list[Row], results: Results) -> str:
-    ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.ranked]
+def _answer(ranked: list[Row], lead: Lead, results: Results) -> str:
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
     best, tasks = ranked[0], " and ".join(results.study.tasks)
     if best.gain.mean <= 0:
         return f"No contestant learned anything on {tasks} that the frozen model did not know."
-    first = f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} nats per byte better than the frozen model"
-    rivals = {
-        row.contestant: paired(list(results.differences(best.contestant, row.contestant, "in_domain").values()))
-        for row in ranked[1:]
-    }
-    adjusted = holm({name: result.p for name, result in rivals.items()})
-    even = [name for name in rivals if adjusted[name] >= SIGNIFICANT]
-    if not rivals:
-        second = ""
-    elif not even:
-        second = f", and its lead over each of the other {len(rivals)} is real (p < 0.05 after correction)"
-    elif len(even) == len(rivals):
-        second = ", but no lead over another adapter can be told from chance"
-    else:
-        second = f", ahead of all but {_listed(even)}, which cannot be told from it"
+    first = (
+        f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
+    )
+    second = lead.said(results.study.report.smallest)
     # What learned nothing forgets nothing, so only those that learned half as much as the best can be praised for it.
     learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
     keeper = min(learners, key=lambda row: row.forgetting.mean)
     kept = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
-    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if keeper is not best else ""
+    known = math.isfinite(best.forgetting.mean)
+    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if known and keeper is not best else ""
     return first + second + third + "."
 
 

@@ -41,21 +41,22 @@ class FactorCache:
         self._memory: dict[str, Factors] = {}
 
     def __call__(
-        self, weight: Float[Tensor, "out in"], rank: int | None = None, iterations: int | None = None
+        self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
     ) -> Factors:
         """The top `rank` triplets of `weight` (all without `rank`), in its dtype (at least float32), on its device.
 
-        With `iterations` the triplets are those of a randomized decomposition with so many power iterations, unless the
-        full one is known already.
+        Weights given together, `(heads, out, in)`, are kept together, and each has its own triplets. With `iterations` the
+        triplets are those of a randomized decomposition with so many power iterations, unless the full one is known already.
         """
-        full = min(weight.shape)
+        *heads, rows, columns = weight.shape
+        full = min(rows, columns)
         k = full if rank is None else min(rank, full)
         weight = weight.detach()
         if weight.dtype not in (torch.float32, torch.float64):
             weight = weight.float()
         if weight.is_meta:
-            rows, columns = weight.shape
-            return Factors(weight.new_empty(rows, k), weight.new_empty(k), weight.new_empty(k, columns))
+            shapes = (*heads, rows, k), (*heads, k), (*heads, k, columns)
+            return Factors(*(weight.new_empty(shape) for shape in shapes))
         key = _content(weight)
         factors = self._known(key)
         if factors is None and iterations is not None and k < full:
@@ -67,7 +68,7 @@ class FactorCache:
             self._write(key, factors)
             self._remember(key, factors)
         u, s, vt = (part.to(weight.device) for part in factors)
-        return Factors(u[:, :k], s[:k], vt[:k])
+        return Factors(u[..., :k], s[..., :k], vt[..., :k, :])
 
     def _known(self, key: str) -> Factors | None:
         factors = self._memory.get(key)
@@ -107,24 +108,27 @@ def _content(weight: Tensor) -> str:
     return hashlib.blake2b(data.view(torch.uint8).numpy().tobytes(), digest_size=20, key=head[:64]).hexdigest()
 
 
-def _decompose(weight: Float[Tensor, "out in"]) -> Factors:
+def _decompose(weight: Float[Tensor, "*heads out in"]) -> Factors:
     return _signed(*torch.linalg.svd(weight, full_matrices=False))
 
 
-def _randomized(weight: Float[Tensor, "out in"], rank: int, iterations: int) -> Factors:
+def _randomized(weight: Float[Tensor, "*heads out in"], rank: int, iterations: int) -> Factors:
     """The range finder of Halko, Martinsson and Tropp (2011), algorithms 4.4 and 5.1, with a fixed probe."""
     generator = torch.Generator().manual_seed(0)
-    width = min(rank + OVERSAMPLED, *weight.shape)
-    probe = torch.randn(weight.shape[1], width, generator=generator, dtype=weight.dtype).to(weight.device)
+    rows, columns = weight.shape[-2:]
+    width = min(rank + OVERSAMPLED, rows, columns)
+    probe = torch.randn(columns, width, generator=generator, dtype=weight.dtype).to(weight.device)
     basis = torch.linalg.qr(weight @ probe)[0]
     for _ in range(iterations):
-        basis = torch.linalg.qr(weight.T @ basis)[0]
+        basis = torch.linalg.qr(weight.mT @ basis)[0]
         basis = torch.linalg.qr(weight @ basis)[0]
-    u, s, vt = torch.linalg.svd(basis.T @ weight, full_matrices=False)
-    return _signed((basis @ u)[:, :rank], s[:rank], vt[:rank])
+    u, s, vt = torch.linalg.svd(basis.mT @ weight, full_matrices=False)
+    return _signed((basis @ u)[..., :rank], s[..., :rank], vt[..., :rank, :])
 
 
-def _signed(u: Float[Tensor, "out k"], s: Float[Tensor, " k"], vt: Float[Tensor, "k in"]) -> Factors:
-    largest = u.abs().argmax(0)
-    sign = u[largest, torch.arange(u.shape[1], device=u.device)].sign()
-    return Factors(u * sign, s, vt * sign[:, None])
+def _signed(
+    u: Float[Tensor, "*heads out k"], s: Float[Tensor, "*heads k"], vt: Float[Tensor, "*heads k in"]
+) -> Factors:
+    largest = u.abs().argmax(-2, keepdim=True)
+    sign = u.gather(-2, largest).sign()
+    return Factors(u * sign, s, vt * sign.mT)

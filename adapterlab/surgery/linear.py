@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.surgery.fresh import fresh_modules
 from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
 from adapterlab.surgery.weights import Answer, Codes, quantized, shape_of, weight_of
 
@@ -51,12 +52,15 @@ def role_of(path: str) -> Role:
 
 
 def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for the one that makes the logits."""
-    head = _head(model)
+    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for one that makes the logits or is fresh."""
+    head, fresh = _head(model), fresh_modules(model)
     return {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and f".{STACK}" not in f".{path}"
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not head
+        and path not in fresh
+        and f".{STACK}" not in f".{path}"
     }
 
 
@@ -110,7 +114,7 @@ def _refuse(model: nn.Module, target: str) -> None:
 def _packed(model: nn.Module) -> str:
     """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
     for path, module in model.named_modules():
-        if hasattr(module, "qweight"):
+        if hasattr(module, "qweight") or hasattr(module, "_packed_params"):
             return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"
     return ""
 
@@ -249,8 +253,13 @@ class LinearSite(TensorSite):
 
     @property
     def bias(self) -> Tensor | None:
-        """The layer's bias."""
-        return self.below.bias
+        """The adapted bias in the base's dtype."""
+        base = self.below.bias
+        if base is None or not self.active:
+            return base
+        given = base.to(self.dtype)
+        adapted = self.adapter.bias(self.state, given, self.strength)
+        return base if adapted is given else adapted.to(base.dtype)
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """The adapted layer's answer."""
@@ -267,25 +276,32 @@ class LinearSite(TensorSite):
         base = self.below.weight.to(self.dtype)
         return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
 
+    def changes(self) -> dict[str, Tensor]:
+        before, after = self.below.bias, self.bias
+        bias = {} if before is None or after is None or after is before else {".bias": (after - before).to(self.dtype)}
+        return super().changes() | bias
+
     def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
         return self._stack[0].neighbours(self, side)
 
     def remove(self) -> None:
         self._stack[0].remove(self)
 
-    def _adapted(self) -> Tensor:
+    def _adapted(self) -> dict[str, Tensor]:
         self._readable()
-        return self.weight.T if isinstance(self._stack[0].layer.module, Conv1D) else self.weight
+        transposed = isinstance(self._stack[0].layer.module, Conv1D)
+        adapted, bias = {"weight": self.weight.T if transposed else self.weight}, self.bias
+        return adapted if bias is None or bias is self.below.bias else adapted | {"bias": bias}
 
     def _readable(self) -> None:
         module = self._stack[0].layer.module
         if quantized(module):
             raise AdapterlabError(f"a {type(module).__name__} holds quantized weights: nothing can be added to them")
 
-    def _replace(self, tensor: nn.Parameter) -> nn.Parameter:
+    def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
         module = self._stack[0].layer.module
-        replaced = cast(nn.Parameter, module.weight)
-        module.weight = tensor
+        replaced = cast(nn.Parameter, getattr(module, name))
+        setattr(module, name, tensor)
         return replaced
 
 

@@ -55,14 +55,14 @@ class PairPlace(Place):
     def init(self, adapter: PairAdapter, context: Context) -> State:
         first, second = self.projections
         own = _with_bias(first).unflatten(0, (self.heads, -1))
-        pair = Pair(own, None if second is None else self._stacked(second))
+        pair = Pair(own, None if second is None else self.stacked(second))
         parts = [p if p is None else p.detach().to(context.device, context.dtype) for p in pair]
         return adapter.init(Pair(cast(Tensor, parts[0]), parts[1]), context)
 
     def stand(self, adapter: PairAdapter, state: State, name: str) -> PairSite:
         return PairSite(adapter, state, self, name)
 
-    def _stacked(self, second: Projection) -> Float[Tensor, "heads out width"]:
+    def stacked(self, second: Projection) -> Float[Tensor, "heads out width"]:
         """The second map with the query heads of one key-value head above each other."""
         width = self.projections[0].shape[0] // self.heads
         if self.role is Role.VALUE:
@@ -113,11 +113,30 @@ class PairSite(Site):
         first = self.adapter.first(self.state, self.strength).flatten(0, 1)
         return _without_bias(first, self._place[0].projections[0])
 
-    def both(self) -> tuple[Tensor, Tensor] | None:
-        if self._place[0].projections[1] is not None:
-            return None
-        base = self._limbs[0].below.weight[self._limbs[0].projection.cut].to(self.dtype)
-        return base, self.part(False)[0] if self.active else base
+    def both(self) -> tuple[Tensor, Tensor]:
+        """The first map's weight, and what it would become if it alone took the whole change of the pair."""
+        (before, _), (after, _) = self._first()
+        return before, after
+
+    def changes(self) -> dict[str, Tensor]:
+        before, after = self._first()
+        named = zip(("", ".bias"), before, after, strict=True)
+        return {name: new - old for name, old, new in named if new is not None and old is not None}
+
+    def _first(self) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
+        place = self._place[0]
+        first, second = place.projections
+        base = _with_bias(first).to(self.dtype)
+        adapted = base
+        if self.active:
+            adapted = self.adapter.first(self.state, self.strength)
+            if second is not None:
+                # Both second maps have the same columns' span, so the first can take what stands between the two.
+                own = place.stacked(second).double()
+                basis = torch.linalg.pinv(own) @ cast(Tensor, self.adapter.second(self.state)).double()
+                adapted = (basis @ adapted.double()).to(self.dtype)
+            adapted = adapted.flatten(0, 1)
+        return _without_bias(base, first), _without_bias(adapted, first)
 
     def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
         found = [other for limb in self._limbs for other in limb._stack[0].neighbours(limb, side)]
@@ -213,8 +232,8 @@ class Limb(nn.Module):
         return torch.cat([base[: cut.start], rows, base[cut.stop :]])
 
 
-def pair_places(decoder: Decoder, block: int) -> Iterator[tuple[str, PairPlace]]:
-    """Keys with queries (keys alone under a rotation), values with the output, and blocks of the hidden units."""
+def pair_places(decoder: Decoder, adapter: PairAdapter) -> Iterator[tuple[str, PairPlace]]:
+    """Keys with queries (keys, and queries if asked, alone under a rotation), values with the output, hidden units."""
     for attention in decoder.attentions:
         heads, path = attention.kv_heads, attention.path
         query = attention.query if decoder.mixes_linearly else None
@@ -222,11 +241,16 @@ def pair_places(decoder: Decoder, block: int) -> Iterator[tuple[str, PairPlace]]
             f"{path}.{'key' if query is None else 'query_key'}",
             PairPlace(attention.keys.path, attention.keys, query, Role.KEY, heads),
         )
+        if query is None and adapter.lone_queries:
+            yield (
+                f"{path}.query",
+                PairPlace(attention.query.path, attention.query, None, Role.QUERY, attention.heads),
+            )
         yield (
             f"{path}.value_output",
             PairPlace(attention.values.path, attention.values, attention.output, Role.VALUE, heads),
         )
-    if block:
+    if block := adapter.unit_block:
         for path, module in linears(decoder.model).items():
             if role_of(path) is Role.UP:
                 place = Projection(path, module)

@@ -41,7 +41,7 @@ def _places(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str, P
         case ParameterAdapter():
             return {path: ParameterPlace(owners) for path, owners in parameters_of(model, adapter)}
         case PairAdapter():
-            return dict(pair_places(Decoder(model), adapter.unit_block))
+            return dict(pair_places(Decoder(model), adapter))
         case ResidualAdapter():
             decoder, positions = Decoder(model), Positions(adapter.positions)
             chosen = [block for block in decoder.blocks if adapter.chooses(block.layer, len(decoder.blocks))]

@@ -98,6 +98,11 @@ class Site(nn.Module, ABC):
         """The base's tensor and the adapted one, in the state's dtype; None where the site changes no tensor."""
         return None
 
+    def changes(self) -> dict[str, Tensor]:
+        """What the adapter adds to each tensor of the base, by what its name adds to the place's path."""
+        tensors = self.both()
+        return {} if tensors is None else {"": tensors[1] - tensors[0]}
+
     def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
         """The other sites at the same place that were attached before, or after."""
         return []
@@ -111,34 +116,36 @@ class Site(nn.Module, ABC):
 
 
 class TensorSite(Site):
-    """A site that stands for one tensor of the base."""
+    """A site that stands for tensors of the base."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self._base: nn.Parameter | None = None
+        self._base: dict[str, nn.Parameter] = {}
 
     @abstractmethod
     def both(self) -> tuple[Tensor, Tensor]: ...
 
     @abstractmethod
-    def _replace(self, tensor: nn.Parameter) -> nn.Parameter:
-        """Put `tensor` in the base's place; gives what stood there."""
+    def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
+        """Put `tensor` in the place of the base's of this name; gives what stood there."""
 
     @abstractmethod
-    def _adapted(self) -> Tensor:
-        """The adapted tensor as the base stores it."""
+    def _adapted(self) -> dict[str, Tensor]:
+        """The adapted tensors by name, as the base stores them."""
 
     def merge(self) -> None:
-        if not self.merged:
-            with torch.no_grad():
-                adapted = self._adapted().clone(memory_format=torch.contiguous_format)
-            self._base = self._replace(nn.Parameter(adapted, requires_grad=False))
-            self.merged = True
+        if self.merged:
+            return
+        with torch.no_grad():
+            adapted = {name: t.clone(memory_format=torch.contiguous_format) for name, t in self._adapted().items()}
+        for name, tensor in adapted.items():
+            self._base[name] = self._replace(name, nn.Parameter(tensor, requires_grad=False))
+        self.merged = True
 
     def unmerge(self) -> None:
-        if self._base is not None:
-            self._replace(self._base)
-            self._base, self.merged = None, False
+        for name, base in self._base.items():
+            self._replace(name, base)
+        self._base, self.merged = {}, False
 
 
 def kept_names(holder: nn.Module, key: str) -> list[str]:

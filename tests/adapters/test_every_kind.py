@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from adapterlab.adapters import all_adapters
-from adapterlab.adapters.base import State
 from adapterlab.adapters.kinds import (
     Pair,
     PairAdapter,
@@ -59,7 +58,7 @@ def test_many_states_run_in_one_pass(name):
     start, function = function_of(small(name))
     states = [moved(start, seed) for seed in range(3)]
     stacked = {k: torch.stack([s.trainable[k] for s in states]) for k in start.trainable}
-    together = torch.func.vmap(lambda trainable: function(State(trainable, start.frozen)))(stacked)
+    together = torch.func.vmap(lambda trainable: function(dataclasses.replace(start, trainable=trainable)))(stacked)
     torch.testing.assert_close(together, torch.stack([function(s) for s in states]))
 
 

@@ -53,7 +53,9 @@ def test_forward_is_the_adapted_weight_applied(name, rows, columns, dtype, stren
     state = moved(method.init(weight, context(weight, role=role)))
     bias = torch.randn(rows, dtype=dtype) if biased else None
     x = torch.randn(*batch, columns, dtype=dtype)
-    slow = affine(x, method.weight(state, weight, strength), bias)
+    slow = affine(
+        x, method.weight(state, weight, strength), None if bias is None else method.bias(state, bias, strength)
+    )
     fast = method.forward(state, x, Plain(weight, bias, bare), strength)
     torch.testing.assert_close(fast, slow, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-5)
 

@@ -47,6 +47,17 @@ def test_clover():
     assert count == 1_753_088
 
 
+@pytest.mark.parametrize(
+    ("size", "percent"),
+    [("7B", 0.83), ("13B", 0.67), ("8B", 0.47)],
+    ids=["Meng 2024, table 2, LLaMA-7B", "Meng 2024, table 2, LLaMA-13B", "Meng 2024, table 2, LLaMA3-8B"],
+)
+def test_clover_shares(size, percent):
+    """Keys alone under the rotation, and one core for the query heads that share a key-value head."""
+    model = llama(size)
+    assert round(100 * parameter_count(model, adapter("clover")) / model.num_parameters(), 2) == percent
+
+
 @pytest.mark.parametrize(("size", "percent"), [("7B", 0.039), ("13B", 0.031)])
 def test_prefix(size, percent):
     """Wu 2024, table 1, after Hu 2023: PrefT, ten tokens in every layer."""

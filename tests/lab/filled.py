@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapterlab.lab.contest import Contest, play
 from adapterlab.lab.driver import prepare
+from adapterlab.lab.executors.base import Finished
 from adapterlab.lab.finding import LEDGER, record_study
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.study import Study
@@ -38,7 +39,7 @@ def fill(
             outcomes = {t: _outcome(t, loss_of(contest, t), count) for t in trials}
             for trial in trials:
                 if until(contest, trial):
-                    ledger.record(trial, outcomes[trial], {"python": "3.11", "device": "cpu"})
+                    ledger.record(Finished(trial, outcomes[trial], {"python": "3.11", "device": "cpu"}, 2.5))
             if not all(until(contest, trial) for trial in trials):
                 break
     return ledger

@@ -270,7 +270,7 @@ def test_an_export_has_each_trial_with_its_scores(exported, whole):
     for row in frame.to_dict("records"):
         trial, outcome = ledger[row["trial"]]
         assert (row["task"], row["lr"], row["seed"], row["steps"]) == (trial.task, trial.lr, trial.seed, trial.steps)
-        assert row["status"] == outcome.status
+        assert (row["status"], row["wall_seconds"]) == (outcome.status, 2.5)
         assert json.loads(row["curve"]) == [list(point) for point in outcome.curve]
         for part in ("validation", "test", "ood", "base"):
             if part in outcome.scores:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -16,11 +15,10 @@ import pytest
 from adapterlab.lab.driver import prepare, run_study
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
-from adapterlab.lab.pool import LOSSES, LocalPool
 from adapterlab.lab.study import load_study
 from adapterlab.lab.training import run as run_trial
 from adapterlab.surgery import parameter_count
-from tests.lab.tiny import save_study
+from tests.lab.tiny import save_study, what_counts
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +31,8 @@ def undisturbed(study_file, tmp_path_factory):
     """The study run once, in one go."""
     ledger = Ledger(tmp_path_factory.mktemp("undisturbed") / "ledger.sqlite")
     seen = []
-    contests = run_study(load_study(study_file), ledger, workers=2, watch=seen.append)
+    contests = run_study(load_study(study_file).limited(workers=2), ledger, watch=seen.append)
     return contests, ledger, seen
-
-
-def what_counts(ledger: Ledger):
-    """The ledger without the times that differ from run to run."""
-    return {t.id: (o.status, o.scores, o.curve, o.parameters, o.note) for t, o, _ in ledger}
 
 
 def test_a_study_ends_with_every_contest_reported(undisturbed):
@@ -157,37 +150,6 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(start, study_file, tmp_path):
     assert "the same command goes on from there" in " ".join(output.split())
     assert "Traceback" not in output
     assert len(Ledger(tmp_path / "ledger.sqlite")) >= 2
-
-
-def test_a_worker_that_is_killed_costs_only_a_second_try(undisturbed):
-    contests, _, _ = undisturbed
-    trials = [run[0] for run in contests[-1].reported.values()]
-    pool = LocalPool(workers=1)
-    pool.submit(trials)
-    deadline = time.monotonic() + 60
-    while not pool.worker_pids() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(pool.worker_pids()[0], signal.SIGKILL)
-    outcomes = dict(pool)
-    pool.close()
-    expected = {run[0]: run[1].scores for run in contests[-1].reported.values()}
-    assert {trial: outcome.scores for trial, outcome in outcomes.items()} == expected
-
-
-def test_a_trial_that_takes_its_worker_with_it_is_a_recorded_failure(undisturbed, monkeypatch):
-    contests, _, _ = undisturbed
-    trial = next(iter(contests[-1].reported.values()))[0]
-    monkeypatch.setattr("adapterlab.lab.pool.run", _die)
-    pool = LocalPool(workers=1)
-    pool.submit([trial])
-    ((_, outcome),) = list(pool)
-    pool.close()
-    assert outcome.status == "failed"
-    assert str(LOSSES) in outcome.note
-
-
-def _die(trial):
-    os._exit(9)
 
 
 def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed, tmp_path):

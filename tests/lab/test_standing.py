@@ -48,7 +48,23 @@ def test_the_best_comes_first_and_what_is_even_is_said_to_be():
     standing = stand(made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
     assert [row.contestant for row in standing.rows] == ["oft", "lora", "ia3", "full_ft"]
     assert "oft learns most on prose and restyle: 0.2" in standing.answer
-    assert "ahead of all but lora, which cannot be told from it" in standing.answer
+    assert "as good as lora (within 0.005), and ahead of all others" in standing.answer
+    assert standing.leads
+
+
+def test_what_cannot_be_told_apart_is_not_called_the_same():
+    results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.02)
+    assert "ahead of all but lora, which cannot be told from it" in stand(results).answer
+    nothing = stand(made_up({"lora": 0.02, "oft": 0.021, "ia3": 0.019}, {}, noise=0.02))
+    assert "no lead over another adapter can be told from chance" in nothing.answer
+    assert not nothing.leads
+
+
+def test_the_same_runs_under_two_names_differ_by_exactly_nothing():
+    rows = {row.contestant: row for row in stand(made_up({"lora": 0.2, "oft": 0.2}, {}, noise=0.0)).rows}
+    oft = rows["oft"]
+    assert (oft.versus.mean, oft.versus.low, oft.versus.high, oft.p) == (0, 0, 0, 1)
+    assert oft.same == 0
 
 
 def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():

@@ -59,8 +59,8 @@ def test_the_path_is_not_part_of_the_training(trial):
 
 
 def test_a_share_of_the_data_is_its_first_part(trial):
-    whole = training._training_data(trial).inputs["input_ids"]
-    tenth = training._training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    whole = training.training_data(trial).inputs["input_ids"]
+    tenth = training.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
     assert len(tenth) == round(len(whole) / 10)
     assert torch.equal(tenth, whole[: len(tenth)])
     assert training.run(dataclasses.replace(trial, share=0.1)).scores != training.run(trial).scores
@@ -98,7 +98,9 @@ def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
         f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
     )
     study = load_study(text[0])
-    (contest,) = [c for c in make_contests(study, {"lora": study.contestants[0].build()}) if c.contestant == "lora"]
+    (contest,) = [
+        c for c in make_contests(study, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
+    ]
     before = Setup()
     Setup(study.adapter_files, study.task_files).enter()
     outcome = training.run(contest.trial(1e-2, 1, 20, reported=True))

@@ -33,7 +33,7 @@ def test_what_sites_share_is_written_once(tmp_path, llama):
     assert len(matrices) == 2
 
 
-@pytest.mark.parametrize("name", ["svft", "ssvd", "psoft", "antipasto"])
+@pytest.mark.parametrize("name", ["svft", "ssvd", "psoft", "antipasto", "clover"])
 def test_what_the_base_gives_again_is_not_written(name, tmp_path):
     model = tiny_llama()
     handle = attach(model, small(name))
@@ -41,7 +41,7 @@ def test_what_the_base_gives_again_is_not_written(name, tmp_path):
     written = sum(t.numel() for t in load_file(tmp_path / "adapter.safetensors").values())
     derived = sum(t.numel() for site in handle.sites.values() for t in site.state.derived.values())
     assert written < handle.parameter_count + derived / 4
-    assert not any(key.endswith((".u", ".vt")) for key in model.state_dict())
+    assert not any(key.endswith((".u", ".vt", ".basis", ".outer")) for key in model.state_dict())
 
 
 def test_another_base_of_the_same_shapes_is_refused_where_it_matters(tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpace
+from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpaces, OrthonormalRows
 from adapterlab.adapters.kinds import Pair, PairAdapter
 
 
@@ -21,14 +21,15 @@ class CLOVER(PairAdapter):
 
     `first (heads, width, in)` makes values or keys, `second (heads, out, width)` leads on to the output or from the
     queries (Meng et al. 2024, section 3 and appendix A.1). `core S' (heads, width, width)` starts at the diagonal
-    `S` and is trained as a full matrix; `basis V^T (heads, width, in)` and `outer U (heads, out, width)` are fixed.
-    Strength moves along `S + strength * (S' - S)`. Under grouped-query attention the query heads of a key-value
-    head share its core, which the paper, whose heads are as many, does not say: they are decomposed together, so
+    `start S` and is trained as a full matrix; `basis V^T (heads, width, in)` and `outer U (heads, out, width)` are
+    fixed. Strength moves along `S + strength * (S' - S)`. Under grouped-query attention the query heads of a
+    key-value head share its core, as the paper's share of LLaMA3-8B says (table 2): they are decomposed together, so
     that nothing is approximated.
 
     Where something that is not linear stands between, a rotation of keys and queries or the activation, there is no
     second: keys, and blocks of `mlp_block` hidden units, are `T V^T` with orthonormal rows in `V^T`, and the
-    transition `T` is trained (section 4.2). `mlp_block` 0 leaves the feed-forward block alone.
+    transition `T` is trained (section 4.2). With `queries` those have a transition of their own under a rotation, which
+    the authors' code does and the paper does not. `mlp_block` 0 leaves the feed-forward block alone.
     """
 
     name = "clover"
@@ -38,14 +39,19 @@ class CLOVER(PairAdapter):
     paper = "https://arxiv.org/abs/2411.17426"
 
     mlp_block: int = 64
+    queries: bool = False
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        return IdentityAtInit(), KeepsRowSpace()
+        return IdentityAtInit(), KeepsRowSpaces("core"), OrthonormalRows("directions")
 
     @property
     def unit_block(self) -> int:
         return self.mlp_block
+
+    @property
+    def lone_queries(self) -> bool:
+        return self.queries
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.mlp_block and (wrong := [rows for rows, _ in shapes[-1:] if rows % self.mlp_block]):
@@ -53,21 +59,24 @@ class CLOVER(PairAdapter):
         return None
 
     def init(self, pair: Pair, context: Context) -> State:
-        rows, lower = torch.linalg.qr(pair.first.mT)
-        if pair.second is None:
-            core, basis, outer = lower.mT, rows.mT, None
-        else:
-            columns, upper = torch.linalg.qr(pair.second)
-            u, s, vt = torch.linalg.svd(upper @ lower.mT)
-            core, basis, outer = torch.diag_embed(s), vt @ rows.mT, columns @ u
-        frozen = {"start": core.clone(), "basis": basis}
-        return State({"core": core}, frozen if outer is None else frozen | {"outer": outer})
+        u, s, basis = context.svd(pair.first)
+        derived = {"start": u * s[..., None, :], "basis": basis}
+        if pair.second is not None:
+            columns, scale, rows = context.svd(pair.second)
+            # The product of the two is as narrow as a head between its outer bases.
+            u, s, vt = context.svd(scale[..., None] * rows @ derived["start"])
+            derived = {"start": torch.diag_embed(s), "basis": vt @ basis, "outer": columns @ u}
+        return State({"core": derived["start"].clone()}, derived=derived)
 
     def first(self, state: State, strength: float = 1.0) -> Float[Tensor, "heads width in"]:
         return self._core(state, strength) @ state["basis"]
 
     def second(self, state: State) -> Float[Tensor, "heads out width"] | None:
-        return state.frozen.get("outer")
+        return state.derived.get("outer")
+
+    def directions(self, state: State) -> Float[Tensor, "heads width in"]:
+        """`V^T`."""
+        return state["basis"]
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], strength: float = 1.0

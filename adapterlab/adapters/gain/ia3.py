@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
@@ -14,10 +13,11 @@ from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLine
 
 @dataclass(frozen=True)
 class IA3(LinearAdapter):
-    """`W' = diag(g) W`, or `W diag(g)` on the layer that leads out of the feed-forward block.
+    """`diag(g) (W x + bias)`, or `W (diag(g) x) + bias` on the layer that leads out of the feed-forward block.
 
     `g = 1 + strength * (gain - 1)`, and `gain (out,)` or `(in,)` starts at one (Liu et al. 2022, section 3.3). The paper
-    adapts keys, values and the feed-forward's hidden units, which is `targets=["key", "value", "down"]`.
+    adapts keys, values and the feed-forward's hidden units, which is `targets=["key", "value", "down"]`. It scales
+    activations, so a bias is scaled with the rest of the answer.
     """
 
     name = "ia3"
@@ -41,12 +41,12 @@ class IA3(LinearAdapter):
             return weight * (1 + strength * (state["gain_in"] - 1))
         return weight * (1 + strength * (state["gain_out"] - 1))[:, None]
 
+    def bias(self, state: State, bias: Float[Tensor, " out"], strength: float = 1.0) -> Float[Tensor, " out"]:
+        return bias if "gain_in" in state.trainable else bias * (1 + strength * (state["gain_out"] - 1))
+
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         if "gain_in" in state.trainable:
             return linear(x * (1 + strength * (state["gain_in"] - 1)))
-        gain = 1 + strength * (state["gain_out"] - 1)
-        if linear.bias is None:
-            return linear(x) * gain
-        return affine(x, linear.weight) * gain + linear.bias
+        return linear(x) * (1 + strength * (state["gain_out"] - 1))

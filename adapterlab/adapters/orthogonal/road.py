@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlanes
@@ -16,14 +15,13 @@ from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlane
 
 @dataclass(frozen=True)
 class RoAd(LinearAdapter):
-    """`W' = R W`, `R` made of `[[a11 cos t11, -a12 sin t12], [a21 sin t21, a22 cos t22]]` on pairs of outputs.
+    """`R (W x + bias)`, `R` made of `[[a11 cos t11, -a12 sin t12], [a21 sin t21, a22 cos t22]]` on pairs of outputs.
 
     `angles` and `scales`, both `(variant, out / 2)`, start at zero and one (Liao and Monz 2024, equations 2 and 3). With
     `variant` 1 the four entries share an angle and a scale, with 2 those of a row do, with 4 none does (table 1).
     `strength` takes its share of the angle and of the way of the scale from one. Pairs are the first and second half of
-    each group of `group_size` outputs: neighbours at 2, as in the paper; PEFT's is 64.
-
-    The bias is added after, since a bias is no part of the weight; PEFT turns it too.
+    each group of `group_size` outputs: neighbours at 2, as in the paper; PEFT's is 64. The whole answer is turned, its bias
+    too.
     """
 
     name = "road"
@@ -59,12 +57,13 @@ class RoAd(LinearAdapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         return self.turn(weight.T, state, strength).T
 
+    def bias(self, state: State, bias: Float[Tensor, " out"], strength: float = 1.0) -> Float[Tensor, " out"]:
+        return self.turn(bias, state, strength)
+
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        if linear.bias is None:
-            return self.turn(linear(x), state, strength)
-        return self.turn(affine(x, linear.weight), state, strength) + linear.bias
+        return self.turn(linear(x), state, strength)
 
     def turn(self, y: Float[Tensor, "*batch out"], state: State, strength: float) -> Float[Tensor, "*batch out"]:
         """`R y`."""

@@ -32,26 +32,24 @@ def the_same_in_peft(
     config: peft.PeftConfig,
     tensors: Callable[[State], Mapping[str, Tensor]],
     shape: tuple[int, int] = (12, 16),
-    biased: bool = True,
     size: float = 0.2,
 ) -> None:
     """Assert the same output, merged weight and gradients in float64; `tensors` makes PEFT's out of our state."""
     generator = torch.Generator().manual_seed(7)
     rows, columns = shape
     weight = torch.randn(rows, columns, generator=generator, dtype=torch.float64) / columns**0.5
-    bias = torch.randn(rows, generator=generator, dtype=torch.float64) if biased else None
+    bias = torch.randn(rows, generator=generator, dtype=torch.float64)
     x = torch.randn(3, 5, columns, generator=generator, dtype=torch.float64)
     toward = torch.randn(3, 5, rows, generator=generator, dtype=torch.float64)
     state = moved(method.init(weight, context(weight)), size=size)
     method.after_step([state], 0)
 
     model = nn.Sequential()
-    model.layer = nn.Linear(columns, rows, bias=biased)  # some of PEFT's methods start in float32 alone
+    model.layer = nn.Linear(columns, rows)  # some of PEFT's methods start in float32 alone
     config.target_modules = {"layer"}
     layer = peft.get_peft_model(model, config).double().base_model.model.layer
     layer.base_layer.weight.data.copy_(weight)
-    if bias is not None:
-        layer.base_layer.bias.data.copy_(bias)
+    layer.base_layer.bias.data.copy_(bias)
 
     answers = []
     for way in (
@@ -70,3 +68,4 @@ def the_same_in_peft(
         getattr(layer.get_submodule(owner), last).data = tensor.detach().clone()
     layer.merge()
     torch.testing.assert_close(method.weight(state, weight), layer.base_layer.weight.data, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(method.bias(state, bias), layer.base_layer.bias.data, rtol=1e-6, atol=1e-9)

@@ -27,7 +27,6 @@ class Twin:
     role: Role = Role.OTHER
     rtol: float = 1e-6
     """Larger only where PEFT computes in float32 whatever it is given."""
-    unbiased: bool = False
     input_gradient: bool = True
     """Whether PEFT's gradient of the input is right; where not, ours is held against its merged weight."""
 
@@ -35,13 +34,12 @@ class Twin:
 class OneLayer(nn.Module):
     """What PEFT needs to be given: a model with a layer of a known name."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+        self.layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
         with torch.no_grad():
             self.layer.weight.copy_(weight)
-            if bias is not None:
-                self.layer.bias.copy_(bias)
+            self.layer.bias.copy_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
@@ -63,7 +61,7 @@ def the_same_as_peft(twin: Twin) -> None:
     generator = torch.Generator().manual_seed(7)
     rows, columns = twin.shape
     weight = torch.randn(rows, columns, generator=generator, dtype=torch.float64) / columns**0.5
-    bias = None if twin.unbiased else torch.randn(rows, generator=generator, dtype=torch.float64)
+    bias = torch.randn(rows, generator=generator, dtype=torch.float64)
     x = torch.randn(3, 5, columns, generator=generator, dtype=torch.float64)
     toward = torch.randn(3, 5, rows, generator=generator, dtype=torch.float64)
 
@@ -94,9 +92,10 @@ def the_same_as_peft(twin: Twin) -> None:
         torch.testing.assert_close(
             expected[name], theirs_gradient.to(torch.float64), **close, msg=lambda m, name=name: f"{name}: {m}"
         )
-    merged = model.merge_and_unload().layer.weight.detach()
-    torch.testing.assert_close(twin.method.weight(state, weight), merged, **close)
-    torch.testing.assert_close(ours_x.grad, toward @ merged, **close)
+    merged = model.merge_and_unload().layer
+    torch.testing.assert_close(twin.method.weight(state, weight), merged.weight.detach(), **close)
+    torch.testing.assert_close(twin.method.bias(state, bias), merged.bias.detach(), **close)
+    torch.testing.assert_close(ours_x.grad, toward @ merged.weight.detach(), **close)
 
 
 def find(layer: nn.Module, name: str) -> Tensor:

@@ -12,6 +12,8 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.kinds import Pair
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach, parameter_count
+from adapterlab.surgery.decoder import Decoder
+from adapterlab.surgery.factors import FactorCache
 from tests.adapters.methods import context, noisy
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -93,18 +95,61 @@ def test_singular_bases_are_orthonormal_and_the_core_starts_at_the_singular_valu
 def test_under_rotation_keys_and_hidden_units_have_a_transition(llama):
     """Section 4.2: keys alone, since nothing linear joins them to the queries."""
     handle = attach(llama.double(), adapter("clover", mlp_block=8))
-    paths = [path.removeprefix("model.layers.0.") for path in handle.sites if ".0." in path]
-    assert paths == ["self_attn.key", "self_attn.value_output", "mlp.up_proj"]
+    assert sites_of_the_first_layer(handle) == ["self_attn.key", "self_attn.value_output", "mlp.up_proj"]
     noisy(handle.parameters())
-    for path, width in (("self_attn.key", 8), ("mlp.up_proj", 8)):
+    for path in ("self_attn.key", "mlp.up_proj"):
         site = handle.sites[f"model.layers.0.{path}"]
         before, after = site.both()
-        for head in range(before.shape[0] // width):
-            rows = slice(head * width, (head + 1) * width)
-            q, r = torch.linalg.qr(before[rows].T)
-            change = site.core[head] - site.start[head]
-            torch.testing.assert_close(r.T @ q.T, before[rows])
-            torch.testing.assert_close(after[rows], (r.T + change) @ q.T)
+        layer = llama.get_submodule(f"model.layers.0.{path.replace('key', 'k_proj')}")
+        wide = before if layer.bias is None else with_ones_columns(layer.weight, layer.bias)
+        for head, rows in enumerate(wide.split(8)):
+            _, _, vt = torch.linalg.svd(rows, full_matrices=False)
+            basis = site.basis[head]
+            torch.testing.assert_close((basis @ vt.T).abs(), torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-8)
+            torch.testing.assert_close(rows @ basis.T, site.start[head])
+            changed = rows + (site.core[head] - site.start[head]) @ basis
+            torch.testing.assert_close(after[8 * head : 8 * head + 8], changed[:, :32])
+
+
+def test_the_authors_code_has_a_transition_of_the_queries_too(llama, tokens):
+    answer = llama(tokens).logits
+    handle = attach(llama, adapter("clover", mlp_block=0, queries=True))
+    assert sites_of_the_first_layer(handle) == ["self_attn.key", "self_attn.query", "self_attn.value_output"]
+    assert handle.sites["model.layers.0.self_attn.query"].core.shape == (4, 8, 8)
+    torch.testing.assert_close(llama(tokens).logits, answer)
+
+
+def sites_of_the_first_layer(handle):
+    return [path.removeprefix("model.layers.0.") for path in handle.sites if ".0." in path]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, one_key_value_head])
+def test_the_whole_change_of_a_pair_fits_into_its_first_map(make, tokens):
+    """What deltas() says, added to the base, answers as the adapted model."""
+    model = make().double()
+    noisy((p for name, p in model.named_parameters() if name.endswith("bias")), 0.1)
+    handle = attach(model, adapter("clover", mlp_block=0))
+    noisy(handle.parameters(), 0.1)
+    handle.strength = 0.7
+    adapted, deltas = model(tokens).logits, handle.deltas()
+    handle.detach()
+    assert not torch.allclose(model(tokens).logits, adapted, atol=1e-3)
+    with torch.no_grad():
+        for attention in Decoder(model).attentions:
+            keys = "key" if make is tiny_llama else "query_key"
+            for path, projection in ((keys, attention.keys), ("value_output", attention.values)):
+                projection.module.weight[projection.cut] += deltas[f"{attention.path}.{path}"]
+                projection.module.bias[projection.cut] += deltas[f"{attention.path}.{path}.bias"]
+    torch.testing.assert_close(model(tokens).logits, adapted, rtol=1e-8, atol=1e-10)
+
+
+def test_decompositions_come_from_the_cache():
+    cache = FactorCache()
+    attach(tiny_gpt2(), adapter("clover", mlp_block=0), factors=cache).detach()
+    computed = cache.computed
+    assert computed == 2 * 2 * 3  # of each layer's two pairs, the two maps and what lies between them
+    attach(tiny_gpt2(), adapter("clover", mlp_block=0), factors=cache)
+    assert cache.computed == computed
 
 
 def test_fast_and_plain_answer_agree():

@@ -15,7 +15,6 @@ TWINS = {
         IA3(),
         IA3Config(target_modules=["layer"], feedforward_modules=[]),
         lambda s: {"ia3_l": s["gain_out"][:, None]},
-        unbiased=True,
     ),
     "ia3_down": Twin(
         IA3(),

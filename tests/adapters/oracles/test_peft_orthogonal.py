@@ -55,7 +55,7 @@ def test_road_is_the_same(variant):
         }
 
     config = RoadConfig(variant=f"road_{variant}", group_size=6)
-    the_same_in_peft(RoAd(variant=variant, group_size=6), config, tensors, biased=False)
+    the_same_in_peft(RoAd(variant=variant, group_size=6), config, tensors)
 
 
 @pytest.fixture

@@ -1,60 +1,18 @@
-"""What paired differences say: an interval, a p-value with a correction for many, and a Bayes factor."""
+"""Bayes factors of paired differences."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import integrate, stats
 
-K = TypeVar("K")
 CAUCHY_SCALE = math.sqrt(0.5)
 """Width of the prior on a standardised effect, the usual one for t-tests (Rouder et al. 2009; Morey and Rouder 2015)."""
 LARGEST = 1e4
 """No Bayes factor from a handful of pairs is believed beyond this, either way."""
-
-
-@dataclass(frozen=True)
-class Paired:
-    """The mean of paired differences, its 95 % interval by Student's t, and the two-sided p-value of no difference."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-    @property
-    def real(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
-
-
-def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
-    """Student's paired t on `differences`; with fewer than two, or none that vary, the interval is what can be said."""
-    d = np.asarray(differences, dtype=float)
-    mean = float(d.mean()) if len(d) else math.nan
-    if len(d) < 2:
-        return Paired(mean, -math.inf, math.inf, 1.0, len(d))
-    if np.ptp(d) <= 1e-9 * abs(mean):  # they differ by rounding alone, of which no deviation can be made
-        return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0, len(d))
-    result = stats.ttest_1samp(d, 0.0)
-    interval = result.confidence_interval(level)
-    return Paired(mean, float(interval.low), float(interval.high), float(result.pvalue), len(d))
-
-
-def holm(p: Mapping[K, float]) -> dict[K, float]:
-    """P-values adjusted for their number by Holm's step-down method (Holm 1979)."""
-    adjusted: dict[K, float] = {}
-    most = 0.0
-    for i, (key, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
-        most = max(most, min(1.0, (len(p) - i) * value))
-        adjusted[key] = most
-    return {key: adjusted[key] for key in p}
 
 
 def bayes_factor_positive(differences: Sequence[float]) -> float:

@@ -1,0 +1,167 @@
+"""Workers of this machine: one that is killed, one that hangs, one that a trial takes along."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab import training
+from adapterlab.lab.driver import prepare
+from adapterlab.lab.executors import LOSSES, LocalPool, crews
+from adapterlab.lab.limits import LEAST, SLACK, TimeLimit
+from adapterlab.lab.setup import Setup
+from adapterlab.lab.study import Limits, load_study
+from adapterlab.lab.trial import Trial
+from tests.lab.tiny import save_study
+
+BAD_ADAPTERS = """
+import os, time
+from adapterlab.adapters.rank.lora import LoRA
+
+class Sleeper(LoRA):
+    name = "sleeper"
+    def init(self, weight, context):
+        if not weight.is_meta:
+            time.sleep(1000)
+        return super().init(weight, context)
+
+class Killer(LoRA):
+    name = "killer"
+    def init(self, weight, context):
+        os._exit(9)
+
+class Clumsy(LoRA):
+    name = "clumsy"
+    def init(self, weight, context):
+        raise ValueError("it stumbled")
+"""
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory) -> list[Trial]:
+    """Two good ones of a few steps."""
+    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))[-1]
+    return [contest.trial(1e-2, seed, 6, reported=True) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def bad_setup(tmp_path_factory) -> Setup:
+    path = tmp_path_factory.mktemp("bad") / "bad.py"
+    path.write_text(BAD_ADAPTERS)
+    return Setup(adapter_files=(str(path),))
+
+
+class ShortForSleepers(TimeLimit):
+    def of(self, trial: Trial) -> float:
+        return 1.5 if "sleeper" in trial.adapter else super().of(trial)
+
+
+def bad(trial: Trial, name: str) -> Trial:
+    return dataclasses.replace(trial, adapter=json.dumps({"name": name}))
+
+
+@pytest.fixture
+def pool():
+    """Makes pools, and closes them."""
+    made = []
+
+    def make(*args, **options) -> LocalPool:
+        made.append(LocalPool(*args, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_worker_that_is_killed_costs_only_a_second_try(pool, trials):
+    pool = pool([(Setup(),)])
+    pool.submit(trials)
+    os.kill(pool.worker_pids()[0], signal.SIGKILL)
+    finished = list(pool)
+    assert {f.trial: f.outcome.scores for f in finished} == {t: training.run(t).scores for t in trials}
+    assert sorted(f.attempts for f in finished) == [1, 2]
+    assert all(f.wall_seconds > 0 for f in finished)
+
+
+def test_what_hangs_or_kills_is_a_recorded_failure_and_the_rest_runs_on(pool, trials, bad_setup):
+    pool = pool([(bad_setup,), (bad_setup,)], ShortForSleepers())
+    hangs, kills = bad(trials[0], "sleeper"), bad(trials[0], "killer")
+    pool.submit([hangs, kills])
+    pool.submit(trials)
+    found = {f.trial: f for f in pool}
+    assert set(found) == {hangs, kills, *trials}
+    for trial, why in ((hangs, "past its time limit"), (kills, "its worker was lost")):
+        assert found[trial].outcome.status == "failed"
+        assert why in found[trial].outcome.note
+        assert found[trial].attempts == LOSSES
+    assert all(found[trial].outcome.status == "ok" for trial in trials)
+
+
+def test_what_a_trial_raises_is_raised_with_its_place(pool, trials, bad_setup):
+    pool = pool([(bad_setup,)])
+    pool.submit([bad(trials[0], "clumsy")])
+    with pytest.raises(RuntimeError, match="it stumbled") as caught:
+        list(pool)
+    assert "bad.py" in str(caught.value)
+
+
+def test_a_users_mistake_stays_one(pool, trials):
+    pool = pool([(Setup(),)])
+    pool.submit([dataclasses.replace(trials[0], task="proze")])
+    with pytest.raises(AdapterlabError, match="did you mean prose"):
+        list(pool)
+
+
+def test_closing_leaves_no_process(pool, trials):
+    pool = pool([(Setup(),)])
+    pool.submit(trials)
+    pids = pool.worker_pids()
+    pool.close()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_the_time_limit_follows_what_was_measured(trials):
+    short, long = trials[0], dataclasses.replace(trials[0], steps=600)
+    limit = TimeLimit()
+    assert limit.of(short) >= 3600
+    limit.learn(short, 0.5)
+    assert limit.of(short) == LEAST
+    limit.learn(short, 6.0)
+    assert limit.of(long) == SLACK * 600
+    assert TimeLimit(5.0).of(long) == 5.0
+
+
+def test_the_cores_are_divided_among_the_workers(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    setup = Setup(adapter_files=("a.py",))
+    assert [len(crew) for crew in crews(Limits(), setup)] == [1] * 8
+    pairs = crews(Limits(threads=2, shard=2), setup)
+    assert [len(crew) for crew in pairs] == [2, 2]
+    assert all(member == dataclasses.replace(setup, threads=2) for crew in pairs for member in crew)
+    assert len(crews(Limits(workers=3), setup)) == 3
+
+
+def test_every_gpu_has_one_worker(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [crew[0].device for crew in crews(Limits(), Setup())] == [f"cuda:{i}" for i in range(4)]
+    assert {crew[0].threads for crew in crews(Limits(), Setup())} == {4}
+    assert [[m.device for m in crew] for crew in crews(Limits(shard=2), Setup())] == [
+        ["cuda:0", "cuda:1"],
+        ["cuda:2", "cuda:3"],
+    ]
+    assert crews(Limits(device="cpu", workers=1), Setup())[0][0].device == "cpu"
+    with pytest.raises(AdapterlabError, match="8 devices: here are 4"):
+        crews(Limits(shard=8), Setup())

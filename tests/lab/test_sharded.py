@@ -1,0 +1,67 @@
+"""A model spread over two processes learns what it learns in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from adapterlab.lab import training
+from adapterlab.lab.driver import prepare
+from adapterlab.lab.executors import LocalPool
+from adapterlab.lab.setup import Setup
+from adapterlab.lab.study import load_study
+from adapterlab.lab.trial import FROZEN
+from tests.adapters.methods import small
+from tests.lab.tiny import save_study
+
+NAMES = ["lora", "dora", "hra", "oft", "ia3", "vera", "adalora", "bitfit", "prefix", "full_ft", FROZEN]
+SLOW = {"ia3", "vera", "adalora"}
+"""What needs a higher learning rate to learn anything in a few steps."""
+CLOSE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    """By name, a trial of each; the batch of 3 cannot be halved."""
+    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))[-1]
+    trial = dataclasses.replace(contest.trial(1e-2, 1, 8, reported=True), batch=3, curve_every=2)
+    made = {
+        name: dataclasses.replace(
+            trial,
+            adapter=json.dumps(small(name).settings() if name != FROZEN else {"name": FROZEN}),
+            targets="all-linear",
+            lr=0.2 if name in SLOW else trial.lr,
+            **({"steps": 0, "curve_every": 0} if name == FROZEN else {}),
+        )
+        for name in NAMES
+    }
+    return made | {"one_row": dataclasses.replace(made["lora"], batch=1)}
+
+
+@pytest.fixture(scope="module")
+def sharded(trials):
+    """By trial, what two processes make of it; with pieces of one row, so that passes must be kept in step."""
+    pool = LocalPool([(Setup(micro_batch=1), Setup(micro_batch=1))])
+    try:
+        pool.submit(list(trials.values()))
+        return {finished.trial: finished.outcome for finished in pool}
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "one_row"])
+def test_two_processes_give_the_losses_of_one(name, trials, sharded):
+    two, one = sharded[trials[name]], training.run(trials[name])
+    assert two.status == one.status == "ok"
+    assert two.parameters == one.parameters
+    for part, (loss, _) in one.scores.items():
+        assert math.isclose(two.scores[part][0], loss, abs_tol=CLOSE), part
+    assert [step for step, _ in two.curve] == [step for step, _ in one.curve]
+    for (_, loss), (_, other) in zip(one.curve, two.curve, strict=True):
+        assert math.isclose(loss, other, abs_tol=CLOSE)
+    if name != FROZEN:
+        start = training.run(trials[FROZEN]).validation
+        assert abs(one.validation - start) > 10 * CLOSE, "nothing was learned, so nothing was compared"
