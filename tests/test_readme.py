@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
@@ -89,9 +90,11 @@ def place_with_results(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OF_RESULTS)])
 def test_its_commands_that_read_results_run(command, place_with_results, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    result = run([sys.executable, "-m", *shlex.split(command)], cwd=place_with_results)
-    assert result.returncode == 0, result.stdout + result.stderr
+    from adapterlab.cli import app
+
+    monkeypatch.chdir(place_with_results)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output + str(result.exception)
     assert result.stdout
 
 
