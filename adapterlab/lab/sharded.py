@@ -26,6 +26,7 @@ from adapterlab.lab.setup import Setup, current
 from adapterlab.lab.trial import Outcome, Trial
 from adapterlab.surgery import Handle
 from adapterlab.surgery.decoder import Decoder
+from adapterlab.tasks import task
 from adapterlab.tasks.base import Task
 
 
@@ -40,7 +41,7 @@ def join(setup: Setup) -> None:
 
 def run(trial: Trial) -> Outcome:
     """Run one trial together with the other processes, each of which calls this with the same trial."""
-    model = copy.deepcopy(training.loaded(trial.model, trial.dtype).model)
+    model = copy.deepcopy(training.loaded(trial.model, trial.dtype, task(trial.task).head).model)
     return training.run_on(model, trial, _spread)
 
 

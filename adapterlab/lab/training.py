@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.lab.memory import peak_memory
+from adapterlab.lab.recompute import recomputed
 from adapterlab.lab.setup import current
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import Loaded, load_causal
+from adapterlab.models.loading import CAUSAL, Head, Loaded, load
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Task
+from adapterlab.tasks.halving import halving, out_of_memory
 
 ALL = 1 << 30
 """More examples than any task has."""
@@ -32,16 +35,18 @@ Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
 """Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
 Spread = Callable[[nn.Module, Handle | None], Gradient]
 """Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
+Keep = Callable[[Handle], None]
+"""Is handed a trained adapter, on its model, before it is taken off."""
 
 
-def run(trial: Trial) -> Outcome:
+def run(trial: Trial, keep: Keep | None = None) -> Outcome:
     """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
-    return run_on(loaded(trial.model, trial.dtype).model, trial)
+    return run_on(loaded(trial.model, trial.dtype, task(trial.task).head).model, trial, keep=keep)
 
 
-def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None) -> Outcome:
+def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: Keep | None = None) -> Outcome:
     """Run one trial on this model, and leave it as it was, but for what `spread` does."""
-    spread = spread or (lambda model, handle: _gradient)
+    spread = spread or (lambda model, handle: InPieces(current().micro_batch or trial.batch))
     device = torch.device(current().device)
     settings = json.loads(trial.adapter)
     name = settings.pop("name")
@@ -56,7 +61,10 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None) -> Outc
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                return _trained(trial, model, handle, data, spread(model, handle), attached, peak)
+                outcome = _trained(trial, model, handle, data, spread(model, handle), attached, peak)
+            if keep is not None and outcome.status == "ok":
+                keep(handle)
+            return outcome
         finally:
             handle.detach()
 
@@ -84,10 +92,23 @@ def _trained(
                 looked += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        status, note = "failed", "out of memory, even with one example at once"
     seconds = time.monotonic() - started - looked
-    return concluded(
-        Outcome(status, {}, tuple(curve), 0, seconds, attached, note, peak_bytes=held), model, trial, handle
+    outcome = Outcome(
+        status,
+        {},
+        tuple(curve),
+        0,
+        seconds,
+        attached,
+        note or getattr(gradient, "note", ""),
+        peak_bytes=held,
+        at_once=getattr(gradient, "size", 0),
     )
+    return concluded(outcome, model, trial, handle)
 
 
 def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) -> Outcome:
@@ -143,6 +164,28 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradi
         yield step + 1
 
 
+@dataclass
+class InPieces:
+    """Takes a batch's gradient in passes of `size` examples; of half as many from where memory was not enough."""
+
+    size: int
+    note: str = ""
+
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+        """Add the gradient of the batch's mean loss; gives that loss."""
+
+        def passes(size: int) -> float:
+            model.zero_grad()  # of what the passes left that did fit
+            with recomputed(model, current().checkpointing):
+                return backward(the_task, model, batch, size)
+
+        loss, size = halving(passes, self.size)
+        if size < self.size:
+            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
+            self.size = size
+        return loss
+
+
 def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step: int, loss: float) -> None:
     """Take one optimizer step after the gradient of `loss` was added; raises `FloatingPointError` if that is not finite."""
     if (penalty := handle.regularizer()) is not None:
@@ -156,10 +199,6 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
     optimizer.step()
     handle.after_step(step)
     optimizer.zero_grad()
-
-
-def _gradient(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
-    return backward(the_task, model, batch, current().micro_batch)
 
 
 def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
@@ -215,9 +254,10 @@ class Fixed:
 
 
 @cache
-def loaded(model: str, dtype: str) -> Loaded:
+def loaded(model: str, dtype: str, head: Head = CAUSAL) -> Loaded:
     """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
-    found, setup = load_causal(model), current()
+    found, setup = load(model, head), current()
+    cast(Any, found.model).config.use_cache = False  # a cache serves generation, and costs memory
     device = setup.device if setup.ranks == 1 else "cpu"
     return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
 
@@ -231,9 +271,17 @@ def training_data(trial: Trial) -> Examples:
 
 
 def _examples(trial: Trial, part: str, count: int) -> Examples:
-    return _prepared(trial.model, trial.dtype, trial.task, part, trial.length, count)
+    key = (trial.model, trial.dtype, task(trial.task).head)
+    return _prepared(key, trial.task, trial.data, part, trial.length, count)
 
 
 @cache
-def _prepared(model: str, dtype: str, name: str, part: str, length: int, count: int) -> Examples:
-    return task(name).examples(Part(part), loaded(model, dtype).tokenizer, length, count)
+def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
+    # `data` is the fingerprint: files of the same name may have changed.
+    return task(name).examples(Part(part), loaded(*model).tokenizer, length, count)
+
+
+def forget() -> None:
+    """Let go of every model and of all data that trials of this process have loaded."""
+    loaded.cache_clear()
+    _prepared.cache_clear()

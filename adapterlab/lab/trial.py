@@ -95,6 +95,8 @@ class Outcome:
     """Other strengths, and the scores there."""
     peak_bytes: int = 0
     """Memory that a training step held beyond the model's; 0 where it could not be told."""
+    at_once: int = 0
+    """Examples in one pass by the end of training; 0 where there was none."""
 
     @property
     def validation(self) -> float:

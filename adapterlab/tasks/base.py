@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from adapterlab.models.loading import CAUSAL, Head
+
 
 class Part(StrEnum):
     """The parts of a task's data; no text is in two of them."""
@@ -60,11 +62,11 @@ class Control(Protocol):
 class Task(ABC):
     """One thing to be learned. A subclass with a `name` is known to `adapterlab.tasks.task(name)`."""
 
-    name: ClassVar[str] = ""
-    title: ClassVar[str]
-    explanation: ClassVar[str]
+    name: str = ""
+    title: str
+    explanation: str
     """What the task stands for."""
-    unit: ClassVar[str] = "nats per byte"
+    unit: str = "nats per byte"
     """Of the loss in `Scores`."""
     registry: ClassVar[dict[str, type[Task]]] = {}
 
@@ -72,6 +74,11 @@ class Task(ABC):
         super().__init_subclass__()
         if cls.__dict__.get("name"):
             Task.registry[cls.name] = cls
+
+    @property
+    def head(self) -> Head:
+        """What the model must have at its end."""
+        return CAUSAL
 
     @property
     def parts(self) -> tuple[Part, ...]:
