@@ -25,9 +25,9 @@ run: setup
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto
 
-# Every method's training step beside PEFT's: make bench BENCH='--methods hra --rounds 15'
+# Every method's training step beside PEFT's: make bench BENCH='--methods hra --tokens 64'
 bench: .venv/installed-dev
-	$(BIN)/python benchmarks/adapters.py $(BENCH)
+	$(BIN)/python -m benchmarks.adapters $(BENCH)
 
 # What .ci/run adds to the tests: style, types, and who may import whom.
 check: .venv/installed-dev

@@ -18,9 +18,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.invariants import IdentityAtInit, Invariant
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.recompute import built_linear
 
 
 class Theme(StrEnum):
@@ -51,6 +51,16 @@ class State:
             if (tensor := group.get(name)) is not None:
                 return tensor
         return self.derived[name]
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in the order that `holding` takes them."""
+        return [t for group in (self.trainable, self.frozen, self.derived) for t in group.values() if t is not None]
+
+    def holding(self, tensors: Iterable[Tensor]) -> State:
+        """The same names with these tensors."""
+        given = iter(tensors)
+        groups = (self.trainable, self.frozen, self.derived)
+        return State(*({key: next(given) for key, t in group.items() if t is not None} for group in groups))
 
 
 @runtime_checkable
@@ -116,6 +126,10 @@ class Context:
     shared: dict[str, Tensor] = field(default_factory=dict)
     gradient: Callable[[], Float[Tensor, "out in"]] | None = None
     """The gradient of the loss given to `attach` by this base weight, if one was given."""
+    inputs: Callable[[], Sequence[Float[Tensor, "samples in"]]] | None = None
+    """What this layer sees at the last token of each sequence in each of the runs given to `attach`, if any were given."""
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
+    """The frozen tensors that a file holds for this site, where a state is made for loading it."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
@@ -203,8 +217,8 @@ class Adapter(ABC):
             Adapter.registry[cls.name] = cls
 
     @property
-    def invariants(self) -> Sequence[Invariant]:
-        """What the method holds, checked by one test over all methods."""
+    def invariants(self) -> Sequence[Property]:
+        """What the method holds, checked by one test over all methods: of each weight, or of the model."""
         return ()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
@@ -299,7 +313,11 @@ class LinearAdapter(Adapter):
     ) -> Float[Tensor, "*batch out"]:
         """The layer's answer to `x`. Override it only with a faster way to the same answer."""
         bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
-        return affine(x, self.weight(state, linear.weight, strength), bias)
+
+        def build(weight: Tensor, *tensors: Tensor) -> Tensor:
+            return self.weight(state.holding(tensors), weight, strength)
+
+        return built_linear(x, bias, build, linear.weight, *state.tensors())
 
     @staticmethod
     def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:

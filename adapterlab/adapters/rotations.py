@@ -34,10 +34,14 @@ def cayley_neumann(q: Float[Tensor, "*batch size size"], terms: int) -> Float[Te
     """`(I + Q)(I + Q + ... + Q^(terms - 1))`: the Cayley transform with its inverse cut short (Qiu et al. 2025)."""
     with full_precision(q):
         eye = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-        series = eye.expand_as(q)
-        for _ in range(terms - 1):
-            series = eye + q @ series
-        return series + q @ series
+        if terms == 1:
+            return eye + q
+        # From the inside, I + Q (2 I + Q (2 I + ... Q (2 I + Q))): a power series whose coefficients are 1, 2, ..., 2, 1.
+        flat = q.reshape(-1, *q.shape[-2:])
+        series = flat + 2 * eye
+        for _ in range(terms - 2):
+            series = torch.baddbmm(eye, flat, series, beta=2)
+        return torch.baddbmm(eye, flat, series).view_as(q)
 
 
 def rotate_blocks(

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
@@ -52,12 +52,12 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: K
     name = settings.pop("name")
     if name == FROZEN:
         spread(model, None)
-        return Outcome("ok", _scores(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
-    data = _training_data(trial)
+        return Outcome("ok", score_parts(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
+    data = training_data(trial)
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
     started = time.monotonic()
     with peak_memory(device) as peak:
-        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: _calibration(model, trial, data))
+        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data))
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
@@ -82,14 +82,12 @@ def _trained(
     curve: list[tuple[int, float]] = []
     looked, started = 0.0, time.monotonic()
     status, note, held = "ok", "", 0
-    scores: dict[str, tuple[float, float]] = {}
-    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
     try:
         for step in _train(model, handle, trial, data, gradient):
             held = held or peak()  # of training: the first step has all of it, and no scoring
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
-                loss, _ = _scores(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                loss, _ = score_parts(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
                 curve.append((step, loss))
                 looked += time.monotonic() - pause
     except FloatingPointError as error:
@@ -99,23 +97,38 @@ def _trained(
             raise
         status, note = "failed", "out of memory, even with one example at once"
     seconds = time.monotonic() - started - looked
+    outcome = Outcome(
+        status,
+        {},
+        tuple(curve),
+        0,
+        seconds,
+        attached,
+        note or getattr(gradient, "note", ""),
+        peak_bytes=held,
+        at_once=getattr(gradient, "size", 0),
+    )
+    return concluded(outcome, model, trial, handle)
+
+
+def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) -> Outcome:
+    """The outcome of a training that has ended, with the scores of what was trained."""
+    status, note, scores = outcome.status, outcome.note, outcome.scores
+    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
     if status == "ok":
-        scores = _scores(model, trial, handle, trial.parts)
+        scores = score_parts(model, trial, handle, trial.parts)
         if not all(math.isfinite(loss) for loss, _ in scores.values()):
             status, note, scores = "diverged", "the loss is not finite after training", {}
         else:
             path = _along(model, trial, handle)
-    return Outcome(
-        status,
-        scores,
-        tuple((step, loss) for step, loss in curve if math.isfinite(loss)),
-        handle.parameter_count,
-        seconds,
-        attached,
-        note or getattr(gradient, "note", ""),
-        path,
-        held,
-        getattr(gradient, "size", 0),
+    return replace(
+        outcome,
+        status=status,
+        note=note,
+        scores=scores,
+        path=path,
+        curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
+        parameters=handle.parameter_count,
     )
 
 
@@ -125,16 +138,16 @@ def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float,
     for strength in trial.path:
         if handle.adapter.strength_problem(strength) is None:
             handle.strength = strength
-            found.append((strength, _scores(model, trial, handle, trial.parts)))
+            found.append((strength, score_parts(model, trial, handle, trial.parts)))
     return tuple(found)
 
 
-def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
+def calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
     """The loss on the first few batches, for methods that start from its gradient."""
     the_task = task(trial.task)
     losses = []
     for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
-        moved = _to_device_of(model, batch)
+        moved = to_device_of(model, batch)
         losses.append(the_task.loss(model, moved) / the_task.terms(moved))
     return torch.stack(losses).mean()
 
@@ -144,21 +157,10 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradi
 
     The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
     """
-    parameters, the_task = handle.parameters(), task(trial.task)
-    optimizer = torch.optim.AdamW(parameters, lr=trial.lr, weight_decay=0.0)
+    the_task = task(trial.task)
+    optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = trial.lr * schedule(step, trial.steps)
-        loss = gradient(the_task, model, batch)
-        if (penalty := handle.regularizer()) is not None:
-            penalty.backward()
-            loss += penalty.item()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss was {loss} at step {step}")
-        clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        handle.after_step(step)
-        optimizer.zero_grad()
+        update(handle, optimizer, trial, step, gradient(the_task, model, batch))
         yield step + 1
 
 
@@ -184,19 +186,35 @@ class InPieces:
         return loss
 
 
+def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step: int, loss: float) -> None:
+    """Take one optimizer step after the gradient of `loss` was added; raises `FloatingPointError` if that is not finite."""
+    if (penalty := handle.regularizer()) is not None:
+        penalty.backward()
+        loss += penalty.item()
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss was {loss} at step {step}")
+    clip_grad_norm_(handle.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = trial.lr * schedule(step, trial.steps)
+    optimizer.step()
+    handle.after_step(step)
+    optimizer.zero_grad()
+
+
 def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
     """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
     terms, count = the_task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, _to_device_of(model, piece)) / terms
+        loss = the_task.loss(model, to_device_of(model, piece)) / terms
         loss.backward()
         total += loss.item()
     return total
 
 
-def _to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is."""
     device = next(model.parameters()).device
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
@@ -217,7 +235,10 @@ def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[
         yield data.rows(chosen)
 
 
-def _scores(model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]) -> dict[str, tuple[float, float]]:
+def score_parts(
+    model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Loss and accuracy on each part."""
     scores: dict[str, tuple[float, float]] = {}
     for part in parts:
         loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
@@ -241,7 +262,7 @@ def loaded(model: str, dtype: str, head: Head = CAUSAL) -> Loaded:
     return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
 
 
-def _training_data(trial: Trial) -> Examples:
+def training_data(trial: Trial) -> Examples:
     """What the trial trains on: the first of its examples, in an order that a hash gives, if it gets only a share."""
     data = _examples(trial, Part.TRAIN, ALL)
     if trial.share == 1:

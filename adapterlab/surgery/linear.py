@@ -114,7 +114,7 @@ def _refuse(model: nn.Module, target: str) -> None:
 def _packed(model: nn.Module) -> str:
     """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
     for path, module in model.named_modules():
-        if hasattr(module, "qweight"):
+        if hasattr(module, "qweight") or hasattr(module, "_packed_params"):
             return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"
     return ""
 

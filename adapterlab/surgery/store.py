@@ -83,11 +83,15 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     heads = _fresh(model, folder, card, stored)
     places = places_for(model, adapter, card["targets"])
     expected = initial_states(adapter, places, meta=True)
+    aliases: dict[str, str] = card["aliases"]
     derived = {path: state.derived for path, state in expected.items()}
     if any(derived.values()):
-        fresh = initial_states(adapter, places, factors=decompositions())
+        saved = {
+            path: {key: stored[name] for key in state.frozen if (name := _source(aliases, path, key)) in stored}
+            for path, state in expected.items()
+        }
+        fresh = initial_states(adapter, places, factors=decompositions(), saved=saved)
         derived = {path: state.derived for path, state in fresh.items()}
-    aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
     for path, state in expected.items():
@@ -96,7 +100,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
         for side in (packed.trainable, packed.frozen):
             part = {}
             for key, like in side.items():
-                source = aliases.get(f"{path}/{key}", f"{path}/{key}")
+                source = _source(aliases, path, key)
                 if source not in stored or stored[source].shape != like.shape:
                     found = tuple(stored[source].shape) if source in stored else "nothing"
                     raise AdapterlabError(
@@ -137,6 +141,10 @@ def _fresh(model: nn.Module, folder: Path, card: Mapping[str, Any], stored: Mapp
     if values:
         mark_fresh(model, values)
     return {path: value for path, value in values.items() if value is not None}
+
+
+def _source(aliases: dict[str, str], path: str, key: str) -> str:
+    return aliases.get(f"{path}/{key}", f"{path}/{key}")
 
 
 def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:

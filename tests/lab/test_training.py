@@ -59,8 +59,8 @@ def test_the_path_is_not_part_of_the_training(trial):
 
 
 def test_a_share_of_the_data_is_its_first_part(trial):
-    whole = training._training_data(trial).inputs["input_ids"]
-    tenth = training._training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    whole = training.training_data(trial).inputs["input_ids"]
+    tenth = training.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
     assert len(tenth) == round(len(whole) / 10)
     assert torch.equal(tenth, whole[: len(tenth)])
     assert training.run(dataclasses.replace(trial, share=0.1)).scores != training.run(trial).scores

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from adapterlab.surgery import attach
 from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.linear import linears
+from tests.adapters.methods import small
+from tests.conftest import tiny_llama
 
 
 def low_rank(rank=5, noise=1e-3):
@@ -46,6 +50,22 @@ def test_shapes_alone_are_given_for_a_weight_without_values():
     u, s, vt = FactorCache()(torch.empty(6, 4, device="meta", dtype=torch.bfloat16), 3)
     assert (u.shape, s.shape, vt.shape) == ((6, 3), (3,), (3, 4))
     assert u.dtype == torch.float32
+
+
+SVD_FAMILY = ["svft", "ssvd", "antipasto", "psoft", "pissa"]
+
+
+def test_the_svd_family_on_one_model_costs_one_decomposition_a_layer(tmp_path):
+    """The others read the cache, in this process and in the next, on this model and on a copy."""
+    first = FactorCache(tmp_path)
+    layers = len(linears(tiny_llama()))
+    for name in SVD_FAMILY:
+        attach(tiny_llama(), small(name), factors=first)
+        assert first.computed == layers
+    for name in SVD_FAMILY:
+        again = FactorCache(tmp_path)
+        attach(tiny_llama(), small(name), factors=again)
+        assert again.computed == 0
 
 
 def test_weights_given_together_are_decomposed_each_for_itself():

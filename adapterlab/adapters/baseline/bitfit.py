@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, Role, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class BitFit(ParameterAdapter):
     where_else = ": it has no biases (many decoders have none); ln_tuning is the nearest method that needs none"
 
     subset: bool = False
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return IdentityAtInit(), ChangesOnlyVectors(".bias")
 
     @property
     def roles(self) -> frozenset[Role] | None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
+from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, AnswersForOwnTokens, ChangesNoParameter
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class LlamaAdapter(PrefixAdapter):
     layers: int = 0
     per_head: bool = True
     squash: bool = True
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return AnswersAsBaseAtInit(), ChangesNoParameter(), AnswersForOwnTokens()
 
     def chooses(self, layer: int, layers: int) -> bool:
         return self.layers == 0 or layer >= layers - self.layers

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
+from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class PrefixTuning(PrefixAdapter):
     length: int = 10
     reparametrized: bool = True
     hidden: int = 512
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return ChangesNoParameter(), AnswersForOwnTokens()
 
     @property
     def starts_as_base(self) -> bool:

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import PromptAdapter
+from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class PromptTuning(PromptAdapter):
 
     length: int = 20
     from_vocabulary: bool = True
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return ChangesNoParameter(), AnswersForOwnTokens()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         return None if self.length > 0 else f"length {self.length} is no prompt: give 1 or more"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.boundary.prefix import below_zero, keys_and_values, start
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
+from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class PTuningV2(PrefixAdapter):
     length: int = 20
     reparametrized: bool = False
     hidden: int = 512
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return ChangesNoParameter(), AnswersForOwnTokens()
 
     @property
     def starts_as_base(self) -> bool:

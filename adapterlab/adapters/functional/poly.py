@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import RoutedAdapter, Signal
+from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ class Poly(RoutedAdapter):
     splits: int = 1
     relaxed: bool = True
     one_router: bool = False
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return AnswersAsBaseAtInit(), ChangesNoParameter(), SharesMix()
+
+    @property
+    def known_tasks(self) -> int | None:
+        return self.tasks
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if min(self.rank, self.tasks, self.skills, self.splits) < 1:

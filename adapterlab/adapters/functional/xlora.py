@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import RoutedAdapter, Signal
+from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class XLoRA(RoutedAdapter):
     top_k: int = 0
     renormalize: bool = False
     weight: float = 1.0
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        held = AnswersAsBaseAtInit(), ChangesNoParameter()
+        return held if self.top_k and not self.renormalize else (*held, SharesMix())
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         most = min(min(shape) for shape in shapes)

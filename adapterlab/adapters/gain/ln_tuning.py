@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class LNTuning(ParameterAdapter):
     claim = "A task needs each feature louder or softer, and no new one."
     paper = "https://arxiv.org/abs/2312.11420"
     where_else = ": its norms have no gain of their own; ia3 trains gains that need none"
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return IdentityAtInit(), ChangesOnlyVectors()
 
     def selects(self, module: torch.nn.Module, name: str) -> bool:
         # Every architecture has an RMSNorm class of its own; they share only the name.

@@ -112,5 +112,6 @@ def _on_leaders(
     if stride == 1:
         return rotate_blocks(x, blocks)
     grouped = x.unflatten(-1, (-1, stride))
-    leaders = rotate_blocks(grouped[..., 0], blocks)
+    # A copy, lest the whole of x be kept for the backward pass.
+    leaders = rotate_blocks(grouped[..., 0].contiguous(), blocks)
     return torch.cat([leaders[..., None], grouped[..., 1:]], -1).flatten(-2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.recompute import recomputed
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,15 @@ class C3A(LinearAdapter):
         kernel = state["kernel"] * (strength * self.scale(x.shape[-1]))
         # y_k = sum_l kernel_(l - k) x_l is a correlation: conjugate the kernel's transform. Half a spectrum does for real
         # numbers, and the Fourier transform needs at least single precision.
-        blocks = x.to(kernel.dtype).reshape(-1, kernel.shape[1], self.block_size)
-        # One product of whole matrices for each frequency, laid out so that none is copied again in the backward pass.
-        signal = torch.fft.rfft(blocks).permute(2, 0, 1).contiguous()
-        response = torch.fft.rfft(kernel).conj().permute(2, 1, 0).contiguous()
-        spectrum = torch.bmm(signal, response).permute(1, 2, 0).contiguous()
-        y = torch.fft.irfft(spectrum, n=self.block_size)
+
+        def spectrum(x: Tensor, kernel: Tensor) -> Tensor:
+            blocks = x.to(kernel.dtype).reshape(-1, kernel.shape[1], self.block_size)
+            # One product of whole matrices for each frequency, laid out so that none is copied again in the backward pass.
+            signal = torch.fft.rfft(blocks).permute(2, 0, 1).contiguous()
+            response = torch.fft.rfft(kernel).conj().permute(2, 1, 0).contiguous()
+            return torch.bmm(signal, response).permute(1, 2, 0).contiguous()
+
+        y = torch.fft.irfft(recomputed(spectrum, x, kernel), n=self.block_size)
         return linear(x) + y.reshape(*x.shape[:-1], -1)
 
     def scale(self, columns: int) -> float:

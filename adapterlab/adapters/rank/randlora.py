@@ -22,6 +22,12 @@ class RandLoRA(LinearAdapter):
     of a weight and `D` the larger; a site takes the part of them that fits. `lambda (n, rank)`, started at zero, and
     `gamma (n, d)` are trained: more rank, fewer parameters (Albert et al. 2025, equation 4; `alpha` and the start of `gamma`
     as in the authors' implementation). With `sparsity` s the entries are -1, 0 or 1, nonzero one time in s (appendix C.6).
+
+    All bases together are as wide as the layer, so a layer of `d x d` costs five products of its own size for each input
+    beside the base's two: forward through `A diag(gamma)` and through the bases, back through both, and for the gradient
+    of `gamma`, which differs from layer to layer, so that layers share none of it. Even with the last two from one product
+    (of `n` times as many numbers), four would be left. Built into the weight, the five become `(2 d + N) / N` for `N`
+    inputs, which is less from about `N = d / 2` on.
     """
 
     name = "randlora"
@@ -84,7 +90,8 @@ class RandLoRA(LinearAdapter):
         rows, columns = linear.weight.shape
         bases = len(state["gamma"]) * self.rank
         if not self.on_input(x, linear.weight, each=bases * (rows + columns), once=bases * rows * columns):
-            return super().forward(state, x, linear, strength)
+            # Kept for the backward pass, since building it is a product as large as any other here.
+            return affine(x, self.weight(state, linear.weight, strength), linear.bias)
         b, scaled, a = self.factors(state, max(rows, columns))
         first, second = (a, b) if rows >= columns else (b.mT, a.mT)
         return linear(x) + affine(affine(x, first) * (strength * scaled), second)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.recompute import built_linear
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,24 @@ class Bone(LinearAdapter):
         return State({"b": context.zeros(weight.shape[0] // size, size, size)})
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
-        size, b = self.block_size, state["b"]
-        # All blocks of a row below each other, so that one product with B_i takes them all.
-        blocks = weight.reshape(len(b), size, -1, size)
-        moved = torch.matmul(blocks.flatten(1, 2), b).view_as(blocks) + b[:, :, None]
-        return weight + strength * moved.reshape(weight.shape)
+        b = strength * state["b"]
+        blocks = _multiplied(weight, b).unflatten(1, (-1, self.block_size)).unflatten(0, b.shape[:2])
+        return (blocks + b[:, :, None]).reshape(weight.shape)
+
+    def forward(
+        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
+    ) -> Float[Tensor, "*batch out"]:
+        b = strength * state["b"]
+        # The added B_i is the same for every block of inputs, so it sees their sum.
+        summed = x.unflatten(-1, (-1, self.block_size)).sum(-2)
+        return built_linear(x, linear.bias, _multiplied, linear.weight, b) + affine(summed, b.flatten(0, 1))
+
+
+def _multiplied(weight: Float[Tensor, "out in"], b: Float[Tensor, "groups size size"]) -> Float[Tensor, "out in"]:
+    """`W_ij + W_ij B_i`."""
+    factors = b + torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+    # All blocks of a row below each other, so that one product takes them all.
+    return torch.matmul(weight.reshape(len(b), -1, b.shape[-1]), factors).reshape(weight.shape)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class MiSS(LinearAdapter):
         if self.efficient:
             missing = -x.shape[-1] % self.rank
             whole = pad(x, (0, missing)) if missing else x  # pad copies even by nothing
-            return linear(x) + affine(whole.unflatten(-1, (-1, self.rank)).sum(-2), strength * state["d"])
+            return linear(x) + affine(strength * whole.unflatten(-1, (-1, self.rank)).sum(-2), state["d"])
         base = linear(x)
         return base + affine(x, strength * state["d"])[..., self.shards(base.shape[-1], x.device)]
 

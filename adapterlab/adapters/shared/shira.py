@@ -81,7 +81,7 @@ class SHiRA(LinearAdapter):
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         flat, entries = weight.flatten(), state["entries"]
-        changed = flat[entries] + strength * state["values"]
+        changed = flat.index_select(0, entries) + strength * state["values"]
         return flat.index_copy(0, entries, changed.to(flat.dtype)).view(weight.shape)
 
 

@@ -13,10 +13,13 @@ from torch.nn.functional import pad
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, is_bare
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant
+from adapterlab.adapters.recompute import recomputed
 
 PATTERNS = ("plain", "banded", "random", "top_k")
 WIDEST_SHIFTED = 8
 """The most diagonals on either side that are applied one after another; wider bands, as a matrix."""
+GATHERED = 16
+"""What an entry of a sparse matrix costs over one of a dense matrix, whose numbers need not be gathered."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ class SVFT(LinearAdapter):
                 offset = at - d
                 total = total + pad(diagonal, (max(0, -offset), max(0, offset))) * near[..., at : at + n]
             return total
+        if GATHERED * len(state["m"]) < n * n:
+            places = self.places(state)
+            return recomputed(_coupled, h, state["m"], places // n, places % n)
         m = state["m"].new_zeros(n * n).index_copy(0, self.places(state), state["m"])
         return affine(h, m.unflatten(0, (n, n)))
 
@@ -124,3 +130,15 @@ class SVFT(LinearAdapter):
         n = len(state["s"])
         everywhere = torch.zeros(n * n, dtype=torch.bool, device=state["s"].device)
         return everywhere.index_fill(0, self.places(state), True).unflatten(0, (n, n))
+
+
+def _coupled(
+    h: Float[Tensor, "*batch n"],
+    m: Float[Tensor, " entries"],
+    row: Int[Tensor, " entries"],
+    column: Int[Tensor, " entries"],
+) -> Float[Tensor, "*batch n"]:
+    """`M h`, `M` zero but for `m` at these rows and columns."""
+    turned = h.flatten(0, -2).mT.contiguous()  # so that what is gathered are whole rows
+    moved = turned.index_select(0, column) * m.to(h.dtype)[:, None]
+    return torch.zeros_like(turned).index_add(0, row, moved).mT.reshape(h.shape)

@@ -22,7 +22,7 @@ def executor_for(limits: Limits, setup: Setup, limit: TimeLimit) -> Executor:
     if limits.cluster is not None:
         from adapterlab.lab.executors.cluster import RayCluster
 
-        return RayCluster(limits.cluster, replace(setup, threads=limits.threads), limit, limits.lanes)
+        return RayCluster(limits.cluster, replace(setup, threads=limits.threads), limit, limits.lanes, limits.device)
     return LocalPool(crews(limits, setup), limit, limits.lanes)
 
 

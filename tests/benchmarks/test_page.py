@@ -1,0 +1,89 @@
+"""The performance page shows the result files, and the bench goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import adapters
+from benchmarks.beside_peft import page
+from benchmarks.beside_peft.contests import contestants, method_of
+from benchmarks.beside_peft.measure import Bench
+
+ROW = {"frozen_ms": 100.0, "lora_step": 1.2, "ours_step": 1.5, "peft_step": 1.2, "speedup": 0.8, "over_lora": 1.25}
+
+
+def test_the_page_is_what_the_result_files_say():
+    text = page.PAGE.read_text()
+    assert text.count(page.START) == text.count(page.END) == 1
+    assert page.rendered(text) == text, "run: python -m benchmarks.adapters --page"
+    assert list(page.RESULTS.glob("adapters-*.json"))
+
+
+def test_every_contest_is_of_a_method_that_there_is():
+    for name in contestants():
+        assert method_of(name).name in name
+
+
+def test_a_table_says_what_misses_its_target():
+    rows = {
+        "lora": ROW,
+        "hra": ROW | {"speedup": 7.0, "over_lora": 2.5},
+        "goft": ROW | {"over_lora": 2.5, "speedup": 1},
+    }
+    said = page.missed(rows)
+    assert "lora 0.80 (target 0.95), hra 7.00 (target 8.0)" in said
+    assert said.endswith("Beside LoRA: hra 2.50 (target 2.0).")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The bench with a model too small to say anything, which counts what it measures."""
+    measured = []
+    own = Bench.measure
+
+    def measure(self, name, lengths, seconds):
+        measured.append((name, tuple(lengths)))
+        return own(self, name, lengths, seconds)
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    monkeypatch.setattr("benchmarks.beside_peft.contests.SHAPE", {"hidden_size": 64, "intermediate_size": 128})
+    return measured
+
+
+def run(out, *more):
+    adapters.main(["--threads", "1", "--seconds-per-method", "0", "--out", str(out), *more])
+    return json.loads(out.read_text())["methods"]
+
+
+def test_a_second_run_measures_only_what_is_not_there(counted, tmp_path):
+    out = tmp_path / "results.json"
+    run(out, "--methods", "lora", "--tokens", "4")
+    rows = run(out, "--methods", "reft", "lora", "--tokens", "4", "8")
+    assert counted == [("lora", (4,)), ("reft", (4, 8)), ("lora", (8,))]
+    assert list(rows) == ["lora", "reft"]
+    assert list(rows["lora"]["lengths"]) == ["4", "8"]
+    for row in rows["lora"]["lengths"].values():
+        assert row["rounds"] >= 3
+        assert row["speedup"] > 0
+        assert row["over_lora"] > 0
+    assert not any(key.endswith("_failed") for row in rows.values() for key in row)
+    run(out, "--methods", "lora", "--tokens", "4", "--fresh")
+    assert counted[-1] == ("lora", (4,))
+
+
+def test_another_setting_is_no_part_of_the_same_table(counted, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    run(out, "--methods", "ia3", "--tokens", "4")
+    with pytest.raises(SystemExit):
+        run(out, "--methods", "ia3", "--tokens", "4", "--dtype", "bfloat16")
+    assert "another setting" in capsys.readouterr().err
+    assert run(out, "--methods", "ia3", "--tokens", "4", "--dtype", "bfloat16", "--fresh")
+    assert len(counted) == 2
+
+
+def test_the_named_methods_are_known(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "results.json", "--methods", "lara")
+    assert "unknown method: lara" in capsys.readouterr().err
