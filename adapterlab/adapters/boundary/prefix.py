@@ -20,11 +20,10 @@ from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoP
 class PrefixTuning(PrefixAdapter):
     """Every layer attends to `[P_K; K]` and `[P_V; V]`: trained keys and values before those of the tokens.
 
-    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021, section 4.3 and
-    equation for `P_theta`): `embedding E (length, width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for
-    all layers, `w_out (2 kv, hidden)` and `b_out (2 kv,)` a layer's own, with `kv` the width of its keys. Without,
-    `key` and `value`, `(length, kv)`, are trained themselves. The tokens' positions count from behind the prefix,
-    as behind past tokens.
+    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021): `embedding E (length,
+    width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for all layers, `w_out (2 kv, hidden)` and `b_out (2
+    kv,)` a layer's own, with `kv` the width of its keys. Without, `key` and `value`, `(length, kv)`, are trained
+    themselves. The tokens' positions count from behind the prefix, as behind past tokens.
 
     At strength `s` the prefix weighs `s` times as much in the softmax, so from 0 to 1 the base goes over into the
     adapted model; there is nothing below 0.

@@ -13,8 +13,7 @@ class PTuningV2(PrefixTuning):
 
     The prompts of prefix tuning, made to work for understanding as for generation: without its reparametrization,
     which helps some tasks and hurts others and is here an option (`reparametrized`, with `hidden` units), and with
-    a length chosen for the task, some twenty for a simple one and about a hundred for a hard one (Liu et al. 2021,
-    section 3).
+    a length chosen for the task, some twenty for a simple one and about a hundred for a hard one (Liu et al. 2021).
     """
 
     name = "ptuning_v2"
