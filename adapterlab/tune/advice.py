@@ -57,7 +57,7 @@ def _costs(best: Row, rows: list[Row], results: Results) -> str:
     if fastest is not best and best.step_seconds > 1.1 * fastest.step_seconds:
         step += f", {best.step_seconds / fastest.step_seconds:.1f} times that of {fastest.contestant}"
     held = peak(results, best.contestant)
-    memory = f" and {_megabytes(held)} beyond the model" if held else ""
+    memory = f" and {_megabytes(held)} beyond the model" if held >= 1e6 else ""
     if not math.isfinite(best.forgetting.mean):
         return f"{step}{memory}."
     lost = best.forgetting
@@ -119,7 +119,7 @@ def _count(number: int) -> str:
 
 
 def _megabytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(1, number / 1e6):.0f} MB"
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _listed(names: list[str]) -> str:

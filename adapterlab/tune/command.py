@@ -55,17 +55,10 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
         return
     with console.status(f"training {best.contestant} to keep it"):
         winner = keep_winner(results.contests[best.contestant, plan.study.tasks[0]], folder / "winner")
-    kept = "peft" if winner.peft else "merged" if winner.merged else ""
-    console.print(
-        f"{best.contestant}, trained: {folder / 'winner/adapterlab'}"
-        + (
-            f" and, {'for PEFT' if winner.peft else 'merged into the model'}, {folder / 'winner' / kept}"
-            if kept
-            else ""
-        ),
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{best.contestant}, trained: {folder / 'winner/adapterlab'}", highlight=False, soft_wrap=True)
+    for made, what, name in ((winner.peft, "for PEFT", "peft"), (winner.merged, "merged into the model", "merged")):
+        if made:
+            console.print(f"{what}: {folder / 'winner' / name}", highlight=False, soft_wrap=True)
     if winner.why:
         console.print(f"[dim]{winner.why}[/dim]", highlight=False)
     console.print("\nTo load it:", highlight=False)
