@@ -31,7 +31,7 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor], Control], float]
 """Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
 Spread = Callable[[nn.Module, Handle | None], Gradient]
 """Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
@@ -160,7 +160,7 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradi
     the_task = task(trial.task)
     optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
-        update(handle, optimizer, trial, step, gradient(the_task, model, batch))
+        update(handle, optimizer, trial, step, gradient(the_task, model, batch, handle))
         yield step + 1
 
 
@@ -171,13 +171,13 @@ class InPieces:
     size: int
     note: str = ""
 
-    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
         """Add the gradient of the batch's mean loss; gives that loss."""
 
         def passes(size: int) -> float:
             model.zero_grad()  # of what the passes left that did fit
             with recomputed(model, current().checkpointing):
-                return backward(the_task, model, batch, size)
+                return backward(the_task, model, batch, size, control)
 
         loss, size = halving(passes, self.size)
         if size < self.size:
@@ -201,15 +201,18 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
     optimizer.zero_grad()
 
 
-def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
+def backward(
+    the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
+) -> float:
     """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
     terms, count = the_task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, to_device_of(model, piece)) / terms
-        loss.backward()
-        total += loss.item()
+        for loss in the_task.losses(model, to_device_of(model, piece), control):
+            mean = loss / terms
+            mean.backward()
+            total += mean.item()
     return total
 
 

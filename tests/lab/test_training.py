@@ -35,7 +35,7 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
     found = []
     for micro in (None, 4, 1):
         loaded.model.zero_grad()
-        loss = training.backward(task("prose"), loaded.model, batch, micro)
+        loss = training.backward(task("prose"), loaded.model, batch, micro, training.Fixed())
         found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
