@@ -286,7 +286,9 @@ def load_study(path: Path) -> Study:
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:
     errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])  # a slip leaves its right name missing
+    first = next(
+        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+    )  # a slip leaves its right name missing
     place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
     where = _place(path, text, place)
     if first["type"] == "extra_forbidden":
