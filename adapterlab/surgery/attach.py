@@ -21,6 +21,7 @@ from adapterlab.surgery.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.factors import FactorCache, default_cache
 from adapterlab.surgery.places import Targets, places_for
 from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.weights import readable
 
 T = TypeVar("T")
 
@@ -157,6 +158,7 @@ def attach(
     hyperparameters do not fit the layers.
     """
     places = places_for(model, adapter, targets)
+    refuse_nan(model)
     states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss, runs=runs)
     return install(model, adapter, targets, name, places, states)
 
@@ -185,8 +187,6 @@ def initial_states(
     inputs = cache(partial(layer_inputs, places, runs)) if runs else None
     states = {}
     for path, place in places.items():
-        if not meta and not all(_finite(base) for base in place.reads):
-            raise AdapterlabError(f"{path}: the base weight holds NaN or infinity, so nothing was attached")
         context = Context(
             site=path,
             role=place.role,
@@ -257,6 +257,13 @@ def decompositions() -> FactorCache:
 
 def _at(found: Callable[[], Mapping[str, T]], path: str) -> T:
     return found()[path]
+
+
+def refuse_nan(model: nn.Module) -> None:
+    """Raise `AdapterlabError` if a parameter of `model` holds NaN or infinity."""
+    for path, parameter in model.named_parameters():
+        if not parameter.is_meta and not all(map(_finite, readable(parameter.detach()))):
+            raise AdapterlabError(f"{path}: the base holds NaN or infinity, so nothing was attached")
 
 
 def _finite(base: Tensor) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
+from adapterlab.surgery.attach import Handle, decompositions, initial_states, install, refuse_nan
 from adapterlab.surgery.places import places_for
 from adapterlab.surgery.routed import RoutedSite
 
@@ -76,6 +76,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     settings = dict(card["adapter"])
     adapter = make_adapter(settings.pop("name"), **settings)
     places = places_for(model, adapter, card["targets"])
+    refuse_nan(model)
     expected = initial_states(adapter, places, meta=True)
     aliases: dict[str, str] = card["aliases"]
     derived = {path: state.derived for path, state in expected.items()}
