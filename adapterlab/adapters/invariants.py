@@ -70,8 +70,12 @@ class RankAtMost(Invariant):
     factor: int = 1
     power: int = 1
 
+    def rank(self, adapter: LinearAdapter) -> int:
+        """The bound."""
+        return int(getattr(adapter, self.field)) ** self.power * self.factor
+
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        rank = getattr(adapter, self.field) ** self.power * self.factor
+        rank = self.rank(adapter)
         s = torch.linalg.svdvals((after - before).double())
         if rank >= len(s) or s[0] == 0:
             return 0.0

@@ -19,6 +19,7 @@ from adapterlab.adapters.base import Adapter, Context, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.factors import FactorCache, default_cache
+from adapterlab.surgery.fresh import fresh_parameters, redraw
 from adapterlab.surgery.places import Targets, places_for
 from adapterlab.surgery.sites import Place, Site
 from adapterlab.surgery.weights import readable
@@ -39,15 +40,21 @@ class Handle:
     sites: dict[str, Site]
     """By the path of the layer or parameter that each adapts."""
     _trainable_before: dict[nn.Parameter, bool] = field(repr=False)
+    fresh: dict[str, nn.Parameter] = field(default_factory=dict)
+    """By name, the model's own parameters that no checkpoint had: trained as they are, put back by `detach`."""
+    _fresh_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What training moves, each once."""
+        """What training moves, each once: the adapter's, and the fresh ones of the model."""
+        return [*self._own(), *self.fresh.values()]
+
+    def _own(self) -> list[nn.Parameter]:
         return list(dict.fromkeys(p for site in self.sites.values() for p in site.parameters()))
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training moves."""
-        return sum(p.numel() for p in self.parameters())
+        """How many numbers of the adapter training moves."""
+        return sum(p.numel() for p in self._own())
 
     @property
     def strength(self) -> float:
@@ -105,7 +112,10 @@ class Handle:
             site.remove()
         for p, trainable in self._trainable_before.items():
             p.requires_grad_(trainable)
-        self.sites = {}
+        with torch.no_grad():
+            for name, parameter in self.fresh.items():
+                parameter.copy_(self._fresh_before[name])
+        self.sites, self.fresh = {}, {}
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:
@@ -148,7 +158,7 @@ def attach(
 
     `targets` names linear layers: `"all-linear"` (all but the one that makes the logits), or roles (`"query"`, `"down"`),
     endings (`"q_proj"`) or patterns of their paths. Methods that adapt other sites find these themselves. The random
-    numbers of `init` come from `seed` alone.
+    numbers of `init`, and the start of a fresh head, come from `seed` alone.
 
     `loss` runs the model on calibration data; it is called once, and only for a method that starts from the gradients of the
     base's weights. Each of `runs` runs the model too, for a method that starts from what the layers see at the last token of
@@ -160,7 +170,9 @@ def attach(
     places = places_for(model, adapter, targets)
     refuse_nan(model)
     states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss, runs=runs)
-    return install(model, adapter, targets, name, places, states)
+    handle = install(model, adapter, targets, name, places, states)
+    redraw(handle.fresh, seed)
+    return handle
 
 
 def initial_states(
@@ -223,7 +235,11 @@ def install(
     for p in before:
         p.requires_grad_(False)
     once: dict[Tensor, nn.Parameter] = {}
-    handle = Handle(model, adapter, name, targets, {}, before)
+    fresh = fresh_parameters(model)
+    for p in fresh.values():
+        p.requires_grad_(True)
+    kept = {path: p.detach().clone() for path, p in fresh.items()}
+    handle = Handle(model, adapter, name, targets, {}, before, fresh, kept)
     try:
         for path, state in states.items():
             # A tensor that several sites share becomes one parameter in all of them.
