@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test check bench tasks clean
 
 setup: .venv/installed
 
@@ -28,6 +28,10 @@ test: .venv/installed-dev
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --tokens 64'
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.adapters $(BENCH)
+
+# What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; about an hour on one core.
+tasks: .venv/installed
+	$(BIN)/python benchmarks/tasks.py
 
 # What .ci/run adds to the tests: style, types, and who may import whom.
 check: .venv/installed-dev

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.invariants import IdentityAtInit, Invariant
+from adapterlab.adapters.invariants import IdentityAtInit, Property
 from adapterlab.adapters.recompute import built_linear
 
 
@@ -126,6 +126,10 @@ class Context:
     shared: dict[str, Tensor] = field(default_factory=dict)
     gradient: Callable[[], Float[Tensor, "out in"]] | None = None
     """The gradient of the loss given to `attach` by this base weight, if one was given."""
+    inputs: Callable[[], Sequence[Float[Tensor, "samples in"]]] | None = None
+    """What this layer sees at the last token of each sequence in each of the runs given to `attach`, if any were given."""
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
+    """The frozen tensors that a file holds for this site, where a state is made for loading it."""
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Independent normal numbers of mean 0."""
@@ -213,8 +217,8 @@ class Adapter(ABC):
             Adapter.registry[cls.name] = cls
 
     @property
-    def invariants(self) -> Sequence[Invariant]:
-        """What the method holds, checked by one test over all methods."""
+    def invariants(self) -> Sequence[Property]:
+        """What the method holds, checked by one test over all methods: of each weight, or of the model."""
         return ()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Invariant(ABC):
-    """A property of `after`, the adapted weight, beside `before`, the base's."""
+class Property:
+    """What every invariant says of itself."""
 
     @property
     def only_at_start(self) -> bool:
         """Whether it speaks of the state that `init` gives alone."""
         return False
+
+    def bound(self, dtype: torch.dtype) -> float:
+        """The largest residual that rounding in `dtype` explains."""
+        return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+
+    def __str__(self) -> str:
+        return (self.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class Invariant(Property, ABC):
+    """A property of `after`, the adapted weight or parameter, beside `before`, the base's."""
 
     @abstractmethod
     def residual(
@@ -37,13 +49,6 @@ class Invariant(ABC):
     ) -> float:
         """How far the property is from holding, relative to the weight's own size."""
 
-    def bound(self, dtype: torch.dtype) -> float:
-        """The largest residual that rounding in `dtype` explains."""
-        return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
-
-    def __str__(self) -> str:
-        return (self.__doc__ or "").split("\n")[0].rstrip(".")
-
 
 @dataclass(frozen=True)
 class IdentityAtInit(Invariant):
@@ -54,7 +59,7 @@ class IdentityAtInit(Invariant):
         return True
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        return _relative(after - before, before)
+        return relative_size(after - before, before)
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,12 @@ class RankAtMost(Invariant):
     factor: int = 1
     power: int = 1
 
+    def rank(self, adapter: LinearAdapter) -> int:
+        """The bound."""
+        return int(getattr(adapter, self.field)) ** self.power * self.factor
+
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        rank = getattr(adapter, self.field) ** self.power * self.factor
+        rank = self.rank(adapter)
         s = torch.linalg.svdvals((after - before).double())
         if rank >= len(s) or s[0] == 0:
             return 0.0
@@ -86,7 +95,7 @@ class PreservesGram(Invariant):
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
-        return _relative(a @ a.T - b @ b.T, b @ b.T)
+        return relative_size(a @ a.T - b @ b.T, b @ b.T)
 
     def __str__(self) -> str:
         return f"Lengths of the {self.of} and the angles between them are the base's"
@@ -122,7 +131,7 @@ class NegativeStrengthInverts(Invariant):
     """Strength -1 undoes strength +1."""
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        return _relative(adapter.weight(state, after, -1.0) - before, before)
+        return relative_size(adapter.weight(state, after, -1.0) - before, before)
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,7 @@ class InSingularBasis(Invariant):
         coupling = u.T @ change @ vt.T
         if (support := getattr(adapter, "support", None)) is not None:
             coupling = coupling * support(state)
-        return _relative(change - u @ coupling @ vt, base) + _relative(foreign, base)
+        return relative_size(change - u @ coupling @ vt, base) + relative_size(foreign, base)
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class SelfInverse(Invariant):
     """Adapting the adapted weight again gives the base back."""
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        return _relative(adapter.weight(state, after) - before, before)
+        return relative_size(adapter.weight(state, after) - before, before)
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ class DistanceAtMost(Invariant):
     factor: float
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
-        return max(0.0, _relative(after - before, before) - self.factor)
+        return max(0.0, relative_size(after - before, before) - self.factor)
 
     def __str__(self) -> str:
         return f"The change is at most {self.factor:g} times as large as the base"
@@ -177,7 +186,7 @@ class KeepsPlanes(Invariant):
         half = getattr(adapter, self.group_size) // 2
         a, b = (w.double().unflatten(0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
         basis = torch.linalg.qr(b.mT)[0]
-        return _relative(a.mT - basis @ (basis.mT @ a.mT), b)
+        return relative_size(a.mT - basis @ (basis.mT @ a.mT), b)
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ class RowNormsAre(Invariant):
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
         lengths = state[self.tensor].double().abs()
-        return _relative(after.double().norm(dim=1) - lengths, lengths)
+        return relative_size(after.double().norm(dim=1) - lengths, lengths)
 
     def __str__(self) -> str:
         return f"The lengths of the rows are `{self.tensor}`"
@@ -201,7 +210,7 @@ class ScalesLines(Invariant):
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
         def off(a: Tensor, b: Tensor) -> float:
             along = (a * b).sum(1, keepdim=True) / (b * b).sum(1, keepdim=True).clamp_min(1e-300)
-            return _relative(a - along * b, b)
+            return relative_size(a - along * b, b)
 
         a, b = after.double(), before.double()
         return min(off(a, b), off(a.T, b.T))
@@ -219,7 +228,21 @@ class KeepsRowSpaces(Invariant):
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         base, rows = (t.double().unflatten(0, (len(state[self.heads]), -1)) for t in (before, after))
         basis = torch.linalg.qr(base.mT).Q
-        return _relative(rows - rows @ basis @ basis.mT, rows)
+        return relative_size(rows - rows @ basis @ basis.mT, rows)
+
+
+@dataclass(frozen=True)
+class OtherRowsUntouched(Invariant):
+    """Every row that the state does not name is the base's, bit for bit."""
+
+    rows: str
+
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        others = torch.ones(len(before), dtype=torch.bool, device=before.device).index_fill(0, state[self.rows], False)
+        return float((before[others] != after[others]).sum())
+
+    def bound(self, dtype: torch.dtype) -> float:
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -231,7 +254,7 @@ class OrthonormalRows(Invariant):
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         rows = getattr(adapter, self.of)(state).double()
         eye = torch.eye(rows.shape[-2], dtype=rows.dtype, device=rows.device)
-        return _relative(rows @ rows.mT - eye, eye)
+        return relative_size(rows @ rows.mT - eye, eye)
 
     def __str__(self) -> str:
         return f"The rows of `{self.of}` are orthonormal"
@@ -243,8 +266,7 @@ def relative(difference: Tensor, before: Tensor, after: Tensor) -> float:
     return size / max(references)
 
 
-def _relative(difference: Tensor, reference: Tensor) -> float:
-    if not difference.numel():
-        return 0.0  # a site that changes no tensor
+def relative_size(difference: Tensor, reference: Tensor) -> float:
+    """The Frobenius norm of `difference` beside that of `reference`; 0 where there is no difference."""
     size, reference_size = (torch.linalg.vector_norm(t.detach().double()) for t in (difference, reference))
-    return float(size / reference_size)
+    return float(size / reference_size) if size else 0.0

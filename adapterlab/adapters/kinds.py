@@ -210,6 +210,11 @@ class RoutedAdapter(Adapter):
     reads_hidden: ClassVar[bool] = False
     """Whether the router reads the base model's answer, which costs one more pass without gradients."""
 
+    @property
+    def known_tasks(self) -> int | None:
+        """How many tasks the router was made for; None: it goes by something else."""
+        return None
+
     @abstractmethod
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         """The state of one layer at the start of training; `weight` may be on the meta device."""

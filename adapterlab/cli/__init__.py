@@ -84,6 +84,67 @@ def run(
 
 
 @app.command()
+def tune(
+    model: Annotated[str, typer.Option(help="The model: a folder or an id of the hub; safetensors only.")],
+    train: Annotated[Path, typer.Option(help="What to learn: JSONL, CSV, Parquet, or a folder.")],
+    eval_: Annotated[
+        Path | None, typer.Option("--eval", help="Rows to validate and test on; cut from --train if not given.")
+    ] = None,
+    ood: Annotated[Path | None, typer.Option(help="Rows of another domain, scored too.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="What must not be forgotten; the built-in text for language models.")
+    ] = None,
+    contestants: Annotated[
+        str | None, typer.Option(help="Adapters, with commas between them; a shortlist if not given.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="How long it may take: 90s, 30m, 2h.")] = "15m",
+    budget: Annotated[
+        str | None, typer.Option(help="Trained parameters: 0.5%, 20k; those of a LoRA of rank 8 if not given.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Runs reported of each; by the time if not given.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Examples in a training step.")] = 8,
+    length: Annotated[
+        int | None, typer.Option(min=8, help="Tokens in an example, at most; by the data if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go; runs/MODEL-DATA if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one for each core or GPU if not given.")
+    ] = None,
+) -> None:
+    """Find the adapter and the learning rate for your model and data, and train and save the winner."""
+    from rich.console import Console
+
+    from adapterlab.tune import command
+    from adapterlab.tune.request import make_request
+
+    console = Console()
+    request = make_request(
+        model,
+        train,
+        evaluate=eval_,
+        ood=ood,
+        keep=keep,
+        contestants=contestants,
+        time=time,
+        budget=budget,
+        seeds=seeds,
+        batch=batch,
+        length=length,
+    )
+    folder = out or command.default_folder(request)
+    ledger = command.open_ledger(folder)
+    try:
+        command.tune(
+            request, folder, ledger, workers, lambda study, led: _run_with_progress(study, led, console, False), console
+        )
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. {len(ledger)} trials are kept in {ledger.path}; the same command goes on from there."
+        )
+        raise typer.Exit(130) from None
+
+
+@app.command()
 def adapters(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with hyperparameters and invariants.")] = False,
 ) -> None:

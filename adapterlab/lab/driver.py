@@ -13,7 +13,8 @@ from adapterlab.lab.setup import Setup
 from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import load_causal
+from adapterlab.models.loading import load
+from adapterlab.tasks import task
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,22 @@ class Progress:
 
 def prepare(study: Study) -> list[Contest]:
     """The study's contests at each budget, with every contestant sized to it; nothing has been run."""
-    model = load_causal(study.model).model
+    model = load(study.model, task(study.tasks[0]).head).model
     contests = []
     for part in study.at_each_budget:
         contests += make_contests(part, {entry.name: fitted(entry, model, part.budget) for entry in part.entrants})
     return contests
+
+
+def setup_for(study: Study) -> Setup:
+    """What a worker must know to run the study's trials, but for its device."""
+    return Setup(
+        study.adapter_files,
+        study.task_files,
+        tuple(entry.files for entry in study.data),
+        micro_batch=study.limits.micro_batch,
+        checkpointing=study.limits.checkpointing,
+    )
 
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
@@ -63,7 +75,7 @@ def run_study(
             replay(contests, ledger)
             return contests
         limit = TimeLimit(study.limits.trial_seconds)
-        executor = executor_for(study.limits, Setup(study.adapter_files, study.task_files), limit)
+        executor = executor_for(study.limits, setup_for(study), limit)
         try:
             _drive(contests, ledger, executor, study, limit, watch)
         finally:

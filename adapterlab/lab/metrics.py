@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.trial import FROZEN, Outcome
+from adapterlab.tasks import task as task_of_name
 from adapterlab.tasks.base import Part
 
 Key = tuple[str, int]
@@ -46,6 +47,11 @@ class Results:
     def contestants(self) -> list[str]:
         """The names of those that were trained, in the study's order."""
         return [c.name for c in self.study.entrants]
+
+    @property
+    def unit(self) -> str:
+        """Of the losses."""
+        return task_of_name(self.study.tasks[0]).unit
 
     def frozen(self, task: str) -> Outcome:
         """What the model scores on a task before any training."""
@@ -86,6 +92,8 @@ def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
 
 
 def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}  # a classifier has no base domain
     before = results.frozen(contest.task).scores[Part.BASE][0]
     return {seed: loss - before for seed, loss in _loss_on(Part.BASE)(results, contest).items()}
 

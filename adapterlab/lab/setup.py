@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from adapterlab import adapters, tasks
+from adapterlab.tasks.files import FileData, task_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Setup:
     """Python files that define adapters."""
     task_files: Sequence[str] = ()
     """Python files that define tasks."""
+    data: Sequence[FileData] = ()
+    """Tasks made of a user's files."""
     device: str = "cpu"
     threads: int = 1
     """One, so that what comes of a trial does not depend on the machine's cores."""
@@ -41,6 +44,8 @@ class Setup:
             adapters.load_file(Path(file))
         for file in self.task_files:
             tasks.load_file(Path(file))
+        for data in self.data:
+            tasks.add_task(task_of(data))
         _current = self
         if self.ranks > 1:
             from adapterlab.lab import sharded

@@ -155,13 +155,16 @@ def _answer(ranked: list[Row], lead: Lead, results: Results) -> str:
     best, tasks = ranked[0], " and ".join(results.study.tasks)
     if best.gain.mean <= 0:
         return f"No contestant learned anything on {tasks} that the frozen model did not know."
-    first = f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} nats per byte better than the frozen model"
+    first = (
+        f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
+    )
     second = lead.said(results.study.report.smallest)
     # What learned nothing forgets nothing, so only those that learned half as much as the best can be praised for it.
     learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
     keeper = min(learners, key=lambda row: row.forgetting.mean)
     kept = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
-    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if keeper is not best else ""
+    known = math.isfinite(best.forgetting.mean)
+    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if known and keeper is not best else ""
     return first + second + third + "."
 
 

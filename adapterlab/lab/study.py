@@ -13,8 +13,9 @@ from adapterlab.adapters import all_adapters, load_file
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import EMBEDDED
-from adapterlab.tasks import all_tasks
+from adapterlab.tasks import add_task, all_tasks
 from adapterlab.tasks import load_file as load_task_file
+from adapterlab.tasks.files import FileData, task_of
 
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
 Count = Annotated[int, Field(ge=1)]
@@ -106,6 +107,10 @@ class Limits(_Table):
     """Devices that one trial's model is spread over."""
     cluster: str | None = None
     """The address of a Ray cluster that runs the trials."""
+    micro_batch: Count | None = None
+    """Examples in one pass, where a whole batch does not fit in memory; gradients are summed up to the batch."""
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass, to hold less memory."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Limits:
@@ -132,6 +137,26 @@ class Contestant(_Table):
         return make_adapter(self.adapter, **self.settings)
 
 
+class Data(_Table):
+    """Files of one's own that make a task of this name: see `adapterlab.tasks.parts.FileData`."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    train: str
+    eval: str | None = None
+    ood: str | None = None
+    keep: str | None = None
+
+    @property
+    def files(self) -> FileData:
+        """What a task is made of."""
+        return FileData(**self.model_dump())
+
+    def beside(self, folder: Path) -> Data:
+        """The same, with paths taken from `folder`."""
+        named = self.model_dump(exclude={"name"}, exclude_none=True)
+        return self.model_copy(update={key: str((folder / file).resolve()) for key, file in named.items()})
+
+
 class Study(_Table):
     """All that decides what a study runs."""
 
@@ -149,6 +174,8 @@ class Study(_Table):
     """Python files that define adapters of your own; a relative path is taken from the study's folder."""
     task_files: tuple[str, ...] = ()
     """Python files that define tasks of your own, taken from the same folder."""
+    data: tuple[Data, ...] = ()
+    """Tasks made of files of one's own; relative paths are taken from the study's folder."""
     contestants: tuple[Contestant, ...] = Field(min_length=1)
     full_ft: bool = True
     """Whether full fine-tuning runs along, unranked, to show what there is to learn."""
@@ -228,11 +255,17 @@ def load_study(path: Path) -> Study:
             key: tuple(str((path.parent / file).resolve()) for file in getattr(study, key))
             for key in ("adapter_files", "task_files")
         }
+        | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
     )
     for file in study.adapter_files:
         load_file(Path(file))
     for file in study.task_files:
         load_task_file(Path(file))
+    for i, entry in enumerate(study.data):
+        try:
+            add_task(task_of(entry.files))
+        except AdapterlabError as error:
+            raise AdapterlabError(f"{_place(path, text, ('data', i))}: {error}") from error
     for task in study.tasks:
         if task not in all_tasks():
             raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
@@ -260,7 +293,7 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         for step in place[:-1]:
             if isinstance(step, str):
                 annotation = table.model_fields[step].annotation
-                table = annotation if isinstance(annotation, type) else Contestant
+                table = {"contestants": Contestant, "data": Data}.get(step, annotation)
         return str(UnknownNameError("setting", key, table.model_fields, where=where))
     dotted = ".".join(map(str, place))
     reason = str(first["msg"]).removeprefix("Value error, ")
@@ -271,11 +304,13 @@ def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:
     """The file and the line that a location in the data comes from, as well as text alone can tell."""
     lines = text.split("\n")
     start = 0
+    table = ""
     for step in location:
         if isinstance(step, int):
-            headers = [i for i, line in enumerate(lines) if line.strip().startswith("[[")]
+            headers = [i for i, line in enumerate(lines) if line.strip().startswith(f"[[{table}]]")]
             start = headers[step] if step < len(headers) else start
             continue
+        table = step
         for i in range(start, len(lines)):
             line = lines[i].strip()
             if line.startswith((f"[{step}]", f"[[{step}]]")) or line.split("=")[0].strip() == step:

@@ -6,8 +6,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.lab.memory import peak_memory
+from adapterlab.lab.recompute import recomputed
 from adapterlab.lab.setup import current
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.models.loading import Loaded, load_causal
+from adapterlab.models.loading import CAUSAL, Head, Loaded, load
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Task
+from adapterlab.tasks.halving import halving, out_of_memory
 
 ALL = 1 << 30
 """More examples than any task has."""
@@ -28,35 +31,40 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor], Control], float]
 """Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
 Spread = Callable[[nn.Module, Handle | None], Gradient]
 """Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
+Keep = Callable[[Handle], None]
+"""Is handed a trained adapter, on its model, before it is taken off."""
 
 
-def run(trial: Trial) -> Outcome:
+def run(trial: Trial, keep: Keep | None = None) -> Outcome:
     """Run one trial in this process, as its `Setup` says. The model is loaded once per process."""
-    return run_on(loaded(trial.model, trial.dtype).model, trial)
+    return run_on(loaded(trial.model, trial.dtype, task(trial.task).head).model, trial, keep=keep)
 
 
-def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None) -> Outcome:
+def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: Keep | None = None) -> Outcome:
     """Run one trial on this model, and leave it as it was, but for what `spread` does."""
-    spread = spread or (lambda model, handle: _gradient)
+    spread = spread or (lambda model, handle: InPieces(current().micro_batch or trial.batch))
     device = torch.device(current().device)
     settings = json.loads(trial.adapter)
     name = settings.pop("name")
     if name == FROZEN:
         spread(model, None)
-        return Outcome("ok", _scores(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
-    data = _training_data(trial)
+        return Outcome("ok", score_parts(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
+    data = training_data(trial)
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
     started = time.monotonic()
     with peak_memory(device) as peak:
-        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: _calibration(model, trial, data))
+        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data))
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                return _trained(trial, model, handle, data, spread(model, handle), attached, peak)
+                outcome = _trained(trial, model, handle, data, spread(model, handle), attached, peak)
+            if keep is not None and outcome.status == "ok":
+                keep(handle)
+            return outcome
         finally:
             handle.detach()
 
@@ -74,35 +82,53 @@ def _trained(
     curve: list[tuple[int, float]] = []
     looked, started = 0.0, time.monotonic()
     status, note, held = "ok", "", 0
-    scores: dict[str, tuple[float, float]] = {}
-    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
     try:
         for step in _train(model, handle, trial, data, gradient):
             held = held or peak()  # of training: the first step has all of it, and no scoring
             if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
                 pause = time.monotonic()
-                loss, _ = _scores(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                loss, _ = score_parts(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
                 curve.append((step, loss))
                 looked += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        status, note = "failed", "out of memory, even with one example at once"
     seconds = time.monotonic() - started - looked
+    outcome = Outcome(
+        status,
+        {},
+        tuple(curve),
+        0,
+        seconds,
+        attached,
+        note or getattr(gradient, "note", ""),
+        peak_bytes=held,
+        at_once=getattr(gradient, "size", 0),
+    )
+    return concluded(outcome, model, trial, handle)
+
+
+def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) -> Outcome:
+    """The outcome of a training that has ended, with the scores of what was trained."""
+    status, note, scores = outcome.status, outcome.note, outcome.scores
+    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
     if status == "ok":
-        scores = _scores(model, trial, handle, trial.parts)
+        scores = score_parts(model, trial, handle, trial.parts)
         if not all(math.isfinite(loss) for loss, _ in scores.values()):
             status, note, scores = "diverged", "the loss is not finite after training", {}
         else:
             path = _along(model, trial, handle)
-    return Outcome(
-        status,
-        scores,
-        tuple((step, loss) for step, loss in curve if math.isfinite(loss)),
-        handle.parameter_count,
-        seconds,
-        attached,
-        note,
-        path,
-        held,
+    return replace(
+        outcome,
+        status=status,
+        note=note,
+        scores=scores,
+        path=path,
+        curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
+        parameters=handle.parameter_count,
     )
 
 
@@ -112,16 +138,16 @@ def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float,
     for strength in trial.path:
         if handle.adapter.strength_problem(strength) is None:
             handle.strength = strength
-            found.append((strength, _scores(model, trial, handle, trial.parts)))
+            found.append((strength, score_parts(model, trial, handle, trial.parts)))
     return tuple(found)
 
 
-def _calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
+def calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
     """The loss on the first few batches, for methods that start from its gradient."""
     the_task = task(trial.task)
     losses = []
     for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
-        moved = _to_device_of(model, batch)
+        moved = to_device_of(model, batch)
         losses.append(the_task.loss(model, moved) / the_task.terms(moved))
     return torch.stack(losses).mean()
 
@@ -131,41 +157,67 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradi
 
     The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
     """
-    parameters, the_task = handle.parameters(), task(trial.task)
-    optimizer = torch.optim.AdamW(parameters, lr=trial.lr, weight_decay=0.0)
+    the_task = task(trial.task)
+    optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = trial.lr * schedule(step, trial.steps)
-        loss = gradient(the_task, model, batch)
-        if (penalty := handle.regularizer()) is not None:
-            penalty.backward()
-            loss += penalty.item()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss was {loss} at step {step}")
-        clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        handle.after_step(step)
-        optimizer.zero_grad()
+        update(handle, optimizer, trial, step, gradient(the_task, model, batch, handle))
         yield step + 1
 
 
-def _gradient(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
-    return backward(the_task, model, batch, current().micro_batch)
+@dataclass
+class InPieces:
+    """Takes a batch's gradient in passes of `size` examples; of half as many from where memory was not enough."""
+
+    size: int
+    note: str = ""
+
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
+        """Add the gradient of the batch's mean loss; gives that loss."""
+
+        def passes(size: int) -> float:
+            model.zero_grad()  # of what the passes left that did fit
+            with recomputed(model, current().checkpointing):
+                return backward(the_task, model, batch, size, control)
+
+        loss, size = halving(passes, self.size)
+        if size < self.size:
+            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
+            self.size = size
+        return loss
 
 
-def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
+def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step: int, loss: float) -> None:
+    """Take one optimizer step after the gradient of `loss` was added; raises `FloatingPointError` if that is not finite."""
+    if (penalty := handle.regularizer()) is not None:
+        penalty.backward()
+        loss += penalty.item()
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss was {loss} at step {step}")
+    clip_grad_norm_(handle.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = trial.lr * schedule(step, trial.steps)
+    optimizer.step()
+    handle.after_step(step)
+    optimizer.zero_grad()
+
+
+def backward(
+    the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
+) -> float:
     """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
     terms, count = the_task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, _to_device_of(model, piece)) / terms
-        loss.backward()
-        total += loss.item()
+        for loss in the_task.losses(model, to_device_of(model, piece), control):
+            mean = loss / terms
+            mean.backward()
+            total += mean.item()
     return total
 
 
-def _to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is."""
     device = next(model.parameters()).device
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
@@ -186,7 +238,10 @@ def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[
         yield data.rows(chosen)
 
 
-def _scores(model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]) -> dict[str, tuple[float, float]]:
+def score_parts(
+    model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Loss and accuracy on each part."""
     scores: dict[str, tuple[float, float]] = {}
     for part in parts:
         loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
@@ -202,14 +257,15 @@ class Fixed:
 
 
 @cache
-def loaded(model: str, dtype: str) -> Loaded:
+def loaded(model: str, dtype: str, head: Head = CAUSAL) -> Loaded:
     """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
-    found, setup = load_causal(model), current()
+    found, setup = load(model, head), current()
+    cast(Any, found.model).config.use_cache = False  # a cache serves generation, and costs memory
     device = setup.device if setup.ranks == 1 else "cpu"
     return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
 
 
-def _training_data(trial: Trial) -> Examples:
+def training_data(trial: Trial) -> Examples:
     """What the trial trains on: the first of its examples, in an order that a hash gives, if it gets only a share."""
     data = _examples(trial, Part.TRAIN, ALL)
     if trial.share == 1:
@@ -218,9 +274,17 @@ def _training_data(trial: Trial) -> Examples:
 
 
 def _examples(trial: Trial, part: str, count: int) -> Examples:
-    return _prepared(trial.model, trial.dtype, trial.task, part, trial.length, count)
+    key = (trial.model, trial.dtype, task(trial.task).head)
+    return _prepared(key, trial.task, trial.data, part, trial.length, count)
 
 
 @cache
-def _prepared(model: str, dtype: str, name: str, part: str, length: int, count: int) -> Examples:
-    return task(name).examples(Part(part), loaded(model, dtype).tokenizer, length, count)
+def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
+    # `data` is the fingerprint: files of the same name may have changed.
+    return task(name).examples(Part(part), loaded(*model).tokenizer, length, count)
+
+
+def forget() -> None:
+    """Let go of every model and of all data that trials of this process have loaded."""
+    loaded.cache_clear()
+    _prepared.cache_clear()

@@ -1,25 +1,39 @@
-"""Load a causal language model with its tokenizer: the embedded one, a folder, or an id of the hub."""
+"""Load a model with its tokenizer or image processor: the embedded one, a folder, or an id of the hub."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.fresh import mark_fresh
 
 EMBEDDED = "embedded"
 
 
+class Head(NamedTuple):
+    """What stands at the end of a model: the next token's logits, or those of `labels`."""
+
+    kind: Literal["causal", "sequence", "image"] = "causal"
+    labels: tuple[str, ...] = ()
+
+
+CAUSAL = Head()
+
+
 class Loaded(NamedTuple):
-    """A model in float32 on the CPU, in evaluation mode, and its tokenizer."""
+    """A model in float32 on the CPU, in evaluation mode, and what makes its inputs."""
 
     model: nn.Module
     tokenizer: Any
+    """The image processor, of a model that looks at images."""
 
 
 def folder_of(source: str) -> Path:
@@ -28,12 +42,19 @@ def folder_of(source: str) -> Path:
 
 
 def load_causal(source: str = EMBEDDED) -> Loaded:
-    """The model and tokenizer that `source` names; from safetensors only.
+    """The language model and tokenizer that `source` names: see `load`."""
+    return load(source)
 
-    Raises `AdapterlabError` where the folder is missing, damaged, or holds only pickled weights.
+
+def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
+    """The model that `source` names with this head; from safetensors only, and no code that comes with the weights.
+
+    A classifier's head that the checkpoint lacks is drawn at random and marked as fresh, so that it is trained along.
+    Raises `AdapterlabError` where the folder is missing, damaged, holds only pickled weights, or lacks a language
+    model's weights.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    import transformers
+    from transformers import AutoTokenizer
 
     folder = folder_of(source)
     local = folder.exists()
@@ -41,16 +62,67 @@ def load_causal(source: str = EMBEDDED) -> Loaded:
         raise AdapterlabError(
             f"{folder} holds no .safetensors weights, and no other kind is loaded: save the model anew"
         )
-    logging.disable_progress_bar()
+    where = str(folder) if local else source
+    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    if head.kind != "causal":
+        settings |= {
+            "num_labels": len(head.labels),
+            "id2label": dict(enumerate(head.labels)),
+            "label2id": {label: i for i, label in enumerate(head.labels)},
+            "ignore_mismatched_sizes": True,
+        }
     try:
-        where = str(folder) if local else source
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        with _quiet(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            model, info = getattr(transformers, _CLASSES[head.kind]).from_pretrained(
+                where, output_loading_info=True, **settings
+            )
+            if head.kind == "image":
+                from transformers import AutoImageProcessor
+
+                processor = AutoImageProcessor.from_pretrained(where)
+            else:
+                processor = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for the same mistakes
         first = str(error).strip().split("\n")[0]
         kept = "; the files were left as they are" if local else ""
         raise AdapterlabError(f"cannot load the model {source!r}: {first}{kept}") from error
-    return Loaded(model.eval(), tokenizer)
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if head.kind == "causal" and missing:
+        raise AdapterlabError(
+            f"cannot load the model {source!r}: it lacks {', '.join(sorted(missing)[:3])}; is it a language model?"
+        )
+    mark_fresh(model, missing)
+    if head.kind == "sequence" and model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = padding(processor)
+    return Loaded(model.eval(), processor)
+
+
+def padding(tokenizer: Any) -> int:
+    """The id that fills a row: the tokenizer's own for it, or its end of text, or 0."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in known if token is not None)
+
+
+_CLASSES = {
+    "causal": "AutoModelForCausalLM",
+    "sequence": "AutoModelForSequenceClassification",
+    "image": "AutoModelForImageClassification",
+}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it transformers says nothing of what it loads: that is said here."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @cache

@@ -18,6 +18,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import parameter_count
 
+INVARIANTS_TEST = "tests/surgery/test_invariants.py"
+
 
 def as_json() -> list[dict[str, Any]]:
     """What each method says of itself, as plain data."""
@@ -61,7 +63,7 @@ def explain(name: str, model_source: str, console: Console) -> None:
     console.print("\n[dim]preserves[/dim]")
     for invariant in method().invariants:
         console.print(f"  {invariant}", markup=False, highlight=False)
-    console.print("  [dim]held to it by tests/adapters/test_every_method.py and tests/surgery/test_attach.py[/dim]")
+    console.print(f"  [dim]held to it, after training on real text, by {INVARIANTS_TEST}[/dim]")
     rows = {
         "settings": settings,
         "size": f"set by {method.size_knob}" if method.size_knob else "has none to set",

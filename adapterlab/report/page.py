@@ -32,18 +32,19 @@ _NOTES = {
 def write_report(
     results: Results,
     standing: Standing,
-    judgement: Judgement,
+    judgement: Judgement | None,
     environments: Iterable[dict[str, Any]],
     model_parameters: int,
     path: Path,
 ) -> None:
-    """Write the report to `path`, whole or not at all."""
+    """Write the report to `path`, whole or not at all; without a judgement there is no map in it."""
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(signed=_signed, interval=_interval, pvalue=_p, factor=_factor, loss=_loss)
     palette = charts.colours(results)
     trials = _trials(results)
+    forgotten = any(math.isfinite(row.forgetting.mean) for row in standing.rows)
     page = environment.get_template("page.html.jinja").render(
         title=results.study.title or results.study.name,
         study=results.study,
@@ -53,14 +54,11 @@ def write_report(
         settings={name: settings_of(results, name) for name in results.contestants},
         palette=palette,
         budget_note=_budget_note(results),
-        plane=Markup(charts.plane(standing, palette)),
+        unit=results.unit,
+        plane=Markup(charts.plane(standing, palette)) if forgotten else None,
         forest=Markup(charts.forest(standing, palette)),
         rates=Markup(charts.rates(results, palette)),
-        map=Markup(argmap.to_svg(judgement.map, judgement.after[DEFAULT], judgement.before[DEFAULT])),
-        theses=[_thesis(judgement, title) for title in judgement.theses],
-        claims=sorted(judgement.verdicts, key=lambda v: bool(v.untested)),
-        tested=sum(not v.untested for v in judgement.verdicts),
-        relevance=judgement.relevance,
+        **_argument(judgement),
         model_parameters=model_parameters,
         trials=trials,
         parts=PARTS,
@@ -72,6 +70,18 @@ def write_report(
     partial = path.with_suffix(".partial")
     partial.write_text(page, "utf-8")
     partial.replace(path)
+
+
+def _argument(judgement: Judgement | None) -> dict[str, Any]:
+    if judgement is None:
+        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0}
+    return {
+        "map": Markup(argmap.to_svg(judgement.map, judgement.after[DEFAULT], judgement.before[DEFAULT])),
+        "theses": [_thesis(judgement, title) for title in judgement.theses],
+        "claims": sorted(judgement.verdicts, key=lambda v: bool(v.untested)),
+        "tested": sum(not v.untested for v in judgement.verdicts),
+        "relevance": judgement.relevance,
+    }
 
 
 def _thesis(judgement: Judgement, title: str) -> dict[str, Any]:

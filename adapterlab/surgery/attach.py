@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.base import Adapter, Context, State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.calibration import weight_gradients
+from adapterlab.surgery.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.factors import FactorCache, default_cache
+from adapterlab.surgery.fresh import fresh_parameters, redraw
 from adapterlab.surgery.places import Targets, places_for
 from adapterlab.surgery.sites import Place, Site
+
+T = TypeVar("T")
 
 _factors = FactorCache(default_cache() / "factors")
 
@@ -35,15 +39,21 @@ class Handle:
     sites: dict[str, Site]
     """By the path of the layer or parameter that each adapts."""
     _trainable_before: dict[nn.Parameter, bool] = field(repr=False)
+    fresh: dict[str, nn.Parameter] = field(default_factory=dict)
+    """By name, the model's own parameters that no checkpoint had: trained as they are, put back by `detach`."""
+    _fresh_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What training moves, each once."""
+        """What training moves, each once: the adapter's, and the fresh ones of the model."""
+        return [*self._own(), *self.fresh.values()]
+
+    def _own(self) -> list[nn.Parameter]:
         return list(dict.fromkeys(p for site in self.sites.values() for p in site.parameters()))
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training moves."""
-        return sum(p.numel() for p in self.parameters())
+        """How many numbers of the adapter training moves."""
+        return sum(p.numel() for p in self._own())
 
     @property
     def strength(self) -> float:
@@ -101,7 +111,10 @@ class Handle:
             site.remove()
         for p, trainable in self._trainable_before.items():
             p.requires_grad_(trainable)
-        self.sites = {}
+        with torch.no_grad():
+            for name, parameter in self.fresh.items():
+                parameter.copy_(self._fresh_before[name])
+        self.sites, self.fresh = {}, {}
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:
@@ -138,20 +151,26 @@ def attach(
     seed: int = 0,
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
+    runs: Sequence[Callable[[], object]] = (),
 ) -> Handle:
     """Put `adapter` on `model` in place and freeze the rest; the handle trains, scales, merges and removes it.
 
     `targets` names linear layers: `"all-linear"` (all but the one that makes the logits), or roles (`"query"`, `"down"`),
     endings (`"q_proj"`) or patterns of their paths. Methods that adapt other sites find these themselves. The random
-    numbers of `init` come from `seed` alone. `loss` runs the model on calibration data; it is called once, and only for a
-    method that starts from the gradients of the base's weights.
+    numbers of `init`, and the start of a fresh head, come from `seed` alone.
+
+    `loss` runs the model on calibration data; it is called once, and only for a method that starts from the gradients of the
+    base's weights. Each of `runs` runs the model too, for a method that starts from what the layers see at the last token of
+    each sequence (pad on the left): AntiPaSTO takes one run of the chosen prefixes and one of the rejected.
 
     Raises `AdapterlabError`, with the model untouched, where nothing matches, a name is taken, the base holds NaN, or the
     hyperparameters do not fit the layers.
     """
     places = places_for(model, adapter, targets)
-    states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss)
-    return install(model, adapter, targets, name, places, states)
+    states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss, runs=runs)
+    handle = install(model, adapter, targets, name, places, states)
+    redraw(handle.fresh, seed)
+    return handle
 
 
 def initial_states(
@@ -161,15 +180,21 @@ def initial_states(
     seed: int = 0,
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
+    runs: Sequence[Callable[[], object]] = (),
+    saved: Mapping[str, Mapping[str, Tensor]] | None = None,
     meta: bool = False,
 ) -> dict[str, State]:
-    """The state of every site by its path, as `init` makes it; with `meta`, shapes alone. Changes nothing."""
+    """The state of every site by its path, as `init` makes it; with `meta`, shapes alone. Changes nothing.
+
+    `saved` holds the frozen tensors of a file that is being loaded, by site and name.
+    """
     shapes = [place.shape for place in places.values() if place.shape is not None]
     if problem := adapter.validate(shapes):
         raise AdapterlabError(f"{adapter.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
     gradients = cache(partial(weight_gradients, places, loss)) if loss is not None else None
+    inputs = cache(partial(layer_inputs, places, runs)) if runs else None
     states = {}
     for path, place in places.items():
         if not meta and not all(_finite(base) for base in place.reads):
@@ -183,7 +208,9 @@ def initial_states(
             dtype=torch.float64 if place.like.dtype == torch.float64 else torch.float32,
             decompose=factors or FactorCache(),
             shared=shared,
-            gradient=None if gradients is None else partial(lambda gradients, path: gradients()[path], gradients, path),
+            gradient=None if gradients is None else partial(_at, gradients, path),
+            inputs=None if inputs is None else partial(_at, inputs, path),
+            saved={} if saved is None else saved[path],
         )
         with torch.no_grad():
             states[path] = place.init(adapter, context)
@@ -208,7 +235,11 @@ def install(
     for p in before:
         p.requires_grad_(False)
     once: dict[Tensor, nn.Parameter] = {}
-    handle = Handle(model, adapter, name, targets, {}, before)
+    fresh = fresh_parameters(model)
+    for p in fresh.values():
+        p.requires_grad_(True)
+    kept = {path: p.detach().clone() for path, p in fresh.items()}
+    handle = Handle(model, adapter, name, targets, {}, before, fresh, kept)
     try:
         for path, state in states.items():
             # A tensor that several sites share becomes one parameter in all of them.
@@ -238,6 +269,10 @@ def seeded(seed: int) -> Iterator[None]:
 def decompositions() -> FactorCache:
     """The cache of decompositions that `attach` uses unless it is given another."""
     return _factors
+
+
+def _at(found: Callable[[], Mapping[str, T]], path: str) -> T:
+    return found()[path]
 
 
 def _finite(base: Tensor) -> bool:

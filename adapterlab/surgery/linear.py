@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.surgery.fresh import fresh_modules
 from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
 from adapterlab.surgery.weights import Answer, Codes, quantized, shape_of, weight_of
 
@@ -51,12 +52,15 @@ def role_of(path: str) -> Role:
 
 
 def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for the one that makes the logits."""
-    head = _head(model)
+    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for one that makes the logits or is fresh."""
+    head, fresh = _head(model), fresh_modules(model)
     return {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and f".{STACK}" not in f".{path}"
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not head
+        and path not in fresh
+        and f".{STACK}" not in f".{path}"
     }
 
 
@@ -110,7 +114,7 @@ def _refuse(model: nn.Module, target: str) -> None:
 def _packed(model: nn.Module) -> str:
     """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
     for path, module in model.named_modules():
-        if hasattr(module, "qweight"):
+        if hasattr(module, "qweight") or hasattr(module, "_packed_params"):
             return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"
     return ""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State
+from adapterlab.surgery.fresh import fresh_parameters
 from adapterlab.surgery.linear import role_of
 from adapterlab.surgery.sites import PARAMETERS, STACK, Place, TensorSite
 
@@ -111,13 +112,14 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     owners: dict[nn.Parameter, tuple[str, list[tuple[nn.Module, str]]]] = {}
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     tokens = getattr(embedding, "weight", None)
+    fresh = {id(parameter) for parameter in fresh_parameters(model).values()}
     for path, module in model.named_modules():
         if f".{STACK}" in f".{path}":
             continue
         if adapter.roles is not None and role_of(path) not in adapter.roles:
             continue
         for name, parameter in module._parameters.items():
-            if parameter is None or (adapter.tokens_only and parameter is not tokens):
+            if parameter is None or id(parameter) in fresh or (adapter.tokens_only and parameter is not tokens):
                 continue
             if adapter.selects(module, name) or parameter in owners:
                 owners.setdefault(parameter, (f"{path}.{name}".lstrip("."), []))[1].append((module, name))

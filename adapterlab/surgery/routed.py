@@ -27,6 +27,11 @@ ROUTERS = "adapterlab_routers"
 """The name under which a backbone keeps its routers."""
 
 
+def is_routed(model: nn.Module) -> bool:
+    """Whether a router stands on the model, so that a call may bring `task_ids`."""
+    return any(isinstance(module, RouterSite) for module in model.modules())
+
+
 class Shares:
     """What the router gave in the present call: one for all sites of an adapter."""
 
@@ -181,8 +186,7 @@ class RouterSite(Site):
         if not self.active:
             return args, kwargs
         call = Arguments(module, args, kwargs)
-        if tasks is None:
-            tasks = torch.full((call.size[0],), self.task, device=call.device)
+        tasks = self._known(torch.full((call.size[0],), self.task) if tasks is None else tasks, call.size[0])
         hidden = self._base_answer(module, call) if self.adapter.reads_hidden else None
         self.shares.size = call.size
         signal = Signal(tasks.to(call.device), hidden, module.training)
@@ -192,6 +196,18 @@ class RouterSite(Site):
             if own is not None and not isinstance(own, _Replayed):
                 cast(Any, block)._gradient_checkpointing_func = _Replayed(own, self.shares)
         return args, kwargs
+
+    def _known(self, tasks: Any, batch: int) -> Tensor:
+        """The tasks of the call's sequences, if they are tasks; what lies on an accelerator is not waited for."""
+        known = self.adapter.known_tasks
+        if not isinstance(tasks, Tensor) or tasks.shape != (batch,) or tasks.is_floating_point():
+            found = f"{tuple(tasks.shape)} {tasks.dtype}" if isinstance(tasks, Tensor) else repr(tasks)
+            raise AdapterlabError(f"task_ids must be {batch} whole numbers, one for each sequence, not {found}")
+        if known is not None and tasks.device.type == "cpu":
+            wrong = sorted({task for task in tasks.tolist() if not 0 <= task < known})
+            if wrong:
+                raise AdapterlabError(f"task_ids {wrong}: {self.adapter.name} has {known} tasks, 0 to {known - 1}")
+        return tasks.long()
 
     def _base_answer(self, module: nn.Module, call: Arguments) -> Tensor:
         """The last hidden state without the adapter, from a pass of its own with a cache of its own."""

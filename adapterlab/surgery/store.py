@@ -7,7 +7,7 @@ the base has given the same again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
+from adapterlab.surgery.fresh import mark_fresh
 from adapterlab.surgery.places import places_for
 from adapterlab.surgery.routed import RoutedSite
 
 CARD = "adapter.json"
 TENSORS = "adapter.safetensors"
+FRESH = "fresh"
+"""Before the name of what a model had no values for, such as a classifier's head."""
 
 
 def save(handle: Handle, folder: Path) -> None:
@@ -44,11 +47,13 @@ def save(handle: Handle, folder: Path) -> None:
                 written[tensor] = key
                 tensors[key] = tensor.detach().cpu().contiguous()
         tensors |= {f"{path}/{name}.sketch": sketch(tensor).cpu() for name, tensor in state.derived.items()}
+    tensors |= {f"{FRESH}/{name}": parameter.detach().cpu() for name, parameter in handle.fresh.items()}
     card = {
         "adapterlab": version("adapterlab"),
         "adapter": handle.adapter.settings(),
         "targets": handle.targets if isinstance(handle.targets, str) else list(handle.targets),
         "aliases": aliases,
+        "fresh": list(handle.fresh),
     }
     partial = folder / f"{TENSORS}.partial"
     save_file(tensors, partial)
@@ -75,13 +80,18 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     card, stored = _read(folder)
     settings = dict(card["adapter"])
     adapter = make_adapter(settings.pop("name"), **settings)
+    heads = _fresh(model, folder, card, stored)
     places = places_for(model, adapter, card["targets"])
     expected = initial_states(adapter, places, meta=True)
+    aliases: dict[str, str] = card["aliases"]
     derived = {path: state.derived for path, state in expected.items()}
     if any(derived.values()):
-        fresh = initial_states(adapter, places, factors=decompositions())
+        saved = {
+            path: {key: stored[name] for key in state.frozen if (name := _source(aliases, path, key)) in stored}
+            for path, state in expected.items()
+        }
+        fresh = initial_states(adapter, places, factors=decompositions(), saved=saved)
         derived = {path: state.derived for path, state in fresh.items()}
-    aliases: dict[str, str] = card["aliases"]
     moved: dict[str, Tensor] = {}
     states = {}
     for path, state in expected.items():
@@ -90,7 +100,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
         for side in (packed.trainable, packed.frozen):
             part = {}
             for key, like in side.items():
-                source = aliases.get(f"{path}/{key}", f"{path}/{key}")
+                source = _source(aliases, path, key)
                 if source not in stored or stored[source].shape != like.shape:
                     found = tuple(stored[source].shape) if source in stored else "nothing"
                     raise AdapterlabError(
@@ -111,7 +121,30 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
                     "load it on the model that it was attached to"
                 )
         states[path] = adapter.unpack(State(parts[0], parts[1], derived[path]))
-    return install(model, adapter, card["targets"], name, places, states)
+    handle = install(model, adapter, card["targets"], name, places, states)
+    with torch.no_grad():
+        for path, tensor in heads.items():
+            handle.fresh[path].copy_(tensor)
+    return handle
+
+
+def _fresh(model: nn.Module, folder: Path, card: Mapping[str, Any], stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The stored values of what no checkpoint had, marked as such on `model`; nothing where the adapter stands alone."""
+    values = {path: stored.get(f"{FRESH}/{path}") for path in card.get("fresh", ())}
+    known = dict(model.named_parameters())
+    for path, value in values.items():
+        if value is None or path not in known or known[path].shape != value.shape:
+            raise AdapterlabError(
+                f"{folder} holds {path}, {tuple(value.shape) if value is not None else 'damaged'}, which this model has "
+                "not: load it with as many labels as it was trained on"
+            )
+    if values:
+        mark_fresh(model, values)
+    return {path: value for path, value in values.items() if value is not None}
+
+
+def _source(aliases: dict[str, str], path: str, key: str) -> str:
+    return aliases.get(f"{path}/{key}", f"{path}/{key}")
 
 
 def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:

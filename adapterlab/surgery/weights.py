@@ -25,8 +25,20 @@ def weight_of(module: nn.Module) -> Float[Tensor, "out in"]:
 
 def quantized(module: nn.Module) -> bool:
     """Whether the layer's weight is stored as codes: only its answer can be adapted."""
-    weight = cast(Tensor, module.weight)
-    return not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None
+    return _codes(cast(Tensor, module.weight))
+
+
+def _codes(weight: Tensor) -> bool:
+    if not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None:
+        return True
+    # A tensor that looks like one of floats may be made of others, as torchao's are.
+    parts = weight.__tensor_flatten__()[0] if hasattr(weight, "__tensor_flatten__") else ()
+    return any(_codes(getattr(weight, part)) for part in parts)
+
+
+def _kind(weight: Tensor) -> str:
+    plain = type(weight) in (Tensor, nn.Parameter)
+    return str(weight.dtype) if plain or not weight.is_floating_point() else type(weight).__name__
 
 
 def shape_of(module: nn.Module) -> tuple[int, int]:
@@ -52,7 +64,7 @@ class Codes(Tensor):
     def of(module: nn.Module, where: str = "", method: str = "this method") -> Tensor:
         codes = torch.empty(shape_of(module), device="meta").as_subclass(Codes)
         codes.message = (
-            f"{where}{type(module).__name__} holds quantized weights ({cast(Tensor, module.weight).dtype}), and {method} "
+            f"{where}{type(module).__name__} holds quantized weights ({_kind(cast(Tensor, module.weight))}), and {method} "
             f"works on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
         )
         return codes

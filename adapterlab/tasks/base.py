@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from adapterlab.models.loading import CAUSAL, Head
 
 
 class Part(StrEnum):
@@ -60,11 +62,11 @@ class Control(Protocol):
 class Task(ABC):
     """One thing to be learned. A subclass with a `name` is known to `adapterlab.tasks.task(name)`."""
 
-    name: ClassVar[str] = ""
-    title: ClassVar[str]
-    explanation: ClassVar[str]
+    name: str = ""
+    title: str
+    explanation: str
     """What the task stands for."""
-    unit: ClassVar[str] = "nats per byte"
+    unit: str = "nats per byte"
     """Of the loss in `Scores`."""
     registry: ClassVar[dict[str, type[Task]]] = {}
 
@@ -74,9 +76,19 @@ class Task(ABC):
             Task.registry[cls.name] = cls
 
     @property
+    def head(self) -> Head:
+        """What the model must have at its end."""
+        return CAUSAL
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that are scored."""
         return Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The modules whose code decides what the task is."""
+        return tuple(kind.__module__ for kind in type(self).__mro__ if issubclass(kind, Task))
 
     @abstractmethod
     def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
@@ -92,6 +104,13 @@ class Task(ABC):
     @abstractmethod
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """What training lowers, summed over the terms of the batch."""
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> Iterator[Tensor]:
+        """What training lowers, in parts; each is differentiated before the next is asked for.
+
+        One part, `loss`, unless a task trains at several strengths: it turns `control`, and turns it back.
+        """
+        yield self.loss(model, batch)
 
     @abstractmethod
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:

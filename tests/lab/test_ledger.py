@@ -18,6 +18,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.executors.base import Finished
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.migrations import STEPS
+from adapterlab.lab.trial import Trial
 from tests.lab.disk import make_room, small_disk
 from tests.lab.test_contest import bowl, outcome, run
 
@@ -171,14 +172,18 @@ def test_an_older_ledger_that_cannot_be_brought_up_to_date_stays_as_it_was(old, 
     assert rows(old) == before
 
 
+def record_all(ledger: Ledger, trials: list[Trial]) -> None:
+    for one in trials:
+        ledger.record(Finished(one, outcome(1.0), {"pad": "x" * 2000}))
+
+
 def test_a_full_disk_loses_nothing_that_was_recorded(tmp_path, trial):
     disk = tmp_path / "disk"
     trials = [dataclasses.replace(trial, seed=seed) for seed in range(1000)]
     with small_disk(disk, "400k"):
         ledger = Ledger(disk / "ledger.sqlite")
         with pytest.raises(AdapterlabError, match="could not be recorded") as caught:
-            for one in trials:
-                ledger.record(Finished(one, outcome(1.0), {"pad": "x" * 2000}))
+            record_all(ledger, trials)
         assert "\n" not in str(caught.value)
         kept = len(ledger)
         assert 0 < kept < len(trials)
@@ -187,8 +192,7 @@ def test_a_full_disk_loses_nothing_that_was_recorded(tmp_path, trial):
         make_room(disk, "8m")
         again = Ledger(disk / "ledger.sqlite")
         assert {found for found, _, _ in again} == set(trials[:kept])
-        for one in trials:
-            again.record(Finished(one, outcome(1.0), {}))
+        record_all(again, trials)
         assert {found for found, _, _ in again} == set(trials)
         again.close()
 
@@ -200,8 +204,7 @@ def test_a_file_that_may_not_grow_loses_nothing_that_was_recorded(tmp_path, tria
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     try:
         with pytest.raises(AdapterlabError, match="could not be recorded"):
-            for one in trials:
-                ledger.record(Finished(one, outcome(1.0), {"pad": "x" * 2000}))
+            record_all(ledger, trials)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     kept = len(ledger)

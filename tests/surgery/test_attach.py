@@ -67,19 +67,6 @@ def test_a_trained_adapter_leaves_no_trace(name, make, tokens):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_invariants_hold_after_training(name, llama, tokens):
-    method = small(name)
-    handle = attach(llama, method)
-    train(llama, handle, tokens, steps=5)
-    for path, site in handle.sites.items():
-        before, after = site.both() or (torch.empty(0, 0), torch.empty(0, 0))
-        for invariant in method.invariants:
-            if not invariant.only_at_start:
-                residual = invariant.residual(method, site.state, before.detach(), after.detach())
-                assert residual <= invariant.bound(torch.float32), f"{path}: {invariant}: {residual}"
-
-
-@pytest.mark.parametrize("name", ALL)
 def test_base_weights_get_no_gradient(name, llama, tokens):
     base = list(llama.parameters())
     handle = attach(llama, small(name))

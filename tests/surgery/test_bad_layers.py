@@ -88,6 +88,53 @@ def test_a_decomposition_of_quantized_weights_is_refused(quantized):
         attach(quantized, adapter("clover", mlp_block=0))
 
 
+def by_torchao(model):
+    torchao = pytest.importorskip("torchao.quantization")
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    return model
+
+
+def by_bitsandbytes(model):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    for block in model.model.layers:
+        for path, own in list(block.named_modules()):
+            if isinstance(own, nn.Linear):
+                packed = bitsandbytes.nn.Linear4bit(own.in_features, own.out_features, bias=own.bias is not None)
+                packed.bias = own.bias
+                packed.weight = bitsandbytes.nn.Params4bit(own.weight.data, quant_type="nf4").to("cpu")
+                block.set_submodule(path, packed)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantize", [by_torchao, by_bitsandbytes])
+def test_libraries_that_quantize_are_understood(quantize, tokens):
+    model = quantize(tiny_llama(hidden_size=64, intermediate_size=128, tie_word_embeddings=False))
+    answer = model(tokens).logits
+    attached = set()
+    for name in LINEAR:
+        refusal, handle = refused_or_attached(model, name)
+        if handle is None:
+            assert "holds quantized weights" in refusal
+            continue
+        attached.add(name)
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        noisy(handle.parameters(), 0.1)
+        assert not torch.allclose(model(tokens).logits, answer, atol=1e-4)
+        handle.detach()
+        assert torch.equal(model(tokens).logits, answer)
+    assert attached >= ANSWER_SIDE
+    assert not attached & WEIGHT_SIDE
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchs_own_quantized_layers_are_named(llama):
+    packed = torch.ao.quantization.quantize_dynamic(llama, {nn.Linear}, dtype=torch.qint8)
+    for targets in ("all-linear", "q_proj"):
+        with pytest.raises(AdapterlabError, match="a packed quantized layer: load the model unquantized"):
+            attach(packed, small("lora"), targets=targets)
+
+
 def test_packed_layers_of_a_quantizer_are_named(llama):
     class Packed(nn.Module):
         def __init__(self):

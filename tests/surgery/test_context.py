@@ -158,6 +158,15 @@ def test_a_mask_that_cannot_be_widened_is_named(llama, tokens):
         llama(tokens, attention_mask=torch.zeros(2, 1, 12, 12))
 
 
+@pytest.mark.parametrize("name", ["prefix", "ptuning_v2", "llama_adapter"])
+def test_a_mask_of_four_dimensions_leaves_a_prefix_to_be_seen(name, llama, tokens):
+    noisy(attach(llama, small(name)).parameters())
+    seen = torch.ones(12, 12, dtype=torch.bool).tril().expand(2, 1, -1, -1)
+    added = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    for mask in (seen, added):
+        torch.testing.assert_close(llama(tokens, attention_mask=mask).logits, llama(tokens).logits)
+
+
 def test_prefix_parameters_are_shared_where_the_layers_share_them(llama):
     handle = attach(llama, adapter("prefix", length=4, hidden=6))
     width, kv, layers = 32, 16, 2

@@ -24,6 +24,23 @@ def test_each_sequence_follows_its_task(llama, tokens):
     assert not torch.allclose(both[1], llama(input_ids=tokens, task_ids=torch.tensor([0, 0])).logits[1], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("task_ids", "message"),
+    [
+        (torch.tensor([0, 3]), r"task_ids \[3\]: poly has 3 tasks, 0 to 2"),
+        (torch.tensor([-1, 5]), r"task_ids \[-1, 5\]"),
+        (torch.tensor([0]), r"must be 2 whole numbers, one for each sequence, not \(1,\)"),
+        (torch.tensor([0.0, 1.0]), "not .* torch.float32"),
+        ([0, 1], r"not \[0, 1\]"),
+    ],
+)
+def test_a_task_that_is_not_known_is_named(task_ids, message, llama, tokens):
+    attach(llama, adapter("poly", rank=2, tasks=3))
+    with pytest.raises(AdapterlabError, match=message):
+        llama(input_ids=tokens, task_ids=task_ids)
+    llama(input_ids=tokens, task_ids=torch.tensor([0, 2]))
+
+
 def test_one_router_serves_all_layers_or_each_has_its_own(llama):
     own = attach(llama, adapter("poly", tasks=2, skills=3, splits=2, rank=2))
     assert own.sites["router"].logits.shape == (14, 2, 2, 3)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, Role, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 
 
 @dataclass(frozen=True)
 class BitFit(ParameterAdapter):
     """`b' = b + strength * delta` for every bias of the model; `delta`, shaped like `b`, starts at zero.
 
-    All biases, those of norms among them (Ben Zaken, Goldberg and Ravfogel 2022, section 3); with `subset` only those of the
+    All biases, those of norms among them (Ben Zaken, Goldberg and Ravfogel 2022); with `subset` only those of the
     queries and of the layer that widens the feed-forward block, which the paper finds nearly as good at half the size.
     """
 
@@ -26,6 +28,10 @@ class BitFit(ParameterAdapter):
     where_else = ": it has no biases (many decoders have none); ln_tuning is the nearest method that needs none"
 
     subset: bool = False
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return IdentityAtInit(), ChangesOnlyVectors(".bias")
 
     @property
     def roles(self) -> frozenset[Role] | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Property
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class FullFT(ParameterAdapter):
     theme = Theme.BASELINE
     claim = "Nothing about the change is known beforehand."
     paper = "https://arxiv.org/abs/1801.06146"
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return (IdentityAtInit(),)
 
     def selects(self, module: torch.nn.Module, name: str) -> bool:
         return True

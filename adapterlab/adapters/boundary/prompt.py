@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import PromptAdapter
+from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class PromptTuning(PromptAdapter):
     """`[P; E(x)]`: trained vectors `P (length, width)` stand before the embeddings of the user's tokens.
 
     `P` starts as the embeddings of tokens drawn from the vocabulary, or uniform in `[-0.5, 0.5]` with
-    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021, section 2 and 3.2). The paper draws from the 5,000
+    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021). The paper draws from the 5,000
     most frequent tokens; which these are a model does not say, so all are drawn from here.
     """
 
@@ -30,6 +32,10 @@ class PromptTuning(PromptAdapter):
 
     length: int = 20
     from_vocabulary: bool = True
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return ChangesNoParameter(), AnswersForOwnTokens()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         return None if self.length > 0 else f"length {self.length} is no prompt: give 1 or more"

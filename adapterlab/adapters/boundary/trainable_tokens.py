@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched, Property
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class TrainableTokens(ParameterAdapter):
     tokens_only = True
 
     ids: tuple[int, ...] = ()
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return IdentityAtInit(), OtherRowsUntouched("ids")
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         rows = shapes[0][0]

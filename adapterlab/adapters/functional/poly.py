@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import RoutedAdapter, Signal
+from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Poly(RoutedAdapter):
 
     `a (splits, skills, in / splits, rank)` and `b (splits, skills, rank, out / splits)` are the skills of a layer;
     `logits (layers or 1, tasks, splits, skills)` the router, whose shares `z = sigmoid(logits)` are divided by
-    their sum over the skills (Ponti et al. 2022, section 2). In training `sigmoid` is relaxed by noise if
+    their sum over the skills (Ponti et al. 2022). In training `sigmoid` is relaxed by noise if
     `relaxed`: a Bernoulli variable at temperature 1. With `splits` above 1 each slice of the input and the output
     has shares of its own (multi-head routing, Caccia et al. 2022). Each layer has a router, or all share one with
     `one_router`. A call of the model names the tasks of its sequences as `task_ids`; without, they are task 0.
@@ -39,6 +41,14 @@ class Poly(RoutedAdapter):
     splits: int = 1
     relaxed: bool = True
     one_router: bool = False
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return AnswersAsBaseAtInit(), ChangesNoParameter(), SharesMix()
+
+    @property
+    def known_tasks(self) -> int | None:
+        return self.tasks
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if min(self.rank, self.tasks, self.skills, self.splits) < 1:

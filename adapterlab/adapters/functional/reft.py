@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Invariant, OrthonormalRows
+from adapterlab.adapters.invariants import OrthonormalRows, Property
 from adapterlab.adapters.kinds import ResidualAdapter
+from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 VARIANTS = ("loreft", "direft", "direft_orthonormal")
 
@@ -48,8 +49,9 @@ class ReFT(ResidualAdapter):
     identity_start: bool = False
 
     @property
-    def invariants(self) -> tuple[Invariant, ...]:
-        return () if self.variant == "direft" else (OrthonormalRows("subspace"),)
+    def invariants(self) -> tuple[Property, ...]:
+        held = ChangesNoParameter(), AnswersForOwnTokens()
+        return held if self.variant == "direft" else (*held, OrthonormalRows("subspace"))
 
     @property
     def starts_as_base(self) -> bool:

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, State, Theme
+from adapterlab.adapters.invariants import Property
 from adapterlab.adapters.kinds import RoutedAdapter, Signal
+from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class XLoRA(RoutedAdapter):
     `a (experts, rank, in)` and `b (experts, out, rank)` are LoRA experts, which train along unless `train_experts`
     is off. A first pass without them gives the last hidden state of each token; `depth` linear layers, `hidden`
     wide and with ReLU between, make the experts' logits of it, one set for all layers or, `layerwise`, one for
-    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024, section 2). With `top_k` only the k
+    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024). With `top_k` only the k
     largest count, with `renormalize` in a softmax of their own.
     """
 
@@ -45,6 +47,11 @@ class XLoRA(RoutedAdapter):
     top_k: int = 0
     renormalize: bool = False
     weight: float = 1.0
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        held = AnswersAsBaseAtInit(), ChangesNoParameter()
+        return held if self.top_k and not self.renormalize else (*held, SharesMix())
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         most = min(min(shape) for shape in shapes)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
+from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 
 
 @dataclass(frozen=True)
 class LNTuning(ParameterAdapter):
     """`p' = p + strength * delta` for the gain and the bias of every norm; `delta`, shaped like `p`, starts at zero.
 
-    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024, section 3.1).
+    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024).
     """
 
     name = "ln_tuning"
@@ -23,6 +25,10 @@ class LNTuning(ParameterAdapter):
     claim = "A task needs each feature louder or softer, and no new one."
     paper = "https://arxiv.org/abs/2312.11420"
     where_else = ": its norms have no gain of their own; ia3 trains gains that need none"
+
+    @property
+    def invariants(self) -> tuple[Property, ...]:
+        return IdentityAtInit(), ChangesOnlyVectors()
 
     def selects(self, module: torch.nn.Module, name: str) -> bool:
         # Every architecture has an RMSNorm class of its own; they share only the name.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from torch.nn.functional import linear as affine
@@ -20,11 +20,14 @@ from torch.nn.functional import linear as affine
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant, RankAtMost
 from adapterlab.adapters.rotations import cayley, skew_symmetric
+from adapterlab.errors import AdapterlabError
+
+DIRECTIONS = ("top", "task")
 
 
 @dataclass(frozen=True)
 class AntiPaSTO(LinearAdapter):
-    """`W' = U (S + strength * dS) R V^T` on the top `rank` singular triplets of `W`, the rest of `W` as it is.
+    """`W' = U (S + strength * dS) R V^T` on `rank` singular triplets of `W`, the rest of `W` as it is.
 
     `R = (I - K)(I + K)^-1`, `K = strength / 2 * limit * tanh(A / limit)`, `limit = 2 tan(max_angle / 2)`, `A` the
     skew-symmetric matrix in `skew (rank (rank - 1) / 2,)`; `dS` is `shift (rank,)` (Clark 2026, equations 4 and 6 to 8).
@@ -32,7 +35,9 @@ class AntiPaSTO(LinearAdapter):
 
     `shift` starts at zero, and `skew` as noise of size `noise`, as the author's code has it: at zero both signs of strength
     give the base, and the objective no gradient. The paper adapts what writes into the residual stream, `targets=["output",
-    "down"]`, and picks singular directions by how they vary on its data; here they are the top ones.
+    "down"]`, and takes the singular triplets by their task (appendix A.4), which is `directions="task"`: those where `s_k`
+    times the standard deviation of `v_k . x` is largest, a third each over the inputs `x` of chosen prefixes, of rejected
+    ones, and their differences, from the two `runs` given to `attach`. `top` takes the largest `s_k`, and needs no data.
     """
 
     name = "antipasto"
@@ -45,6 +50,7 @@ class AntiPaSTO(LinearAdapter):
     rank: int = 64
     max_angle: float = math.pi / 3
     noise: float = 0.003
+    directions: str = "top"
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -54,12 +60,35 @@ class AntiPaSTO(LinearAdapter):
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if not 0 < self.max_angle < math.pi:
             return f"max_angle {self.max_angle} is no angle between 0 and pi: give one, in radians"
+        if self.directions not in DIRECTIONS:
+            return f"directions {self.directions!r} does not exist: give one of {', '.join(DIRECTIONS)}"
         return super().validate(shapes)
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
-        u, s, vt = context.svd(weight, self.rank)
         skew = context.normal(self.rank * (self.rank - 1) // 2, std=self.noise)
-        return State({"skew": skew, "shift": context.zeros(self.rank)}, derived={"u": u, "s": s, "vt": vt})
+        trainable = {"skew": skew, "shift": context.zeros(self.rank)}
+        if self.directions == "top":
+            u, s, vt = context.svd(weight, self.rank)
+            return State(trainable, derived={"u": u, "s": s, "vt": vt})
+        u, s, vt = context.svd(weight)
+        chosen = self._chosen(s, vt, context)
+        return State(trainable, {"chosen": chosen}, {"u": u[:, chosen], "s": s[chosen], "vt": vt[chosen]})
+
+    def _chosen(self, s: Float[Tensor, " k"], vt: Float[Tensor, "k in"], context: Context) -> Int[Tensor, " rank"]:
+        if (known := context.saved.get("chosen")) is not None or s.is_meta:
+            return torch.empty(self.rank, dtype=torch.long, device="meta") if known is None else known.to(s.device)
+        runs = context.inputs() if context.inputs is not None else ()
+        if len(runs) != 2 or runs[0].shape != runs[1].shape or len(runs[0]) < 2:
+            raise AdapterlabError(
+                f"{context.site}: antipasto takes directions by how they vary on two or more pairs of prefixes: "
+                "attach(..., runs=[lambda: model(chosen), lambda: model(rejected)]), or directions='top'"
+            )
+        first, second = (x.to(vt.dtype) for x in runs)
+        taken = torch.zeros(len(s), dtype=torch.bool, device=s.device)
+        for x, most in ((first, self.rank // 3), (second, 2 * self.rank // 3), (first - second, self.rank)):
+            score = (s * affine(x, vt).std(0)).masked_fill(taken, -1)
+            taken[score.topk(most - int(taken.sum())).indices] = True
+        return taken.nonzero().flatten()
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         return weight + state["u"] @ self.core(state, strength) @ state["vt"]

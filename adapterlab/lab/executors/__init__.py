@@ -11,6 +11,7 @@ import torch
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.executors.base import LOSSES, Executor, Finished
 from adapterlab.lab.executors.local import LocalPool
+from adapterlab.lab.fit import find_device
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.study import Limits
@@ -21,7 +22,7 @@ def executor_for(limits: Limits, setup: Setup, limit: TimeLimit) -> Executor:
     if limits.cluster is not None:
         from adapterlab.lab.executors.cluster import RayCluster
 
-        return RayCluster(limits.cluster, replace(setup, threads=limits.threads), limit, limits.lanes)
+        return RayCluster(limits.cluster, replace(setup, threads=limits.threads), limit, limits.lanes, limits.device)
     return LocalPool(crews(limits, setup), limit, limits.lanes)
 
 
@@ -47,6 +48,8 @@ def _devices(kind: str) -> list[str]:
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if kind != "cpu" else []
     if kind == "cuda" and not found:
         raise AdapterlabError("limits.device is cuda, and torch sees no such device: give auto or cpu")
+    if not found and kind == "auto" and find_device() == "mps":
+        return ["mps"]
     return found
 
 

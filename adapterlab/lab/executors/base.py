@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from adapterlab.lab.environment import environment
+from adapterlab.lab.lanes import shared
 from adapterlab.lab.trial import Outcome, Trial
 
 LOSSES = 3
@@ -71,4 +72,9 @@ class Losses:
 
 def jobs(trials: Sequence[Trial], lanes: int) -> list[Job]:
     """The trials in as few jobs as may be, where at most `lanes` may share one."""
-    return [(trial,) for trial in trials]
+    if lanes == 1:
+        return [(trial,) for trial in trials]
+    groups: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(shared(trial) or trial, []).append(trial)
+    return [tuple(group[i : i + lanes]) for group in groups.values() for i in range(0, len(group), lanes)]

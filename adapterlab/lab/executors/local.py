@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
@@ -18,9 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from adapterlab.errors import AdapterlabError
 from adapterlab.lab.executors.base import Finished, Job, Losses, jobs
-from adapterlab.lab.executors.work import perform
+from adapterlab.lab.executors.work import perform, portable
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.trial import Trial
@@ -196,7 +194,7 @@ def _serve(driver: Connection[Any, Any], setup: Setup) -> None:
     except EOFError:
         return
     except Exception as error:
-        driver.send(_portable(error))
+        driver.send(portable(error))
 
 
 def _watch(parent: int) -> None:
@@ -204,13 +202,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error as it can be sent to the driver: a user's mistake as its message, another with where it came from."""
-    if isinstance(error, AdapterlabError):
-        return AdapterlabError(str(error))
-    if isinstance(error, OSError):
-        return error
-    trace = "".join(traceback.format_exception(error))
-    return RuntimeError(f"{type(error).__name__} in a worker: {error}\n\n{trace}")

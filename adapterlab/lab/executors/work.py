@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import time
+import traceback
 
-from adapterlab.lab import sharded, training
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab import lanes, training
 from adapterlab.lab.environment import environment
 from adapterlab.lab.executors.base import Finished, Job
 from adapterlab.lab.setup import current
+from adapterlab.lab.trial import Outcome
 
 
 def perform(job: Job) -> list[Finished]:
-    """Run a job in this process."""
-    run = sharded.run if current().ranks > 1 else training.run
-    finished = []
-    for trial in job:
+    """Run a job in this process; trials in one pass where that can be done, one after another where not."""
+    if len(job) > 1:
         started = time.monotonic()
-        outcome = run(trial)
-        finished.append(Finished(trial, outcome, environment(), time.monotonic() - started))
-    return finished
+        try:
+            outcomes = lanes.run(job)
+        except RuntimeError:
+            # A method that vmap cannot take, or more lanes than the memory holds: alone, each may run still.
+            return [finished for trial in job for finished in perform((trial,))]
+    else:
+        started = time.monotonic()
+        outcomes = [_run(job)]
+    seconds = (time.monotonic() - started) / len(job)
+    return [Finished(trial, outcome, environment(), seconds) for trial, outcome in zip(job, outcomes, strict=True)]
+
+
+def _run(job: Job) -> Outcome:
+    (trial,) = job
+    if current().ranks > 1:
+        from adapterlab.lab import sharded  # the libraries of distributed training take a while to load
+
+        return sharded.run(trial)
+    return training.run(trial)
+
+
+def portable(error: Exception) -> Exception:
+    """The error as it can be sent to the driver: a user's mistake as its message, another with where it came from."""
+    if isinstance(error, AdapterlabError):
+        return AdapterlabError(str(error))
+    if isinstance(error, OSError):
+        return error
+    trace = "".join(traceback.format_exception(error))
+    return RuntimeError(f"{type(error).__name__} in a worker: {error}\n\n{trace}")

@@ -1,0 +1,242 @@
+"""Rows of a user's files: JSONL, CSV, Parquet, folders of them, folders of the `datasets` library, folders of images."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from adapterlab.errors import AdapterlabError
+
+FORMS = "'text', or 'prompt' and 'completion', or 'messages', or 'text' and 'label', or 'image' and 'label'"
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+
+
+class Form(StrEnum):
+    """What a row is."""
+
+    TEXT = "text"
+    COMPLETION = "prompt and completion"
+    CHAT = "messages"
+    LABEL = "text and label"
+    IMAGE = "image and label"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of such a row; others are ignored."""
+        return tuple(self.value.split(" and "))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example, as it stands in a file."""
+
+    place: str
+    """File and line, for errors."""
+    values: dict[str, Any]
+
+    @property
+    def content(self) -> bytes:
+        """A hash of what the row holds, its label apart; equal rows have the same."""
+        digest = hashlib.blake2b(digest_size=12)
+        for key, value in sorted(self.values.items()):
+            if key == "image" and isinstance(value, str):
+                digest.update(Path(value).read_bytes())
+            elif hasattr(value, "tobytes"):
+                digest.update(value.tobytes())
+            elif key != "label":
+                digest.update(f"{key}={json.dumps(value, sort_keys=True, default=repr)}".encode())
+        return digest.digest()
+
+
+def read(path: Path) -> tuple[Form, list[Row]]:
+    """Every row of a file or folder, all of one form.
+
+    Raises `AdapterlabError` naming file, line and mend: what does not exist, is empty, is not UTF-8 or JSON, lacks keys,
+    mixes forms, or holds a value of the wrong kind.
+    """
+    if not path.exists():
+        raise AdapterlabError(f"{path} does not exist: give a JSONL or CSV file, or a folder")
+    form: Form | None = None
+    first, rows = "", []
+    for row in _folder(path) if path.is_dir() else _file(path):
+        found = _form(row)
+        if form is None:
+            form, first = found, row.place
+        elif found is not form:
+            raise AdapterlabError(
+                f"{row.place}: a row of {found}, but {first} is one of {form}: keep to one form in a file"
+            )
+        rows.append(Row(row.place, {key: row.values[key] for key in form.keys}))
+        _check(rows[-1], form)
+    if form is None:
+        raise AdapterlabError(f"{path} holds no rows: give it at least one, with {FORMS}")
+    return form, rows
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A hash of the bytes of these files, and of every file in these folders."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(path)}/{file.stat().st_size}/".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _file(path: Path) -> Iterator[Row]:
+    match path.suffix.lower():
+        case ".jsonl" | ".ndjson":
+            yield from _json_lines(path)
+        case ".json":
+            yield from _json(path)
+        case ".csv":
+            yield from _csv(path)
+        case ".parquet":
+            yield from _parquet(path)
+        case other:
+            raise AdapterlabError(
+                f"{path}: {other or 'no ending'} is no kind of file known here: give {', '.join(_FILES)}"
+            )
+
+
+def _folder(path: Path) -> Iterator[Row]:
+    if (path / "dataset_dict.json").exists():
+        parts = sorted(p.name for p in path.iterdir() if (p / "state.json").exists())
+        raise AdapterlabError(f"{path} holds several datasets: give one of {', '.join(str(path / p) for p in parts)}")
+    if (path / "state.json").exists():
+        yield from _dataset(path)
+        return
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in (*_FILES, *IMAGES))
+    images = [p for p in files if p.suffix.lower() in IMAGES]
+    for file in images or files:
+        if images:
+            yield Row(str(file), {"image": str(file), "label": file.parent.name})
+        else:
+            yield from _file(file)
+
+
+def _dataset(path: Path) -> Iterator[Row]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise AdapterlabError(
+            f"{path} was written by the datasets library, which is not installed: pip install 'adapterlab[datasets]'"
+        ) from error
+    try:
+        data = datasets.load_from_disk(str(path))
+    except Exception as error:  # of many kinds
+        raise AdapterlabError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    names = {key: f.names for key, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    for i, values in enumerate(data):
+        named = {key: names[key][values[key]] for key in names if values[key] is not None}
+        yield Row(f"{path} row {i}", dict(values) | named)
+
+
+def _text(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise AdapterlabError(
+                    f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x}): save the file as UTF-8"
+                ) from error
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in _text(path):
+        if line.strip():
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise AdapterlabError(
+                    f"{path}:{number}: not JSON ({error}): each line must be one object, like "
+                    '{"prompt": "...", "completion": "..."}'
+                ) from error
+            yield _object(f"{path}:{number}", values)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    try:
+        values = json.loads("".join(line for _, line in _text(path)))
+    except ValueError as error:
+        raise AdapterlabError(f"{path}: not JSON ({error}); with an object on each line, call it .jsonl") from error
+    for i, value in enumerate(values if isinstance(values, list) else [values]):
+        yield _object(f"{path} item {i}", value)
+
+
+def _object(place: str, values: Any) -> Row:
+    if not isinstance(values, dict):
+        raise AdapterlabError(f"{place}: a {type(values).__name__} is no row: give an object with {FORMS}")
+    return Row(place, values)
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader((line for _, line in _text(path)), strict=True)
+    try:
+        header = next(reader, [])
+        for values in reader:
+            if values and len(values) != len(header):
+                raise AdapterlabError(
+                    f"{path}:{reader.line_num}: {len(values)} columns where the first line names {len(header)}: "
+                    "put quotes around what holds commas"
+                )
+            if values:
+                yield Row(f"{path}:{reader.line_num}", dict(zip(header, values, strict=True)))
+    except csv.Error as error:
+        raise AdapterlabError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise AdapterlabError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
+    for i, values in enumerate(table.to_pylist()):
+        yield Row(f"{path} row {i}", values)
+
+
+def _form(row: Row) -> Form:
+    # A text with a label is also a text, so what asks for more is looked for first.
+    for form in (Form.CHAT, Form.COMPLETION, Form.IMAGE, Form.LABEL, Form.TEXT):
+        if all(row.values.get(key) is not None for key in form.keys):
+            return form
+    keys = ", ".join(repr(key) for key in row.values) or "no key"
+    raise AdapterlabError(f"{row.place}: has {keys}; a row needs {FORMS}")
+
+
+def _check(row: Row, form: Form) -> None:
+    for key, value in row.values.items():
+        if key in ("text", "prompt", "completion"):
+            if not isinstance(value, str):
+                raise AdapterlabError(f"{row.place}: {key!r} is {value!r}, not a string: put it in quotes")
+            if not value.strip() and key != "prompt":
+                raise AdapterlabError(f"{row.place}: {key!r} is empty, so there is nothing to learn: take the row out")
+        if key == "label" and (isinstance(value, float | bool | list | dict) or not str(value).strip()):
+            raise AdapterlabError(f"{row.place}: label {value!r} is no class: give a word or a whole number")
+    if form is Form.CHAT:
+        _check_messages(row)
+
+
+def _check_messages(row: Row) -> None:
+    messages = row.values["messages"]
+    if not isinstance(messages, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
+    ):
+        raise AdapterlabError(f'{row.place}: \'messages\' must be a list of {{"role": ..., "content": ...}}')
+    if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
+        raise AdapterlabError(f"{row.place}: no turn of the assistant, so there is nothing to learn: take the row out")

@@ -1,0 +1,185 @@
+"""What the lab costs: a trial through pool and ledger beside a bare training loop that does the same work.
+
+    python benchmarks/overhead.py [--steps 120] [--rounds 7]
+
+Both are warm (model loaded, texts cut) and take turns, one thread each. A trial's cost is what the driver and its worker
+spend together. CPU time is reported beside wall time, since other programs on the machine disturb it less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import adapterlab
+from adapterlab.lab.contest import Contest
+from adapterlab.lab.executors import LocalPool
+from adapterlab.lab.ledger import Ledger
+from adapterlab.lab.study import Contestant, Study
+from adapterlab.lab.trial import Trial
+from adapterlab.models.loading import load_causal
+from adapterlab.surgery import attach
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Part
+
+RESULTS = Path(__file__).parent / "results"
+TARGET = 0.03
+
+
+def the_trial(steps: int) -> Trial:
+    """LoRA on the embedded model, scored on every part at the end and on one of them every tenth of the way."""
+    study = Study(name="overhead", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
+    contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", study)
+    return replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
+
+
+class Bare:
+    """The loop that one would write by hand."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.model, tokenizer = load_causal(trial.model)
+        self.ids = {
+            part: task(trial.task).examples(Part(part), tokenizer, trial.length, 1 << 30).inputs["input_ids"]
+            for part in (Part.TRAIN.value, *trial.parts)
+        }
+
+    def run(self, trial: Trial) -> None:
+        handle = attach(self.model, adapterlab.adapter("lora"), seed=trial.seed)
+        optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
+        warm = max(1, trial.steps // 10)
+        shape = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / warm) * (1 - s / trial.steps))
+        generator = torch.Generator().manual_seed(trial.seed)
+        for step in range(trial.steps):
+            rows = torch.randint(len(self.ids["train"]), (trial.batch,), generator=generator)
+            loss = next_token_loss(self.model, self.ids["train"][rows])
+            loss.backward()
+            loss.item()
+            torch.nn.utils.clip_grad_norm_(handle.parameters(), 1.0)
+            optimizer.step()
+            shape.step()
+            optimizer.zero_grad()
+            if (step + 1) % trial.curve_every == 0 and step + 1 < trial.steps:
+                self.score(trial, "validation")
+        for part in trial.parts:
+            self.score(trial, part)
+        handle.detach()
+
+    @torch.no_grad()
+    def score(self, trial: Trial, part: str) -> None:
+        for rows in self.ids[part][: trial.windows].split(64):
+            logits = self.model(input_ids=rows).logits[:, :-1].float()
+            cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
+            (logits.argmax(-1) == rows[:, 1:]).sum().item()
+
+
+def next_token_loss(model: nn.Module, ids: Tensor) -> Tensor:
+    logits = model(input_ids=ids).logits[:, :-1]
+    return cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """What these processes and this one have spent so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
+
+
+def spent(work: Callable[[], object], pids: list[int]) -> tuple[float, float]:
+    """Wall and CPU seconds that `work` takes."""
+    wall, cpu = time.perf_counter(), cpu_seconds(pids)
+    work()
+    return time.perf_counter() - wall, cpu_seconds(pids) - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=120, help="as many as take the bare loop about 20 s")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    trial = the_trial(options.steps)
+    bare = Bare(trial)
+    bare.run(the_trial(10))
+    pool = LocalPool()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite")
+
+        def lab(one: Trial) -> None:
+            pool.submit([one])
+            for finished in pool:
+                ledger.record(finished)
+
+        lab(the_trial(10))
+        pids = pool.worker_pids()
+        found: dict[str, list[tuple[float, float]]] = {"bare": [], "lab": []}
+        driver = []
+        for turn in range(options.rounds):
+            one = replace(trial, seed=turn)
+            for kind in ("bare", "lab") if turn % 2 else ("lab", "bare"):
+                own = time.process_time()
+                found[kind].append(spent(lambda: bare.run(one) if kind == "bare" else lab(one), pids))  # noqa: B023
+                if kind == "lab":
+                    driver.append(time.process_time() - own)
+            print(turn, {kind: tuple(round(x, 2) for x in times[-1]) for kind, times in found.items()}, flush=True)
+    pool.close()
+
+    def over(which: int) -> float:
+        return statistics.median(
+            lab[which] / bare[which] - 1 for bare, lab in zip(found["bare"], found["lab"], strict=True)
+        )
+
+    result = {
+        "steps": options.steps,
+        "rounds": options.rounds,
+        "bare_cpu_seconds": statistics.median(cpu for _, cpu in found["bare"]),
+        "lab_cpu_seconds": statistics.median(cpu for _, cpu in found["lab"]),
+        "overhead_cpu": over(1),
+        "bare_wall_seconds": statistics.median(wall for wall, _ in found["bare"]),
+        "lab_wall_seconds": statistics.median(wall for wall, _ in found["lab"]),
+        "overhead_wall": over(0),
+        "driver_cpu_seconds": statistics.median(driver),
+        "target": TARGET,
+        "load_average": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "overhead.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "overhead.md").write_text(as_markdown(result))
+    print(as_markdown(result))
+
+
+def as_markdown(result: dict[str, float | str]) -> str:
+    return f"""# The lab's own cost
+
+A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) through pool and ledger, beside a bare loop that
+does the same work; both warm, taking turns, {result["rounds"]} rounds, medians. Target: below {TARGET:.0%} of a trial of 20 s.
+
+| | bare loop | the lab | overhead (median of paired ratios) |
+|---|---:|---:|---:|
+| CPU seconds | {result["bare_cpu_seconds"]:.2f} | {result["lab_cpu_seconds"]:.2f} | {result["overhead_cpu"]:+.1%} |
+| wall seconds | {result["bare_wall_seconds"]:.2f} | {result["lab_wall_seconds"]:.2f} | {result["overhead_wall"]:+.1%} |
+
+Of the lab's, the driver (handing out, ledger) spends {result["driver_cpu_seconds"]:.3f} CPU seconds for a trial.
+{result["machine"]}, torch {result["torch"]}; load average {result["load_average"]:.1f} at the end: where it is above the number of
+cores, read the CPU seconds and not the wall's.
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What is written for PEFT, PEFT loads, and the model then answers the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from adapterlab.adapters import adapter
+from adapterlab.surgery import attach
+from adapterlab.surgery.fresh import mark_fresh
+from adapterlab.surgery.peft_export import CannotExportError, save_peft
+from tests.adapters.methods import LINEAR, noisy, small
+from tests.conftest import tiny_gpt2, tiny_llama
+
+MERGED = {"boft", "ether", "fourierft", "goft", "randlora", "svft"}
+"""Linear methods that PEFT cannot hold as they are by default, nor as a LoRA."""
+NATIVE = {
+    "lora": "LORA",
+    "dora": "LORA",
+    "pissa": "LORA",
+    "adalora": "LORA",
+    "ia3": "IA3",
+    "vera": "VERA",
+    "vblora": "VBLORA",
+    "oft": "OFT",
+    "oftv2": "OFT",
+    "hra": "HRA",
+    "loha": "LOHA",
+    "lokr": "LOKR",
+    "miss": "MISS",
+    "bone": "MISS",
+    "shira": "SHIRA",
+    "c3a": "C3A",
+    "road": "ROAD",
+}
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+def answers(model, method, tokens, folder: Path, fresh, targets="all-linear") -> tuple[str, torch.Tensor, torch.Tensor]:
+    """PEFT's name, and the logits of the adapted `model` and of `fresh` with the exported folder on it."""
+    handle = attach(model, method, targets)
+    noisy(handle.parameters(), 0.1)
+    ours = model(tokens).logits
+    try:
+        kind = save_peft(handle, folder, "the-base")
+    finally:
+        handle.detach()
+    theirs = peft.PeftModel.from_pretrained(fresh, str(folder)).eval()
+    return kind, ours, theirs(tokens).logits
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_peft_answers_the_same(name, tokens, tmp_path):
+    model, fresh = (tiny_llama(attention_bias=False) for _ in range(2))
+    before = model(tokens).logits
+    if name in MERGED:
+        with pytest.raises(CannotExportError, match=name):
+            answers(model, small(name), tokens, tmp_path, fresh)
+        assert not list(tmp_path.iterdir())
+        return
+    kind, ours, theirs = answers(model, small(name), tokens, tmp_path, fresh)
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert (ours - before).abs().max() > 1e-3
+    assert kind == NATIVE.get(name, "LORA")
+
+
+SETTINGS = [
+    ("lora", {"rank": 4, "alpha": 3.0, "rslora": True}),
+    ("lokr", {"rank": 2, "full": True, "factor": 4}),
+    ("lokr", {"rank": 2, "both": True, "factor": 8}),
+    ("oft", {"block_count": 2}),
+    ("oft", {"block_size": 8, "block_share": True}),
+    ("oftv2", {"block_size": 4, "neumann_terms": 4}),
+    ("boft", {"block_size": 4, "factors": 1}),
+    ("boft", {"block_size": 4, "factors": 1, "rescale": True}),
+    ("hra", {"rank": 4, "strict": True}),
+    ("delora", {"rank": 3, "zero_start": True}),
+    ("c3a", {"block_size": 8, "scaled": True}),
+    ("road", {"variant": 4, "group_size": 4}),
+    ("miss", {"rank": 4, "efficient": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS)
+def test_settings_go_along(name, settings, tokens, tmp_path):
+    model, fresh = (tiny_llama(attention_bias=False) for _ in range(2))
+    _, ours, theirs = answers(model, adapter(name, **settings), tokens, tmp_path, fresh)
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ia3", "road"])
+def test_a_bias_that_peft_would_change_is_not_exported(name, tokens, tmp_path):
+    model = tiny_llama()
+    with pytest.raises(CannotExportError, match="the bias too"):
+        answers(model, small(name), tokens, tmp_path, tiny_llama())
+    _, ours, theirs = answers(model, small(name), tokens, tmp_path, tiny_llama(), ["gate", "up", "down"])
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra", "vera", "miss"])
+def test_gpt2s_transposed_layers(name, tokens, tmp_path):
+    _, ours, theirs = answers(tiny_gpt2(), small(name), tokens, tmp_path, tiny_gpt2())
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_head_goes_along(tokens, tmp_path):
+    def classifier():
+        torch.manual_seed(0)
+        config = LlamaConfig(**tiny_llama().config.to_diff_dict() | {"num_labels": 3, "pad_token_id": 0})
+        return LlamaForSequenceClassification(config).eval()
+
+    model, fresh = classifier(), classifier()
+    mark_fresh(model, ["score.weight"])
+    handle = attach(model, small("lora"))
+    noisy(handle.parameters(), 0.1)
+    ours = model(tokens).logits
+    save_peft(handle, tmp_path, "the-base", "SEQ_CLS")
+    theirs = peft.PeftModel.from_pretrained(fresh, str(tmp_path)).eval()
+    torch.testing.assert_close(theirs(tokens).logits, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_what_changes_no_weight_is_named(tokens, tmp_path):
+    handle = attach(tiny_llama(), small("reft"))
+    with pytest.raises(CannotExportError, match="PEFT keeps no reft"):
+        save_peft(handle, tmp_path, "the-base")
+
+
+def test_the_folder_is_pefts_two_files(tokens, tmp_path):
+    handle = attach(tiny_llama(), small("lora"))
+    save_peft(handle, tmp_path, "the-base")
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "the-base"
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as file:
+        assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in file.keys()  # noqa: SIM118
