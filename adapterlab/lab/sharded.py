@@ -27,7 +27,7 @@ from adapterlab.lab.trial import Outcome, Trial
 from adapterlab.surgery import Handle
 from adapterlab.surgery.decoder import Decoder
 from adapterlab.tasks import task
-from adapterlab.tasks.base import Task
+from adapterlab.tasks.base import Control, Task
 
 
 def join(setup: Setup) -> None:
@@ -87,14 +87,15 @@ class _SharedGradient:
     whole: list[nn.Parameter]
     """What every process holds all of, and must have the same gradient of."""
 
-    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
         device, terms = torch.device(current().device), the_task.terms(batch)
         total = torch.zeros((), dtype=torch.float64)
         for rows, weight in _pieces(len(next(iter(batch.values())))):
             piece = {name: tensor[rows].to(device) for name, tensor in batch.items()}
-            loss = the_task.loss(model, piece) * (weight / terms)
-            loss.backward()
-            total += loss.item()
+            for loss in the_task.losses(model, piece, control):
+                own = loss * (weight / terms)
+                own.backward()
+                total += own.item()
         total = total.to(device)
         dist.all_reduce(total)
         for parameter in self.whole:

@@ -31,7 +31,7 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor]], float]
+Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor], Control], float]
 """Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
 Spread = Callable[[nn.Module, Handle | None], Gradient]
 """Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
@@ -57,7 +57,14 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: K
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
     started = time.monotonic()
     with peak_memory(device) as peak:
-        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data))
+        try:
+            handle = attach(
+                model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data)
+            )
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return Outcome("failed", {}, (), 0, 0.0, 0.0, "out of memory while it was attached")
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):
@@ -160,7 +167,7 @@ def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradi
     the_task = task(trial.task)
     optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
     for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
-        update(handle, optimizer, trial, step, gradient(the_task, model, batch))
+        update(handle, optimizer, trial, step, gradient(the_task, model, batch, handle))
         yield step + 1
 
 
@@ -171,13 +178,13 @@ class InPieces:
     size: int
     note: str = ""
 
-    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor]) -> float:
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
         """Add the gradient of the batch's mean loss; gives that loss."""
 
         def passes(size: int) -> float:
             model.zero_grad()  # of what the passes left that did fit
             with recomputed(model, current().checkpointing):
-                return backward(the_task, model, batch, size)
+                return backward(the_task, model, batch, size, control)
 
         loss, size = halving(passes, self.size)
         if size < self.size:
@@ -201,15 +208,18 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
     optimizer.zero_grad()
 
 
-def backward(the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None) -> float:
+def backward(
+    the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
+) -> float:
     """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
     terms, count = the_task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        loss = the_task.loss(model, to_device_of(model, piece)) / terms
-        loss.backward()
-        total += loss.item()
+        for loss in the_task.losses(model, to_device_of(model, piece), control):
+            mean = loss / terms
+            mean.backward()
+            total += mean.item()
     return total
 
 

@@ -21,7 +21,7 @@ from adapterlab import surgery
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters import base as adapters_base
 from adapterlab.tasks import task
-from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.base import Part
 
 FROZEN = "frozen"
 """The contestant that is not trained."""
@@ -128,7 +128,7 @@ def _pairs(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, floa
 def code_version(adapter: str, task_name: str) -> str:
     """A hash of the code that decides a trial's outcome; comments and docstrings do not count."""
     decisive = [__name__, "adapterlab.lab.training", adapters_base.__name__]
-    decisive += [kind.__module__ for kind in type(task(task_name)).__mro__ if issubclass(kind, Task)]
+    decisive += task(task_name).sources
     decisive += [f"adapterlab.surgery.{module.name}" for module in pkgutil.iter_modules(surgery.__path__)]
     if adapter != FROZEN:
         decisive.append(all_adapters()[adapter].__module__)
@@ -138,6 +138,7 @@ def code_version(adapter: str, task_name: str) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _meaning(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -22,6 +22,8 @@ HELDOUT_IN = 10
 # Tables of numbers and generated text, no code that anyone wrote: they would drown the rest.
 _GENERATED = ("encodings/", "pydoc_data/", "lib2to3/pgen2/", "test/encoded_modules/", "test/cjkencodings/")
 _LONGEST = 150_000
+TOOLS = ("idlelib/", "lib2to3/", "distutils/", "tkinter/", "turtledemo/")
+"""Whole programs inside the library, which some distributions leave out."""
 
 
 @dataclass(frozen=True)

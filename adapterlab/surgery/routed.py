@@ -27,6 +27,11 @@ ROUTERS = "adapterlab_routers"
 """The name under which a backbone keeps its routers."""
 
 
+def is_routed(model: nn.Module) -> bool:
+    """Whether a router stands on the model, so that a call may bring `task_ids`."""
+    return any(isinstance(module, RouterSite) for module in model.modules())
+
+
 class Shares:
     """What the router gave in the present call: one for all sites of an adapter."""
 
@@ -126,10 +131,6 @@ class RouterPlace(Place):
     @property
     def like(self) -> Tensor:
         return self.decoder.embedding.weight
-
-    @property
-    def reads(self) -> Sequence[Tensor]:
-        return []
 
     @property
     def names(self) -> Collection[str]:

@@ -1,4 +1,9 @@
-"""What is learned, one file a task, and how it is scored."""
+"""What is learned, one file a task, and how it is scored.
+
+A task of your own is a subclass, with a `name`, of `CompletionTask` (prompts and what should come after them) or of
+`WindowTask` (running text), both in `adapterlab.tasks.text`, or of `adapterlab.tasks.base.Task`. In this folder it is found
+by itself; anywhere else a study names its file in `task_files`.
+"""
 
 from __future__ import annotations
 

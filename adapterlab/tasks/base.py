@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -85,6 +85,11 @@ class Task(ABC):
         """The parts that are scored."""
         return Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The modules whose code decides what the task is."""
+        return tuple(kind.__module__ for kind in type(self).__mro__ if issubclass(kind, Task))
+
     @abstractmethod
     def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
         """At most `count` examples of a part, drawn evenly by a hash, so that more is a superset, in that order.
@@ -99,6 +104,13 @@ class Task(ABC):
     @abstractmethod
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """What training lowers, summed over the terms of the batch."""
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> Iterator[Tensor]:
+        """What training lowers, in parts; each is differentiated before the next is asked for.
+
+        One part, `loss`, unless a task trains at several strengths: it turns `control`, and turns it back.
+        """
+        yield self.loss(model, batch)
 
     @abstractmethod
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:

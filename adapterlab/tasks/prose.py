@@ -25,7 +25,7 @@ class Prose(WindowTask):
     )
 
     def texts(self, part: Part) -> Sequence[str]:
-        return _docstrings() if part is Part.OOD else _topics()[part]
+        return docstrings() if part is Part.OOD else _topics()[part]
 
     def fingerprint(self) -> str:
         return f"documentation of Python {platform.python_version()}"
@@ -56,7 +56,8 @@ def _topics() -> dict[Part, tuple[str, ...]]:
 
 
 @cache
-def _docstrings() -> tuple[str, ...]:
+def docstrings() -> tuple[str, ...]:
+    """The docstrings of the held-out modules, one text for each."""
     found = []
     for document in documents("heldout"):
         try:

@@ -10,14 +10,12 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from adapterlab.models.corpus import Document, documents, is_test
+from adapterlab.models.corpus import TOOLS, Document, documents, is_test
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.text import WindowTask
 
 OTHER_KIND = ("asyncio/", "email/", "unittest/", "multiprocessing/")
 """The packages that the out-of-domain part is cut from, and training is not."""
-_TOOLS = ("idlelib/", "lib2to3/", "distutils/", "tkinter/", "turtledemo/")
-"""Whole programs, which some distributions leave out."""
 
 
 class Restyle(WindowTask):
@@ -44,7 +42,7 @@ def _restyled(part: Part) -> tuple[str, ...]:
 
 def _sources(part: Part) -> list[Document]:
     side = documents("train" if part is Part.TRAIN else "heldout")
-    library = [d for d in side if not is_test(d.path) and not d.path.startswith(_TOOLS)]
+    library = [d for d in side if not is_test(d.path) and not d.path.startswith(TOOLS)]
     if part is Part.OOD:
         return [d for d in library if d.path.startswith(OTHER_KIND)]
     own = [d for d in library if not d.path.startswith(OTHER_KIND)]

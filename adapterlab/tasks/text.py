@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -82,12 +82,16 @@ class WindowTask(TextTask):
 class CompletionTask(TextTask):
     """Prompts and completions; the completion and the end of the text are scored."""
 
+    packed: ClassVar[bool] = False
+    """Whether examples to train on are packed, several to a row; for short ones, which would leave batches all but empty."""
+
     @abstractmethod
     def completions(self, part: Part) -> Sequence[Completion]:
         """The prompts of a part with their completions, in an order that is always the same."""
 
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
-        return pad(self.completions(part), tokenizer, length, count, f"{self.name}/{part}")
+        arrange = pack if self.packed and part is Part.TRAIN else pad
+        return arrange(self.completions(part), tokenizer, length, count, f"{self.name}/{part}")
 
 
 def predictions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -98,14 +102,19 @@ def predictions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, 
     return logits[scored].float(), ids[:, 1:][scored]
 
 
-@torch.no_grad()
-def score_text(model: nn.Module, examples: Examples) -> Scores:
-    """Nats per byte of scored text, and the share of scored tokens that the model holds most likely."""
+def to_score(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE) -> Iterator[dict[str, Tensor]]:
+    """The examples in batches of about so many `tokens`, to be scored in one pass, on the model's device."""
     device = next(model.parameters()).device
-    at_once = max(1, TOKENS_AT_ONCE // examples.inputs["input_ids"].shape[1])
+    rows = max(1, tokens // max(t.shape[1] for t in examples.inputs.values() if t.ndim > 1))
+    for start in range(0, len(examples), rows):
+        yield {name: t.to(device) for name, t in examples.rows(slice(start, start + rows)).items()}
+
+
+@torch.no_grad()
+def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONCE) -> Scores:
+    """Nats per byte of scored text, and the share of scored tokens that the model holds most likely."""
     total, hits, terms = 0.0, 0, 0
-    for start in range(0, len(examples), at_once):
-        batch = {name: t.to(device) for name, t in examples.rows(slice(start, start + at_once)).items()}
+    for batch in to_score(examples, model, tokens):
         logits, targets = predictions(model, batch)
         total += float(cross_entropy(logits, targets, reduction="sum"))
         hits += int((logits.argmax(-1) == targets).sum())
@@ -142,31 +151,62 @@ def cut(texts: Sequence[str], tokenizer: Tokenizer, length: int, count: int, nam
     )
 
 
-def pad(pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:
+def pad(
+    pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str, *, ended: bool = True
+) -> Examples:
     """Token ids of `count` prompts with their completions, padded on the right to the longest; chosen by a hash.
 
-    Completions end with the tokenizer's end of text, if it has one. What is longer than `length` loses the start of its
-    prompt; raises `AdapterlabError` if a completion alone is too long.
+    Completions end with the tokenizer's end of text, if it has one and they are to be `ended`. What is longer than
+    `length` loses the start of its prompt; raises `AdapterlabError` if a completion alone is too long.
     """
+    rows, size = _encoded(pairs, tokenizer, length, count, name, ended)
+    return Examples(_filled(rows, tokenizer, max(len(ids) for ids, _ in rows)), size)
+
+
+def pack(pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:
+    """As `pad`, but `count` rows of `length` tokens, each with as many examples one after the other as it has room for."""
+    examples, size = _encoded(pairs, tokenizer, length, len(pairs), name, True)
+    rows: list[Row] = []
+    for ids, scored in examples:
+        if not rows or len(rows[-1][0]) + len(ids) > length:
+            rows.append(([], []))
+        rows[-1][0].extend(ids)
+        rows[-1][1].extend(scored)
+    return Examples(_filled(rows[:count], tokenizer, length), size)
+
+
+Row: TypeAlias = tuple[list[int], list[bool]]
+"""Token ids, and which of them are scored."""
+
+
+def _encoded(
+    pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str, ended: bool
+) -> tuple[list[Row], int]:
+    """`count` of the pairs as rows, and the bytes of their completions."""
     chosen = _drawn(((str(i), pair) for i, pair in enumerate(pairs)), count, name)
     if not chosen:
         raise AdapterlabError(f"{name}: there is no example")
     prompts = tokenizer([p.prompt for p in chosen], add_special_tokens=False)["input_ids"]
     answers = tokenizer([p.completion for p in chosen], add_special_tokens=False)["input_ids"]
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    rows, marks = [], []
+    stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    end = stop if ended else []
+    rows = []
     for prompt, answer in zip(prompts, answers, strict=True):
         room = length - len(answer) - len(end)
         if room < 1:
             raise AdapterlabError(f"{name}: a completion has {len(answer)} tokens; give a length above {length}")
-        start = prompt[-room:] or end or answer[:1]  # something must stand before the first scored token
-        rows.append(start + answer + end)
-        marks.append([False] * len(start) + [True] * (len(answer) + len(end)))
-    width = max(map(len, rows))
-    filler = end[0] if end else 0
-    ids = torch.tensor([row + [filler] * (width - len(row)) for row in rows])
-    scored = torch.tensor([mark + [False] * (width - len(mark)) for mark in marks])
-    return Examples({"input_ids": ids, "scored": scored}, sum(len(p.completion.encode()) for p in chosen))
+        start = prompt[-room:] or stop or answer[:1]  # something must stand before the first scored token
+        rows.append((start + answer + end, [False] * len(start) + [True] * (len(answer) + len(end))))
+    return rows, sum(len(p.completion.encode()) for p in chosen)
+
+
+def _filled(rows: Sequence[Row], tokenizer: Tokenizer, width: int) -> dict[str, Tensor]:
+    """The rows as tensors `(rows, width)`, filled up on the right with what is not scored."""
+    filler = 0 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    return {
+        "input_ids": torch.tensor([ids + [filler] * (width - len(ids)) for ids, _ in rows]),
+        "scored": torch.tensor([scored + [False] * (width - len(scored)) for _, scored in rows]),
+    }
 
 
 def _drawn(items: Iterable[tuple[str, Any]], count: int, name: str) -> list[Any]:

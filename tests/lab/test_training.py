@@ -35,7 +35,7 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
     found = []
     for micro in (None, 4, 1):
         loaded.model.zero_grad()
-        loss = training.backward(task("prose"), loaded.model, batch, micro)
+        loss = training.backward(task("prose"), loaded.model, batch, micro, training.Fixed())
         found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
@@ -59,8 +59,8 @@ def test_the_path_is_not_part_of_the_training(trial):
 
 
 def test_a_share_of_the_data_is_its_first_part(trial):
-    whole = training._training_data(trial).inputs["input_ids"]
-    tenth = training._training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    whole = training.training_data(trial).inputs["input_ids"]
+    tenth = training.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
     assert len(tenth) == round(len(whole) / 10)
     assert torch.equal(tenth, whole[: len(tenth)])
     assert training.run(dataclasses.replace(trial, share=0.1)).scores != training.run(trial).scores

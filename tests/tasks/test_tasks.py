@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import math
+import platform
 
 import pytest
 import torch
@@ -12,12 +13,25 @@ import torch
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents, split_of
 from adapterlab.models.loading import load_causal
-from adapterlab.tasks import all_tasks, task
+from adapterlab.tasks import all_tasks, steer, task
 from adapterlab.tasks.base import Examples, Part
+from adapterlab.tasks.mixture import Mixture
 from adapterlab.tasks.restyle import restyle
-from adapterlab.tasks.text import Completion, base_domain, cut, pad, predictions, score_text
+from adapterlab.tasks.text import (
+    Completion,
+    CompletionTask,
+    WindowTask,
+    base_domain,
+    cut,
+    pack,
+    pad,
+    predictions,
+    score_text,
+)
 
 TEXTS = (Part.TRAIN, Part.VALIDATION, Part.TEST, Part.OOD)
+WHOLE = tuple(name for name in all_tasks() if not isinstance(task(name), Mixture))
+"""The tasks with texts of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +39,46 @@ def tokenizer():
     return load_causal().tokenizer
 
 
-@pytest.mark.parametrize("name", all_tasks())
-def test_no_text_is_in_two_parts(name):
-    def passages(part):
+def passages(name: str, part: Part) -> set:
+    """The pieces of text that no other part may have."""
+    if isinstance(task(name), WindowTask):
         return {p.strip() for text in task(name).texts(part) for p in text.split("\n\n") if len(p.strip()) > 200}
+    if isinstance(task(name), CompletionTask):
+        return {"".join(completion) for completion in task(name).completions(part)}
+    return set(steer.pairs(part))
 
-    parts = [passages(part) for part in TEXTS]
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_no_text_is_in_two_parts(name):
+    parts = [passages(name, part) for part in TEXTS]
     assert all(parts)
     for a, b in itertools.combinations(parts, 2):
         assert not a & b
 
 
-@pytest.mark.parametrize("name", all_tasks())
+@pytest.mark.parametrize("name", WHOLE)
 def test_there_is_something_to_learn_and_to_score(name, tokenizer):
-    for part, enough in ((Part.VALIDATION, 32), (Part.TEST, 64), (Part.OOD, 64)):
+    for part, enough in ((Part.VALIDATION, 32), (Part.TEST, 48), (Part.OOD, 64)):
         assert len(task(name).examples(part, tokenizer, 128, 64)) >= enough, part
+    assert len(task(name).examples(Part.TRAIN, tokenizer, 128, 64)) == 64
+    assert len(task(name).explanation) > 60
+
+
+@pytest.mark.parametrize("name", all_tasks())
+def test_examples_are_the_same_every_time_and_more_is_a_superset(name, tokenizer):
+    few, again, many = (task(name).examples(Part.TEST, tokenizer, 128, count) for count in (8, 8, 16))
+    for key, tensor in few.inputs.items():
+        assert torch.equal(tensor, again.inputs[key])
+        width = min(tensor.shape[-1], many.inputs[key].shape[-1])
+        assert torch.equal(tensor[..., :width], many.inputs[key][:8][..., :width])
+
+
+@pytest.mark.parametrize("name", all_tasks())
+def test_another_library_is_another_fingerprint(name, monkeypatch):
+    before = task(name).fingerprint()
+    assert task(name).fingerprint() == before
+    monkeypatch.setattr(platform, "python_version", lambda: "9.9.9")
+    assert task(name).fingerprint() != before
 
 
 def test_a_held_out_file_is_held_out_wherever_the_library_lies():
@@ -113,6 +152,16 @@ def test_only_completions_and_the_end_are_scored(tokenizer):
         assert row[marks][-1] == tokenizer.eos_token_id
     batch = examples.rows(slice(0, 2))
     assert len(predictions(Uniform(4096), batch)[1]) == task("prose").terms(batch) == int(scored.sum())
+
+
+def test_packed_rows_hold_whole_examples_and_score_the_same_tokens(tokenizer):
+    pairs = [Completion(f"number {i} is", f" {i * 7}") for i in range(40)]
+    one_by_one, packed = pad(pairs, tokenizer, 32, 40, "mine"), pack(pairs, tokenizer, 32, 40, "mine")
+    assert len(packed) < 20
+    assert packed.inputs["input_ids"].shape[1] == 32
+    alone, together = (e.inputs["input_ids"][e.inputs["scored"]].tolist() for e in (one_by_one, packed))
+    assert alone == together
+    assert torch.equal(pack(pairs, tokenizer, 32, 3, "mine").inputs["input_ids"], packed.inputs["input_ids"][:3])
 
 
 def test_a_completion_that_does_not_fit_is_named(tokenizer):

@@ -1,0 +1,218 @@
+"""`steer`: what a pair is, and how far strength moves it."""
+
+from __future__ import annotations
+
+import ast
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from adapterlab.adapters import adapter
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.training import Fixed, backward
+from adapterlab.surgery import attach
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Examples, Part
+from adapterlab.tasks.steer import Pair, conditions, pairs, sentences, turned
+from adapterlab.tasks.text import score_text
+from tests.conftest import tiny_llama
+
+STEER = task("steer")
+
+
+class Turned(torch.nn.Module):
+    """A model whose logits are `bias + strength * push`, whatever came before; it is its own control."""
+
+    def __init__(self, bias: list[float], push: list[float]) -> None:
+        super().__init__()
+        self.bias, self.push = (torch.nn.Parameter(torch.tensor(t)) for t in (bias, push))
+        self.strength = 1.0
+
+    def forward(self, input_ids):
+        row = self.bias + self.strength * self.push
+        return SimpleNamespace(logits=row.expand(*input_ids.shape, len(row)))
+
+
+class OneWay(Turned):
+    """The same without a negative strength."""
+
+    def __setattr__(self, name, value):
+        if name == "strength" and value < 0:
+            raise AdapterlabError("no negative strength")
+        super().__setattr__(name, value)
+
+
+def make(chosen: list[int], rejected: list[int], size: int) -> Examples:
+    """A pair for each token of the two lists, after token 0."""
+    inputs = {}
+    for side, tokens in (("chosen", chosen), ("rejected", rejected)):
+        inputs[f"{side}_input_ids"] = torch.tensor([[0, token] for token in tokens])
+        inputs[f"{side}_scored"] = torch.tensor([[False, True]] * len(tokens))
+    return Examples(inputs, size)
+
+
+BIAS, PUSH = [0.0, 0.3, -0.2, 0.1], [0.0, 2.0, 0.5, -1.0]
+TWO = make([1, 2], [3, 3], size=10)
+"""The normalizer falls out of log-odds, so pair 1 moves by 2 - -1 = 3 for a strength of 1, pair 2 by 1.5."""
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, 1.25])
+def test_the_score_is_the_movement_of_the_log_odds_per_byte(strength):
+    model = Turned(BIAS, PUSH)
+    model.strength = strength
+    loss, accuracy = STEER.score(model, TWO, model)
+    assert loss == pytest.approx(-4.5 * strength / 10, rel=1e-5)
+    assert accuracy == 1.0
+    assert model.strength == strength
+
+
+def test_the_weaker_direction_counts():
+    class Lopsided(Turned):
+        def forward(self, input_ids):
+            row = self.bias + self.push * (self.strength if self.strength > 0 else 0.1 * self.strength)
+            return SimpleNamespace(logits=row.expand(*input_ids.shape, len(row)))
+
+    model = Lopsided(BIAS, PUSH)
+    assert STEER.score(model, TWO, model).loss == pytest.approx(-0.045, rel=1e-4)
+
+
+def test_only_pairs_that_move_both_ways_are_right():
+    model = Turned(BIAS, PUSH)
+    loss, accuracy = STEER.score(model, make([1, 3], [3, 2], size=10), model)
+    assert loss == pytest.approx(-(3 - 1.5) / 10, rel=1e-5)
+    assert accuracy == 0.5
+
+
+def test_a_model_that_nobody_turns_moves_by_nothing_at_all():
+    assert STEER.score(Turned(BIAS, PUSH), TWO, Fixed()) == (0.0, 0.0)
+
+
+def test_no_strength_is_no_movement():
+    model = Turned(BIAS, PUSH)
+    model.strength = 0.0
+    assert STEER.score(model, TWO, model) == (0.0, 0.0)
+
+
+def test_a_method_without_negative_strength_does_not_move_down():
+    model = OneWay(BIAS, PUSH)
+    assert STEER.score(model, TWO, model) == (0.0, 0.0)
+    assert model.strength == 1.0
+
+
+def test_the_price_in_fluency_is_the_mean_of_both_ends():
+    text = Examples({"input_ids": torch.tensor([[0, 1, 3]]), "scored": torch.tensor([[False, True, True]])}, 4)
+    model = Turned(BIAS, PUSH)
+    expected = 0.0
+    for sign in (1, -1):
+        row = torch.tensor(BIAS) + sign * torch.tensor(PUSH)
+        expected += float(cross_entropy(torch.stack([row, row]), torch.tensor([1, 3]), reduction="sum")) / 4 / 2
+    assert STEER.score(model, text, model).loss == pytest.approx(expected, rel=1e-6)
+    assert STEER.score(model, text, Fixed()) == score_text(model, text)
+
+
+def test_the_strength_is_put_back_when_scoring_fails():
+    class Broken(Turned):
+        def forward(self, input_ids):
+            raise RuntimeError("broken")
+
+    model = Broken(BIAS, PUSH)
+    model.strength = 0.75
+    with pytest.raises(RuntimeError, match="broken"):
+        STEER.score(model, TWO, model)
+    assert model.strength == 0.75
+
+
+def test_training_looks_at_both_signs_and_puts_the_strength_back():
+    model = Turned(BIAS, PUSH)
+    model.strength = 0.75
+    seen = [model.strength for _ in STEER.losses(model, TWO.inputs, model)]
+    assert seen == [1.0, -1.0]
+    assert model.strength == 0.75
+    assert len(list(STEER.losses(OneWay(BIAS, PUSH), TWO.inputs, OneWay(BIAS, PUSH)))) == 1
+
+
+def test_the_preference_is_log_two_before_anything_moved_and_falls_as_it_moves():
+    still = Turned(BIAS, [0.0] * 4)
+    log_p = torch.tensor(BIAS).log_softmax(0)
+    up, down = (loss.item() for loss in STEER.losses(still, TWO.inputs, still))
+    assert up == pytest.approx(float(2 * math.log(2) - log_p[1] - log_p[2]), rel=1e-5)
+    assert down == pytest.approx(float(2 * math.log(2) - 2 * log_p[3]), rel=1e-5)
+    moved = Turned(BIAS, PUSH)
+    assert sum(loss.item() for loss in STEER.losses(moved, TWO.inputs, moved)) < up + down
+
+
+SETTINGS = {"lora": {}, "ia3": {}, "oft": {"block_size": 8}, "antipasto": {"rank": 16}}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_method_learns_to_move_both_ways(name):
+    tokens = torch.Generator().manual_seed(0)
+    prompts = torch.randint(4, 64, (8, 5), generator=tokens)
+    ends = {"chosen": 1, "rejected": 2}
+    inputs = {f"{side}_input_ids": torch.cat([prompts, torch.full((8, 1), end)], 1) for side, end in ends.items()}
+    inputs |= {f"{side}_scored": torch.arange(6).expand(8, 6) == 5 for side in ends}
+    model = tiny_llama()
+    handle = attach(model, adapter(name, **SETTINGS[name]))
+    optimizer = torch.optim.AdamW(handle.parameters(), lr=0.02)
+    before = STEER.score(model, Examples(inputs, 8), handle).loss
+    for _ in range(15):
+        optimizer.zero_grad()
+        backward(STEER, model, inputs, None, handle)
+        optimizer.step()
+    after = STEER.score(model, Examples(inputs, 8), handle)
+    assert after.loss < before - 0.03
+    assert after.accuracy > 0.9
+    handle.detach()
+
+
+def test_a_batch_in_pieces_gives_the_gradient_of_the_whole():
+    found = []
+    for pieces in (None, 1):
+        model = Turned(BIAS, PUSH)
+        loss = backward(STEER, model, TWO.inputs, pieces, model)
+        found.append((loss, model.push.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_the_pairs_of_a_program():
+    source = "x = 1\nif not x:\n    pass\nelif x in y:\n    pass\nwhile a.b != c:\n    if p and q:\n        pass\n"
+    assert list(conditions(source)) == [
+        Pair("x = 1\nif", " not x:\n", " x:\n"),
+        Pair("x = 1\nif not x:\n    pass\nelif x", " not in y:\n", " in y:\n"),
+        Pair("    pass\nelif x in y:\n    pass\nwhile a.b", " != c:\n", " == c:\n"),
+    ]
+
+
+def test_the_pairs_of_a_text():
+    text = "The file is not closed by this. Use it if\nthe name must be absolute. It has never been so."
+    assert list(sentences(text)) == [
+        Pair("The file is", " not closed by this.", " closed by this."),
+        Pair("Use it if the name must", " not be absolute.", " be absolute."),
+    ]
+
+
+@pytest.mark.parametrize("part", [Part.TRAIN, Part.TEST])
+def test_in_domain_both_sides_are_programs_with_contrary_conditions(part):
+    for pair in pairs(part)[::50]:
+        for side in (pair.chosen, pair.rejected):
+            line = (pair.prompt + side).splitlines()[-1].strip().removeprefix("el")
+            ast.parse(f"{line}\n    pass")
+        assert len(pair.chosen) > len(pair.rejected) or "!=" in pair.chosen
+
+
+def test_out_of_domain_is_english():
+    assert all(p.chosen.startswith(" not ") and p.rejected == p.chosen.replace(" not", "", 1) for p in pairs(Part.OOD))
+    assert all(p.prompt[0].isupper() and "\n" not in p.prompt for p in pairs(Part.OOD))
+    assert len(pairs(Part.OOD)) > 200
+
+
+def test_a_strength_that_is_not_there_is_the_base():
+    model = OneWay(BIAS, PUSH)
+    with turned(model, -1.0) as there:
+        assert not there
+        assert model.strength == 0.0
+    assert model.strength == 1.0
