@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.surgery import attach, sized
-from tests.lab.tiny import save_study
+from tests.lab.tiny import save_model, save_study
 from tests.surgery.test_attach import train
+from tests.tasks.own import completions, write
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -138,9 +140,26 @@ def test_its_make_targets_do_what_it_says(command):
     assert expected in plan
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab tune")])
+def test_its_tune_commands_run(command, tmp_path):
+    """On a model of this size, with rows as the README shows them, and less time."""
+    rows = [
+        json.loads(line) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()
+    ]
+    save_model(tmp_path / "my-model")
+    write(tmp_path / "train.jsonl", [*rows, *completions(40)])
+    given = shlex.split(command)
+    given[given.index("--time") + 1] = "20s"
+    result = run([sys.executable, "-m", *given, "--seeds", "2"], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Take " in result.stdout
+    winner = tmp_path / "runs/my-model-train/winner"
+    assert {path.name for path in winner.iterdir()} == {"adapterlab", "peft", "winner.json"}
+
+
 def test_every_command_is_one_of_those_tested():
     assert COMMANDS
-    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, "adapterlab run", "make")) for c in COMMANDS)
+    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, "adapterlab run", "adapterlab tune", "make")) for c in COMMANDS)
 
 
 def test_its_links_and_folders_exist():

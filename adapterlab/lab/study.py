@@ -292,7 +292,10 @@ def load_files(study: Study) -> None:
 
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next(
+        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+    )  # a slip leaves its right name missing
     place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
     where = _place(path, text, place)
     if first["type"] == "extra_forbidden":

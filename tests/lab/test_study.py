@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.driver import setup_for
 from adapterlab.lab.study import load_study
+from adapterlab.models.loading import load_causal
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Part
+from tests.tasks.own import completions, write
 
 GOOD = """name = "mine"
 tasks = ["prose"]
@@ -104,3 +109,39 @@ def test_full_fine_tuning_is_added_once_and_does_not_compete(tmp_path):
 def test_full_fine_tuning_is_left_out_for_a_reason(tmp_path):
     study = load(tmp_path, GOOD.replace("budget = 1000", 'full_ft = false\nfull_ft_reason = "60 GB of memory"'))
     assert [c.name for c in study.entrants] == ["lora", "oft"]
+
+
+OWN = """name = "own"
+tasks = ["sums"]
+
+[[data]]
+name = "sums"
+train = "sums.jsonl"
+
+[[contestants]]
+adapter = "lora"
+"""
+
+
+def test_a_study_names_data_beside_it(tmp_path, monkeypatch):
+    write(tmp_path / "sums.jsonl", completions(30))
+    monkeypatch.chdir("/")
+    study = load(tmp_path, OWN)
+    assert study.data[0].train == str(tmp_path / "sums.jsonl")
+    assert len(task("sums").examples(Part.TEST, load_causal().tokenizer, 64, 100)) == 6
+    assert setup_for(study).data == (study.data[0].files,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sums.jsonl", "none.jsonl", r"study\.toml:4: .*none\.jsonl does not exist"),
+        ("train =", "trian =", r"unknown setting 'trian' in .*study\.toml:6: did you mean train"),
+        ('adapter = "lora"', 'adapter = "lorra"', r"unknown adapter 'lorra' in .*study\.toml:8"),
+        ('["sums"]', '["sum"]', r"unknown task 'sum' in .*study\.toml:2: did you mean sums"),
+    ],
+)
+def test_a_mistake_in_its_data_is_named(tmp_path, old, new, message):
+    write(tmp_path / "sums.jsonl", completions(30))
+    with pytest.raises(AdapterlabError, match=message):
+        load(tmp_path, OWN.replace(old, new))
