@@ -86,7 +86,7 @@ TRAINED = {
 }
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra", "full_ft"])
+@pytest.mark.parametrize("name", ["lora", "hra"])
 @pytest.mark.parametrize("kind", TRAINED)
 def test_it_trains_and_comes_back_from_disk(kind, name, tokens, tmp_path):
     def fresh():
