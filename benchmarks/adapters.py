@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.adapters", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--tokens", nargs="+", type=int, default=[64, 512], help="lengths of the 4 sequences")
-    parser.add_argument("--seconds-per-method", type=float, default=8.0, help="for the rounds at each length")
+    parser.add_argument("--seconds-per-method", type=float, default=6.0, help="for the rounds at each length")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

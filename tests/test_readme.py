@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.surgery import attach, sized
-from tests.lab.tiny import save_study
+from tests.lab.tiny import save_model, save_study
 from tests.surgery.test_attach import train
+from tests.tasks.own import completions, write
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -35,6 +38,7 @@ def forget_row_gain():
 
 
 AT_ONCE = ("adapterlab map", "adapterlab adapters", "adapterlab explain")
+OF_RESULTS = ("adapterlab run --plan", "adapterlab status", "adapterlab compare", "adapterlab export")
 
 
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
@@ -71,7 +75,32 @@ def test_its_quick_commands_run(command):
     assert result.stdout
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run")])
+@pytest.fixture(scope="module")
+def place_with_results(tmp_path_factory) -> Path:
+    """A folder where the quick study has been run, with losses that are made up."""
+    from adapterlab.lab.study import load_study
+    from adapterlab.models.loading import load_causal
+    from tests.lab.filled import fill
+
+    place = tmp_path_factory.mktemp("place")
+    study = load_study(ROOT / "studies/quick.toml")
+    (place / "runs/quick").mkdir(parents=True)
+    noise = {1: 0.0, 2: 0.01, 3: 0.03}
+    fill(place / "runs/quick", study, load_causal().model, lambda c, t: 1 + len(c.contestant) * noise.get(t.seed, 0.0))
+    return place
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OF_RESULTS)])
+def test_its_commands_that_read_results_run(command, place_with_results, monkeypatch):
+    from adapterlab.cli import app
+
+    monkeypatch.chdir(place_with_results)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert result.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run") and "--plan" not in c])
 def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     """That a study runs from end to end is shown on a tiny model in tests/lab; this one would take minutes."""
     from adapterlab.lab.study import load_study
@@ -111,9 +140,26 @@ def test_its_make_targets_do_what_it_says(command):
     assert expected in plan
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab tune")])
+def test_its_tune_commands_run(command, tmp_path):
+    """On a model of this size, with rows as the README shows them, and less time."""
+    rows = [
+        json.loads(line) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()
+    ]
+    save_model(tmp_path / "my-model")
+    write(tmp_path / "train.jsonl", [*rows, *completions(40)])
+    given = shlex.split(command)
+    given[given.index("--time") + 1] = "20s"
+    result = run([sys.executable, "-m", *given, "--seeds", "2"], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Take " in result.stdout
+    winner = tmp_path / "runs/my-model-train/winner"
+    assert {path.name for path in winner.iterdir()} == {"adapterlab", "peft", "winner.json"}
+
+
 def test_every_command_is_one_of_those_tested():
     assert COMMANDS
-    assert all(c.startswith((*AT_ONCE, "adapterlab run", "make")) for c in COMMANDS)
+    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, "adapterlab run", "adapterlab tune", "make")) for c in COMMANDS)
 
 
 def test_its_links_and_folders_exist():

@@ -63,6 +63,8 @@ class Standing:
     """What was found, in a sentence or two."""
     leads: bool
     """Whether the answer says that the best one is really ahead of another adapter."""
+    unit: str = "nats per byte"
+    """Of gains and forgetting."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def stand(results: Results) -> Standing:
     rows.sort(key=lambda row: -row.gain.mean if math.isfinite(row.gain.mean) else math.inf)
     ranked = [row for row in rows if math.isfinite(row.gain.mean) and row.ranked]
     lead = Lead.of([row.contestant for row in ranked], results)
-    return Standing(tuple(rows), study.reference, _answer(ranked, lead, results), bool(lead.behind))
+    return Standing(tuple(rows), study.reference, _answer(ranked, lead, results), bool(lead.behind), results.unit)
 
 
 def _row(name: str, results: Results, versus: Paired | None, p: float) -> Row:

@@ -125,6 +125,8 @@ class Contestant(_Table):
     adapter: str
     label: str = ""
     targets: str | tuple[str, ...] = "all-linear"
+    budget: Count | None = None
+    """Trained parameters that it is sized to instead of the study's; it is flagged if that is not near."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -257,10 +259,7 @@ def load_study(path: Path) -> Study:
         }
         | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
     )
-    for file in study.adapter_files:
-        load_file(Path(file))
-    for file in study.task_files:
-        load_task_file(Path(file))
+    load_files(study)
     for i, entry in enumerate(study.data):
         try:
             add_task(task_of(entry.files))
@@ -284,8 +283,19 @@ def load_study(path: Path) -> Study:
     return study
 
 
+def load_files(study: Study) -> None:
+    """Make the adapters and tasks of the study's own files known."""
+    for file in study.adapter_files:
+        load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
+
+
 def _explain(error: ValidationError, path: Path, text: str) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next(
+        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+    )  # a slip leaves its right name missing
     place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
     where = _place(path, text, place)
     if first["type"] == "extra_forbidden":

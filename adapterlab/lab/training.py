@@ -57,7 +57,14 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: K
     adapter = make_adapter(name, **settings).scheduled(trial.steps)
     started = time.monotonic()
     with peak_memory(device) as peak:
-        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data))
+        try:
+            handle = attach(
+                model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data)
+            )
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return Outcome("failed", {}, (), 0, 0.0, 0.0, "out of memory while it was attached")
         attached = time.monotonic() - started
         try:
             with seeded(trial.seed):

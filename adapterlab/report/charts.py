@@ -65,8 +65,8 @@ def plane(standing: Standing, palette: Mapping[str, str]) -> str:
         row["under"] = any(_hides(other, row) for other in rows)
     base = alt.Chart(alt.Data(values=rows))
     x_title, y_title = (
-        "learned: nats per byte better than the frozen model",
-        "forgotten: nats per byte on the base's domain",
+        f"learned: {standing.unit} better than the frozen model",
+        f"forgotten: {standing.unit} on the base's domain",
     )
     axis = alt.Axis(format=".2f", tickCount=8)
     x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
@@ -119,7 +119,7 @@ def rates(results: Results, palette: Mapping[str, str]) -> str:
         axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
         base = alt.Chart(alt.Data(values=rows)).encode(
             x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
-            y=alt.Y("loss:Q", title="validation loss, nats per byte", scale=scale),
+            y=alt.Y("loss:Q", title=f"validation loss, {results.unit}", scale=scale),
             color=_colour(palette, legend=True),
         )
         lines = base.mark_line(strokeWidth=2, clip=True)
@@ -144,7 +144,7 @@ def forest(standing: Standing, palette: Mapping[str, str]) -> str:
         y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13)),
         color=_colour(palette, legend=False),
     )
-    title = f"better than {standing.reference} in-domain, nats per byte (paired, 95 % interval)"
+    title = f"better than {standing.reference} in-domain, {standing.unit} (paired, 95 % interval)"
     bars = base.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("low:Q", title=title, axis=alt.Axis(format=".3f", tickCount=8)), x2="high:Q"
     )

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import padding
-from adapterlab.tasks.base import Examples, Part
-from adapterlab.tasks.parts import FileData, parts_of
+from adapterlab.tasks.base import Control, Examples, Part, Scores
+from adapterlab.tasks.halving import halving
+from adapterlab.tasks.parts import DECISIVE, FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
-from adapterlab.tasks.text import TextTask
+from adapterlab.tasks.text import TOKENS_AT_ONCE, TextTask, score_text
 
 T = TypeVar("T")
 
@@ -69,6 +70,13 @@ class OwnText(TextTask):
         # Rows are padded to the longest of the whole part; a batch needs only the longest of its own.
         used = int(batch["scored"].any(0).nonzero().max()) + 1
         return super().loss(model, {name: tensor[:, :used] for name, tensor in batch.items()})
+
+    def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
+        return halving(lambda tokens: score_text(model, examples, tokens), TOKENS_AT_ONCE)[0]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return *super().sources, *DECISIVE
 
     def fingerprint(self) -> str:
         return parts_of(self.data).hash

@@ -102,19 +102,19 @@ def predictions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, 
     return logits[scored].float(), ids[:, 1:][scored]
 
 
-def to_score(examples: Examples, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """The examples in batches as large as can be scored in one pass, on the model's device."""
+def to_score(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE) -> Iterator[dict[str, Tensor]]:
+    """The examples in batches of about so many `tokens`, to be scored in one pass, on the model's device."""
     device = next(model.parameters()).device
-    rows = max(1, TOKENS_AT_ONCE // max(t.shape[1] for t in examples.inputs.values() if t.ndim > 1))
+    rows = max(1, tokens // max(t.shape[1] for t in examples.inputs.values() if t.ndim > 1))
     for start in range(0, len(examples), rows):
         yield {name: t.to(device) for name, t in examples.rows(slice(start, start + rows)).items()}
 
 
 @torch.no_grad()
-def score_text(model: nn.Module, examples: Examples) -> Scores:
+def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONCE) -> Scores:
     """Nats per byte of scored text, and the share of scored tokens that the model holds most likely."""
     total, hits, terms = 0.0, 0, 0
-    for batch in to_score(examples, model):
+    for batch in to_score(examples, model, tokens):
         logits, targets = predictions(model, batch)
         total += float(cross_entropy(logits, targets, reduction="sum"))
         hits += int((logits.argmax(-1) == targets).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from statistics import fmean
 
 from rich.table import Table
@@ -57,7 +58,7 @@ def _costs(best: Row, rows: list[Row], results: Results) -> str:
     if fastest is not best and best.step_seconds > 1.1 * fastest.step_seconds:
         step += f", {best.step_seconds / fastest.step_seconds:.1f} times that of {fastest.contestant}"
     held = peak(results, best.contestant)
-    memory = f" and {_megabytes(held)} beyond the model" if held else ""
+    memory = f" and {_megabytes(held)} beyond the model" if held >= 1e6 else ""
     if not math.isfinite(best.forgetting.mean):
         return f"{step}{memory}."
     lost = best.forgetting
@@ -75,12 +76,24 @@ def peak(results: Results, contestant: str) -> float:
     return fmean([outcome.peak_bytes for _, outcome in contest.reported.values()] or [0])
 
 
+def incidents(results: Results) -> list[str]:
+    """Who ran out of memory, diverged or failed, and how often."""
+    said: Counter[str] = Counter()
+    for contest in results.contests.values():
+        for rung in (contest.first, contest.second, contest.reported):
+            for _, outcome in rung.values():
+                if outcome.note:
+                    what = "the loss diverged" if outcome.status == "diverged" else outcome.note
+                    said[f"{contest.contestant}: {what}"] += 1
+    return [f"{what} ({count} trial{'s' * (count > 1)})" for what, count in said.items()]
+
+
 def board(results: Results, standing: Standing) -> Table:
     """The ranking, best first."""
     the_task = results.study.tasks[0]
     before = results.frozen(the_task)
     forgets, ood = Part.BASE in before.scores, Part.OOD in before.scores
-    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("", justify="right")
     table.add_column("contestant", no_wrap=True)
     headings = ["rate", "trained", "learned (95 %)", *(["ood"] if ood else []), *(["forgot"] if forgets else [])]
@@ -119,7 +132,7 @@ def _count(number: int) -> str:
 
 
 def _megabytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(1, number / 1e6):.0f} MB"
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _listed(names: list[str]) -> str:

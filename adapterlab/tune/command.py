@@ -14,7 +14,7 @@ from adapterlab.lab.standing import Standing, stand
 from adapterlab.lab.study import Study
 from adapterlab.report.page import write_report
 from adapterlab.tasks import task
-from adapterlab.tune.advice import advise, board, ranked, winner_of
+from adapterlab.tune.advice import advise, board, incidents, ranked, winner_of
 from adapterlab.tune.plan import make_plan
 from adapterlab.tune.request import Request
 from adapterlab.tune.winner import how_to_load, keep_winner
@@ -47,7 +47,8 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
     console.print()
     console.print(board(results, standing), highlight=False)
     console.print(f"[dim]{_legend(results, standing)}[/dim]\n", highlight=False)
-    _incidents(results, console)
+    for line in incidents(results):
+        console.print(line, style="dim", highlight=False, markup=False)
     console.print(f"[bold]{advise(results, standing)}[/bold]", highlight=False)
     console.print(f"\nThe report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     best = winner_of(standing)
@@ -55,17 +56,10 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
         return
     with console.status(f"training {best.contestant} to keep it"):
         winner = keep_winner(results.contests[best.contestant, plan.study.tasks[0]], folder / "winner")
-    kept = "peft" if winner.peft else "merged" if winner.merged else ""
-    console.print(
-        f"{best.contestant}, trained: {folder / 'winner/adapterlab'}"
-        + (
-            f" and, {'for PEFT' if winner.peft else 'merged into the model'}, {folder / 'winner' / kept}"
-            if kept
-            else ""
-        ),
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"{best.contestant}, trained: {folder / 'winner/adapterlab'}", highlight=False, soft_wrap=True)
+    for made, what, name in ((winner.peft, "for PEFT", "peft"), (winner.merged, "merged into the model", "merged")):
+        if made:
+            console.print(f"{what}: {folder / 'winner' / name}", highlight=False, soft_wrap=True)
     if winner.why:
         console.print(f"[dim]{winner.why}[/dim]", highlight=False)
     console.print("\nTo load it:", highlight=False)
@@ -79,16 +73,3 @@ def _legend(results: Results, standing: Standing) -> str:
     full = "; full_ft is not ranked" if any(not row.ranked for row in standing.rows) else ""
     flagged = "; * no size near the budget" if any(not row.comparable for row in ranked(standing)) else ""
     return shown + extra + full + flagged
-
-
-def _incidents(results: Results, console: Console) -> None:
-    """Trials that ran out of memory, diverged or failed: how many of whom, and what the first of them said."""
-    said: dict[tuple[str, str], int] = {}
-    for contest in results.contests.values():
-        for rung in (contest.first, contest.second, contest.reported):
-            for _, outcome in rung.values():
-                if outcome.note:
-                    key = contest.contestant, outcome.note if outcome.status != "diverged" else "diverged"
-                    said[key] = said.get(key, 0) + 1
-    for (contestant, note), count in said.items():
-        console.print(f"{contestant}: {note} ({count} trial{'s' * (count > 1)})", style="dim", highlight=False)

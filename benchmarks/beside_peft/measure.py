@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
@@ -25,6 +26,8 @@ from benchmarks.beside_peft.contests import base_model, contest, method_of
 
 FEWEST, MOST = 3, 15
 """Rounds, however slow or fast a step is."""
+MERGED = 5
+"""Rounds of inference."""
 SEQUENCES = 4
 
 
@@ -44,6 +47,10 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+class NotMergeableError(Exception):
+    """The adapter is no change of a weight."""
 
 
 class Runner:
@@ -84,14 +91,9 @@ class Runner:
         return self.model(inputs_embeds=x, use_cache=False).logits.float().square().mean()
 
 
-def interleaved(runs: Mapping[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
-    """The times of each, taking turns, for about `seconds`; every other round goes backwards.
-
-    The first round only says how long one takes.
-    """
+def interleaved(runs: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """The times of each, taking turns; every other round goes backwards."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    first = sum(timed(run) for run in runs.values())
-    rounds = min(MOST, max(FEWEST, int(seconds / first)))
     for turn in range(rounds):
         for name in list(runs)[:: 1 if turn % 2 else -1]:
             times[name].append(timed(runs[name]))
@@ -112,24 +114,30 @@ class Bench:
         frozen.requires_grad_(False)
         attach(reference, adapter("lora", rank=8))
         self.references = {"frozen": Runner(frozen), "lora": Runner(reference)}
-        self._kept: dict[int, int] = {}
+        self._reference: dict[int, tuple[float, int]] = {}
 
     def input(self, tokens: int) -> Tensor:
         generator = torch.Generator().manual_seed(1)
         x = torch.randn(SEQUENCES, tokens, self.base.config.hidden_size, generator=generator)
         return x.to(device=self.device, dtype=self.dtype)
 
-    def kept_by_base(self, tokens: int) -> int:
-        if tokens not in self._kept:
-            self.references["lora"].step(self.input(tokens))
-            self._kept[tokens] = self.references["frozen"].kept(self.input(tokens))
-        return self._kept[tokens]
+    def reference(self, tokens: int) -> tuple[float, int]:
+        """Seconds that a step of the frozen base and one of LoRA take together, and the bytes that the base keeps."""
+        if tokens not in self._reference:
+            x, kept = self.input(tokens), list[int]()
+            self.references["lora"].step(x)
+            self.references["frozen"].step(x)
+            seconds = timed(lambda: self.references["lora"].step(x))
+            seconds += timed(lambda: kept.append(self.references["frozen"].kept(x)))
+            self._reference[tokens] = seconds, kept[0]
+        return self._reference[tokens]
 
     def measure(self, name: str, lengths: Sequence[int], seconds: float) -> dict[str, Any]:
         """All about one method, each length for about `seconds`; what fails says so instead of ending the run."""
         row: dict[str, Any] = {"settings": str(method_of(name)), "lengths": {}}
         sides: dict[str, Runner] = {}
         mergers: dict[str, Callable[[], nn.Module]] = {}
+        once = {tokens: self.reference(tokens)[0] for tokens in lengths}  # how long a round will take
         for side, make in (("ours", self._ours), ("peft", self._theirs)):
             if side == "peft" and contest(name).theirs is None:
                 continue
@@ -142,21 +150,25 @@ class Bench:
                 row[f"{side}_parameters"] = sum(p.numel() for p in sides[side].trained)
                 row[f"{side}_attach_ms"] = 1e3 * attach_seconds
                 for tokens in lengths:
-                    kept = sides[side].kept(self.input(tokens)) - self.kept_by_base(tokens)
-                    row["lengths"].setdefault(str(tokens), {})[f"{side}_kept_mib"] = kept / 2**20
+                    x, kept = self.input(tokens), list[int]()
+                    once[tokens] += timed(lambda side=side, x=x, kept=kept: kept.append(sides[side].kept(x)))
+                    mib = (kept[0] - self.reference(tokens)[1]) / 2**20
+                    row["lengths"].setdefault(str(tokens), {})[f"{side}_kept_mib"] = mib
             except Exception as error:
                 sides.pop(side, None)
                 row[f"{side}_failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
         for tokens in lengths:
-            row["lengths"].setdefault(str(tokens), {}).update(self._steps(sides, self.input(tokens), seconds))
-        row.update(self._merged(sides, mergers, self.input(min(lengths)), seconds / 5))
+            row["lengths"].setdefault(str(tokens), {}).update(
+                self._steps(sides, self.input(tokens), min(MOST, max(FEWEST, int(seconds / once[tokens]))))
+            )
+        row.update(self._merged(sides, mergers, self.input(min(lengths))))
         return row
 
-    def _steps(self, sides: Mapping[str, Runner], x: Tensor, seconds: float) -> dict[str, float]:
+    def _steps(self, sides: Mapping[str, Runner], x: Tensor, rounds: int) -> dict[str, float]:
         runs = {side: runner.step for side, runner in (self.references | sides).items()}
-        times = interleaved({side: lambda step=step: step(x) for side, step in runs.items()}, seconds)
+        times = interleaved({side: lambda step=step: step(x) for side, step in runs.items()}, rounds)
         found = {
-            "rounds": len(times["frozen"]),
+            "rounds": rounds,
             "frozen_ms": 1e3 * median(times["frozen"]),
             "lora_step": ratio(times["lora"], times["frozen"]),
         }
@@ -168,16 +180,14 @@ class Bench:
         return found
 
     def _merged(
-        self, sides: Mapping[str, Runner], mergers: Mapping[str, Callable[[], nn.Module]], x: Tensor, seconds: float
+        self, sides: Mapping[str, Runner], mergers: Mapping[str, Callable[[], nn.Module]], x: Tensor
     ) -> dict[str, float]:
         """A forward pass of each side with its adapter merged, over the frozen base's."""
         runners = {"frozen": self.references["frozen"]}
         for side in sides:
-            try:
+            with suppress(NotMergeableError) if side == "ours" else suppress(Exception):  # PEFT has many ways to refuse
                 runners[side] = Runner(mergers[side]())
-            except Exception:
-                continue  # no change of a weight: nothing to merge
-        times = interleaved({side: lambda r=runner: r.infer(x) for side, runner in runners.items()}, seconds)
+        times = interleaved({side: lambda r=runner: r.infer(x) for side, runner in runners.items()}, MERGED)
         return {f"{side}_merged": ratio(times[side], times["frozen"]) for side in runners if side != "frozen"}
 
     def _ours(self, name: str) -> tuple[float, nn.Module, Callable[[], nn.Module]]:
@@ -185,6 +195,8 @@ class Bench:
         seconds = timed(lambda: handles.append(attach(model, method_of(name), factors=FactorCache())))
 
         def merge() -> nn.Module:
+            if not handles[0].adapter.mergeable:
+                raise NotMergeableError
             handles[0].merge()
             return model
 

@@ -93,6 +93,35 @@ def test_a_trial_that_never_fits_is_a_recorded_failure(trial, small_memory):
     assert outcome.scores == {}
 
 
+def test_scoring_in_halves_gives_the_same(trial, monkeypatch):
+    from adapterlab.tasks import text
+
+    whole, seen = training.run(trial).scores, []
+    predictions = text.predictions
+
+    def small(model, batch):
+        if not torch.is_grad_enabled():
+            seen.append(len(batch["input_ids"]))
+            if seen[-1] > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return predictions(model, batch)
+
+    monkeypatch.setattr(text, "predictions", small)
+    halves = training.run(trial).scores
+    assert min(seen) <= 3 < max(seen)
+    for part, scores in whole.items():
+        assert halves[part] == pytest.approx(scores, rel=1e-5)
+
+
+def test_an_attach_that_does_not_fit_is_a_recorded_failure(trial, monkeypatch):
+    def attach(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "attach", attach)
+    outcome = training.run(trial)
+    assert (outcome.status, outcome.note) == ("failed", "out of memory while it was attached")
+
+
 def test_the_largest_pieces_that_fit_are_found(trial, small_memory):
     small_memory(5)
     found = fit({"lora": trial}, Setup(), training.run)

@@ -8,9 +8,9 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery import attach
+from adapterlab.surgery import attach, load
 from tests.adapters.methods import noisy, small
-from tests.surgery.test_attach import bits, same_bits
+from tests.surgery.test_attach import bits, same_bits, train
 
 SHAPE = {
     "vocab_size": 64,
@@ -70,3 +70,48 @@ def test_a_model_without_attention_is_named():
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
     with pytest.raises(AdapterlabError, match="no list of blocks"):
         attach(model, small("reft"))
+
+
+TRAINED = {
+    "Llama": SHAPE,
+    "Mistral": SHAPE,
+    "Qwen2": SHAPE,  # biases on queries, keys and values
+    "Qwen3": SHAPE | {"head_dim": 8},
+    "Gemma": SHAPE | {"head_dim": 16},
+    "Gemma2": SHAPE | {"head_dim": 16},
+    "GPT2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},  # Conv1D, transposed
+    "Phi": SHAPE,  # a norm for both branches, a bias everywhere
+    "Phi3": SHAPE,
+    "Mixtral": SHAPE | {"num_local_experts": 4, "num_experts_per_tok": 2},  # experts in parameters of three dimensions
+}
+
+
+@pytest.mark.parametrize("name", ["lora", "hra"])
+@pytest.mark.parametrize("kind", TRAINED)
+def test_it_trains_and_comes_back_from_disk(kind, name, tokens, tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(getattr(transformers, f"{kind}Config")(**TRAINED[kind])).eval()
+
+    model = fresh()
+    before, answer = bits(model), model(tokens).logits
+    handle = attach(model, small(name))
+    start = model(input_ids=tokens, labels=tokens).loss.item()
+    train(model, handle, tokens, steps=15)
+    trained = model(tokens).logits
+    assert model(input_ids=tokens, labels=tokens).loss.item() < start
+    handle.save(tmp_path)
+    handle.detach()
+    assert same_bits(bits(model), before)
+    assert torch.equal(model(tokens).logits, answer)
+    other = fresh()
+    load(other, tmp_path)
+    assert torch.equal(other(tokens).logits, trained)
+
+
+def test_the_experts_of_a_mixture_are_left_as_they_are():
+    """transformers keeps them fused, three-dimensional; what reads and writes the stream around them is adapted."""
+    model = AutoModelForCausalLM.from_config(transformers.MixtralConfig(**TRAINED["Mixtral"]))
+    handle = attach(model, small("lora"))
+    assert {path.rsplit(".", 1)[1] for path in handle.sites} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert {p.rsplit(".", 1)[1] for p, t in model.named_parameters() if t.ndim == 3} == {"gate_up_proj", "down_proj"}

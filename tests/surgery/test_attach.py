@@ -172,13 +172,24 @@ def test_what_does_not_fit_is_named_and_nothing_changed(name, settings, targets,
     assert all(p.requires_grad for p in llama.parameters())
 
 
-def test_a_base_with_nan_is_refused(llama):
+@pytest.mark.parametrize("name", ALL)
+def test_a_base_with_nan_is_refused(name, llama):
+    nan = torch.tensor(float("nan"))
+    with torch.no_grad():
+        for parameter in (llama.model.embed_tokens.weight, llama.model.layers[1].self_attn.k_proj.bias):
+            parameter[0] = nan
+    structure, flags = repr(llama), [p.requires_grad for p in llama.parameters()]
+    with pytest.raises(AdapterlabError, match=r"holds NaN or infinity, so nothing was attached"):
+        attach(llama, small(name))
+    assert repr(llama) == structure
+    assert [p.requires_grad for p in llama.parameters()] == flags
+
+
+def test_the_place_of_a_nan_is_named(llama):
     with torch.no_grad():
         llama.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
-    structure = repr(llama)
     with pytest.raises(AdapterlabError, match=r"layers\.1\.mlp\.up_proj.*NaN"):
         attach(llama, small("lora"))
-    assert repr(llama) == structure
 
 
 def test_a_name_is_used_once(llama):

@@ -16,7 +16,7 @@ from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 class BitFit(ParameterAdapter):
     """`b' = b + strength * delta` for every bias of the model; `delta`, shaped like `b`, starts at zero.
 
-    All biases, those of norms among them (Ben Zaken, Goldberg and Ravfogel 2022, section 3); with `subset` only those of the
+    All biases, those of norms among them (Ben Zaken, Goldberg and Ravfogel 2022); with `subset` only those of the
     queries and of the layer that widens the feed-forward block, which the paper finds nearly as good at half the size.
     """
 

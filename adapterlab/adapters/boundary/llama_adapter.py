@@ -18,10 +18,9 @@ class LlamaAdapter(PrefixAdapter):
     """`attend(Q, K, V) + strength * tanh(g) softmax(Q (W_k P)^T / sqrt(d)) (W_v P)` in the topmost layers.
 
     The prompt `P (length, width)` goes through the layer's own projections, without a position; its scores have a
-    softmax of their own, and `gate g (heads,)`, started at zero, lets its answer in (Zhang et al. 2023, section
-    3.2). With `per_head` off there is one gate for all heads, with `squash` off it counts as it is; both off is the
-    first version of the paper, and what PEFT does. `layers` counts from the top, 0 takes all; the paper takes 30 of
-    32.
+    softmax of their own, and `gate g (heads,)`, started at zero, lets its answer in (Zhang et al. 2023). With
+    `per_head` off there is one gate for all heads, with `squash` off it counts as it is; both off is the first version
+    of the paper, and what PEFT does. `layers` counts from the top, 0 takes all; the paper takes 30 of 32.
     """
 
     name = "llama_adapter"

@@ -20,11 +20,10 @@ from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoP
 class PrefixTuning(PrefixAdapter):
     """Every layer attends to `[P_K; K]` and `[P_V; V]`: trained keys and values before those of the tokens.
 
-    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021, section 4.3 and
-    equation for `P_theta`): `embedding E (length, width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for
-    all layers, `w_out (2 kv, hidden)` and `b_out (2 kv,)` a layer's own, with `kv` the width of its keys. Without,
-    `key` and `value`, `(length, kv)`, are trained themselves. The tokens' positions count from behind the prefix,
-    as behind past tokens.
+    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021): `embedding E (length,
+    width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for all layers, `w_out (2 kv, hidden)` and `b_out (2
+    kv,)` a layer's own, with `kv` the width of its keys. Without, `key` and `value`, `(length, kv)`, are trained
+    themselves. The tokens' positions count from behind the prefix, as behind past tokens.
 
     At strength `s` the prefix weighs `s` times as much in the softmax, so from 0 to 1 the base goes over into the
     adapted model; there is nothing below 0.
@@ -50,7 +49,8 @@ class PrefixTuning(PrefixAdapter):
         return False
 
     def strength_problem(self, strength: float) -> str | None:
-        return below_zero(strength)
+        """A prefix weighs something or nothing."""
+        return None if strength >= 0 else f"strength {strength:g}: a prefix cannot weigh less than nothing (0)"
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         return None if self.length > 0 < self.hidden else "length and hidden must be 1 or more"
@@ -59,37 +59,21 @@ class PrefixTuning(PrefixAdapter):
         return range(1, 1025)
 
     def init(self, attention: Attention, context: Context) -> State:
-        hidden = self.hidden if self.reparametrized else None
-        return start(self.length, hidden, attention, context)
+        rows, width, hidden = attention.kv_heads * attention.head_dim, attention.width, self.hidden
+        if not self.reparametrized:
+            return State({"key": context.normal(self.length, rows), "value": context.normal(self.length, rows)})
+        # As linear layers and embeddings start.
+        shared = {
+            "embedding": context.share("embedding", lambda: context.normal(self.length, width)),
+            "w_in": context.share("w_in", lambda: context.uniform(hidden, width, bound=width**-0.5)),
+            "b_in": context.share("b_in", lambda: context.uniform(hidden, bound=width**-0.5)),
+        }
+        w_out = context.uniform(2 * rows, hidden, bound=hidden**-0.5)
+        return State(shared | {"w_out": w_out, "b_out": context.uniform(2 * rows, bound=hidden**-0.5)})
 
     def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
-        return keys_and_values(state)
-
-
-def below_zero(strength: float) -> str | None:
-    """Why a prefix has no strength below 0."""
-    return None if strength >= 0 else f"strength {strength:g}: a prefix cannot weigh less than nothing (0)"
-
-
-def start(length: int, hidden: int | None, attention: Attention, context: Context) -> State:
-    """Keys and values of independent normal numbers, or the layers that make them as linear layers start."""
-    rows = attention.kv_heads * attention.head_dim
-    if hidden is None:
-        return State({"key": context.normal(length, rows), "value": context.normal(length, rows)})
-    width = attention.width
-    shared = {
-        "embedding": context.share("embedding", lambda: context.normal(length, width)),
-        "w_in": context.share("w_in", lambda: context.uniform(hidden, width, bound=width**-0.5)),
-        "b_in": context.share("b_in", lambda: context.uniform(hidden, bound=width**-0.5)),
-    }
-    w_out = context.uniform(2 * rows, hidden, bound=hidden**-0.5)
-    return State(shared | {"w_out": w_out, "b_out": context.uniform(2 * rows, bound=hidden**-0.5)})
-
-
-def keys_and_values(state: State) -> Prefix:
-    """The prefix of one layer."""
-    if "key" in state.trainable:
-        return Prefix(state["key"], state["value"])
-    inner: Float[Tensor, "length hidden"] = torch.tanh(affine(state["embedding"], state["w_in"], state["b_in"]))
-    key, value = affine(inner, state["w_out"], state["b_out"]).chunk(2, dim=1)
-    return Prefix(key, value)
+        if not self.reparametrized:
+            return Prefix(state["key"], state["value"])
+        inner: Float[Tensor, "length hidden"] = torch.tanh(affine(state["embedding"], state["w_in"], state["b_in"]))
+        key, value = affine(inner, state["w_out"], state["b_out"]).chunk(2, dim=1)
+        return Prefix(key, value)

@@ -19,7 +19,7 @@ class PromptTuning(PromptAdapter):
     """`[P; E(x)]`: trained vectors `P (length, width)` stand before the embeddings of the user's tokens.
 
     `P` starts as the embeddings of tokens drawn from the vocabulary, or uniform in `[-0.5, 0.5]` with
-    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021, section 2 and 3.2). The paper draws from the 5,000
+    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021). The paper draws from the 5,000
     most frequent tokens; which these are a model does not say, so all are drawn from here.
     """
 

@@ -22,7 +22,7 @@ class DeLoRA(LinearAdapter):
     Each of the `rank` terms has length one, so `D` has length at most `boundary * |W|` whatever the learning rate.
     `boundary (1,)`, the rows `a_i` of `A (rank, in)` and the columns `b_i` of `B (out, rank)` are trained; `A` and `B`
     start uniform and `D0` is `D` at the start (Bini, Girrbach and Akata 2025, equations 5 to 9). `|W| (in,)` are the
-    lengths of the weight's columns, as in the authors' implementation (section 3.4 compares them); with `frobenius` it is
+    lengths of the weight's columns, as in the authors' implementation (figure 4 compares them); with `frobenius` it is
     one number, the length of `W`. With `zero_start`, as in PEFT, `B` starts at zero, there is no `D0`, and lengths below
     1e-4 count as 1e-4.
     """

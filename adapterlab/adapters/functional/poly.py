@@ -21,7 +21,7 @@ class Poly(RoutedAdapter):
 
     `a (splits, skills, in / splits, rank)` and `b (splits, skills, rank, out / splits)` are the skills of a layer;
     `logits (layers or 1, tasks, splits, skills)` the router, whose shares `z = sigmoid(logits)` are divided by
-    their sum over the skills (Ponti et al. 2022, section 2). In training `sigmoid` is relaxed by noise if
+    their sum over the skills (Ponti et al. 2022). In training `sigmoid` is relaxed by noise if
     `relaxed`: a Bernoulli variable at temperature 1. With `splits` above 1 each slice of the input and the output
     has shares of its own (multi-head routing, Caccia et al. 2022). Each layer has a router, or all share one with
     `one_router`. A call of the model names the tasks of its sequences as `task_ids`; without, they are task 0.

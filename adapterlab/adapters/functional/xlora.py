@@ -24,7 +24,7 @@ class XLoRA(RoutedAdapter):
     `a (experts, rank, in)` and `b (experts, out, rank)` are LoRA experts, which train along unless `train_experts`
     is off. A first pass without them gives the last hidden state of each token; `depth` linear layers, `hidden`
     wide and with ReLU between, make the experts' logits of it, one set for all layers or, `layerwise`, one for
-    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024, section 2). With `top_k` only the k
+    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024). With `top_k` only the k
     largest count, with `renormalize` in a softmax of their own.
     """
 

@@ -16,7 +16,7 @@ from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 class LNTuning(ParameterAdapter):
     """`p' = p + strength * delta` for the gain and the bias of every norm; `delta`, shaped like `p`, starts at zero.
 
-    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024, section 3.1).
+    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024).
     """
 
     name = "ln_tuning"

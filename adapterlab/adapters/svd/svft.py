@@ -75,17 +75,10 @@ class SVFT(LinearAdapter):
         entries = n * (2 * d + 1) - d * (d + 1)
         frozen = {}
         if self.pattern == "random":
-            frozen["places"] = self._drawn(n * n, entries, context)
+            frozen["places"] = context.distinct(entries, n * n)
         elif self.pattern == "top_k":
             frozen["places"] = (u.T @ vt.T).abs().flatten().topk(entries).indices.sort().values
         return State({"m": context.zeros(entries)}, frozen, {"u": u, "s": s, "vt": vt})
-
-    @staticmethod
-    def _drawn(places: int, entries: int, context: Context) -> Int[Tensor, " entries"]:
-        if context.device.type == "meta":
-            return torch.empty(entries, dtype=torch.int64, device="meta")
-        drawn = torch.randperm(places, generator=context.generator)[:entries]
-        return drawn.sort().values.to(context.device)
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         return weight + strength * (state["u"] @ self.mix(state["vt"].T, state).T)

@@ -1,0 +1,92 @@
+"""What is said of a contest: the winner, its lead, its costs, and what went wrong on the way."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from adapterlab.lab.contest import make_contests
+from adapterlab.lab.metrics import Results
+from adapterlab.lab.standing import stand
+from adapterlab.lab.study import Contestant, Reporting, Study
+from adapterlab.lab.trial import FROZEN, Outcome
+from adapterlab.tune.advice import advise, board, incidents
+from tests.adapters.methods import small
+
+SEEDS = (1, 2, 3, 4)
+NOISE = (0.0, 0.01, -0.01, 0.005)
+
+
+def results_of(losses: dict[str, float], ood: bool = True, notes: dict[str, str] | None = None) -> Results:
+    """Finished contests: the untrained model at 2.0, each contestant near its loss."""
+    names = list(losses)
+    study = Study(
+        name="made",
+        tasks=("prose",),
+        reference=names[0],
+        contestants=tuple(Contestant(adapter=name) for name in names),
+        full_ft=False,
+        full_ft_reason="not asked",
+        report=Reporting(seeds=SEEDS),
+    )
+    contests = make_contests(study, {name: small(name) for name in names})
+    for contest in contests:
+        if contest.contestant == FROZEN:
+            runs = {0: (2.0, 0)}
+        else:
+            contest.rate = 0.001
+            runs = {seed: (losses[contest.contestant] + noise, 60) for seed, noise in zip(SEEDS, NOISE, strict=True)}
+        for seed, (loss, steps) in runs.items():
+            trial = contest.trial(0.001, seed, steps, reported=True)
+            parts = dict.fromkeys(("validation", "test", "ood"), (loss, 0.5)) | {"base": (1.0 + 0.1 * bool(steps), 0.5)}
+            note = (notes or {}).get(contest.contestant, "")
+            outcome = Outcome(
+                "ok", parts, (), 1000, 0.01 * steps * len(contest.contestant), 0.0, note, (), 5_000_000, 8
+            )
+            contest.reported[seed] = trial, outcome
+            if steps:
+                contest.first[0.001] = contest.second[0.001] = (trial, outcome)
+        contest.finished = True
+    return Results(contests)
+
+
+def said(results: Results) -> str:
+    return advise(results, stand(results))
+
+
+def test_a_real_lead_is_called_real():
+    text = said(results_of({"lora": 1.5, "dora": 1.2}))
+    assert text.startswith("Take dora at a learning rate of 0.001: 0.799 nats per byte better than the untrained model")
+    assert "Its lead over lora is real" in text
+    assert "A step takes 40 ms and 5 MB beyond the model; it forgets 0.100 nats per byte" in text
+
+
+def test_a_lead_within_the_noise_is_not():
+    assert "It cannot be told from" in said(results_of({"lora": 1.2, "dora": 1.2}))
+
+
+def test_a_slower_winner_says_so():
+    assert "1.2 times that of lora" in said(results_of({"lora": 1.5, "pissa": 1.2}))
+
+
+def test_where_nothing_was_learned_nothing_is_advised():
+    assert said(results_of({"lora": 2.4, "dora": 2.5})).startswith("No adapter learned anything here")
+
+
+def test_what_went_wrong_is_counted():
+    note = "out of memory with 8 examples at once: went on with 4"
+    assert incidents(results_of({"lora": 1.5, "dora": 1.2}, notes={"dora": note})) == [f"dora: {note} (6 trials)"]
+    assert incidents(results_of({"lora": 1.5})) == []
+
+
+@pytest.mark.parametrize("name", ["lora", "trainable_tokens"])
+def test_the_board_fits_80_columns(name):
+    results = results_of({name: 1.5, "dora": 1.2})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(board(results, stand(results)))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("\u2026" in line for line in lines)
+    assert lines[1].split()[:2] == ["1", "dora"]
