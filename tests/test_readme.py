@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
@@ -37,6 +38,7 @@ def forget_row_gain():
 
 
 AT_ONCE = ("adapterlab map", "adapterlab adapters", "adapterlab explain")
+OF_RESULTS = ("adapterlab run --plan", "adapterlab status", "adapterlab compare", "adapterlab export")
 
 
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:
@@ -73,7 +75,32 @@ def test_its_quick_commands_run(command):
     assert result.stdout
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run")])
+@pytest.fixture(scope="module")
+def place_with_results(tmp_path_factory) -> Path:
+    """A folder where the quick study has been run, with losses that are made up."""
+    from adapterlab.lab.study import load_study
+    from adapterlab.models.loading import load_causal
+    from tests.lab.filled import fill
+
+    place = tmp_path_factory.mktemp("place")
+    study = load_study(ROOT / "studies/quick.toml")
+    (place / "runs/quick").mkdir(parents=True)
+    noise = {1: 0.0, 2: 0.01, 3: 0.03}
+    fill(place / "runs/quick", study, load_causal().model, lambda c, t: 1 + len(c.contestant) * noise.get(t.seed, 0.0))
+    return place
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OF_RESULTS)])
+def test_its_commands_that_read_results_run(command, place_with_results, monkeypatch):
+    from adapterlab.cli import app
+
+    monkeypatch.chdir(place_with_results)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert result.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run") and "--plan" not in c])
 def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     """That a study runs from end to end is shown on a tiny model in tests/lab; this one would take minutes."""
     from adapterlab.lab.study import load_study
@@ -132,7 +159,7 @@ def test_its_tune_commands_run(command, tmp_path):
 
 def test_every_command_is_one_of_those_tested():
     assert COMMANDS
-    assert all(c.startswith((*AT_ONCE, "adapterlab run", "adapterlab tune", "make")) for c in COMMANDS)
+    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, "adapterlab run", "adapterlab tune", "make")) for c in COMMANDS)
 
 
 def test_its_links_and_folders_exist():

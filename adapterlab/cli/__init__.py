@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapterlab.argmap.cli import app as map_app
+from adapterlab.cli import results
 from adapterlab.errors import AdapterlabError
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def _adapterlab() -> None:
 
 @app.command()
 def run(
-    study: Annotated[Path | None, typer.Argument(help="A study in TOML; the quick one if not given.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]", help="A study in TOML, or the name of one that is shipped.", show_default="quick"
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go; runs/NAME if not given.")] = None,
     map_file: Annotated[
         Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
@@ -54,22 +60,24 @@ def run(
         int | None, typer.Option(min=1, help="Trials that differ by learning rate or seed alone and may share a pass.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="If another run writes the same results, wait for it.")] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would run, how long, on what.")] = False,
 ) -> None:
     """Run a study, or what is missing of it; score the map before and after; write report.html and verdict.json."""
     from rich.console import Console
 
     from adapterlab import argmap
+    from adapterlab.lab.finding import LEDGER, open_study
     from adapterlab.lab.ledger import Ledger
-    from adapterlab.lab.study import load_study
     from adapterlab.resources import shipped
 
     console = Console()
-    plan = load_study(study or shipped("studies", "quick.toml")).limited(
-        workers=workers, cluster=cluster, shard=shard, lanes=lanes
-    )
+    plan, folder = open_study(study, out)
+    plan = plan.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
+    if plan_only:
+        _show_plan(plan, folder / LEDGER, console)
+        return
     the_map = argmap.load(map_file or shipped("maps", "natural_manifold.argdown"))
-    folder = out or Path("runs") / plan.name
-    ledger = Ledger(folder / "ledger.sqlite")
+    ledger = Ledger(folder / LEDGER)
     before = len(ledger)
     try:
         contests = _run_with_progress(plan, ledger, console, wait)
@@ -81,6 +89,10 @@ def run(
     if len(ledger) == before:
         console.print(f"All {before} trials are there; nothing to run.")
     _report(contests, ledger, the_map, folder, console)
+
+
+for _command in (results.status, results.compare, results.export):
+    app.command()(_command)
 
 
 @app.command()
@@ -174,6 +186,17 @@ def explain(
     catalogue.explain(name, model, Console())
 
 
+def _show_plan(study: Study, ledger_file: Path, console: Console) -> None:
+    from adapterlab.lab.ledger import Ledger
+    from adapterlab.lab.plan import make_plan
+    from adapterlab.report.progress import show_plan
+
+    ledger = Ledger(ledger_file) if ledger_file.is_file() else None
+    with console.status("sizing the contestants") as display:
+        plan = make_plan(study, ledger, watch=lambda name: display.update(f"timing a few steps of {name}"))
+    show_plan(plan, console)
+
+
 def _run_with_progress(study: Study, ledger: Ledger, console: Console, wait: bool) -> list[Contest]:
     from rich.progress import (
         BarColumn,
@@ -185,7 +208,9 @@ def _run_with_progress(study: Study, ledger: Ledger, console: Console, wait: boo
     )
 
     from adapterlab.lab.driver import run_study
+    from adapterlab.lab.finding import record_study
 
+    record_study(study, ledger.path.parent)
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
@@ -211,19 +236,28 @@ def _watch(display: object, bar: object) -> Callable[[Progress], None]:
 
 
 def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
-    from adapterlab.lab.metrics import Results
+    from adapterlab.lab.metrics import by_budget
     from adapterlab.lab.standing import stand
     from adapterlab.models.loading import load_causal
     from adapterlab.report.page import write_report
-    from adapterlab.report.terminal import show
+    from adapterlab.report.terminal import show, show_board
     from adapterlab.verdict import judge, write_verdict
 
-    results = Results(contests)
-    standing = stand(results)
-    size = sum(p.numel() for p in load_causal(results.study.model).model.parameters())
-    judgement = judge(the_map, results, size)  # type: ignore[arg-type]
-    write_report(results, standing, judgement, [env for _, _, env in ledger], size, folder / "report.html")
-    write_verdict(judgement, standing.answer, results.study.name, folder / "verdict.json")
+    *smaller, largest = by_budget(contests)
+    size = sum(p.numel() for p in load_causal(largest.study.model).model.parameters())
+    environments = [env for _, _, env in ledger]
+    for part in smaller:
+        standing = stand(part)
+        path = folder / f"report-{part.study.budget}.html"
+        write_report(part, standing, judge(the_map, part, size), environments, size, path)  # type: ignore[arg-type]
+        console.print(f"\nat {part.study.budget:,} trained parameters ({path}):")
+        show_board(standing, console)
+    if smaller:
+        console.print(f"\nat {largest.study.budget:,} trained parameters, where the map's claims are judged:")
+    standing = stand(largest)
+    judgement = judge(the_map, largest, size)  # type: ignore[arg-type]
+    write_report(largest, standing, judgement, environments, size, folder / "report.html")
+    write_verdict(judgement, standing.answer, largest.study.name, folder / "verdict.json")
     show(standing, judgement, console)
     console.print(f"\nThe report: {folder / 'report.html'}")
 

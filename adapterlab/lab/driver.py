@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
 from adapterlab.lab.executors import Executor, executor_for
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
+from adapterlab.lab.progress import look
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import Study
@@ -32,7 +33,9 @@ def prepare(study: Study) -> list[Contest]:
     model = load(study.model, task(study.tasks[0]).head).model
     contests = []
     for part in study.at_each_budget:
-        contests += make_contests(part, {entry.name: fitted(entry, model, part.budget) for entry in part.entrants})
+        contests += make_contests(
+            part, {entry.name: fitted(entry, model, entry.budget or part.budget) for entry in part.entrants}
+        )
     return contests
 
 
@@ -49,11 +52,7 @@ def setup_for(study: Study) -> Setup:
 
 def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
     """Play the contests as far as the ledger goes; gives the trials that are still needed."""
-    missing = []
-    for contest in contests:
-        for needed in _advance(play(contest), ledger):
-            missing += needed
-    return missing
+    return [trial for contest in contests for trial in look(contest, ledger).missing]
 
 
 def run_study(
@@ -146,21 +145,6 @@ def _drive(
             waiting[i][trial] = outcome
             go_on(i)
         watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
-
-
-def _advance(playing: Play, ledger: Ledger) -> list[list[Trial]]:
-    """Play one contest over the ledger; the trials that it lacks, if any."""
-    outcomes: Mapping[Trial, Outcome] | None = None
-    while True:
-        try:
-            trials = playing.send(outcomes) if outcomes is not None else next(playing)
-        except StopIteration:
-            return []
-        found = {trial: ledger.outcome(trial) for trial in trials}
-        missing = [trial for trial, outcome in found.items() if outcome is None]
-        if missing:
-            return [missing]
-        outcomes = {trial: outcome for trial, outcome in found.items() if outcome is not None}
 
 
 def _steps(contest: Contest) -> int:

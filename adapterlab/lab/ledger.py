@@ -125,6 +125,17 @@ class Ledger:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def is_held(self) -> bool:
+        """Whether a run is writing the ledger."""
+        try:
+            with self.path.with_suffix(".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

@@ -84,6 +84,14 @@ class Results:
         return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
 
+def by_budget(contests: Sequence[Contest]) -> list[Results]:
+    """The results at each budget of the study, the smallest first."""
+    groups: dict[int | None, list[Contest]] = {}
+    for contest in contests:
+        groups.setdefault(contest.study.budget, []).append(contest)
+    return [Results(group) for group in groups.values()]
+
+
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
     def read(results: Results, contest: Contest) -> dict[int, float]:
         return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}

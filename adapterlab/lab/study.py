@@ -125,6 +125,8 @@ class Contestant(_Table):
     adapter: str
     label: str = ""
     targets: str | tuple[str, ...] = "all-linear"
+    budget: Count | None = None
+    """Trained parameters that it is sized to instead of the study's; it is flagged if that is not near."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -257,10 +259,7 @@ def load_study(path: Path) -> Study:
         }
         | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
     )
-    for file in study.adapter_files:
-        load_file(Path(file))
-    for file in study.task_files:
-        load_task_file(Path(file))
+    load_files(study)
     for i, entry in enumerate(study.data):
         try:
             add_task(task_of(entry.files))
@@ -282,6 +281,14 @@ def load_study(path: Path) -> Study:
             "contestant", study.reference, [c.name for c in study.contestants], where=_place(path, text, ("reference",))
         )
     return study
+
+
+def load_files(study: Study) -> None:
+    """Make the adapters and tasks of the study's own files known."""
+    for file in study.adapter_files:
+        load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
 
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:

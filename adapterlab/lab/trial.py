@@ -138,6 +138,7 @@ def code_version(adapter: str, task_name: str) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _meaning(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):

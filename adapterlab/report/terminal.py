@@ -16,28 +16,7 @@ SEMANTICS = "quadratic-energy"
 
 def show(standing: Standing, judgement: Judgement, console: Console) -> None:
     """Print the answer, the scoreboard, and what became of the map."""
-    console.print()
-    console.print(f"[bold]{standing.answer}[/bold]")
-    console.print()
-    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
-    table.add_column("contestant", no_wrap=True)
-    for heading in ("trained", "learned", "ood", "forgot", f"vs {standing.reference} (95%)", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in standing.rows:
-        mark = "" if row.comparable else "*"
-        table.add_row(
-            row.contestant + mark if row.ranked else f"[dim]{row.contestant}{mark}[/dim]",
-            _thousands(row.parameters),
-            _signed(row.gain.mean),
-            _signed(row.gain_ood.mean),
-            _signed(row.forgetting.mean),
-            _interval(row.versus),
-            f"{row.p:.3f}" if row.versus and row.ranked else "",
-        )
-    console.print(table)
-    console.print("[dim]nats per byte against the frozen model; p corrected by Holm; * is not near the budget[/dim]")
-    if not all(row.ranked for row in standing.rows):
-        console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
+    show_board(standing, console)
     console.print()
     for title in judgement.theses:
         before, after = (scores[SEMANTICS].claims[title].credence for scores in (judgement.before, judgement.after))
@@ -49,6 +28,32 @@ def show(standing: Standing, judgement: Judgement, console: Console) -> None:
     untested = sum(bool(v.untested) for v in judgement.verdicts)
     if untested:
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study has not[/dim]")
+
+
+def show_board(standing: Standing, console: Console) -> None:
+    """Print the answer and the scoreboard."""
+    console.print()
+    console.print(f"[bold]{standing.answer}[/bold]")
+    console.print()
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    table.add_column("contestant", no_wrap=True)
+    for heading in ("trained", "learned", "ood", "forgot", f"vs {standing.reference} (95%)", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in standing.rows:
+        mark = "" if row.comparable else "*"
+        table.add_row(
+            row.contestant + mark if row.ranked else f"[dim]{row.contestant}{mark}[/dim]",
+            thousands(row.parameters),
+            _signed(row.gain.mean),
+            _signed(row.gain_ood.mean),
+            _signed(row.forgetting.mean),
+            _interval(row.versus),
+            f"{row.p:.3f}" if row.versus and row.ranked else "",
+        )
+    console.print(table)
+    console.print("[dim]nats per byte against the frozen model; p by Holm; * is not near the budget[/dim]")
+    if not all(row.ranked for row in standing.rows):
+        console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
 
 
 def _signed(value: float) -> str:
@@ -63,5 +68,6 @@ def _interval(effect: Paired | None) -> str:
     return f"{_signed(effect.mean)} [{_signed(effect.low)},{_signed(effect.high)}]"
 
 
-def _thousands(count: int) -> str:
+def thousands(count: int) -> str:
+    """A count in three digits or so."""
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"

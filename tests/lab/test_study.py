@@ -10,7 +10,6 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.driver import setup_for
 from adapterlab.lab.study import load_study
 from adapterlab.models.loading import load_causal
-from adapterlab.resources import shipped
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
 from tests.tasks.own import completions, write
@@ -61,6 +60,17 @@ def test_a_study_reads_as_written(tmp_path):
         ('adapter = "oft"', 'adapter = "lora"', "two contestants are called lora"),
         ("first_steps = 5", "seeds = [1, 2]", r"seeds \[1, 2\] are in both"),
         ("first_steps = 5", "start = [0.1, 0.01]", "at least two rates, rising"),
+        (
+            "first_steps = 5",
+            "start = [0.1, 0.2, 0.3]\nrates = 2",
+            r"study\.toml:5: tuning: start has 3 rates, more than rates = 2",
+        ),
+        ("first_steps = 5", "keep = 6", "keep = 6 is more than the rates = 5"),
+        ("first_steps = 5", "grow = 2", r"unknown setting 'grow' in .*study\.toml:6: known: first_steps"),
+        ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
+        ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
+        ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),
+        ("budget = 1000", "full_tf = false", r"unknown setting 'full_tf' in .*study\.toml:3: did you mean full_ft"),
         ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
         ("name =", "name", "is not TOML"),
         ("budget = 1000", 'adapter_files = ["none.py"]', r"none\.py is no Python file"),
@@ -76,10 +86,29 @@ def test_a_missing_study_is_named(tmp_path):
         load_study(tmp_path / "none.toml")
 
 
-def test_the_shipped_studies_are_sound():
-    folder = shipped("studies", "quick.toml").parent
-    for path in folder.glob("*.toml"):
-        assert load_study(path).name == path.stem
+def test_a_study_at_several_budgets_is_one_at_each(tmp_path):
+    study = load(tmp_path, GOOD.replace("budget = 1000", "budgets = [1000, 2000]"))
+    assert [part.budget for part in study.at_each_budget] == [1000, 2000]
+    assert [part.budgets for part in study.at_each_budget] == [(), ()]
+    assert load(tmp_path, GOOD).at_each_budget == (load(tmp_path, GOOD),)
+
+
+def test_full_fine_tuning_is_added_once_and_does_not_compete(tmp_path):
+    study = load(tmp_path, GOOD)
+    assert [c.name for c in study.entrants] == ["lora", "oft", "full_ft"]
+    assert [study.competes(c.name) for c in study.entrants] == [True, True, False]
+    listed = load(
+        tmp_path,
+        GOOD.replace('adapter = "lora"', 'adapter = "full_ft"\nlabel = "all"')
+        + '\n[[contestants]]\nadapter = "lora"\n',
+    )
+    assert [c.name for c in listed.entrants] == ["all", "oft", "lora"]
+    assert not listed.competes("all")
+
+
+def test_full_fine_tuning_is_left_out_for_a_reason(tmp_path):
+    study = load(tmp_path, GOOD.replace("budget = 1000", 'full_ft = false\nfull_ft_reason = "60 GB of memory"'))
+    assert [c.name for c in study.entrants] == ["lora", "oft"]
 
 
 OWN = """name = "own"
