@@ -117,7 +117,7 @@ def test_the_folder_is_a_study_to_the_other_commands(out):
     from adapterlab.lab.finding import existing_ledger, open_study
 
     study, folder = open_study(str(out), None)
-    found = compare(study, existing_ledger(folder, study.name), "lora", "ia3", (), "in_domain")
+    found = compare(study, existing_ledger(folder, study.name), ("lora", "ia3"))
     assert (found.tasks, found.effect.n) == (("sums",), 2)
 
 
