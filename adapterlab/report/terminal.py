@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.lab.rubric import Card
+from adapterlab.lab.rubric import POINTS, Card, Found
 from adapterlab.lab.standing import Standing
 from adapterlab.lab.statistics import Paired
 from adapterlab.verdict.weigh import Judgement
