@@ -47,6 +47,7 @@ class _Layer:
     def state(self) -> State:
         return self.site.state
 
+
 @dataclass
 class _Folder:
     """What PEFT's two files hold."""
