@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test check bench tasks clean
+.PHONY: setup run test soak check bench tasks clean
 
 setup: .venv/installed
 
@@ -25,11 +25,15 @@ run: setup
 test: .venv/installed-dev
 	$(BIN)/pytest -n auto
 
+# The long tests: random kills, every method in lanes, simulated studies. Minutes to an hour.
+soak: .venv/installed-dev
+	$(BIN)/pytest -n auto -m soak
+
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --tokens 64'
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.adapters $(BENCH)
 
-# What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; about an hour on one core.
+# What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; half an hour on one core.
 tasks: .venv/installed
 	$(BIN)/python benchmarks/tasks.py
 

@@ -167,8 +167,8 @@ def main() -> None:
 def as_markdown(result: dict[str, float | str]) -> str:
     return f"""# The lab's own cost
 
-A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) through pool and ledger, beside a bare loop that
-does the same work; both warm, taking turns, {result["rounds"]} rounds, medians. Target: below {TARGET:.0%} of a trial of 20 s.
+A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) through pool and ledger, beside a bare loop
+that does the same work; both warm, taking turns, {result["rounds"]} rounds, medians. Target: below {TARGET:.0%} of a trial of 20 s.
 
 | | bare loop | the lab | overhead (median of paired ratios) |
 |---|---:|---:|---:|
@@ -176,8 +176,8 @@ does the same work; both warm, taking turns, {result["rounds"]} rounds, medians.
 | wall seconds | {result["bare_wall_seconds"]:.2f} | {result["lab_wall_seconds"]:.2f} | {result["overhead_wall"]:+.1%} |
 
 Of the lab's, the driver (handing out, ledger) spends {result["driver_cpu_seconds"]:.3f} CPU seconds for a trial.
-{result["machine"]}, torch {result["torch"]}; load average {result["load_average"]:.1f} at the end: where it is above the number of
-cores, read the CPU seconds and not the wall's.
+{result["machine"]}, torch {result["torch"]}; load average {result["load_average"]:.1f} at the end: where it is above the
+number of cores, read the CPU seconds and not the wall's.
 """
 
 

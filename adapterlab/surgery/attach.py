@@ -22,6 +22,7 @@ from adapterlab.surgery.factors import FactorCache, default_cache
 from adapterlab.surgery.fresh import fresh_parameters, redraw
 from adapterlab.surgery.places import Targets, places_for
 from adapterlab.surgery.sites import Place, Site
+from adapterlab.surgery.weights import readable
 
 T = TypeVar("T")
 
@@ -167,6 +168,7 @@ def attach(
     hyperparameters do not fit the layers.
     """
     places = places_for(model, adapter, targets)
+    refuse_nan(model)
     states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss, runs=runs)
     handle = install(model, adapter, targets, name, places, states)
     redraw(handle.fresh, seed)
@@ -197,8 +199,6 @@ def initial_states(
     inputs = cache(partial(layer_inputs, places, runs)) if runs else None
     states = {}
     for path, place in places.items():
-        if not meta and not all(_finite(base) for base in place.reads):
-            raise AdapterlabError(f"{path}: the base weight holds NaN or infinity, so nothing was attached")
         context = Context(
             site=path,
             role=place.role,
@@ -273,6 +273,13 @@ def decompositions() -> FactorCache:
 
 def _at(found: Callable[[], Mapping[str, T]], path: str) -> T:
     return found()[path]
+
+
+def refuse_nan(model: nn.Module) -> None:
+    """Raise `AdapterlabError` if a parameter of `model` holds NaN or infinity."""
+    for path, parameter in model.named_parameters():
+        if not parameter.is_meta and not all(map(_finite, readable(parameter.detach()))):
+            raise AdapterlabError(f"{path}: the base holds NaN or infinity, so nothing was attached")
 
 
 def _finite(base: Tensor) -> bool:

@@ -162,10 +162,6 @@ class LinearPlace(Place):
         return cast(Tensor, self.module.weight)
 
     @property
-    def reads(self) -> Sequence[Tensor]:
-        return [] if quantized(self.module) else [self.like]
-
-    @property
     def shape(self) -> tuple[int, int]:
         return shape_of(self.module)
 

@@ -41,10 +41,6 @@ class PairPlace(Place):
         return cast(Tensor, self.projections[0].module.weight)
 
     @property
-    def reads(self) -> Sequence[Tensor]:
-        return [cast(Tensor, projection.module.weight) for projection in self.projections if projection is not None]
-
-    @property
     def shape(self) -> tuple[int, int]:
         return self.projections[0].shape
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
@@ -44,10 +44,6 @@ class PrefixPlace(Place):
     @property
     def like(self) -> Tensor:
         return cast(Tensor, self.attention.keys.module.weight)
-
-    @property
-    def reads(self) -> Sequence[Tensor]:
-        return []
 
     @property
     def shape(self) -> tuple[int, int]:

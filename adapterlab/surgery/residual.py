@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
@@ -92,10 +92,6 @@ class ResidualPlace(Place):
     @property
     def like(self) -> Tensor:
         return next(p for p in self.block.module.parameters() if p.is_floating_point())
-
-    @property
-    def reads(self) -> Sequence[Tensor]:
-        return []
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -133,10 +133,6 @@ class RouterPlace(Place):
         return self.decoder.embedding.weight
 
     @property
-    def reads(self) -> Sequence[Tensor]:
-        return []
-
-    @property
     def names(self) -> Collection[str]:
         return kept_names(self.decoder.backbone, ROUTERS)
 

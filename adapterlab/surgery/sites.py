@@ -33,11 +33,6 @@ class Place(ABC):
         """A tensor of the base that is there, for its device and dtype."""
 
     @property
-    def reads(self) -> Sequence[Tensor]:
-        """What of the base the adapter is made from, to be checked for NaN."""
-        return [self.like]
-
-    @property
     def shape(self) -> tuple[int, int] | None:
         """`(out, in)` of what is adapted, where it has one."""
         return None

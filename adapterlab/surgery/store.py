@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Handle, decompositions, initial_states, install
+from adapterlab.surgery.attach import Handle, decompositions, initial_states, install, refuse_nan
 from adapterlab.surgery.fresh import mark_fresh
 from adapterlab.surgery.places import places_for
 from adapterlab.surgery.routed import RoutedSite
@@ -82,6 +82,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     adapter = make_adapter(settings.pop("name"), **settings)
     heads = _fresh(model, folder, card, stored)
     places = places_for(model, adapter, card["targets"])
+    refuse_nan(model)
     expected = initial_states(adapter, places, meta=True)
     aliases: dict[str, str] = card["aliases"]
     derived = {path: state.derived for path, state in expected.items()}

@@ -36,6 +36,11 @@ def _codes(weight: Tensor) -> bool:
     return any(_codes(getattr(weight, part)) for part in parts)
 
 
+def readable(*tensors: Tensor) -> list[Tensor]:
+    """Those of `tensors` whose numbers can be read: no codes of a quantizer."""
+    return [tensor for tensor in tensors if not _codes(tensor)]
+
+
 def _kind(weight: Tensor) -> str:
     plain = type(weight) in (Tensor, nn.Parameter)
     return str(weight.dtype) if plain or not weight.is_floating_point() else type(weight).__name__

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from adapterlab.lab.metrics import Results
 from adapterlab.lab.study import load_study
 from adapterlab.lab.training import run as run_trial
 from adapterlab.surgery import parameter_count
+from tests.lab.processes import command_of, descendants, start_run, wait_for_trials
 from tests.lab.tiny import save_study, what_counts
 
 
@@ -89,7 +89,7 @@ def start():
     processes = []
 
     def begin(study_file: Path, out: Path) -> subprocess.Popen:
-        processes.append(_start(study_file, out))
+        processes.append(start_run(study_file, out, "--workers", "2"))
         return processes[-1]
 
     yield begin
@@ -99,31 +99,11 @@ def start():
             process.communicate()
 
 
-def _start(study_file: Path, out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "adapterlab", "run", str(study_file), "--out", str(out), "--workers", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for_trials(out: Path, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (out / "ledger.sqlite").exists() and len(Ledger(out / "ledger.sqlite")) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{count} trials never came: {process.communicate()[0] if process.poll() is not None else ''}")
-
-
-def workers_of(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
-    return [int(line) for line in listed.split()]
-
-
 def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, undisturbed, tmp_path):
     process = start(study_file, tmp_path)
     wait_for_trials(tmp_path, 3, process)
-    workers = workers_of(process.pid)
+    workers = descendants(process.pid)
+    assert len(workers) > 2, "there is no worker to outlive it"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = len(Ledger(tmp_path / "ledger.sqlite"))
@@ -132,13 +112,9 @@ def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, 
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
     assert what_counts(Ledger(tmp_path / "ledger.sqlite")) == what_counts(undisturbed[1])
-    assert not any(Path(f"/proc/{pid}/cmdline").exists() and _is_worker(pid) for pid in workers), "a worker outlived it"
+    assert not any("multiprocessing" in command_of(pid) for pid in workers), "a worker outlived it"
     for name in ("report.html", "verdict.json"):
         assert (tmp_path / name).exists()
-
-
-def _is_worker(pid: int) -> bool:
-    return b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_so(start, study_file, tmp_path):

@@ -56,9 +56,9 @@ def test_no_text_is_in_two_parts(name):
         assert not a & b
 
 
-@pytest.mark.parametrize("name", all_tasks())
+@pytest.mark.parametrize("name", WHOLE)
 def test_there_is_something_to_learn_and_to_score(name, tokenizer):
-    for part, enough in ((Part.VALIDATION, 32), (Part.TEST, 64), (Part.OOD, 64)):
+    for part, enough in ((Part.VALIDATION, 32), (Part.TEST, 48), (Part.OOD, 64)):
         assert len(task(name).examples(part, tokenizer, 128, 64)) >= enough, part
     assert len(task(name).examples(Part.TRAIN, tokenizer, 128, 64)) == 64
     assert len(task(name).explanation) > 60

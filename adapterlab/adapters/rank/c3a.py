@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
-from adapterlab.adapters.recompute import recomputed
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,48 @@ class C3A(LinearAdapter):
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
+        blocks = x.reshape(-1, state["kernel"].shape[1], self.block_size)
         kernel = state["kernel"] * (strength * self.scale(x.shape[-1]))
-        # y_k = sum_l kernel_(l - k) x_l is a correlation: conjugate the kernel's transform. Half a spectrum does for real
-        # numbers, and the Fourier transform needs at least single precision.
-
-        def spectrum(x: Tensor, kernel: Tensor) -> Tensor:
-            blocks = x.to(kernel.dtype).reshape(-1, kernel.shape[1], self.block_size)
-            # One product of whole matrices for each frequency, laid out so that none is copied again in the backward pass.
-            signal = torch.fft.rfft(blocks).permute(2, 0, 1).contiguous()
-            response = torch.fft.rfft(kernel).conj().permute(2, 1, 0).contiguous()
-            return torch.bmm(signal, response).permute(1, 2, 0).contiguous()
-
-        y = torch.fft.irfft(recomputed(spectrum, x, kernel), n=self.block_size)
+        y = cast(Tensor, _Correlation.apply(blocks, kernel))
         return linear(x) + y.reshape(*x.shape[:-1], -1)
 
     def scale(self, columns: int) -> float:
         """The factor on the circulant blocks."""
         return 1 / columns if self.scaled else 1.0
+
+
+class _Correlation(torch.autograd.Function):
+    """`y_k = sum_l kernel_(l - k) x_l` in every pair of blocks, summed over those of `x (inputs, blocks, size)`.
+
+    Of the real transforms that the gradients are made of, nothing is kept.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
+        return _signal(torch.bmm(_spectrum(x.to(kernel.dtype)), _spectrum(kernel).mH), kernel.shape[-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, kernel = ctx.saved_tensors
+        size, g = kernel.shape[-1], _spectrum(gradients[0])
+        by_x = _signal(torch.bmm(g, _spectrum(kernel)), size).to(x.dtype) if ctx.needs_input_grad[0] else None
+        by_kernel = _signal(torch.bmm(g.mH, _spectrum(x.to(kernel.dtype))), size) if ctx.needs_input_grad[1] else None
+        return by_x, by_kernel
+
+
+def _spectrum(signal: Float[Tensor, "rows blocks size"]) -> Complex[Tensor, "frequencies rows blocks"]:
+    """Half the spectrum of every block, which is all of it for real numbers; laid out for one product a frequency."""
+    return torch.fft.rfft(signal).permute(2, 0, 1).contiguous()
+
+
+def _signal(spectrum: Complex[Tensor, "frequencies rows blocks"], size: int) -> Float[Tensor, "rows blocks {size}"]:
+    return torch.fft.irfft(spectrum.permute(1, 2, 0).contiguous(), n=size)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -51,21 +52,25 @@ class Bone(LinearAdapter):
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         b = strength * state["b"]
-        blocks = _multiplied(weight, b).unflatten(1, (-1, self.block_size)).unflatten(0, b.shape[:2])
+        blocks = _multiplied(1.0, weight, b).unflatten(1, (-1, self.block_size)).unflatten(0, b.shape[:2])
         return (blocks + b[:, :, None]).reshape(weight.shape)
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        b = strength * state["b"]
+        b = state["b"]
         # The added B_i is the same for every block of inputs, so it sees their sum.
-        summed = x.unflatten(-1, (-1, self.block_size)).sum(-2)
-        return built_linear(x, linear.bias, _multiplied, linear.weight, b) + affine(summed, b.flatten(0, 1))
+        summed = strength * x.unflatten(-1, (-1, self.block_size)).sum(-2)
+        return built_linear(x, linear.bias, partial(_multiplied, strength), linear.weight, b) + affine(
+            summed, b.flatten(0, 1)
+        )
 
 
-def _multiplied(weight: Float[Tensor, "out in"], b: Float[Tensor, "groups size size"]) -> Float[Tensor, "out in"]:
-    """`W_ij + W_ij B_i`."""
-    factors = b + torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+def _multiplied(
+    strength: float, weight: Float[Tensor, "out in"], b: Float[Tensor, "groups size size"]
+) -> Float[Tensor, "out in"]:
+    """`W_ij + strength W_ij B_i`."""
+    factors = strength * b + torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
     # All blocks of a row below each other, so that one product takes them all.
     return torch.matmul(weight.reshape(len(b), -1, b.shape[-1]), factors).reshape(weight.shape)
 

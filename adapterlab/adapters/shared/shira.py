@@ -80,9 +80,8 @@ class SHiRA(LinearAdapter):
         return score.abs().flatten().topk(count).indices.sort().values
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
-        flat, entries = weight.flatten(), state["entries"]
-        changed = flat.index_select(0, entries) + strength * state["values"]
-        return flat.index_copy(0, entries, changed.to(flat.dtype)).view(weight.shape)
+        values = (strength * state["values"]).to(weight.dtype)
+        return weight.flatten().index_add(0, state["entries"], values).view(weight.shape)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from adapterlab.lab.executors.base import Finished, Job, Losses, jobs
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.executors.base import LOSSES, Finished, Job, Losses, jobs
 from adapterlab.lab.executors.work import perform, portable
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
@@ -48,6 +49,7 @@ class LocalPool:
         self._workers = [_Worker(setups) for setups in crews]
         self._line: deque[Job] = deque()
         self._losses = Losses()
+        self._unready = 0
 
     def submit(self, trials: Sequence[Trial]) -> None:
         """Put trials in line; those for whom there is a worker begin at once."""
@@ -87,12 +89,21 @@ class LocalPool:
         except (EOFError, OSError):
             yield from self._lost(worker, "its worker was lost while it ran (killed, or out of memory)")
             return
+        self._unready = 0
         for finished in answer or ():
             yield finished._replace(attempts=self._losses.attempts(finished.trial))
 
     def _lost(self, worker: _Worker, why: str) -> Iterator[Finished]:
-        job = worker.job
+        job, ready = worker.job, worker.entered
         worker.kill()
+        if not ready:  # no fault of the trial's
+            self._unready += 1
+            if self._unready == LOSSES:
+                raise AdapterlabError(
+                    f"{LOSSES} workers in a row ended before they were ready: is there memory for them?"
+                )
+            self._line.appendleft(job)
+            return
         for trial in job:
             failure = self._losses.count(trial, why)
             if failure is None:
@@ -110,8 +121,9 @@ class _Worker:
         self._connections: list[Connection[Any, Any]] = []
         self._answers: dict[int, list[Finished]] = {}
         self._folder: TemporaryDirectory[str] | None = None
-        self._entered = False
         self._seconds = 0.0
+        self.entered = False
+        """Whether its processes have been ready."""
         self.job: Job = ()
         self.deadline = 0.0
 
@@ -130,7 +142,7 @@ class _Worker:
         if not self._processes:
             self._start()
         self._answers, self.job, self._seconds = {}, job, seconds
-        self.deadline = time.monotonic() + seconds + (0 if self._entered else START_SECONDS)
+        self.deadline = time.monotonic() + seconds + (0 if self.entered else START_SECONDS)
         for connection in self._connections:
             with suppress(OSError):  # a dead process is noticed when its answer is read
                 connection.send(job)
@@ -146,7 +158,7 @@ class _Worker:
                 if isinstance(answer, BaseException):
                     raise answer
                 if answer == ENTERED:
-                    self._entered, self.deadline = True, time.monotonic() + self._seconds
+                    self.entered, self.deadline = True, time.monotonic() + self._seconds
                 else:
                     self._answers[i] = answer
         if len(self._answers) < len(self._connections):
@@ -163,7 +175,7 @@ class _Worker:
             connection.close()
         if self._folder is not None:
             self._folder.cleanup()
-        self._processes, self._connections, self._folder, self.job, self._entered = [], [], None, (), False
+        self._processes, self._connections, self._folder, self.job, self.entered = [], [], None, (), False
 
     def _start(self) -> None:
         setups = list(self._setups)

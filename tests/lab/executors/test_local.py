@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterlab.adapters import load_file
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab import training
 from adapterlab.lab.driver import prepare
@@ -22,8 +23,11 @@ from adapterlab.lab.trial import Trial
 from tests.lab.tiny import save_study
 
 BAD_ADAPTERS = """
-import os, time
+import os, signal, time
+from pathlib import Path
 from adapterlab.adapters.rank.lora import LoRA
+
+MARK = Path(__file__).with_name("mark")
 
 class Sleeper(LoRA):
     name = "sleeper"
@@ -36,6 +40,14 @@ class Killer(LoRA):
     name = "killer"
     def init(self, weight, context):
         os._exit(9)
+
+class Fragile(LoRA):
+    name = "fragile"
+    def init(self, weight, context):
+        if not weight.is_meta and MARK.exists():
+            MARK.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().init(weight, context)
 
 class Clumsy(LoRA):
     name = "clumsy"
@@ -81,14 +93,34 @@ def pool():
         one.close()
 
 
-def test_a_worker_that_is_killed_costs_only_a_second_try(pool, trials):
+def test_a_worker_that_is_killed_costs_only_a_second_try(pool, trials, bad_setup):
+    pool, one = pool([(bad_setup,)]), bad(trials[0], "fragile")
+    mark = Path(bad_setup.adapter_files[0]).with_name("mark")
+    mark.touch()
+    pool.submit([one, trials[0]])
+    found = {f.trial: f for f in pool}
+    assert not mark.exists(), "no worker was killed"
+    assert found[trials[0]].outcome.scores == training.run(trials[0]).scores
+    load_file(Path(bad_setup.adapter_files[0]))
+    assert found[one].outcome.scores == training.run(one).scores
+    assert {t: f.attempts for t, f in found.items()} == {one: 2, trials[0]: 1}
+    assert all(f.wall_seconds > 0 for f in found.values())
+
+
+def test_a_worker_that_is_killed_before_it_is_ready_costs_the_trial_nothing(pool, trials):
     pool = pool([(Setup(),)])
-    pool.submit(trials)
+    pool.submit(trials[:1])
     os.kill(pool.worker_pids()[0], signal.SIGKILL)
-    finished = list(pool)
-    assert {f.trial: f.outcome.scores for f in finished} == {t: training.run(t).scores for t in trials}
-    assert sorted(f.attempts for f in finished) == [1, 2]
-    assert all(f.wall_seconds > 0 for f in finished)
+    ((trial, outcome, _, _, attempts),) = list(pool)
+    assert (trial, outcome.status, attempts) == (trials[0], "ok", 1)
+
+
+def test_workers_that_never_get_ready_are_an_error_and_no_failure_of_a_trial(pool, trials, tmp_path):
+    (tmp_path / "exits.py").write_text("import os; os._exit(3)")
+    pool = pool([(Setup(adapter_files=(str(tmp_path / "exits.py"),)),)])
+    pool.submit(trials)
+    with pytest.raises(AdapterlabError, match="ended before they were ready"):
+        list(pool)
 
 
 def test_what_hangs_or_kills_is_a_recorded_failure_and_the_rest_runs_on(pool, trials, bad_setup):
