@@ -36,7 +36,7 @@ def finish(process: subprocess.Popen) -> str:
 
 def board_of(text: str) -> str:
     """From the board's heading on."""
-    return text[text.index("   contestant ") :]
+    return text[text.index("  contestant ") :]
 
 
 @pytest.fixture(scope="module")
