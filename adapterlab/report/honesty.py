@@ -29,11 +29,11 @@ def show_honesty(study: Study, ledger: Path | None, studies: int, console: Conso
     console.print()
     console.print(_table(rows))
     console.print(
-        f"[dim]Share of {studies} simulated studies each, on {' and '.join(noise)}; noise: {source}.\n"
-        "planted: nats per byte by which one contestant is better than the reference, whose\n"
-        "adapter all others are. noise shared: a seed's batches move all contestants alike.\n"
-        "interval: its 95 % interval leaves out zero. p: any corrected p below 0.05.\n"
-        f"lead: a lead is called real. like these: the interval for tasks like these.\n"
+        f"[dim]Share of {studies} simulated studies each, on {' and '.join(noise)}; noise: {source}. "
+        "planted: nats per byte by which one contestant is better than the reference, whose "
+        "adapter all others are. noise shared: a seed's batches move all contestants alike. "
+        "interval: its 95 % interval leaves out zero. p: any corrected p below 0.05. "
+        f"lead: a lead is called real. like these: the interval for tasks like these. "
         f"same: called the same within {study.report.smallest:g}.[/dim]",
         highlight=False,
     )
