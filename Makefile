@@ -33,7 +33,7 @@ soak: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.adapters $(BENCH)
 
-# What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; about an hour on one core.
+# What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; half an hour on one core.
 tasks: .venv/installed
 	$(BIN)/python benchmarks/tasks.py
 

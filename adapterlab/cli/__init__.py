@@ -186,6 +186,22 @@ def explain(
     catalogue.explain(name, model, Console())
 
 
+@app.command()
+def honest(
+    study: Annotated[str, typer.Argument(help="A study: its name or its file.")] = "quick",
+    ledger: Annotated[Path | None, typer.Option(help="A finished study's ledger, to take the noise from.")] = None,
+    studies: Annotated[int, typer.Option(min=20, help="Simulated studies for each line of the table.")] = 200,
+) -> None:
+    """Simulate studies in which nothing is to be found, or something of a known size, and count what they find."""
+    from rich.console import Console
+
+    from adapterlab.lab.finding import find_study
+    from adapterlab.lab.study import load_study
+    from adapterlab.report.honesty import show_honesty
+
+    show_honesty(load_study(find_study(study)), ledger, studies, Console())
+
+
 def _show_plan(study: Study, ledger_file: Path, console: Console) -> None:
     from adapterlab.lab.ledger import Ledger
     from adapterlab.lab.plan import make_plan
@@ -237,6 +253,7 @@ def _watch(display: object, bar: object) -> Callable[[Progress], None]:
 
 def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
     from adapterlab.lab.metrics import by_budget
+    from adapterlab.lab.rubric import grade
     from adapterlab.lab.standing import stand
     from adapterlab.models.loading import load_causal
     from adapterlab.report.page import write_report
@@ -258,7 +275,7 @@ def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Pa
     judgement = judge(the_map, largest, size)  # type: ignore[arg-type]
     write_report(largest, standing, judgement, environments, size, folder / "report.html")
     write_verdict(judgement, standing.answer, largest.study.name, folder / "verdict.json")
-    show(standing, judgement, console)
+    show(standing, judgement, grade(largest, size), console)
     console.print(f"\nThe report: {folder / 'report.html'}")
 
 

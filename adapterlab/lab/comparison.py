@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.lab import effects
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.driver import prepare
 from adapterlab.lab.ledger import Ledger
@@ -14,9 +15,13 @@ from adapterlab.lab.metrics import METRICS, Metric, Results
 from adapterlab.lab.progress import look
 from adapterlab.lab.sizing import flag
 from adapterlab.lab.standing import SIGNIFICANT
-from adapterlab.lab.statistics import Paired, bayes_factor_positive, holm, paired
+from adapterlab.lab.statistics import Paired, bayes_factor_positive, equivalence, holm
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN
+from adapterlab.tasks import task
+
+LOSS = "nats per byte"
+"""The unit of a metric that is in the unit of its task."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Comparison:
     by_task: dict[str, Paired]
     effect: Paired
     """Over all tasks; positive if the first is better."""
+    same: float
+    """The p-value of a difference of no more than the study's smallest that counts."""
     bayes_factor: float
     """How much better "the first is better" foretells the differences than "it is not"."""
 
@@ -61,6 +68,9 @@ class Comparison:
                 f"{ahead} is better than {behind} on {where}, by {low:.3g} to {high:.3g} {self.metric.unit} "
                 f"({self.metric.title}): the difference is real (p = {self.effect.p:.2g})."
             )
+        if self.same < SIGNIFICANT and self.metric.unit == LOSS:
+            even = f"{first} and {second} are as good as each other on {where}"
+            return f"{even}: they differ by less than counts (p = {self.same:.2g})." + self._apart()
         between = (
             f"Between {first} and {second} no difference can be told from chance on {where} (p = {self.effect.p:.2f}); "
             f"the interval ends {high:.3g} {self.metric.unit} from none ({self.metric.title})."
@@ -104,15 +114,15 @@ def compare(
             raise UnknownNameError("contestant", name, known, where=f"study {study.name}")
     if names[0] == names[1]:
         raise AdapterlabError(f"{names[0]} is compared with itself: name two contestants of {', '.join(known)}")
-    for task in wanted:
-        if task not in part.tasks:
-            raise UnknownNameError("task", task, part.tasks, where=f"study {study.name}")
+    for name in wanted:
+        if name not in part.tasks:
+            raise UnknownNameError("task", name, part.tasks, where=f"study {study.name}")
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    contests = [c for c in prepare(part) if c.task in wanted and c.contestant in {*names, FROZEN, part.reference}]
+    contests = prepare(part)
     for contest in sorted(contests, key=lambda c: c.contestant == FROZEN):
         state = look(contest, ledger)
-        if not contest.finished and contest.contestant in {*names, FROZEN}:
+        if not contest.finished and contest.contestant in {*names, FROZEN} and contest.task in wanted:
             raise AdapterlabError(
                 f"{contest.contestant} on {contest.task} is not finished ({state.phase}): `{command}` goes on with it"
             )
@@ -130,22 +140,26 @@ def _at(study: Study, budget: int | None) -> Study:
 
 
 def _compared(results: Results, names: tuple[str, str], tasks: tuple[str, ...], metric: Metric) -> Comparison:
-    def effect(*of: str) -> list[float]:
-        return list(results.differences(*names, metric.name, of).values())
-
-    differences = effect(*tasks)
+    units = {task(name).unit for name in tasks} if metric.unit == LOSS else {metric.unit}
+    if len(units) > 1:
+        raise AdapterlabError(
+            f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
+        )
+    differences = list(results.differences(*names, metric.name, tasks).values())
     if not differences:
         lost = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
         why = f": every rate diverged for {_where(lost)}" if lost else f" in {metric.title}"
         raise AdapterlabError(f"there is no pair of runs of {names[0]} and {names[1]} to compare{why}")
+    over_all = effects.compare(results, *names, metric.name, tasks)
     first, second = (_side(results, name, tasks) for name in names)
     return Comparison(
-        metric,
+        replace(metric, unit=units.pop()),
         tasks,
         results.study.budget,
         (first, second),
-        {task: paired(effect(task)) for task in tasks},
-        paired(differences),
+        {name: effects.compare(results, *names, metric.name, [name]) for name in tasks},
+        over_all,
+        equivalence(over_all, results.study.report.smallest),
         bayes_factor_positive(differences),
     )
 

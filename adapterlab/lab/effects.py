@@ -7,19 +7,24 @@ found different more often than an interval says; `adapterlab.lab.honesty` measu
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
-from scipy.special import ndtr
 
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.metrics import Key, Results
-from adapterlab.lab.statistics import Across, Paired, across_tasks, stratified
+from adapterlab.lab.statistics import Across, Paired, across_tasks, paired, stratified
+from adapterlab.lab.study import Tuning
+from adapterlab.lab.tuning import search
 
 FOLLOWS_THE_CHOICE = {"in_domain", "in_domain_rewound"}
 """Metrics on the scale of the loss that the choice is made on, to which its luck carries over."""
+REPLAYS = 40
+"""Searches that are made again to see how their choices vary."""
 
 
 def compare(results: Results, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
@@ -45,10 +50,15 @@ def compare_across(results: Results, a: str, b: str, metric: str) -> Across:
 
 
 def over_tasks(results: Results, numbers: Mapping[Key, float], contestants: Sequence[str], metric: str) -> Paired:
-    """The mean of `numbers`, each task weighing the same, that come from runs of `contestants`."""
+    """The mean of `numbers`, each task weighing the same, that come from runs of `contestants`.
+
+    Where a metric gives one number for a whole task, the tasks are the sample.
+    """
     by_task: dict[str, list[float]] = defaultdict(list)
     for (task, _), number in numbers.items():
         by_task[task].append(number)
+    if all(seed == 0 for _, seed in numbers):
+        return paired(list(numbers.values()))
     if metric not in FOLLOWS_THE_CHOICE or not any(numbers.values()):  # the same runs twice differ by nothing at all
         return stratified(by_task)
     luck = {
@@ -60,18 +70,64 @@ def over_tasks(results: Results, numbers: Mapping[Key, float], contestants: Sequ
 def luck_of_choice(results: Results, contest: Contest) -> float:
     """Variance of a contest's loss over the learning rates that might have been chosen as well.
 
-    The two best of the last round are compared again with fresh noise: by how much they differ, and how often the other
-    would have won, give the variance (a bootstrap of the selection, Efron 2014).
+    The search is made again and again on the curve that its own first round shows, with fresh noise: a parametric
+    bootstrap of the selection (Efron 2014). Losses of longer runs lie apart as their gains do.
     """
-    losses = sorted(outcome.validation for _, outcome in contest.second.values())
-    if len(losses) < 2 or not math.isfinite(losses[1]):
+    variance = run_variance(results, contest.task) if contest.reported else 0.0
+    losses = {lr: outcome.validation for lr, (_, outcome) in contest.first.items() if outcome.status == "ok"}
+    frozen = results.frozen(contest.task).validation
+    gain = frozen - min(losses.values(), default=frozen)
+    if variance == 0 or len(losses) < 2 or gain <= 0:
         return 0.0
-    variance = run_variance(results, contest.task)
-    if variance == 0:
-        return 0.0
-    apart = losses[1] - losses[0]
-    other = float(ndtr(-apart / math.sqrt(2 * variance)))
-    return other * (1 - other) * apart**2
+    key = contest.contestant, contest.task
+    if key not in results.luck:
+        final = frozen - fmean(outcome.validation for _, outcome in contest.reported.values() if outcome.status == "ok")
+        second = frozen - min((outcome.validation for _, outcome in contest.second.values()), default=frozen)
+        curve = Curve({lr: (loss - frozen) / gain for lr, loss in losses.items()})
+        scales = {1: gain, 2: max(second, 0.0)}
+        noise = np.random.default_rng(0).normal(0, math.sqrt(variance), (REPLAYS, 64))
+        found = [_chosen(contest.study.tuning, curve, scales, list(draws)) for draws in noise]
+        results.luck[key] = float(np.var([max(final, 0.0) * curve(lr) for lr in found if lr is not None], ddof=1))
+    return results.luck[key]
+
+
+class Curve:
+    """Loss by learning rate, from the few rates that were tried: a parabola about the best, straight lines elsewhere."""
+
+    def __init__(self, losses: Mapping[float, float]) -> None:
+        self.x = [math.log10(lr) for lr in sorted(losses)]
+        self.y = [losses[lr] for lr in sorted(losses)]
+        best = self.y.index(min(self.y))
+        self.inside: tuple[float, float] | None = None
+        if 0 < best < len(self.x) - 1:
+            near = slice(best - 1, best + 2)
+            self.inside = self.x[best - 1], self.x[best + 1]
+            self.parabola = [float(c) for c in np.polyfit(self.x[near], self.y[near], 2)]
+
+    def __call__(self, rate: float) -> float:
+        """The loss at a learning rate; beyond the tried ones, that of the last of them."""
+        x = math.log10(rate)
+        if self.inside and self.inside[0] <= x <= self.inside[1]:
+            a, b, c = self.parabola
+            return (a * x + b) * x + c
+        if x <= self.x[0]:
+            return self.y[0]
+        if x >= self.x[-1]:
+            return self.y[-1]
+        i = bisect.bisect(self.x, x)
+        share = (x - self.x[i - 1]) / (self.x[i] - self.x[i - 1])
+        return self.y[i - 1] + share * (self.y[i] - self.y[i - 1])
+
+
+def _chosen(tuning: Tuning, curve: Curve, scales: Mapping[int, float], draws: list[float]) -> float | None:
+    """The rate that a search chooses where losses are the curve's, at the scale of each round, plus noise."""
+    searching, losses = search(tuning), None
+    while True:
+        try:
+            number, wanted = searching.send(losses) if losses is not None else next(searching)
+        except StopIteration as end:
+            return end.value
+        losses = {lr: scales[number] * curve(lr) + draws.pop() for lr in wanted}
 
 
 def run_variance(results: Results, task: str) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.contest import Contest
-from adapterlab.lab.trial import FROZEN, Outcome
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
 from adapterlab.tasks import task as task_of_name
 from adapterlab.tasks.base import Part
 
@@ -18,7 +18,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Metric:
-    """A way to measure. Of all metrics but the width of learning rates, less is better."""
+    """A way to measure."""
 
     name: str
     title: str
@@ -41,7 +41,8 @@ class Results:
         self.contests = {(c.contestant, c.task): c for c in contests}
         self.study = contests[0].study
         self.run_variances: dict[str, float] = {}
-        """By task, as far as it was asked for: see `adapterlab.lab.effects.run_variance`."""
+        self.luck: dict[tuple[str, str], float] = {}
+        """By task, and by contestant and task, as far as they were asked for: see `adapterlab.lab.effects`."""
 
     @property
     def contestants(self) -> list[str]:
@@ -139,6 +140,73 @@ def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
     return {0: math.log10(max(working) / min(working))} if working else {}
 
 
+def _accuracy(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.scores[Part.TEST][1] for seed, (_, o) in _finished(contest).items() if Part.TEST in o.scores}
+
+
+def _parameters(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: float(o.parameters) for seed, (_, o) in _finished(contest).items()}
+
+
+def _attach_time(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.attach_seconds for seed, (_, o) in _finished(contest).items()}
+
+
+def _step_time(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: 1000 * o.seconds / trial.steps for seed, (trial, o) in _finished(contest).items() if trial.steps}
+
+
+def _peak_memory(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.peak_bytes / 2**20 for seed, (_, o) in _finished(contest).items() if o.peak_bytes}
+
+
+def _tenth_of_data(results: Results, contest: Contest) -> dict[int, float]:
+    if contest.contestant == FROZEN:
+        return _loss_on(Part.TEST)(results, contest)
+    return {seed: o.scores[Part.TEST][0] for seed, (_, o) in contest.tenth.items() if Part.TEST in o.scores}
+
+
+def _finished(contest: Contest) -> dict[int, tuple[Trial, Outcome]]:
+    return {seed: run for seed, run in contest.reported.items() if run[1].status == "ok"}
+
+
+def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[str, tuple[float, float]]]:
+    """By strength, from 0 (the frozen model) on, the scores by part of one reported run."""
+    outcome = contest.reported[seed][1]
+    points = {0.0: results.frozen(contest.task).scores, 1.0: outcome.scores, **dict(outcome.path)}
+    return {strength: points[strength] for strength in sorted(points) if strength >= 0}
+
+
+def _operating_point(results: Results, contest: Contest) -> dict[int, float]:
+    """The strength of the smallest validation loss: the test part has no say."""
+    chosen = {}
+    for seed, (_, outcome) in _finished(contest).items():
+        if outcome.path:
+            losses = {strength: s[Part.VALIDATION][0] for strength, s in path_of(results, contest, seed).items()}
+            chosen[seed] = min(losses, key=lambda strength: losses[strength])
+    return chosen
+
+
+def _rewound(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    """The loss at the operating point; the frozen model's own for itself."""
+
+    def read(results: Results, contest: Contest) -> dict[int, float]:
+        if contest.contestant == FROZEN:
+            return _loss_on(part)(results, contest)
+        points = _operating_point(results, contest)
+        found = {seed: path_of(results, contest, seed)[strength] for seed, strength in points.items()}
+        return {seed: scores[part][0] for seed, scores in found.items() if part in scores}
+
+    return read
+
+
+def _forgetting_rewound(results: Results, contest: Contest) -> dict[int, float]:
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _rewound(Part.BASE)(results, contest).items()}
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -147,6 +215,15 @@ METRICS = {
         Metric("forgetting", "forgetting", "nats per byte", "lower", _forgetting),
         Metric("steps_to_reference", "steps to the reference's score", "steps", "lower", _steps_to_reference),
         Metric("learning_rate_width", "width of working learning rates", "decades", "higher", _rate_width),
+        Metric("accuracy", "accuracy, in-domain", "share of tokens", "higher", _accuracy),
+        Metric("tenth_of_data", "loss after a tenth of the data", "nats per byte", "lower", _tenth_of_data),
+        Metric("in_domain_rewound", "loss, in-domain, rewound", "nats per byte", "lower", _rewound(Part.TEST)),
+        Metric("forgetting_rewound", "forgetting, rewound", "nats per byte", "lower", _forgetting_rewound),
+        Metric("operating_point", "operating point", "strength", "higher", _operating_point),
+        Metric("parameters", "trained parameters", "parameters", "lower", _parameters),
+        Metric("step_time", "time of a step", "milliseconds", "lower", _step_time),
+        Metric("attach_time", "time to attach", "seconds", "lower", _attach_time),
+        Metric("peak_memory", "peak memory", "MiB", "lower", _peak_memory),
     )
 }
 """Every metric by the name that claims and studies call it."""

@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from adapterlab.lab.frontier import Frontier
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import Standing
 
@@ -46,8 +47,12 @@ def colours(results: Results) -> dict[str, str]:
     return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(results.contestants)}
 
 
-def plane(standing: Standing, palette: Mapping[str, str]) -> str:
-    """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good."""
+def plane(standing: Standing, frontier: Frontier, palette: Mapping[str, str]) -> str:
+    """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good.
+
+    The grey steps are the frontier, beyond which nobody comes; a thin line is the path that a contestant's strength
+    leads along, from the frozen model to a quarter beyond its end.
+    """
     rows: list[dict[str, Any]] = [
         {
             "contestant": row.contestant,
@@ -85,7 +90,54 @@ def plane(standing: Standing, palette: Mapping[str, str]) -> str:
         .encode(x=x, y=y, text="contestant:N", color=colour)
         for below in (False, True)
     )
-    return svg((sideways + upright + points + over + under).properties(width=_WIDTH - 90, height=380))
+    layers = [*_front(frontier), *_paths(frontier, colour), sideways, upright, points, over, under]
+    return svg(alt.layer(*layers).properties(width=_WIDTH - 90, height=380))
+
+
+def _front(frontier: Frontier) -> list[Chart]:
+    """The frontier as steps: what is learned up to a point costs the forgetting of that point."""
+    corners = frontier.front
+    if len(corners) < 2:
+        return []
+    steps = [{"order": i, "gain": gain, "forgetting": forgot} for i, (gain, forgot) in enumerate(corners)]
+    line = alt.Chart(alt.Data(values=steps)).mark_line(
+        interpolate="step-before", color="#9aa5b1", strokeWidth=2, strokeDash=[6, 3]
+    )
+    return [line.encode(x="gain:Q", y="forgetting:Q", order="order:Q")]
+
+
+def _paths(frontier: Frontier, colour: Chart) -> list[Chart]:
+    rows = [
+        {"contestant": c.contestant, "strength": strength, "gain": learned, "forgetting": forgot}
+        for c in frontier.covered
+        for strength, learned, forgot in c.path
+    ]
+    if not rows:
+        return []
+    line = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=1.2, opacity=0.6)
+    return [line.encode(x="gain:Q", y="forgetting:Q", order="strength:Q", color=colour)]
+
+
+def strengths(frontier: Frontier, palette: Mapping[str, str]) -> str:
+    """What is learned and forgotten along each contestant's strength; empty if no path was scored."""
+    rows = [
+        {"contestant": c.contestant, "strength": strength, "learned": learned, "forgotten": forgot}
+        for c in frontier.covered
+        for strength, learned, forgot in c.path
+    ]
+    if not rows:
+        return ""
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("strength:Q", title="strength: 0 is the frozen model, 1 the trained adapter"),
+        color=_colour(palette, legend=True),
+    )
+    panels = []
+    for field, title in (("learned", "learned in-domain"), ("forgotten", "forgotten on the base's domain")):
+        line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40)).encode(
+            y=alt.Y(f"{field}:Q", title=f"{title}, nats per byte")
+        )
+        panels.append(line.properties(title=title, width=(_WIDTH - 220) / 2, height=260))
+    return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
 def _hides(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:

@@ -13,9 +13,13 @@ from markupsafe import Markup
 
 from adapterlab import argmap
 from adapterlab.lab.contest import Contest
+from adapterlab.lab.effects import gained, over_tasks
+from adapterlab.lab.frontier import frontier
 from adapterlab.lab.metrics import Results
+from adapterlab.lab.order import order
+from adapterlab.lab.rubric import POINTS, THRESHOLDS, grade
 from adapterlab.lab.standing import Standing, settings_of
-from adapterlab.lab.statistics import Paired
+from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.report import charts
 from adapterlab.tasks.base import Part
 from adapterlab.verdict.weigh import Judgement
@@ -41,9 +45,10 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(signed=_signed, interval=_interval, pvalue=_p, factor=_factor, loss=_loss)
+    environment.filters.update(signed=_signed, interval=_interval, area=_area, pvalue=_p, factor=_factor, loss=_loss)
     palette = charts.colours(results)
     trials = _trials(results)
+    front = frontier(results)
     forgotten = any(math.isfinite(row.forgetting.mean) for row in standing.rows)
     page = environment.get_template("page.html.jinja").render(
         title=results.study.title or results.study.name,
@@ -51,11 +56,19 @@ def write_report(
         answer=standing.answer,
         reference=standing.reference,
         rows=standing.rows,
+        by_name={row.contestant: row for row in standing.rows},
         settings={name: settings_of(results, name) for name in results.contestants},
         palette=palette,
         budget_note=_budget_note(results),
         unit=results.unit,
-        plane=Markup(charts.plane(standing, palette)) if forgotten else None,
+        plane=Markup(charts.plane(standing, front, palette)) if forgotten else None,
+        strengths=Markup(charts.strengths(front, palette)),
+        frontier=front,
+        rewound={c.contestant: _rewound(results, c.contestant) for c in front.covered if c.path},
+        order=order(results),
+        cards=grade(results, model_parameters),
+        dimensions=THRESHOLDS,
+        points=POINTS,
         forest=Markup(charts.forest(standing, palette)),
         rates=Markup(charts.rates(results, palette)),
         **_argument(judgement),
@@ -70,6 +83,19 @@ def write_report(
     partial = path.with_suffix(".partial")
     partial.write_text(page, "utf-8")
     partial.replace(path)
+
+
+def _rewound(results: Results, contestant: str) -> dict[str, Any]:
+    """Where a contestant is best turned down to, and what it learned and forgot there."""
+    points = list(results.values(contestant, "operating_point").values())
+    return {
+        "low": min(points),
+        "high": max(points),
+        "learned": gained(results, contestant, "in_domain_rewound"),
+        "forgotten": over_tasks(
+            results, results.values(contestant, "forgetting_rewound"), (contestant,), "forgetting_rewound"
+        ),
+    }
 
 
 def _argument(judgement: Judgement | None) -> dict[str, Any]:
@@ -144,7 +170,8 @@ def _provenance(results: Results, environments: Iterable[dict[str, Any]]) -> dic
         "no weight decay, gradients clipped at 1, a tenth warm-up, then linear to zero",
         "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
         f"{', '.join(map(str, study.report.seeds))}",
-        "statistics": "paired by task, seed and batches; Student's t intervals of 95 %; Holm's correction over contestants",
+        "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and the luck "
+        "of the choice of a learning rate; Holm's correction over contestants, for the best one's lead over all pairs",
         **{key: ", ".join(values) for key, values in where.items()},
     }
 
@@ -165,8 +192,15 @@ def _interval(effect: Paired) -> Markup:
     if not math.isfinite(effect.mean):
         return Markup("-")
     if not math.isfinite(effect.low):
-        return Markup(f"{_number(effect.mean)}<br><small>one pair</small>")
+        return Markup(f"{_number(effect.mean)}<br><small>{'one pair' if effect.n < 2 else 'no interval'}</small>")
     return Markup(f"{_number(effect.mean)}<br><small>{_number(effect.low)} to {_number(effect.high)}</small>")
+
+
+def _area(found: Interval) -> Markup:
+    """An area in thousandths, with its interval."""
+    if not math.isfinite(found.low):
+        return Markup(f"{1000 * found.value:.2f}")
+    return Markup(f"{1000 * found.value:.2f}<br><small>{1000 * found.low:.2f} to {1000 * found.high:.2f}</small>")
 
 
 def _number(value: float) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from adapterlab.lab.rubric import POINTS, Card, Found
 from adapterlab.lab.standing import Standing
 from adapterlab.lab.statistics import Paired
 from adapterlab.verdict.weigh import Judgement
@@ -14,10 +16,11 @@ from adapterlab.verdict.weigh import Judgement
 SEMANTICS = "quadratic-energy"
 
 
-def show(standing: Standing, judgement: Judgement, console: Console) -> None:
-    """Print the answer, the scoreboard, and what became of the map."""
+def show(standing: Standing, judgement: Judgement, cards: Sequence[Card], console: Console) -> None:
+    """Print the answer, the scoreboard, the rubric, and what became of the map."""
     show_board(standing, console)
     console.print()
+    _show_rubric(cards, console)
     for title in judgement.theses:
         before, after = (scores[SEMANTICS].claims[title].credence for scores in (judgement.before, judgement.after))
         console.print(f"\\[{title}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
@@ -54,6 +57,26 @@ def show_board(standing: Standing, console: Console) -> None:
     console.print("[dim]nats per byte against the frozen model; p by Holm; * is not near the budget[/dim]")
     if not all(row.ranked for row in standing.rows):
         console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
+
+
+def _show_rubric(cards: Sequence[Card], console: Console) -> None:
+    """Each contestant's grades, and those that the literature gives it; nothing where nothing was measured."""
+    if all(grade.found is Found.UNMEASURED for card in cards for grade in card.grades.values()):
+        return
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    table.add_column("rubric", no_wrap=True)
+    for name in POINTS:
+        table.add_column(name)
+    table.add_column("points", justify="right")
+    table.add_column("in the literature", no_wrap=True)
+    marks = {Found.YES: "yes", Found.NO: "no", Found.OPEN: "?", Found.UNMEASURED: "-"}
+    for card in cards:
+        said = "not graded" if card.literature is None else f"{card.literature_points:g} {'+'.join(card.literature)}"
+        grades = [marks[card.grades[name].found] for name in POINTS]
+        table.add_row(card.contestant, *grades, f"{card.points:g}", said)
+    console.print(table)
+    console.print("[dim]? the interval has room for both; - not measured here; the report states the thresholds[/dim]")
+    console.print()
 
 
 def _signed(value: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -46,10 +46,6 @@ class _Layer:
     @property
     def state(self) -> State:
         return self.site.state
-
-    @property
-    def biased(self) -> bool:
-        return cast("Tensor | None", self.module.bias) is not None
 
 
 @dataclass
@@ -167,6 +163,8 @@ def _low_rank(adapter: Any, layers: list[_Layer]) -> _Folder:
     tensors = {}
     for layer in layers:
         before, after = layer.site.both()
+        if layer.site.bias is not layer.site.below.bias:
+            raise CannotExportError(f"it changes biases, as at {layer.path}, and a LoRA does not")
         change = (after - before).detach().double()
         u, s, vt = torch.linalg.svd(change, full_matrices=False)
         if s[rank:].sum() > 1e-5 * s.sum():
@@ -179,8 +177,6 @@ def _low_rank(adapter: Any, layers: list[_Layer]) -> _Folder:
 
 def _ia3(adapter: Any, layers: list[_Layer]) -> _Folder:
     onward = [layer.path for layer in layers if "gain_in" in layer.state.trainable]
-    if any(layer.biased for layer in layers if layer.path not in onward):
-        raise CannotExportError("PEFT's scales the bias too, which this one does not")
     tensors = {
         f"{layer.path}.ia3_l": layer.state["gain_in"][None]
         if layer.path in onward
@@ -327,8 +323,6 @@ def _delora(adapter: Any, layers: list[_Layer]) -> _Folder:
 
 
 def _road(adapter: Any, layers: list[_Layer]) -> _Folder:
-    if any(layer.biased for layer in layers):
-        raise CannotExportError("PEFT's turns the bias too, which this one does not")
     # PEFT keeps, for variant 4, the diagonal's entries of a group (11, then 22) before the others (12, then 21).
     order = {1: [0], 2: [0, 1], 4: [0, 3, 1, 2]}[adapter.variant]
     tensors = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adapterlab.lab.contest import Contest
+from adapterlab.lab.finding import LEDGER, record_study
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import Standing, stand
@@ -29,7 +30,7 @@ def default_folder(request: Request) -> Path:
 
 def open_ledger(folder: Path) -> Ledger:
     """The ledger of a folder of results."""
-    return Ledger(folder / "ledger.sqlite")
+    return Ledger(folder / LEDGER)
 
 
 def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, run: Run, console: Console) -> None:
@@ -38,6 +39,7 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
         plan = make_plan(request, folder / "plan.json", workers, display.update)
     for note in plan.notes:
         console.print(note, highlight=False, markup=False)
+    record_study(plan.study, folder)
     before = len(ledger)
     results = Results(run(plan.study, ledger))
     if len(ledger) == before:

@@ -17,9 +17,6 @@ from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.metrics import METRICS
 
-PLANNED = {"tenth_of_data"}
-"""Metrics that claims may name before any study measures them."""
-
 
 class _Test(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -42,8 +39,7 @@ class _Test(BaseModel, ABC):
 
     def where(self) -> str:
         """Metric and tasks in words."""
-        title = METRICS[self.metric].title if self.metric in METRICS else self.metric.replace("_", " ")
-        return f"{title} on {' and '.join(self.tasks)}"
+        return f"{METRICS[self.metric].title} on {' and '.join(self.tasks)}"
 
 
 class Better(_Test):
@@ -115,6 +111,6 @@ def read_test(claim: str, data: Mapping[str, Any]) -> Test:
     for adapter in test.contestants():
         if adapter not in all_adapters():
             raise UnknownNameError("adapter", adapter, all_adapters(), where=where)
-    if test.metric not in METRICS and test.metric not in PLANNED:
-        raise UnknownNameError("metric", test.metric, {*METRICS, *PLANNED}, where=where)
+    if test.metric not in METRICS:
+        raise UnknownNameError("metric", test.metric, METRICS, where=where)
     return test

@@ -46,6 +46,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
     return common | {
         "effect": _effect(verdict.effect),
         "bayes_factor": verdict.bayes_factor,
+        **({} if verdict.same is None else {"p_not_equivalent": verdict.same}),
         "relevance": verdict.relevance,
         "pairs": [
             {"task": p.task, "seed": p.seed, "difference": p.difference, "trials": list(p.trials)}

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapterlab import argmap
+from adapterlab.lab.effects import over_tasks
 from adapterlab.lab.metrics import METRICS, Results
-from adapterlab.lab.statistics import Paired, bayes_factor_positive, bayes_factor_within, paired
+from adapterlab.lab.statistics import Paired, bayes_factor_positive, bayes_factor_within, equivalence
 from adapterlab.verdict.claims import Better, Equivalent, Reaches, Test, read_test
 
 SEMANTICS = ("quadratic-energy", "df-quad", "log-odds")
@@ -48,6 +49,8 @@ class Verdict:
     effect: Paired | None = None
     """Of the differences; positive speaks for the claim, but for equivalence, where zero does."""
     bayes_factor: float = 1.0
+    same: float | None = None
+    """Of a claim of equivalence, the p-value of two one-sided tests against a difference as large as its margin."""
     relevance: float = 0.0
     untested: str = ""
     """Why there is no verdict, if there is none."""
@@ -103,12 +106,15 @@ def weigh(claim: str, test: Test, credence: float, results: Results, weight: flo
     if missing:
         return Verdict(claim, test, credence, credence, untested=missing)
     differences = [pair.difference for pair in pairs]
+    numbers = {(pair.task, pair.seed): pair.difference for pair in pairs}
+    effect = over_tasks(results, numbers, test.contestants(), test.metric)
+    same = None
     if isinstance(test, Equivalent):
-        factor = bayes_factor_within(differences, test.within)
+        factor, same = bayes_factor_within(differences, test.within), equivalence(effect, test.within)
     else:
         factor = bayes_factor_positive(differences)
     return Verdict(
-        claim, test, credence, _updated(credence, factor, weight), pairs, paired(differences), factor, weight
+        claim, test, credence, _updated(credence, factor, weight), pairs, effect, factor, same, relevance=weight
     )
 
 
@@ -120,13 +126,14 @@ def _updated(credence: float, factor: float, weight: float) -> float:
 
 
 def _missing(test: Test, results: Results) -> str:
-    if test.metric not in METRICS:
-        return f"no study measures {test.metric} yet"
     absent = [name for name in test.contestants() if name not in results.contestants]
     if absent:
         return f"{' and '.join(absent)} did not run in this study"
     tasks = [task for task in test.tasks if task not in results.study.tasks]
-    return f"{' and '.join(tasks)} was not in this study" if tasks else ""
+    if tasks:
+        return f"{' and '.join(tasks)} was not in this study"
+    measured = any(results.values(name, test.metric, test.tasks) for name in test.contestants())
+    return "" if measured else f"this study did not measure {METRICS[test.metric].title}"
 
 
 def _pairs(test: Test, results: Results) -> tuple[Pair, ...]:

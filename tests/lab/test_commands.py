@@ -189,11 +189,11 @@ def test_of_one_pair_a_comparison_says_that_it_says_little(tmp_path, study, mode
 def test_where_tasks_disagree_a_comparison_says_what_each_says(tmp_path, study, model):
     def apart(contest, trial) -> float:
         worse = 0.2 if (contest.contestant, trial.task) == ("lora", "restyle") else 0.0
-        return loss(contest, trial) + worse + 1e-4 * trial.seed**2 * len(contest.contestant)
+        return loss(contest, trial) + worse + 1e-3 * (trial.seed - 2) * len(contest.contestant)
 
     fill(tmp_path, study, model, apart)
     said = " ".join(output("compare", "lora", "ia3", "--study", tmp_path).split())
-    assert "no difference can be told" in said
+    assert "lora and ia3 are as good as each other on prose and restyle" in said
     assert "Task by task, lora is better on prose and ia3 is better on restyle." in said
 
 

@@ -9,6 +9,7 @@ from adapterlab.lab.metrics import Results
 from adapterlab.lab.standing import stand
 from adapterlab.lab.study import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial import Outcome
+from tests.lab.made_up import played
 
 NAMES = ("lora", "ia3", "oft")
 
@@ -53,9 +54,9 @@ def test_the_best_comes_first_and_what_is_even_is_said_to_be():
 
 
 def test_what_cannot_be_told_apart_is_not_called_the_same():
-    results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.02)
+    results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.01)
     assert "ahead of all but lora, which cannot be told from it" in stand(results).answer
-    nothing = stand(made_up({"lora": 0.02, "oft": 0.021, "ia3": 0.019}, {}, noise=0.02))
+    nothing = stand(played(NAMES, gains=dict.fromkeys(NAMES, 0.1), noise=0.02))
     assert "no lead over another adapter can be told from chance" in nothing.answer
     assert not nothing.leads
 

@@ -13,11 +13,13 @@ from rich.console import Console
 
 from adapterlab import argmap
 from adapterlab.cli import main
+from adapterlab.lab.rubric import THRESHOLDS, grade
 from adapterlab.lab.standing import stand
 from adapterlab.report.page import write_report
 from adapterlab.report.terminal import show
 from adapterlab.resources import shipped
 from adapterlab.verdict import judge
+from tests.lab.made_up import played
 from tests.lab.test_standing import made_up
 
 
@@ -61,6 +63,48 @@ def test_it_says_the_answer_and_the_thesis_before_and_after(page, results, judge
         assert f"{scores['quadratic-energy'].claims[thesis].credence:.2f}" in text
 
 
+def test_it_shows_the_rubric_beside_the_literature_and_its_thresholds(page, results):
+    text = html.unescape(page.read_text())
+    for meaning in THRESHOLDS.values():
+        assert meaning in text
+    for card in grade(results, 4_300_000):
+        for found in card.grades.values():
+            assert found.why in text
+
+
+def test_it_says_how_sure_the_order_is(page):
+    text = html.unescape(page.read_text())
+    for heading in ("The frontier", "How sure is the order?", "The literature's rubric, measured"):
+        assert heading in text
+    assert "Kendall's W = 1.00" in text
+
+
+@pytest.fixture(scope="module")
+def along_paths():
+    """Two contestants whose runs were scored along their strength, one that was not."""
+    return played(
+        ("lora", "oft", "ia3", "full_ft"),
+        gains={"lora": 0.2, "oft": 0.22, "ia3": 0.1, "full_ft": 0.25},
+        forgetting={"lora": 0.1, "oft": 0.05, "ia3": 0.01, "full_ft": 0.2},
+        best={"lora": 0.75, "oft": 1.0},
+        noise=0.002,
+    )
+
+
+def test_where_runs_have_paths_it_shows_how_far_each_is_rewound(along_paths, tmp_path):
+    the_map = argmap.load(shipped("maps", "natural_manifold.argdown"))
+    write_report(along_paths, stand(along_paths), judge(the_map, along_paths, 10**8), [], 10**8, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert text.count('<div class="figure"') == 5
+    assert "Response to strength" in text
+    row = re.search(r"<b>lora</b></td>\s*<td class=\"n\">.*?</tr>", text[text.index('id="frontier"') :], re.DOTALL)
+    assert '<td class="n">0.75</td>' in row[0]
+
+
+def test_without_paths_there_is_no_such_section(page):
+    assert "Response to strength" not in page.read_text()
+
+
 @pytest.mark.browser
 def test_a_browser_draws_it_and_a_trials_link_opens_its_table(page, tmp_path):
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
@@ -101,11 +145,14 @@ def test_a_browser_draws_it_and_a_trials_link_opens_its_table(page, tmp_path):
 
 def test_the_terminal_table_fits_80_columns(results, judgement):
     out = io.StringIO()
-    show(stand(results), judgement, Console(file=out, width=80, color_system=None))
+    show(stand(results), judgement, grade(results, 4_300_000), Console(file=out, width=80, color_system=None))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert all(name in text for name in ("lora", "oft", "ia3*"))
     assert "…" not in text.split("[Natural")[0]
+    rubric = next(line.split() for line in text.splitlines() if line.startswith("oft") and "PE+DE" in line)
+    # Full fine-tuning learned nothing here, which is easily matched; LoRA's score came at 36 steps, where 32 were asked.
+    assert rubric == ["oft", "yes", "yes", "yes", "no", "yes", "5.5", "2.5", "PE+DE"]
 
 
 def refused(arguments: list[str], monkeypatch, capsys) -> str:

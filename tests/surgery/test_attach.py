@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
 from adapterlab.adapters import adapter
+from adapterlab.adapters.base import LinearAdapter, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.factors import FactorCache
-from tests.adapters.methods import ALL, small
+from tests.adapters.methods import ALL, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
 
@@ -265,6 +267,36 @@ def test_factors_rebuild_the_weight():
     u, s, vt = FactorCache()(weight)
     torch.testing.assert_close(u * s @ vt, weight)
     assert (u.abs().max(0).values == u.max(0).values).all()
+
+
+@dataclasses.dataclass(frozen=True)
+class Louder(LinearAdapter):
+    """`g (W x + bias)` with one trained number `g`, by the two definitions alone."""
+
+    def init(self, weight, context):
+        return State({"g": context.full(1, value=1.0)})
+
+    def weight(self, state, weight, strength=1.0):
+        return weight * state["g"] ** strength
+
+    def bias(self, state, bias, strength=1.0):
+        return bias * state["g"] ** strength
+
+
+def test_a_method_of_the_whole_answer_needs_no_forward_of_its_own(llama, tokens):
+    noisy(p for name, p in llama.named_parameters() if name.endswith("bias"))
+    answer = llama(tokens).logits
+    handle = attach(llama, Louder(), targets=["query", "value"])
+    train(llama, handle, tokens, lr=0.1)
+    trained, gains = llama(tokens).logits, [p.item() for p in handle.parameters()]
+    handle.detach()
+    assert torch.equal(llama(tokens).logits, answer)
+    layers = [m for name, m in llama.named_modules() if name.endswith(("q_proj", "v_proj"))]
+    with torch.no_grad():
+        for layer, gain in zip(layers, gains, strict=True):
+            layer.weight *= gain
+            layer.bias *= gain
+    torch.testing.assert_close(llama(tokens).logits, trained, rtol=1e-4, atol=1e-5)
 
 
 def test_generation_runs_on_an_adapted_model(llama, tokens):

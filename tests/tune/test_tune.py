@@ -36,7 +36,7 @@ def finish(process: subprocess.Popen) -> str:
 
 def board_of(text: str) -> str:
     """From the board's heading on."""
-    return text[text.index("   contestant ") :]
+    return text[text.index("  contestant ") :]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,15 @@ def test_the_report_has_no_map_and_every_trial(out):
     assert "Scoreboard" in page
     assert 'id="map"' not in page
     assert page.count('<tr id="t-') == len(Ledger(out / "ledger.sqlite"))
+
+
+def test_the_folder_is_a_study_to_the_other_commands(out):
+    from adapterlab.lab.comparison import compare
+    from adapterlab.lab.finding import existing_ledger, open_study
+
+    study, folder = open_study(str(out), None)
+    found = compare(study, existing_ledger(folder, study.name), ("lora", "ia3"))
+    assert (found.tasks, found.effect.n) == (("sums",), 2)
 
 
 def test_the_last_lines_load_the_winner(said, folder, out, monkeypatch):

@@ -68,6 +68,9 @@ def test_equivalence():
     same = "{equivalent: oft, to: lora, within: 0.02, in: in_domain, on: [prose, restyle]}"
     assert verdict(same, {"lora": 0.2, "oft": 0.2})[0].after > 0.9
     assert verdict(same, {"lora": 0.2, "oft": 0.3})[0].after < 0.1
+    assert verdict(same, {"lora": 0.2, "oft": 0.2})[0].same < 0.05
+    assert verdict(same, {"lora": 0.2, "oft": 0.3})[0].same > 0.95
+    assert verdict(BETTER, {"lora": 0.2, "oft": 0.3})[0].same is None
 
 
 def test_relevance_is_the_exponent_on_the_bayes_factor():
@@ -85,7 +88,10 @@ def test_what_did_not_run_leaves_the_credence_alone():
     for test, why in [
         ("{better: dora, than: lora, in: in_domain, on: [prose]}", "dora did not run"),
         ("{better: oft, than: lora, in: in_domain, on: [facts]}", "facts was not in this study"),
-        ("{better: oft, than: lora, in: tenth_of_data, on: [prose]}", "no study measures tenth_of_data"),
+        (
+            "{better: oft, than: lora, in: tenth_of_data, on: [prose]}",
+            "this study did not measure loss after a tenth of the data",
+        ),
     ]:
         found, judgement = verdict(test, {})
         assert why in found.untested

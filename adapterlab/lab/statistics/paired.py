@@ -11,6 +11,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
+LUCK_DF = 3.0
+"""Degrees of freedom of a task's luck: it is read from a handful of short runs."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,22 @@ def stratified(
         return from_error(mean, math.inf, 0, n, level)
     usual = float(np.mean(list(spread.values())))
     parts = {task: spread.get(task, usual) / len(d) for task, d in groups.items()}
-    seeds = sum(parts.values())
-    freedom = sum(parts[task] ** 2 / (len(groups[task]) - 1) for task in spread)
-    df = sum(parts[task] for task in spread) ** 2 / freedom if freedom > 0 else sum(len(groups[t]) - 1 for t in spread)
-    extra = sum((luck or {}).get(task, 0.0) for task in groups)
-    return from_error(mean, math.sqrt(seeds + extra) / len(groups), df, n, level)
+    shared = [(luck or {}).get(task, 0.0) for task in groups]
+    error = math.sqrt(sum(parts.values()) + sum(shared)) / len(groups)
+    return from_error(mean, error, _freedom([(parts[t], len(groups[t]) - 1) for t in spread], shared), n, level)
+
+
+def _freedom(parts: Sequence[tuple[float, int]], shared: Sequence[float]) -> float:
+    """Satterthwaite's degrees of freedom of a sum of variances; what is `shared` only ever lowers them.
+
+    By his formula a second part of like size raises them, which is too much for so rough an estimate as luck's.
+    """
+    seeds = sum(variance for variance, _ in parts)
+    if seeds == 0:
+        return LUCK_DF if any(shared) else float(sum(df for _, df in parts))
+    ratios = [variance / seeds for variance in shared]
+    freedom = sum((variance / seeds) ** 2 / df for variance, df in parts)
+    return min(1 / freedom, (1 + sum(ratios)) ** 2 / (freedom + sum(ratio**2 / LUCK_DF for ratio in ratios)))
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:

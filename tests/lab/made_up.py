@@ -1,0 +1,84 @@
+"""Finished contests whose outcomes a test makes up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.metrics import Results
+from adapterlab.lab.study import Contestant, Study, Training, Tuning
+from adapterlab.lab.trial import FROZEN, Outcome
+
+PATH = (0.25, 0.5, 0.75, 1.25)
+
+
+def played(
+    names: tuple[str, ...],
+    *,
+    gains: Mapping[str, float],
+    forgetting: Mapping[str, float] | None = None,
+    parameters: Mapping[str, int] | None = None,
+    noise: float = 0.0,
+    carried: float = 1.0,
+    best: Mapping[str, float] | None = None,
+    tenth: Mapping[str, float] | None = None,
+    reference: str = "lora",
+    seed: int = 0,
+) -> Results:
+    """A study on two tasks in which a contestant's losses are 1 less its gain, plus noise of its own.
+
+    Out-of-domain it gains the share `carried` of that. Where `best` names a strength, the run has a path on which its
+    gain is largest there and its forgetting grows as the square of the strength. `tenth` is the loss from a tenth of
+    the data.
+    """
+    study = Study(
+        name="made-up",
+        tasks=("prose", "restyle"),
+        contestants=tuple(Contestant(adapter=name) for name in names),
+        training=Training(steps=40),
+        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
+        reference=reference,
+        full_ft="full_ft" in names,
+        full_ft_reason="" if "full_ft" in names else "not asked here",
+    )
+    rng = np.random.default_rng(seed)
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+    for contest in contests:
+        name = contest.contestant
+        gain, kept = gains.get(name, 0.0), (forgetting or {}).get(name, 0.0)
+
+        def scores(gain: float, forgot: float) -> dict[str, tuple[float, float]]:
+            inside, outside = (1 - gain, 0.5 + gain), (1 - carried * gain, 0.5)
+            return {"validation": inside, "test": inside, "ood": outside, "base": (1 + forgot, 0.5)}
+
+        playing, outcomes = play(contest), None
+        while True:
+            try:
+                trials = playing.send(outcomes)
+            except StopIteration:
+                break
+            outcomes = {}
+            for trial in trials:
+                mine = gain - (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
+                mine += rng.normal(0, noise) if noise and name != FROZEN else 0.0
+                curve = ((10, 1 - gain / 2), (20, 1 - 0.9 * gain), (30, 1 - gain))
+                count = (parameters or {}).get(name, 0)
+                outcome = Outcome("ok", scores(mine, kept), curve, count, 4.0, 0.5)
+                top = (best or {}).get(name)
+                if top is not None and trial.seed in study.report.seeds:
+                    bend = mine / (2 / top - 1 / top**2)  # a parabola through 0 with its top there and `mine` at 1
+                    outcome = replace(
+                        outcome,
+                        peak_bytes=3 << 20,
+                        path=tuple((s, scores(bend * (2 * s / top - (s / top) ** 2), kept * s**2)) for s in PATH),
+                    )
+                outcomes[trial] = outcome
+        if tenth and name in tenth:
+            contest.tenth = {
+                s: (run, replace(o, scores={"test": (tenth[name] + 1e-4 * s, 0.5)}))
+                for s, (run, o) in contest.reported.items()
+            }
+    return Results(contests)
