@@ -168,7 +168,8 @@ def as_markdown(result: dict[str, float | str]) -> str:
     return f"""# The lab's own cost
 
 A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) through pool and ledger, beside a bare loop
-that does the same work; both warm, taking turns, {result["rounds"]} rounds, medians. Target: below {TARGET:.0%} of a trial of 20 s.
+that does the same work; both warm, taking turns, {result["rounds"]} rounds, medians.
+Target: below {TARGET:.0%} of a trial of 20 s.
 
 | | bare loop | the lab | overhead (median of paired ratios) |
 |---|---:|---:|---:|

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from adapterlab.adapters import adapter
@@ -103,6 +104,7 @@ def test_its_commands_that_read_results_run(command, place_with_results, monkeyp
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run") and "--plan" not in c])
 def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     """That a study runs from end to end is shown on a tiny model in tests/lab; this one would take minutes."""
+    from adapterlab.cli import app
     from adapterlab.lab.study import load_study
     from adapterlab.resources import shipped
 
@@ -110,6 +112,8 @@ def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     assert verb == "run"
     path = ROOT / arguments[0] if arguments else shipped("studies", "quick.toml")
     assert load_study(path).name == "quick"
+    known = {option for parameter in get_command(app).commands["run"].params for option in parameter.opts}
+    assert {argument for argument in arguments if argument.startswith("--")} <= known
 
 
 def test_a_study_can_name_an_adapter_in_a_file_of_ones_own(tmp_path):

@@ -23,6 +23,7 @@ from adapterlab.lab.executors.work import perform, portable
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.trial import Trial
+from adapterlab.tasks.parts import FileData
 
 
 class RayCluster:
@@ -121,41 +122,59 @@ def _knock(address: str) -> None:
 
 @dataclass(frozen=True)
 class _Parcel:
-    """A setup with the files that it names, for a node that has none of them."""
+    """A setup with the files and folders that it names, for a node that has none of them."""
 
     setup: Setup
-    files: Mapping[str, bytes]
+    contents: Mapping[str, Mapping[str, bytes]]
+    """By the path on the driver's machine, the files there: by their path in the folder, or by `.` for the file itself."""
 
     @classmethod
     def of(cls, setup: Setup) -> _Parcel:
-        names = (*setup.adapter_files, *setup.task_files)
-        return cls(setup, {name: Path(name).read_bytes() for name in names})
+        named = [*setup.adapter_files, *setup.task_files, *(str(path) for data in setup.data for path in data.paths)]
+        return cls(setup, {name: _read(Path(name)) for name in named})
 
     def unpacked(self, folder: Path) -> Setup:
         """The setup, with its files in `folder`."""
         places = {}
-        for i, (name, content) in enumerate(self.files.items()):
-            places[name] = folder / str(i) / Path(name).name
-            places[name].parent.mkdir(parents=True)
-            places[name].write_bytes(content)
+        for i, (name, files) in enumerate(self.contents.items()):
+            root = folder / str(i) / Path(name).name
+            for part, content in files.items():
+                (root / part).parent.mkdir(parents=True, exist_ok=True)
+                (root / part).write_bytes(content)
+            places[name] = str(root)
+
+        def moved(name: str | None) -> str | None:
+            return name and places[str(Path(name))]
+
+        setup = self.setup
         return replace(
-            self.setup,
-            adapter_files=tuple(str(places[name]) for name in self.setup.adapter_files),
-            task_files=tuple(str(places[name]) for name in self.setup.task_files),
+            setup,
+            adapter_files=tuple(places[name] for name in setup.adapter_files),
+            task_files=tuple(places[name] for name in setup.task_files),
+            data=tuple(
+                FileData(d.name, places[str(Path(d.train))], moved(d.eval), moved(d.ood), moved(d.keep))
+                for d in setup.data
+            ),
         )
 
 
-_entered: list[_Parcel] = []
-"""What this process has entered; a worker of Ray's serves one driver."""
+def _read(path: Path) -> dict[str, bytes]:
+    if path.is_file():
+        return {".": path.read_bytes()}
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+_unpacked: list[TemporaryDirectory[str]] = []
+"""Where this process has unpacked its parcel; a worker of Ray's serves one driver. Data may be read there later."""
 
 
 def _perform(parcel: _Parcel, job: Job, seconds: float) -> list[Finished] | Exception:
     """Run a job in a worker of the cluster; one that takes longer ends its process, whatever it is doing."""
     try:
-        if not _entered:
-            with TemporaryDirectory(prefix="adapterlab-") as folder:
-                parcel.unpacked(Path(folder)).enter()
-            _entered.append(parcel)
+        if not _unpacked:
+            folder = TemporaryDirectory(prefix="adapterlab-")
+            parcel.unpacked(Path(folder.name)).enter()
+            _unpacked.append(folder)
         faulthandler.dump_traceback_later(seconds, exit=True)
         try:
             return perform(job)

@@ -16,6 +16,7 @@ from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.study import load_study
+from adapterlab.tasks.parts import FileData
 from tests.lab.tiny import save_study, what_counts
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -81,21 +82,29 @@ def test_a_cluster_makes_the_ledger_of_this_machine_though_a_worker_is_killed(ad
     assert seen == sorted(set(seen) | {0}), "the trials came all at once"
 
 
-def test_a_trial_that_hangs_is_a_recorded_failure_and_a_users_mistake_comes_back(address, study, monkeypatch):
+def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, monkeypatch, tmp_path):
     monkeypatch.setattr("adapterlab.lab.executors.base.LOSSES", 2)
     plan, _ = study
     good = prepare(plan)[-1].trial(1e-2, 1, 3, reported=True)
     hangs = dataclasses.replace(good, adapter=json.dumps({"name": "sleeper"}))
-    cluster = RayCluster(address, Setup(adapter_files=plan.adapter_files), ShortForSleepers())
+    (tmp_path / "own").mkdir()
+    lines = [
+        json.dumps({"text": f"number {i} is one of many numbers that are here to be read " * 4}) for i in range(60)
+    ]
+    (tmp_path / "own" / "train.jsonl").write_text("\n".join(lines))
+    own = dataclasses.replace(good, task="own", parts=("validation",), curve_every=0)
+    setup = Setup(plan.adapter_files, data=(FileData("own", str(tmp_path / "own" / "train.jsonl")),))
+    cluster = RayCluster(address, setup, ShortForSleepers())
+    (tmp_path / "own").rename(tmp_path / "elsewhere")
     try:
-        cluster.submit([hangs, good])
+        cluster.submit([hangs, good, own])
         found = {f.trial: f for f in cluster}
         cluster.submit([dataclasses.replace(good, task="proze")])
         with pytest.raises(AdapterlabError, match="did you mean prose"):
             list(cluster)
     finally:
         cluster.close()
-    assert found[good].outcome.status == "ok"
+    assert found[good].outcome.status == found[own].outcome.status == "ok"
     assert found[hangs].outcome.status == "failed"
     assert found[hangs].attempts == 2
     assert "time limit" in found[hangs].outcome.note
