@@ -252,7 +252,7 @@ def _watch(display: object, bar: object) -> Callable[[Progress], None]:
 
 
 def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
-    from adapterlab.lab.metrics import by_budget
+    from adapterlab.lab.metrics import by_budget, by_unit
     from adapterlab.lab.rubric import grade
     from adapterlab.lab.standing import stand
     from adapterlab.models.loading import load_causal
@@ -263,19 +263,23 @@ def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Pa
     *smaller, largest = by_budget(contests)
     size = sum(p.numel() for p in load_causal(largest.study.model).model.parameters())
     environments = [env for _, _, env in ledger]
-    for part in smaller:
-        standing = stand(part)
-        path = folder / f"report-{part.study.budget}.html"
-        write_report(part, standing, judge(the_map, part, size), environments, size, path)  # type: ignore[arg-type]
-        console.print(f"\nat {part.study.budget:,} trained parameters ({path}):")
+    main, *others = by_unit(largest)
+    for board in [*(board for part in smaller for board in by_unit(part)), *others]:
+        budget, tasks = board.study.budget, board.study.tasks
+        standing = stand(board)
+        name = "-".join([*([] if budget is None else [str(budget)]), *tasks])
+        path = folder / f"report-{name}.html"
+        write_report(board, standing, judge(the_map, board, size), environments, size, path)  # type: ignore[arg-type]
+        sized = "" if budget is None else f" at {budget:,} trained parameters"
+        console.print(f"\n{' and '.join(tasks)}{sized}, in {board.unit} ({path}):")
         show_board(standing, console)
     if smaller:
         console.print(f"\nat {largest.study.budget:,} trained parameters, where the map's claims are judged:")
-    standing = stand(largest)
+    standing = stand(main)
     judgement = judge(the_map, largest, size)  # type: ignore[arg-type]
-    write_report(largest, standing, judgement, environments, size, folder / "report.html")
+    write_report(main, standing, judgement, environments, size, folder / "report.html")
     write_verdict(judgement, standing.answer, largest.study.name, folder / "verdict.json")
-    show(standing, judgement, grade(largest, size), console)
+    show(standing, judgement, grade(main, size), console)
     console.print(f"\nThe report: {folder / 'report.html'}")
 
 

@@ -11,7 +11,7 @@ from adapterlab.lab import effects
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.driver import prepare
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.metrics import METRICS, Metric, Results
+from adapterlab.lab.metrics import LOSS, METRICS, Metric, Results
 from adapterlab.lab.progress import look
 from adapterlab.lab.sizing import flag
 from adapterlab.lab.standing import SIGNIFICANT
@@ -19,9 +19,6 @@ from adapterlab.lab.statistics import Paired, bayes_factor_positive, equivalence
 from adapterlab.lab.study import Study
 from adapterlab.lab.trial import FROZEN
 from adapterlab.tasks import task
-
-LOSS = "nats per byte"
-"""The unit of a metric that is in the unit of its task."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class Frontier:
     """What the hypervolume is measured up to: nothing learned, and as much forgotten as the worst forgets."""
     covered: tuple[Covered, ...]
     """By hypervolume, most first."""
+    unit: str
+    """Of what is learned."""
 
     @property
     def front(self) -> list[Point]:
@@ -59,7 +61,7 @@ def frontier(results: Results, seed: int = 0) -> Frontier:
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in paths.values()))) if paths else []
     ends = {name: {s: _end(by_seed[s]) for s in seeds} for name, by_seed in paths.items()}
     if not seeds:
-        return Frontier((0.0, 0.0), ())
+        return Frontier((0.0, 0.0), (), results.unit)
     worst = max(max(forgot for path in by_seed.values() for _, forgot in path.values()) for by_seed in paths.values())
     reference = (0.0, max(0.01, math.ceil(round(20 * worst, 6)) / 20))
     points = {name: _mean(list(by_seed.values())) for name, by_seed in ends.items()}
@@ -76,7 +78,7 @@ def frontier(results: Results, seed: int = 0) -> Frontier:
         )
         for name, by_seed in paths.items()
     ]
-    return Frontier(reference, tuple(sorted(covered, key=lambda c: -c.hypervolume.value)))
+    return Frontier(reference, tuple(sorted(covered, key=lambda c: -c.hypervolume.value)), results.unit)
 
 
 def on_front(points: Sequence[Point]) -> list[bool]:

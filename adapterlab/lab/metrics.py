@@ -12,6 +12,8 @@ from adapterlab.lab.trial import FROZEN, Outcome, Trial
 from adapterlab.tasks import task as task_of_name
 from adapterlab.tasks.base import Part
 
+LOSS = "nats per byte"
+"""The unit of a metric that is a loss, and so in the unit of its task."""
 Key = tuple[str, int]
 """Task and seed; the seed is 0 for what is one number for a whole task."""
 
@@ -37,9 +39,11 @@ class Metric:
 class Results:
     """The finished contests of a study, asked by contestant, task and metric."""
 
-    def __init__(self, contests: Sequence[Contest]) -> None:
+    def __init__(self, contests: Sequence[Contest], tasks: Sequence[str] | None = None) -> None:
         self.contests = {(c.contestant, c.task): c for c in contests}
-        self.study = contests[0].study
+        study = contests[0].study
+        self.study = study if tasks is None else study.model_copy(update={"tasks": tuple(tasks)})
+        """With those of its tasks that are asked about; every contest is there."""
         self.run_variances: dict[str, float] = {}
         self.luck: dict[tuple[str, str], float] = {}
         """By task, and by contestant and task, as far as they were asked for: see `adapterlab.lab.effects`."""
@@ -91,6 +95,14 @@ def by_budget(contests: Sequence[Contest]) -> list[Results]:
     for contest in contests:
         groups.setdefault(contest.study.budget, []).append(contest)
     return [Results(group) for group in groups.values()]
+
+
+def by_unit(results: Results) -> list[Results]:
+    """The same results, apart for tasks whose losses have other units and cannot be averaged; in the order of the tasks."""
+    groups: dict[str, list[str]] = {}
+    for task in results.study.tasks:
+        groups.setdefault(task_of_name(task).unit, []).append(task)
+    return [Results(list(results.contests.values()), tasks) for tasks in groups.values()]
 
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:

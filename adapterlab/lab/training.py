@@ -140,12 +140,12 @@ def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) 
 
 
 def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float, dict[str, tuple[float, float]]], ...]:
-    """The scores at other strengths than 1; none where the method has no such path."""
-    found = []
+    """The scores at other strengths than 1, but for the other domain's; none where the method has no such path."""
+    found, parts = [], [part for part in trial.parts if part != Part.OOD]
     for strength in trial.path:
         if handle.adapter.strength_problem(strength) is None:
             handle.strength = strength
-            found.append((strength, score_parts(model, trial, handle, trial.parts)))
+            found.append((strength, score_parts(model, trial, handle, parts)))
     return tuple(found)
 
 

@@ -132,11 +132,14 @@ def strengths(frontier: Frontier, palette: Mapping[str, str]) -> str:
         color=_colour(palette, legend=True),
     )
     panels = []
-    for field, title in (("learned", "learned in-domain"), ("forgotten", "forgotten on the base's domain")):
+    for field, title in (
+        ("learned", f"learned in-domain, {frontier.unit}"),
+        ("forgotten", "forgotten on the base's domain, nats per byte"),
+    ):
         line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40)).encode(
-            y=alt.Y(f"{field}:Q", title=f"{title}, nats per byte")
+            y=alt.Y(f"{field}:Q", title=title)
         )
-        panels.append(line.properties(title=title, width=(_WIDTH - 220) / 2, height=260))
+        panels.append(line.properties(width=(_WIDTH - 220) / 2, height=260))
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from adapterlab import argmap
 from adapterlab.lab.effects import over_tasks
-from adapterlab.lab.metrics import METRICS, Results
+from adapterlab.lab.metrics import LOSS, METRICS, Results
 from adapterlab.lab.statistics import Paired, bayes_factor_positive, bayes_factor_within, equivalence
+from adapterlab.tasks import task
 from adapterlab.verdict.claims import Better, Equivalent, Reaches, Test, read_test
 
 SEMANTICS = ("quadratic-energy", "df-quad", "log-odds")
@@ -132,6 +133,8 @@ def _missing(test: Test, results: Results) -> str:
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
         return f"{' and '.join(tasks)} was not in this study"
+    if METRICS[test.metric].unit == LOSS and len({task(name).unit for name in test.tasks}) > 1:
+        return f"the losses of {' and '.join(test.tasks)} have different units"
     measured = any(results.values(name, test.metric, test.tasks) for name in test.contestants())
     return "" if measured else f"this study did not measure {METRICS[test.metric].title}"
 
