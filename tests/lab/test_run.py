@@ -16,6 +16,7 @@ from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.study import load_study
 from adapterlab.lab.training import run as run_trial
+from adapterlab.lab.trial import FROZEN
 from adapterlab.surgery import parameter_count
 from tests.lab.processes import command_of, descendants, start_run, wait_for_trials
 from tests.lab.tiny import save_study, what_counts
@@ -44,6 +45,12 @@ def test_a_study_ends_with_every_contest_reported(undisturbed):
             assert set(results.values(name, metric)) == {("prose", 1), ("prose", 2)}
     assert seen[-1].done == seen[-1].expected
     assert seen[-1].trials == len(ledger)
+
+
+def test_the_frozen_model_is_scored_once_for_each_task_and_not_with_every_trial(undisturbed):
+    _, ledger, _ = undisturbed
+    frozen = [trial.task for trial, _, _ in ledger if json.loads(trial.adapter)["name"] == FROZEN]
+    assert frozen == ["prose"]
 
 
 def test_contestants_are_sized_to_the_budget(study_file, undisturbed):

@@ -61,8 +61,9 @@ def disturb(
                 assert process.returncode == 0, output
                 return life, killed_workers
         finally:
-            process.kill()
-            process.communicate()
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     raise AssertionError("the study never ended")
 
 
