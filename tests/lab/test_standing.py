@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapterlab.lab.contest import make_contests, play
-from adapterlab.lab.metrics import Results
+from adapterlab.lab.metrics import Results, by_unit
 from adapterlab.lab.standing import stand
 from adapterlab.lab.study import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial import Outcome
@@ -14,11 +14,11 @@ from tests.lab.made_up import played
 NAMES = ("lora", "ia3", "oft")
 
 
-def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001) -> Results:
+def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001, tasks=("prose", "restyle")) -> Results:
     """Finished contests in which a contestant's test loss is 1 less its gain, with a little noise that seeds share."""
     study = Study(
         name="made-up",
-        tasks=("prose", "restyle"),
+        tasks=tasks,
         budget=100,
         contestants=tuple(Contestant(adapter=name) for name in NAMES),
         training=Training(steps=40),
@@ -110,3 +110,12 @@ def test_metrics_read_what_they_say():
     # All three rates keep half of oft's gain, only the middle one of ia3's.
     assert same(results.values("oft", "learning_rate_width"), 1.0)
     assert same(results.values("ia3", "learning_rate_width"), 0.0)
+
+
+def test_tasks_of_other_units_stand_on_boards_of_their_own():
+    results = made_up({"lora": 0.2, "oft": 0.1, "ia3": 0.1}, {}, tasks=("prose", "steer", "restyle"))
+    boards = by_unit(results)
+    assert [board.study.tasks for board in boards] == [("prose", "restyle"), ("steer",)]
+    assert boards[0].unit != boards[1].unit
+    assert "on prose and restyle" in stand(boards[0]).answer
+    assert {task for task, _ in boards[1].values("lora", "in_domain")} == {"steer"}
