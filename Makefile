@@ -23,11 +23,11 @@ run: setup
 	@$(BIN)/adapterlab run
 
 test: .venv/installed-dev
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 # The long tests: random kills, every method in lanes, simulated studies. Minutes to an hour.
 soak: .venv/installed-dev
-	$(BIN)/pytest -n auto -m soak
+	$(BIN)/pytest -n auto --dist loadgroup -m soak
 
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --tokens 64'
 bench: .venv/installed-dev

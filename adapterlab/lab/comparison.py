@@ -142,8 +142,7 @@ def _compared(results: Results, names: tuple[str, str], tasks: tuple[str, ...], 
         raise AdapterlabError(
             f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
         )
-    differences = list(results.differences(*names, metric.name, tasks).values())
-    if not differences:
+    if not results.differences(*names, metric.name, tasks):
         lost = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
         why = f": every rate diverged for {_where(lost)}" if lost else f" in {metric.title}"
         raise AdapterlabError(f"there is no pair of runs of {names[0]} and {names[1]} to compare{why}")
@@ -157,7 +156,7 @@ def _compared(results: Results, names: tuple[str, str], tasks: tuple[str, ...], 
         {name: effects.compare(results, *names, metric.name, [name]) for name in tasks},
         over_all,
         equivalence(over_all, results.study.report.smallest),
-        bayes_factor_positive(differences),
+        bayes_factor_positive(over_all),
     )
 
 

@@ -106,14 +106,13 @@ def weigh(claim: str, test: Test, credence: float, results: Results, weight: flo
         missing = f"only {len(pairs)} pair of runs to compare"
     if missing:
         return Verdict(claim, test, credence, credence, untested=missing)
-    differences = [pair.difference for pair in pairs]
     numbers = {(pair.task, pair.seed): pair.difference for pair in pairs}
     effect = over_tasks(results, numbers, test.contestants(), test.metric)
     same = None
     if isinstance(test, Equivalent):
-        factor, same = bayes_factor_within(differences, test.within), equivalence(effect, test.within)
+        factor, same = bayes_factor_within(effect, test.within), equivalence(effect, test.within)
     else:
-        factor = bayes_factor_positive(differences)
+        factor = bayes_factor_positive(effect)
     return Verdict(
         claim, test, credence, _updated(credence, factor, weight), pairs, effect, factor, same, relevance=weight
     )

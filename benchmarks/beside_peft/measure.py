@@ -208,4 +208,4 @@ class Bench:
         model = copy.deepcopy(self.base)  # PEFT may change the base's tensors
         built: list[Any] = []
         seconds = timed(lambda: built.append(peft.get_peft_model(model, config())))
-        return seconds, built[0].train(), built[0].merge_and_unload
+        return seconds, built[0].train(), lambda: built[0].merge_and_unload()

@@ -11,10 +11,11 @@ from adapterlab.lab.study import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial import Outcome
 from tests.lab.made_up import played
 
+TASKS = ("prose", "restyle")
 NAMES = ("lora", "ia3", "oft")
 
 
-def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001, tasks=("prose", "restyle")) -> Results:
+def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001, tasks=TASKS) -> Results:
     """Finished contests in which a contestant's test loss is 1 less its gain, with a little noise that seeds share."""
     study = Study(
         name="made-up",

@@ -17,14 +17,16 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs/tasks.md").read_text()
 RESULTS = {file.stem: json.loads(file.read_text()) for file in (ROOT / "benchmarks/results/tasks").glob("*.json")}
 
+SHIPPED = [name for name in all_tasks() if type(task(name)).__module__.startswith("adapterlab.")]
+
 
 def test_every_task_has_a_section_with_what_it_stands_for():
-    assert set(re.findall(r"^## `(\w+)`", PAGE, re.MULTILINE)) == set(all_tasks())
-    for name in all_tasks():
+    assert set(re.findall(r"^## `(\w+)`", PAGE, re.MULTILINE)) == set(SHIPPED)
+    for name in SHIPPED:
         assert task(name).explanation in PAGE
 
 
-@pytest.mark.parametrize("name", all_tasks())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_full_fine_tuning_learns_what_the_frozen_model_does_not_know(name):
     scores = RESULTS[name]["scores"]
     frozen, bigram, full = (scores[contestant][Part.TEST][0] for contestant in ("frozen", "bigram", "full_ft"))
