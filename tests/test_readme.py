@@ -140,7 +140,11 @@ def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
 def test_its_make_targets_do_what_it_says(command):
     plan = run([*shlex.split(command), "-n"]).stdout
-    expected = {"make run": ".venv/bin/adapterlab run", "make test": ".venv/bin/pytest"}[command]
+    expected = {
+        "make run": ".venv/bin/adapterlab run",
+        "make test": ".venv/bin/pytest",
+        "make soak": ".venv/bin/pytest -n auto --dist loadgroup -m soak",
+    }[command]
     assert expected in plan
 
 
@@ -161,9 +165,20 @@ def test_its_tune_commands_run(command, tmp_path):
     assert {path.name for path in winner.iterdir()} == {"adapterlab", "peft", "winner.json"}
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab honest")])
+def test_its_command_about_honesty_runs(command):
+    """With fewer studies, which widens the intervals and nothing else."""
+    result = run([sys.executable, "-m", *shlex.split(command), "--studies", "20"])
+    assert result.returncode == 0, result.stderr
+    assert "Of an adapter compared with itself, study quick would report a difference" in " ".join(
+        result.stdout.split()
+    )
+
+
 def test_every_command_is_one_of_those_tested():
+    others = "adapterlab run", "adapterlab tune", "adapterlab honest", "make"
     assert COMMANDS
-    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, "adapterlab run", "adapterlab tune", "make")) for c in COMMANDS)
+    assert all(c.startswith((*AT_ONCE, *OF_RESULTS, *others)) for c in COMMANDS)
 
 
 def test_its_links_and_folders_exist():

@@ -17,14 +17,19 @@ trainable_tokens full_ft bitfit
 """
 
 
+def shipped(names):
+    """Those that come with the program; other tests may have defined more."""
+    return {name for name in names if all_adapters()[name].__module__.startswith("adapterlab.")}
+
+
 def test_every_method_of_the_map_is_there():
-    assert set(all_adapters()) == set(NAMES.split())
+    assert shipped(all_adapters()) == set(NAMES.split())
 
 
 def test_the_list_as_json_says_what_each_is():
     result = CliRunner().invoke(app, ["adapters", "--json"])
     methods = {m["name"]: m for m in json.loads(result.stdout)}
-    assert set(methods) == set(NAMES.split())
+    assert shipped(methods) == set(NAMES.split())
     keys = {"name", "title", "theme", "paper", "claim", "site", "mergeable", "invariants", "hyperparameters"}
     assert all(set(m) == keys for m in methods.values())
     assert methods["lora"]["hyperparameters"]["rank"] == 8
