@@ -146,6 +146,7 @@ def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float,
         if handle.adapter.strength_problem(strength) is None:
             handle.strength = strength
             found.append((strength, score_parts(model, trial, handle, parts)))
+            handle.strength = 1.0
     return tuple(found)
 
 

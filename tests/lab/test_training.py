@@ -59,6 +59,12 @@ def test_the_path_is_not_part_of_the_training(trial):
     assert training.run(dataclasses.replace(trial, path=(0.5,))).scores == training.run(trial).scores
 
 
+def test_what_is_kept_stands_at_full_strength_after_its_path(trial):
+    kept = []
+    training.run(dataclasses.replace(trial, path=(0.5, 1.25)), keep=lambda handle: kept.append(handle.strength))
+    assert kept == [1.0]
+
+
 def test_a_share_of_the_data_is_its_first_part(trial):
     whole = training.training_data(trial).inputs["input_ids"]
     tenth = training.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
