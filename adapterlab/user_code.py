@@ -5,31 +5,44 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from adapterlab.errors import AdapterlabError
 
 
-def load_module(path: Path, registry: Collection[str], should_define: str) -> None:
+def load_module(path: Path, registry: MutableMapping[str, type[Any]], should_define: str) -> None:
     """Run a Python file once, so that what it defines is in `registry`.
 
-    Raises `AdapterlabError` if the file is missing, cannot be run, or defines nothing; `should_define` says what it lacks.
+    Raises `AdapterlabError`, and leaves `registry` as it was, if the file is missing, cannot be run, defines nothing
+    (`should_define` says what it lacks), or takes a name that another has.
     """
     path = path.resolve()
     module = f"adapterlab_file_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     if module in sys.modules:
         return
-    before = len(registry)
     spec = importlib.util.spec_from_file_location(module, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise AdapterlabError(f"{path} is no Python file")
+    before = dict(registry)
     sys.modules[module] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(sys.modules[module])
+        problem = _problem(before, registry, should_define)
     except Exception as error:  # whatever the user's file raises
+        problem = f"cannot be run: {type(error).__name__}: {error}"
+    if problem is not None:
         del sys.modules[module]
-        raise AdapterlabError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    if len(registry) == before:
-        del sys.modules[module]
-        raise AdapterlabError(f"{path} defines no {should_define}")
+        registry.clear()
+        registry.update(before)
+        raise AdapterlabError(f"{path} {problem}")
+
+
+def _problem(before: Mapping[str, type[Any]], after: Mapping[str, type[Any]], lacks: str) -> str | None:
+    """What is wrong with what a file has defined, or None."""
+    for name, other in before.items():
+        if after[name] is not other:
+            where = getattr(sys.modules[other.__module__], "__file__", other.__module__)
+            return f"defines {name!r}, as {where} does: give it another name"
+    return None if len(after) > len(before) else f"defines no {lacks}"

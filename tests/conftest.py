@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 from jaxtyping import install_import_hook
@@ -15,7 +16,25 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
+from adapterlab.adapters.base import Adapter  # noqa: E402
+from adapterlab.tasks.base import Task  # noqa: E402
+
 torch.set_num_threads(1)  # the models are tiny, and several test processes share the cores
+
+
+@pytest.fixture(autouse=True)
+def what_a_test_defines_goes_with_it():
+    """Adapters and tasks of files that a test loads are known in that test alone."""
+    registries, modules = (Adapter.registry, Task.registry), set(sys.modules)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, known in zip(registries, before, strict=True):
+        for name in registry.keys() - known.keys():
+            if registry[name].__module__.startswith("adapterlab_file_"):
+                del registry[name]
+    for module in set(sys.modules) - modules:
+        if module.startswith("adapterlab_file_"):
+            del sys.modules[module]
 
 
 def tiny_llama(seed: int = 0, **changes) -> LlamaForCausalLM:

@@ -10,7 +10,7 @@ import pytest
 
 from adapterlab.lab.study import load_study
 from adapterlab.tasks import all_tasks, task
-from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.base import Part
 from tests.lab.tiny import save_study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,8 +42,5 @@ def test_the_task_of_the_guide_runs(tmp_path):
     study = save_study(tmp_path)
     text = study.read_text().replace('tasks = ["prose"]', 'tasks = ["shout"]\ntask_files = ["mine.py"]')
     study.write_text(text)
-    try:
-        assert load_study(study).tasks == ("shout",)
-        assert [c.completion for c in task("shout").completions(Part.OOD)] == [" OLD CAT"]
-    finally:
-        Task.registry.pop("shout", None)
+    assert load_study(study).tasks == ("shout",)
+    assert [c.completion for c in task("shout").completions(Part.OOD)] == [" OLD CAT"]
