@@ -7,7 +7,7 @@ report replays the same generator over the ledger, so what is shown is what was 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters.base import Adapter
@@ -107,6 +107,17 @@ def play(contest: Contest) -> Play:
         contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
         contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
     contest.finished = True
+
+
+def finish(contest: Contest, run: Callable[[Trial], Outcome]) -> None:
+    """Play a contest to its end, with whatever `run` says comes of a trial."""
+    playing, outcomes = play(contest), None
+    while True:
+        try:
+            trials = playing.send(outcomes)  # type: ignore[arg-type]
+        except StopIteration:
+            return
+        outcomes = {trial: run(trial) for trial in trials}
 
 
 def expected_steps(study: Study) -> int:

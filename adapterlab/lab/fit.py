@@ -45,12 +45,10 @@ def free_memory(device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one contestant takes here."""
+    """What a contestant's training takes on one task, in seconds of one worker."""
 
-    step_seconds: float
-    attach_seconds: float
-    peak_bytes: int
-    """Memory that a training step holds beyond the model's; 0 where that cannot be told."""
+    step: float
+    attach: float
 
 
 @dataclass(frozen=True)
@@ -97,5 +95,5 @@ def fit(trials: dict[str, Trial], setup: Setup, run: Callable[[Trial], Outcome])
         notes.append(
             f"a batch of {batch} does not fit in memory: it is taken {micro_batch} at a time, gradients summed"
         )
-    costs = {name: Cost(o.seconds / STEPS, o.attach_seconds, o.peak_bytes) for name, o in fits.items()}
+    costs = {name: Cost(o.seconds / STEPS, o.attach_seconds) for name, o in fits.items()}
     return Fit(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
 
-from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.contest import finish, make_contests
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.noise import Noise, World
 from adapterlab.lab.standing import SIGNIFICANT, stand
@@ -100,11 +101,5 @@ def simulate(study: Study, world: World) -> Results:
     """One study played to its end in a simulated world."""
     contests = make_contests(study, {c.name: c.build() for c in study.entrants})
     for contest in contests:
-        playing, outcomes = play(contest), None
-        while True:
-            try:
-                trials = playing.send(outcomes)  # type: ignore[arg-type]
-            except StopIteration:
-                break
-            outcomes = {trial: world.outcome(contest.contestant, trial) for trial in trials}
+        finish(contest, partial(world.outcome, contest.contestant))
     return Results(contests)

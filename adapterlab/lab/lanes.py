@@ -133,7 +133,8 @@ def _trained(
 
 def _step(model: nn.Module, handle: Handle, stack: _Stack, lanes: Sequence[_Lane], step: int) -> None:
     """One optimizer step of every lane; one whose loss is not finite gets its note and stays as it is."""
-    losses = _gradients(model, stack, lanes)
+    with training.mode(model, training=True):
+        losses = _gradients(model, stack, lanes)
     for lane, loss in zip(lanes, losses, strict=True):
         lane.enter(handle)
         try:

@@ -12,8 +12,9 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.driver import prepare, setup_for
 from adapterlab.lab.executors import crews
+from adapterlab.lab.fit import Cost
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.progress import Cost, Costs, State, distinct, known_costs, look, seconds_left
+from adapterlab.lab.progress import Costs, State, distinct, known_costs, look, seconds_left
 from adapterlab.lab.sizing import flag
 from adapterlab.lab.study import Study
 from adapterlab.lab.training import run

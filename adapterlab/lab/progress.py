@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from adapterlab.lab.contest import Contest, Outcomes, expected_steps, play
+from adapterlab.lab.fit import Cost
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
 
@@ -67,14 +68,6 @@ def look(contest: Contest, ledger: Ledger) -> State:
 def distinct(states: Iterable[State]) -> list[State]:
     """The states without contests that run the very same trials, such as what cannot be sized at its second budget."""
     return list({(s.contest.task, s.contest.adapter, s.contest.targets): s for s in states}.values())
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a contestant's training takes on one task, in seconds of one worker."""
-
-    step: float
-    attach: float
 
 
 Costs = Mapping[tuple[str, str], Cost]

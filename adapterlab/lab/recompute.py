@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 def recomputed(model: nn.Module, wanted: bool = True) -> Iterator[None]:
     """Within it the blocks of `model` keep their inputs alone for the backward pass.
 
-    transformers' own switch asks for training mode, where a model's dropout would be on; this one leaves modes alone.
+    transformers' own switch needs training mode; this one does not.
     The model must not fill a cache, which a second pass through a block would fill twice.
     """
     blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)] if wanted else []

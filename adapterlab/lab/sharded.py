@@ -42,10 +42,10 @@ def join(setup: Setup) -> None:
 def run(trial: Trial) -> Outcome:
     """Run one trial together with the other processes, each of which calls this with the same trial."""
     model = copy.deepcopy(training.loaded(trial.model, trial.dtype, task(trial.task).head).model)
-    return training.run_on(model, trial, _spread)
+    return training.run_on(model, trial, spread)
 
 
-def _spread(model: nn.Module, handle: Handle | None) -> training.Gradient:
+def spread(model: nn.Module, handle: Handle | None) -> training.Gradient:
     """Leave this process its share of the model's weights; gives how a step's gradient is taken then."""
     device, trained = torch.device(current().device), handle.parameters() if handle is not None else []
     whole = [] if handle is not None and _is_spread_too(model, handle) else trained
@@ -60,7 +60,7 @@ def _spread(model: nn.Module, handle: Handle | None) -> training.Gradient:
             # The loss is divided by the terms of the whole batch already.
             module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)
-    return _SharedGradient(whole)
+    return _SharedGradient(whole, current().micro_batch or 0)
 
 
 def _is_spread_too(model: nn.Module, handle: Handle) -> bool:
@@ -86,6 +86,8 @@ class _SharedGradient:
 
     whole: list[nn.Parameter]
     """What every process holds all of, and must have the same gradient of."""
+    size: int
+    note: str = ""
 
     def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
         device, terms = torch.device(current().device), the_task.terms(batch)

@@ -6,9 +6,10 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,21 @@ CALIBRATION = 4
 """Batches whose gradient a method may start from."""
 
 
-Gradient = Callable[[Task, nn.Module, Mapping[str, Tensor], Control], float]
-"""Adds the gradient of a batch's mean loss to what is trained, and gives that loss."""
+class Gradient(Protocol):
+    """How the gradient of a batch is taken."""
+
+    @property
+    def size(self) -> int:
+        """The most examples that a pass has of late; 0 if that is not known."""
+
+    @property
+    def note(self) -> str:
+        """What happened on the way that a reader of the results should know."""
+
+    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
+        """Add the gradient of the batch's mean loss to what is trained; gives that loss."""
+
+
 Spread = Callable[[nn.Module, Handle | None], Gradient]
 """Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
 Keep = Callable[[Handle], None]
@@ -90,13 +104,14 @@ def _trained(
     looked, started = 0.0, time.monotonic()
     status, note, held = "ok", "", 0
     try:
-        for step in _train(model, handle, trial, data, gradient):
-            held = held or peak()  # of training: the first step has all of it, and no scoring
-            if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
-                pause = time.monotonic()
-                loss, _ = score_parts(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
-                curve.append((step, loss))
-                looked += time.monotonic() - pause
+        with mode(model, training=True):
+            for step in _train(model, handle, trial, data, gradient):
+                held = held or peak()  # of training: the first step has all of it, and no scoring
+                if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
+                    pause = time.monotonic()
+                    loss, _ = score_parts(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                    curve.append((step, loss))
+                    looked += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
     except Exception as error:
@@ -111,9 +126,9 @@ def _trained(
         0,
         seconds,
         attached,
-        note or getattr(gradient, "note", ""),
+        note or gradient.note,
         peak_bytes=held,
-        at_once=getattr(gradient, "size", 0),
+        at_once=gradient.size,
     )
     return concluded(outcome, model, trial, handle)
 
@@ -158,6 +173,17 @@ def calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
         moved = to_device_of(model, batch)
         losses.append(the_task.loss(model, moved) / the_task.terms(moved))
     return torch.stack(losses).mean()
+
+
+@contextmanager
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Within it, what is random in training alone (dropout, noise on a router) is on or off in the whole model."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
 
 
 def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradient: Gradient) -> Iterator[int]:
@@ -251,9 +277,10 @@ def score_parts(
 ) -> dict[str, tuple[float, float]]:
     """Loss and accuracy on each part."""
     scores: dict[str, tuple[float, float]] = {}
-    for part in parts:
-        loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
-        scores[part] = (loss, accuracy)
+    with mode(model, training=False):
+        for part in parts:
+            loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
+            scores[part] = (loss, accuracy)
     return scores
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import torch
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab import training
-from adapterlab.lab.contest import Contest, expected_steps
+from adapterlab.lab.contest import Contest
 from adapterlab.lab.driver import prepare, setup_for
 from adapterlab.lab.executors import crews
-from adapterlab.lab.fit import BYTES_OF_FULL_FT, Cost, find_device, find_dtype, fit, free_memory
+from adapterlab.lab.fit import BYTES_OF_FULL_FT, find_device, find_dtype, fit, free_memory
+from adapterlab.lab.progress import Costs, State, seconds_left
 from adapterlab.lab.sizing import fitted
 from adapterlab.lab.study import FULL_FT, Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.models.loading import CAUSAL, Head, load
@@ -140,7 +142,7 @@ def _timed(
     frozen = next(c for c in contests if c.adapter is None)
     training.run(replace(frozen.trial(0.0, 0, 0, reported=True), parts=(Part.VALIDATION,)))
     start_up = time.monotonic() - started
-    score = _time_to_score(frozen)
+    scoring = _time_to_score(frozen)
     watch("timing a few steps of each contestant")
     found = fit(trials, setup, training.run)
     training.forget()
@@ -159,42 +161,41 @@ def _timed(
     )
     rows = len(parts_of(request.data).rows[Part.TRAIN])
     most = max(3 * LEAST_STEPS, min(MOST_STEPS, -(-PASSES * rows // request.batch)))
-    clock = _Clock(found.costs, score, start_up, crew)
+    costs = {(name, frozen.task): cost for name, cost in found.costs.items()}
+    clock = _Clock([c for c in contests if c.contestant in found.costs], costs, scoring, start_up, crew)
     study = _filling(request, study, most, clock)
     return Plan(study, (*notes, _chosen(request, study, clock)), whole)
 
 
 def _time_to_score(frozen: Contest) -> float:
-    """Seconds for all parts of a task."""
+    """Seconds for one part of a task."""
     trial = frozen.trial(0.0, 0, 0, reported=True)
     training.run(trial)  # the data of all parts are made once
     started = time.monotonic()
     training.run(trial)
-    return time.monotonic() - started
+    return (time.monotonic() - started) / len(trial.parts)
 
 
 @dataclass(frozen=True)
 class _Clock:
     """What things take here."""
 
-    costs: dict[str, Cost]
-    score: float
+    contests: Sequence[Contest]
+    costs: Costs
+    scoring: float
+    """Seconds for one part of the task."""
     start_up: float
     workers: int
 
     def seconds(self, study: Study) -> float:
-        """About how long a study takes, the training of the winner with it."""
-        tuning, reported = study.tuning, len(study.report.seeds)
-        trials = tuning.rates + tuning.keep + reported
-        parts = len(task(study.tasks[0]).parts)
-        looks = study.training.steps // study.report.curve_every
-        scoring = (trials - reported) * self.score / parts + reported * self.score * (1 + looks / parts)
+        """About how long these contests take in a study, the training of the winner with it."""
+        scoring = dict.fromkeys(study.tasks, self.scoring)
         each = [
-            expected_steps(study) * cost.step_seconds + trials * cost.attach_seconds + scoring
-            for cost in self.costs.values()
+            seconds_left([State(replace(contest, study=study), {})], self.costs, scoring, 1) or 0.0
+            for contest in self.contests
         ]
-        slowest = max(cost.step_seconds for cost in self.costs.values())
-        return self.start_up + max(sum(each) / self.workers, max(each)) + study.training.steps * slowest + self.score
+        again = study.training.steps * max(cost.step for cost in self.costs.values()) + self.scoring
+        return self.start_up + max(sum(each) / self.workers, max(each)) + again
 
 
 def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
@@ -215,8 +216,9 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
         )
 
     def longest(seeds: int) -> int:
-        fits = [steps for steps in range(LEAST_STEPS, most + 1) if clock.seconds(of(steps, seeds)) <= room]
-        return fits[-1] if fits else LEAST_STEPS
+        lengths = range(LEAST_STEPS, most + 1)
+        fitting = bisect_right(lengths, room, key=lambda steps: clock.seconds(of(steps, seeds)))
+        return lengths[max(0, fitting - 1)]
 
     for seeds in SEEDS if request.seeds is None else (request.seeds,):
         steps = longest(seeds)

@@ -14,7 +14,8 @@ from adapterlab.lab.driver import setup_for
 from adapterlab.lab.executors import crews
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
-from adapterlab.surgery.peft_export import CannotExportError, save_peft
+from adapterlab.surgery.peft_export import save_peft
+from adapterlab.surgery.peft_layouts import CannotExportError
 from adapterlab.surgery.sites import PARAMETERS, STACK
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Task

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.contest import finish, make_contests
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.study import Contestant, Study, Training, Tuning
-from adapterlab.lab.trial import FROZEN, Outcome
+from adapterlab.lab.trial import FROZEN, Outcome, Trial
 
 PATH = (0.25, 0.5, 0.75, 1.25)
 
@@ -46,36 +47,27 @@ def played(
     )
     rng = np.random.default_rng(seed)
     contests = make_contests(study, {c.name: c.build() for c in study.entrants})
-    for contest in contests:
-        name = contest.contestant
+
+    def scores(gain: float, forgot: float) -> dict[str, tuple[float, float]]:
+        inside, outside = (1 - gain, 0.5 + gain), (1 - carried * gain, 0.5)
+        return {"validation": inside, "test": inside, "ood": outside, "base": (1 + forgot, 0.5)}
+
+    def run(name: str, trial: Trial) -> Outcome:
         gain, kept = gains.get(name, 0.0), (forgetting or {}).get(name, 0.0)
+        mine = gain - (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
+        mine += rng.normal(0, noise) if noise and name != FROZEN else 0.0
+        curve = ((10, 1 - gain / 2), (20, 1 - 0.9 * gain), (30, 1 - gain))
+        outcome = Outcome("ok", scores(mine, kept), curve, (parameters or {}).get(name, 0), 4.0, 0.5)
+        top = (best or {}).get(name)
+        if top is None or trial.seed not in study.report.seeds:
+            return outcome
+        bend = mine / (2 / top - 1 / top**2)  # a parabola through 0 with its top there and `mine` at 1
+        path = tuple((s, scores(bend * (2 * s / top - (s / top) ** 2), kept * s**2)) for s in PATH)
+        return replace(outcome, peak_bytes=3 << 20, path=path)
 
-        def scores(gain: float, forgot: float) -> dict[str, tuple[float, float]]:
-            inside, outside = (1 - gain, 0.5 + gain), (1 - carried * gain, 0.5)
-            return {"validation": inside, "test": inside, "ood": outside, "base": (1 + forgot, 0.5)}
-
-        playing, outcomes = play(contest), None
-        while True:
-            try:
-                trials = playing.send(outcomes)
-            except StopIteration:
-                break
-            outcomes = {}
-            for trial in trials:
-                mine = gain - (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
-                mine += rng.normal(0, noise) if noise and name != FROZEN else 0.0
-                curve = ((10, 1 - gain / 2), (20, 1 - 0.9 * gain), (30, 1 - gain))
-                count = (parameters or {}).get(name, 0)
-                outcome = Outcome("ok", scores(mine, kept), curve, count, 4.0, 0.5)
-                top = (best or {}).get(name)
-                if top is not None and trial.seed in study.report.seeds:
-                    bend = mine / (2 / top - 1 / top**2)  # a parabola through 0 with its top there and `mine` at 1
-                    outcome = replace(
-                        outcome,
-                        peak_bytes=3 << 20,
-                        path=tuple((s, scores(bend * (2 * s / top - (s / top) ** 2), kept * s**2)) for s in PATH),
-                    )
-                outcomes[trial] = outcome
+    for contest in contests:
+        finish(contest, partial(run, contest.contestant))
+        name = contest.contestant
         if tenth and name in tenth:
             contest.tenth = {
                 s: (run, replace(o, scores={"test": (tenth[name] + 1e-4 * s, 0.5)}))

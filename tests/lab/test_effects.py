@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.contest import finish, make_contests
 from adapterlab.lab.effects import Curve, compare, compare_across, gained, luck_of_choice, run_variance
 from adapterlab.lab.honesty import simulate
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.noise import QUICK, World
 from adapterlab.lab.study import Contestant, Study, Training, Tuning
-from adapterlab.lab.trial import Outcome
+from adapterlab.lab.trial import Outcome, Trial
 from tests.lab.test_standing import made_up
 
 
@@ -28,19 +28,14 @@ def tuned(apart: float, noise: float, names: tuple[str, ...] = ("lora", "oft", "
     )
     rng = np.random.default_rng(seed)
     contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+
+    def run(trial: Trial) -> Outcome:
+        loss = 1 + {3.2e-3: 0.0, 1e-2: apart}.get(trial.lr, 1.0)
+        loss += rng.normal(0, noise) if trial.steps == 40 else 0.0
+        return Outcome("ok", dict.fromkeys(("validation", "test", "ood", "base"), (loss, 0.5)), (), 1, 1.0, 0.0)
+
     for contest in contests:
-        playing, outcomes = play(contest), None
-        while True:
-            try:
-                trials = playing.send(outcomes)
-            except StopIteration:
-                break
-            outcomes = {}
-            for trial in trials:
-                loss = 1 + {3.2e-3: 0.0, 1e-2: apart}.get(trial.lr, 1.0)
-                loss += rng.normal(0, noise) if trial.steps == 40 else 0.0
-                scores = dict.fromkeys(("validation", "test", "ood", "base"), (loss, 0.5))
-                outcomes[trial] = Outcome("ok", scores, (), 1, 1.0, 0.0)
+        finish(contest, run)
     return Results(contests)
 
 

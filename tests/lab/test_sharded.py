@@ -5,15 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
+from typing import Any
 
 import pytest
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing import spawn
 
 from adapterlab.lab import training
 from adapterlab.lab.driver import prepare
 from adapterlab.lab.executors import LocalPool
 from adapterlab.lab.setup import Setup
+from adapterlab.lab.sharded import spread
 from adapterlab.lab.study import load_study
 from adapterlab.lab.trial import FROZEN
+from adapterlab.models.loading import load_causal
+from adapterlab.surgery import attach
 from tests.adapters.methods import small
 from tests.lab.tiny import save_study
 
@@ -50,6 +58,36 @@ def sharded(trials):
         return {finished.trial: finished.outcome for finished in pool}
     finally:
         pool.close()
+
+
+def held_by(rank: int, model: str, meeting: str, found: Any) -> None:
+    """Put into `found` how many numbers of the model, and of the adapter, process `rank` of two holds."""
+    Setup(rank=rank, ranks=2, meeting=meeting).enter()
+    loaded = load_causal(model).model
+    handle = attach(loaded, small("lora"))
+    spread(loaded, handle)
+    adapter = {id(parameter) for parameter in handle.parameters()}
+    counts = {True: 0, False: 0}
+    for parameter in loaded.parameters():
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        counts[id(parameter) in adapter] += local.numel()
+    found[rank] = counts[False], counts[True]
+    dist.destroy_process_group()
+
+
+def test_each_process_holds_half_of_the_model_and_all_of_the_adapter(trials, tmp_path):
+    model = load_causal(trials["lora"].model).model
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    handle = attach(model, small("lora"))
+    adapter = handle.parameter_count
+    handle.detach()
+    with multiprocessing.Manager() as manager:
+        held = manager.dict()
+        spawn(held_by, (trials["lora"].model, str(tmp_path / "meeting"), held), nprocs=2)
+        found = dict(held)
+    assert sum(base for base, _ in found.values()) == whole
+    assert all(base < 0.55 * whole for base, _ in found.values())
+    assert [own for _, own in found.values()] == [adapter, adapter]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "one_row"])

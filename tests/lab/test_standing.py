@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from adapterlab.lab.contest import make_contests, play
+from adapterlab.lab.contest import finish, make_contests
 from adapterlab.lab.metrics import Results, by_unit
 from adapterlab.lab.standing import stand
 from adapterlab.lab.study import Contestant, Study, Training, Tuning
-from adapterlab.lab.trial import Outcome
+from adapterlab.lab.trial import Outcome, Trial
 from tests.lab.made_up import played
 
 TASKS = ("prose", "restyle")
@@ -26,23 +28,18 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
         tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
     )
     contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+
+    def run(name: str, trial: Trial) -> Outcome:
+        wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
+        loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
+        kept = 1 + forgetting.get(name, 0.0)
+        scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), "base": (kept, 0.5)}
+        curve = ((20, 1 - gains.get(name, 0.0) / 2),)
+        parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
+        return Outcome("ok", scores, curve, parameters, 1.0, 0.0)
+
     for contest in contests:
-        name = contest.contestant
-        playing, outcomes = play(contest), None
-        while True:
-            try:
-                trials = playing.send(outcomes)
-            except StopIteration:
-                break
-            outcomes = {}
-            for trial in trials:
-                wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
-                loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
-                kept = 1 + forgetting.get(name, 0.0)
-                scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), "base": (kept, 0.5)}
-                curve = ((20, 1 - gains.get(name, 0.0) / 2),)
-                parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
-                outcomes[trial] = Outcome("ok", scores, curve, parameters, 1.0, 0.0)
+        finish(contest, partial(run, contest.contestant))
     return Results(contests)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 
 import pytest
 import torch
 
+from adapterlab.adapters import adapter
 from adapterlab.lab import training
 from adapterlab.lab.contest import make_contests
 from adapterlab.lab.driver import prepare
@@ -65,6 +67,23 @@ def test_what_is_kept_stands_at_full_strength_after_its_path(trial):
     assert kept == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "on", "off"), [("lora", "dropout", 0.5, 0.0), ("poly", "relaxed", True, False)]
+)
+def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting, on, off):
+    def of(value):
+        return dataclasses.replace(trial, adapter=json.dumps(adapter(name, rank=4, **{setting: value}).settings()))
+
+    model = training.loaded(trial.model, trial.dtype, task(trial.task).head).model
+    noisy, scored = of(on), []
+    outcome = training.run(
+        noisy, keep=lambda handle: scored.append(training.score_parts(model, noisy, handle, trial.parts))
+    )
+    assert scored == [outcome.scores]
+    assert training.run(of(off)).scores != outcome.scores
+    assert not any(module.training for module in model.modules())
+
+
 def test_a_share_of_the_data_is_its_first_part(trial):
     whole = training.training_data(trial).inputs["input_ids"]
     tenth = training.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
@@ -74,8 +93,6 @@ def test_a_share_of_the_data_is_its_first_part(trial):
 
 
 def test_an_outcome_survives_its_way_through_json(trial):
-    import json
-
     outcome = training.run(dataclasses.replace(trial, path=(0.5,)))
     assert type(outcome).from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
     again = Trial.from_json(json.loads(json.dumps(trial.to_json())))

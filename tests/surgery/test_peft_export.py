@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from adapterlab.adapters import adapter
 from adapterlab.surgery import attach
 from adapterlab.surgery.fresh import mark_fresh
-from adapterlab.surgery.peft_export import CannotExportError, save_peft
+from adapterlab.surgery.peft_export import save_peft
+from adapterlab.surgery.peft_layouts import CannotExportError
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -42,6 +43,15 @@ NATIVE = {
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning")]
 
 
+ELSEWHERE = {
+    "prompt": ("PROMPT_TUNING", {"length": 3}),
+    "prefix": ("PREFIX_TUNING", {"length": 3, "hidden": 8}),
+    "ptuning_v2": ("PREFIX_TUNING", {"length": 3}),
+    "trainable_tokens": ("TRAINABLE_TOKENS", {"ids": (5, 3, 60)}),
+    "ln_tuning": ("LN_TUNING", {}),
+}
+
+
 def answers(model, method, tokens, folder: Path, fresh, targets="all-linear") -> tuple[str, torch.Tensor, torch.Tensor]:
     """PEFT's name, and the logits of the adapted `model` and of `fresh` with the exported folder on it."""
     handle = attach(model, method, targets)
@@ -52,7 +62,7 @@ def answers(model, method, tokens, folder: Path, fresh, targets="all-linear") ->
     finally:
         handle.detach()
     theirs = peft.PeftModel.from_pretrained(fresh, str(folder)).eval()
-    return kind, ours, theirs(tokens).logits
+    return kind, ours, theirs(tokens).logits[:, -tokens.shape[1] :]
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -115,6 +125,18 @@ def test_gpt2s_transposed_layers(name, tokens, tmp_path):
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_stands_elsewhere_than_on_linear_layers(make, name, tokens, tmp_path):
+    kind, settings = ELSEWHERE[name]
+    before = make()(tokens).logits
+    found, ours, theirs = answers(make(), adapter(name, **settings), tokens, tmp_path, make())
+    assert found == kind
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert (ours - before).abs().max() > 1e-3
+
+
 def test_a_fresh_head_goes_along(tokens, tmp_path):
     def classifier():
         torch.manual_seed(0)
@@ -135,6 +157,15 @@ def test_what_changes_no_weight_is_named(tokens, tmp_path):
     handle = attach(tiny_llama(), small("reft"))
     with pytest.raises(CannotExportError, match="PEFT keeps no reft"):
         save_peft(handle, tmp_path, "the-base")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_before_a_fresh_head_is_named(tmp_path):
+    config = LlamaConfig(**tiny_llama().config.to_diff_dict() | {"num_labels": 3, "pad_token_id": 0})
+    model = LlamaForSequenceClassification(config)
+    mark_fresh(model, ["score.weight"])
+    with pytest.raises(CannotExportError, match="trains no new head along"):
+        save_peft(attach(model, adapter("prompt", length=3)), tmp_path, "the-base", "SEQ_CLS")
 
 
 def test_the_folder_is_pefts_two_files(tokens, tmp_path):

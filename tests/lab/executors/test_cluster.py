@@ -31,7 +31,7 @@ from adapterlab.adapters.rank.lora import LoRA
 MARK = Path({mark!r})
 
 class Fragile(LoRA):
-    name = "fragile"
+    name = "fragile_there"
     def init(self, weight, context):
         if not weight.is_meta and MARK.exists():
             MARK.unlink()
@@ -39,7 +39,7 @@ class Fragile(LoRA):
         return super().init(weight, context)
 
 class Sleeper(LoRA):
-    name = "sleeper"
+    name = "sleeper_there"
     def init(self, weight, context):
         if not weight.is_meta:
             time.sleep(1000)
@@ -64,7 +64,7 @@ def study(tmp_path_factory):
     path = save_study(folder, steps=9)
     (folder / "fragile.py").write_text(FRAGILE.format(mark=str(folder / "mark")))
     path.write_text(
-        path.read_text().replace("ia3", "fragile").replace("budget", 'adapter_files = ["fragile.py"]\nbudget')
+        path.read_text().replace("ia3", "fragile_there").replace("budget", 'adapter_files = ["fragile.py"]\nbudget')
     )
     return load_study(path), folder / "mark"
 
@@ -86,7 +86,7 @@ def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, 
     monkeypatch.setattr("adapterlab.lab.executors.base.LOSSES", 2)
     plan, _ = study
     good = prepare(plan)[-1].trial(1e-2, 1, 3, reported=True)
-    hangs = dataclasses.replace(good, adapter=json.dumps({"name": "sleeper"}))
+    hangs = dataclasses.replace(good, adapter=json.dumps({"name": "sleeper_there"}))
     (tmp_path / "own").mkdir()
     lines = [
         json.dumps({"text": f"number {i} is one of many numbers that are here to be read " * 4}) for i in range(60)
