@@ -38,7 +38,7 @@ def advise(results: Results, standing: Standing) -> str:
         f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {results.unit} better than the "
         f"untrained model on rows that it never saw{sure}{doubt}."
     )
-    return " ".join([first, *_lead(rows, results), _costs(best, rows, results)])
+    return " ".join([first, *_lead(rows, results), *_excess(best, rows, results), _costs(best, rows, results)])
 
 
 def _lead(rows: list[Row], results: Results) -> list[str]:
@@ -50,6 +50,18 @@ def _lead(rows: list[Row], results: Results) -> list[str]:
         return [f"Its lead over {_listed(behind)} is real (p < 0.05, corrected for the number of comparisons)."]
     said = f"It cannot be told from {_listed(even)}"
     return [f"{said}; it is really ahead of {_listed(behind)}." if behind else f"{said}: any of them will do."]
+
+
+def _excess(best: Row, rows: list[Row], results: Results) -> list[str]:
+    """That the best is larger than was asked for, if it is, and who is not."""
+    budget, the_task = results.study.budget, results.study.tasks[0]
+    if budget is None or best.parameters <= budget:
+        return []
+    said = f"It trains {_count(best.parameters)} parameters, more than the {_count(budget)} asked for"
+    within = next((row for row in rows if row.parameters <= budget and row.gain.mean > 0), None)
+    if within is None:
+        return [f"{said}, as all do."]
+    return [f"{said}; the best within that is {within.contestant}, at {within.rates[the_task]:.2g}."]
 
 
 def _costs(best: Row, rows: list[Row], results: Results) -> str:

@@ -109,6 +109,18 @@ def test_peak_memory_sees_what_was_held_and_let_go():
     assert 128 << 20 < held < 400 << 20
 
 
+def test_peak_memory_sees_what_takes_the_place_of_what_was_let_go():
+    def hold() -> None:
+        blocks = [torch.ones(64 << 10, dtype=torch.uint8) for _ in range(1024)]  # small enough to be kept when let go
+        blocks.clear()
+
+    hold()
+    with peak_memory(torch.device("cpu")) as peak:
+        hold()
+        held = peak()
+    assert 48 << 20 < held < 80 << 20
+
+
 def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
     (tmp_path / "shout.py").write_text(
         "from adapterlab.tasks.text import Completion, CompletionTask\n\n\n"

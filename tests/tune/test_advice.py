@@ -19,13 +19,20 @@ SEEDS = (1, 2, 3, 4)
 NOISE = (0.0, 0.01, -0.01, 0.005)
 
 
-def results_of(losses: dict[str, float], ood: bool = True, notes: dict[str, str] | None = None) -> Results:
-    """Finished contests: the untrained model at 2.0, each contestant near its loss."""
+def results_of(
+    losses: dict[str, float],
+    ood: bool = True,
+    notes: dict[str, str] | None = None,
+    budget: int | None = None,
+    sizes: dict[str, int] | None = None,
+) -> Results:
+    """Finished contests: the untrained model at 2.0, each contestant near its loss and of size 1,000 or its own."""
     names = list(losses)
     study = Study(
         name="made",
         tasks=("prose",),
         reference=names[0],
+        budget=budget,
         contestants=tuple(Contestant(adapter=name) for name in names),
         full_ft=False,
         full_ft_reason="not asked",
@@ -43,7 +50,16 @@ def results_of(losses: dict[str, float], ood: bool = True, notes: dict[str, str]
             parts = dict.fromkeys(("validation", "test", "ood"), (loss, 0.5)) | {"base": (1.0 + 0.1 * bool(steps), 0.5)}
             note = (notes or {}).get(contest.contestant, "")
             outcome = Outcome(
-                "ok", parts, (), 1000, 0.01 * steps * len(contest.contestant), 0.0, note, (), 5_000_000, 8
+                "ok",
+                parts,
+                (),
+                (sizes or {}).get(contest.contestant, 1000),
+                0.01 * steps * len(contest.contestant),
+                0.0,
+                note,
+                (),
+                5_000_000,
+                8,
             )
             contest.reported[seed] = trial, outcome
             if steps:
@@ -54,6 +70,14 @@ def results_of(losses: dict[str, float], ood: bool = True, notes: dict[str, str]
 
 def said(results: Results) -> str:
     return advise(results, stand(results))
+
+
+def test_a_winner_above_the_budget_is_said_to_be():
+    losses, sizes = {"lora": 1.5, "dora": 1.2, "pissa": 1.3}, {"dora": 2500}
+    assert "more than" not in said(results_of(losses, sizes=sizes, budget=2500))
+    text = said(results_of(losses, sizes=sizes, budget=2000))
+    assert "It trains 2.5k parameters, more than the 2.0k asked for; the best within that is pissa, at 0.001." in text
+    assert "asked for, as all do." in said(results_of(losses, sizes=sizes, budget=900))
 
 
 def test_a_real_lead_is_called_real():
