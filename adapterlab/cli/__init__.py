@@ -196,7 +196,7 @@ def honest(
     from rich.console import Console
 
     from adapterlab.lab.finding import find_study
-    from adapterlab.lab.study import load_study
+    from adapterlab.lab.study_file import load_study
     from adapterlab.report.honesty import show_honesty
 
     show_honesty(load_study(find_study(study)), ledger, studies, Console())

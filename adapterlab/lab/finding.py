@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.study import Study, load_files, load_study
+from adapterlab.lab.study import Study
+from adapterlab.lab.study_file import load_files, load_study
 from adapterlab.resources import shipped
 from adapterlab.tasks import add_task
 from adapterlab.tasks.files import task_of

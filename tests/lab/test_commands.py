@@ -17,7 +17,7 @@ from adapterlab.lab.driver import prepare
 from adapterlab.lab.export import read_csv
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.progress import look
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.models.loading import load_causal
 from tests.lab.filled import fill
 from tests.lab.tiny import save_study

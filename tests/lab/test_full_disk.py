@@ -11,7 +11,7 @@ import pytest
 from adapterlab.cli import main
 from adapterlab.lab.driver import run_study
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from tests.lab.disk import make_room, small_disk
 from tests.lab.tiny import save_study, what_counts
 

@@ -16,7 +16,8 @@ from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
 from adapterlab.lab.noise import QUICK
 from adapterlab.lab.standing import stand
-from adapterlab.lab.study import Study, load_study
+from adapterlab.lab.study import Study
+from adapterlab.lab.study_file import load_study
 from adapterlab.resources import shipped
 from tests.lab.tiny import save_study
 

@@ -14,7 +14,7 @@ from adapterlab.lab.driver import prepare
 from adapterlab.lab.executors import LocalPool
 from adapterlab.lab.executors.base import jobs
 from adapterlab.lab.setup import Setup
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.trial import FROZEN, Trial
 from tests.adapters.methods import ALL, small
 from tests.lab.tiny import save_study

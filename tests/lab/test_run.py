@@ -14,7 +14,7 @@ import pytest
 from adapterlab.lab.driver import prepare, run_study
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.metrics import Results
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.training import run as run_trial
 from adapterlab.lab.trial import FROZEN
 from adapterlab.surgery import parameter_count

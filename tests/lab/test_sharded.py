@@ -18,7 +18,7 @@ from adapterlab.lab.driver import prepare
 from adapterlab.lab.executors import LocalPool
 from adapterlab.lab.setup import Setup
 from adapterlab.lab.sharded import spread
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.trial import FROZEN
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach

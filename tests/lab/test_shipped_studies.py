@@ -10,7 +10,8 @@ import pytest
 from adapterlab import argmap
 from adapterlab.adapters import all_adapters
 from adapterlab.lab.sizing import fitted
-from adapterlab.lab.study import FULL_FT, Study, load_study
+from adapterlab.lab.study import FULL_FT, Study
+from adapterlab.lab.study_file import load_study
 from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from adapterlab.surgery import parameter_count

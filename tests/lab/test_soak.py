@@ -15,7 +15,7 @@ import pytest
 from adapterlab.lab.driver import run_study
 from adapterlab.lab.executors import LOSSES
 from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from tests.lab.processes import command_of, descendants, start_run
 from tests.lab.tiny import save_study, what_counts
 

@@ -8,7 +8,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.driver import setup_for
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part

@@ -15,7 +15,7 @@ from adapterlab.lab.contest import make_contests
 from adapterlab.lab.driver import prepare
 from adapterlab.lab.memory import peak_memory
 from adapterlab.lab.setup import Setup
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.trial import FROZEN, Trial
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task

@@ -15,7 +15,7 @@ from adapterlab.lab.executors.cluster import RayCluster
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
 from adapterlab.lab.setup import Setup
-from adapterlab.lab.study import load_study
+from adapterlab.lab.study_file import load_study
 from adapterlab.tasks.parts import FileData
 from tests.lab.tiny import save_study, what_counts
 

@@ -18,7 +18,8 @@ from adapterlab.lab.driver import prepare
 from adapterlab.lab.executors import LOSSES, LocalPool, crews
 from adapterlab.lab.limits import LEAST, SLACK, TimeLimit
 from adapterlab.lab.setup import Setup
-from adapterlab.lab.study import Limits, load_study
+from adapterlab.lab.study import Limits
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.trial import Trial
 from tests.lab.tiny import save_study
 
