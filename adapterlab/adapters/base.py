@@ -238,6 +238,11 @@ class Adapter(ABC):
         """Whether the model answers as the base does before training."""
         return True
 
+    @property
+    def draws_in_training(self) -> bool:
+        """Whether its forward pass draws random numbers while the model trains."""
+        return bool(getattr(self, "dropout", 0.0))
+
     def strength_problem(self, strength: float) -> str | None:
         """Why the method means nothing at this strength and which it knows, or None."""
         return None

@@ -40,8 +40,8 @@ def shared(trial: Trial) -> Hashable:
 
 def alone(adapter: Adapter, the_task: Task) -> str | None:
     """Why trials of this adapter on this task cannot be lanes, or None."""
-    if getattr(adapter, "dropout", 0.0):
-        return "it drops inputs at random, and lanes would draw other numbers than trials alone"
+    if adapter.draws_in_training:
+        return "it draws random numbers while it trains, and lanes would draw others than trials alone"
     if not isinstance(the_task, TextTask) or type(the_task).loss is not TextTask.loss:
         return "the task asks the model for more than its logits"
     return None

@@ -54,7 +54,8 @@ def trial(tmp_path_factory) -> Trial:
 
 def of(trial: Trial, name: str) -> list[Trial]:
     """Two of the method that differ by learning rate and seed, and one that they share neither with."""
-    settings = json.dumps({"name": name} if name == FROZEN else small(name).settings())
+    fixed = {"relaxed": False} if name == "poly" else {}  # what is drawn in training keeps a trial alone
+    settings = json.dumps({"name": name} if name == FROZEN else dataclasses.replace(small(name), **fixed).settings())
     return [
         dataclasses.replace(trial, adapter=settings, lr=lr, seed=seed) for lr, seed in ((1e-2, 1), (3e-2, 2), (1e-3, 3))
     ]
@@ -134,8 +135,10 @@ def test_only_what_differs_by_rate_and_seed_shares_a_pass(trial):
 def test_what_draws_at_random_runs_alone(trial):
     from adapterlab.tasks import task
 
-    assert lanes.alone(adapter("lora"), task("prose")) is None
-    assert "at random" in lanes.alone(adapter("lora", dropout=0.1), task("prose"))
+    for method in (adapter("lora"), adapter("poly", relaxed=False), adapter("psoft")):
+        assert lanes.alone(method, task("prose")) is None
+    for method in (adapter("lora", dropout=0.1), adapter("poly")):
+        assert "random numbers" in lanes.alone(method, task("prose"))
     dropping = dataclasses.replace(trial, adapter=json.dumps(adapter("lora", dropout=0.1).settings()))
     assert len(jobs([dropping, dataclasses.replace(dropping, seed=9)], 4)) == 2
 

@@ -50,6 +50,10 @@ class Poly(RoutedAdapter):
     def known_tasks(self) -> int | None:
         return self.tasks
 
+    @property
+    def draws_in_training(self) -> bool:
+        return self.relaxed
+
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if min(self.rank, self.tasks, self.skills, self.splits) < 1:
             return "rank, tasks, skills and splits must be 1 or more"
