@@ -43,7 +43,8 @@ def status(
     states = [look(contest, ledger) for contest in prepare(plan)]
     count = len(crews(plan.limited(workers=workers).limits, setup_for(plan)))
     seconds = seconds_left(states, known_costs(states), {}, count)
-    show_status(states, seconds, count, ledger.is_held(), run_command(_named(study, plan.name), folder), Console())
+    command = run_command(_named(study, plan.name), folder)
+    show_status(states, seconds, count, ledger.is_held(), ledger.in_hand(), command, Console())
 
 
 def compare(

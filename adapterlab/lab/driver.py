@@ -134,6 +134,7 @@ def _drive(
     def done() -> int:
         return sum(trial.steps for trial in counted)
 
+    ledger.note_in_hand(executor.in_hand())
     watch(Progress(done(), expected(), len(ledger), ""))
     for finished in executor:
         ledger.record(finished)
@@ -144,6 +145,7 @@ def _drive(
         for i in owners.pop(trial):
             waiting[i][trial] = outcome
             go_on(i)
+        ledger.note_in_hand(executor.in_hand())
         watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
 
 

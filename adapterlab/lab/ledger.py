@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._notes, self._begun = path.with_suffix(".running"), dict[str, float]()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -123,7 +125,27 @@ class Ledger:
                     ) from error
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            try:
+                self.note_in_hand(())
+                yield
+            finally:
+                self._notes.unlink(missing_ok=True)
+
+    def note_in_hand(self, trials: Sequence[Trial]) -> None:
+        """Say beside the ledger, for whoever asks meanwhile, that these are being run; only the run that holds it may."""
+        now = time.time()
+        self._begun = {trial.id: self._begun.get(trial.id, now) for trial in trials}
+        partial = self._notes.with_suffix(".partial")
+        with suppress(OSError):  # a full disk is noticed where it matters
+            partial.write_text(json.dumps(self._begun))
+            partial.replace(self._notes)
+
+    def in_hand(self) -> dict[str, float]:
+        """By trial's id, when the run that holds the ledger began it, in seconds since the epoch; empty if none does."""
+        try:
+            return dict(json.loads(self._notes.read_text())) if self.is_held() else {}
+        except (OSError, ValueError):
+            return {}
 
     def is_held(self) -> bool:
         """Whether a run is writing the ledger."""

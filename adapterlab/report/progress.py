@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -76,9 +77,18 @@ def _time_left(plan: Plan) -> str:
 
 
 def show_status(
-    states: Sequence[State], seconds: float | None, workers: int, held: bool, command: str, console: Console
+    states: Sequence[State],
+    seconds: float | None,
+    workers: int,
+    held: bool,
+    begun: Mapping[str, float],
+    command: str,
+    console: Console,
 ) -> None:
-    """Print how far a study is, what is under way, and what came to nothing; `held` if a run has the ledger."""
+    """Print how far a study is, what is under way, and what came to nothing.
+
+    `held` if a run has the ledger; `begun` says when it began which trials, in seconds since the epoch.
+    """
     study = states[0].contest.study
     whole = distinct(states)
     done, left = sum(s.steps for s in whole), sum(s.steps_left for s in whole)
@@ -96,7 +106,11 @@ def show_status(
         console.print(_matrix([s for s in states if s.contest.study.budget == budget]))
         console.print()
     needed = {trial: state for state in states for trial in state.missing}
-    _list("under way or next" if held else "next", [_named(s, t) for t, s in needed.items()], console)
+    running = [(state, trial) for trial, state in needed.items() if trial.id in begun]
+    now = time.time()
+    _list("under way", [f"{_named(s, t)}: {duration(now - begun[t.id])} so far" for s, t in running], console)
+    waiting = [_named(state, trial) for trial, state in needed.items() if trial.id not in begun]
+    _list("under way or next" if held and not begun else "next", waiting, console)
     lost = {kind: [(s, t, o) for t, (s, o) in trials.items() if o.status == kind] for kind in ("diverged", "failed")}
     _list("diverged", [_named(s, t) for s, t, _ in lost["diverged"]], console)
     _list("failed", [f"{_named(s, t)}: {o.note}" for s, t, o in lost["failed"]], console)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from adapterlab.cli import app
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.driver import prepare
+from adapterlab.lab.driver import prepare, replay
 from adapterlab.lab.export import read_csv
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.progress import look
@@ -129,8 +129,22 @@ def test_a_status_says_how_far_and_what_comes_next(half, study):
 
 def test_a_status_sees_that_a_run_has_the_ledger(half):
     with Ledger(half / "ledger.sqlite").sole_writer():
-        assert "A run is writing the ledger" in output("status", half)
+        said = output("status", half)
+        assert "A run is writing the ledger" in said
+        assert re.search(r"under way or next \(\d+\)", said)
     assert "A run is writing" not in output("status", half)
+
+
+def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
+    ledger = Ledger(half / "ledger.sqlite")
+    first, second, *rest = dict.fromkeys(replay(prepare(study), ledger))
+    with ledger.sole_writer():
+        ledger.note_in_hand([first, second])
+        said = output("status", half)
+        assert re.search(r"under way \(2\)\n  .*: 1 s so far\n  .*: 1 s so far\nnext", said)
+        assert f"next ({len(rest)})" in said
+    assert ledger.in_hand() == {}
+    assert f"next ({len(rest) + 2})" in output("status", half)
 
 
 def test_a_status_names_what_diverged(tmp_path, study, model):

@@ -31,13 +31,18 @@ def study_file(tmp_path_factory) -> Path:
 def undisturbed(study_file, tmp_path_factory):
     """The study run once, in one go."""
     ledger = Ledger(tmp_path_factory.mktemp("undisturbed") / "ledger.sqlite")
-    seen = []
-    contests = run_study(load_study(study_file).limited(workers=2), ledger, watch=seen.append)
-    return contests, ledger, seen
+    seen, in_hand = [], []
+
+    def watch(progress):
+        seen.append(progress)
+        in_hand.append(set(ledger.in_hand()) - {trial.id for trial, _, _ in ledger})
+
+    contests = run_study(load_study(study_file).limited(workers=2), ledger, watch=watch)
+    return contests, ledger, seen, in_hand
 
 
 def test_a_study_ends_with_every_contest_reported(undisturbed):
-    contests, ledger, seen = undisturbed
+    contests, ledger, seen, _ = undisturbed
     assert all(c.finished for c in contests)
     results = Results(contests)
     for name in ("lora", "ia3"):
@@ -47,8 +52,15 @@ def test_a_study_ends_with_every_contest_reported(undisturbed):
     assert seen[-1].trials == len(ledger)
 
 
+def test_it_says_which_trials_the_workers_are_at(undisturbed):
+    _, ledger, _, in_hand = undisturbed
+    assert set.union(*in_hand) == {trial.id for trial, _, _ in ledger}
+    assert [len(trials) for trials in in_hand] == [2] * (len(ledger) - 1) + [1, 0]
+    assert not ledger.path.with_suffix(".running").exists()
+
+
 def test_the_frozen_model_is_scored_once_for_each_task_and_not_with_every_trial(undisturbed):
-    _, ledger, _ = undisturbed
+    _, ledger, *_ = undisturbed
     frozen = [trial.task for trial, _, _ in ledger if json.loads(trial.adapter)["name"] == FROZEN]
     assert frozen == ["prose"]
 
@@ -65,7 +77,7 @@ def test_contestants_are_sized_to_the_budget(study_file, undisturbed):
 
 
 def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
-    _, ledger, _ = undisturbed
+    _, ledger, *_ = undisturbed
     before, started = what_counts(ledger), time.monotonic()
     contests = run_study(load_study(study_file), ledger)
     assert all(c.finished for c in contests)
@@ -74,7 +86,7 @@ def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
 
 
 def test_a_trial_in_this_process_gives_the_ledgers_numbers(undisturbed):
-    contests, _, _ = undisturbed
+    contests, *_ = undisturbed
     for trial, outcome in contests[-1].reported.values():
         assert run_trial(trial).scores == outcome.scores
 
@@ -82,7 +94,7 @@ def test_a_trial_in_this_process_gives_the_ledgers_numbers(undisturbed):
 def test_a_rate_that_makes_the_loss_nan_is_a_result(undisturbed):
     import dataclasses
 
-    contests, _, _ = undisturbed
+    contests, *_ = undisturbed
     trial, _ = contests[-1].reported[1]
     outcome = run_trial(dataclasses.replace(trial, lr=1e30))
     assert outcome.status == "diverged"
@@ -140,7 +152,7 @@ def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed
     from adapterlab.lab.standing import stand
     from adapterlab.verdict import judge, write_verdict
 
-    contests, ledger, _ = undisturbed
+    contests, ledger, *_ = undisturbed
     the_map = argmap.parse(
         "[T]: thesis\n  + <A>\n\n<A>\n\n(1) [C]: ia3 beats lora {credence: 0.5, reason: x, "
         "test: {better: ia3, than: lora, in: in_domain, on: [prose]}}\n----\n"

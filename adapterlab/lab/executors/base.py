@@ -46,6 +46,10 @@ class Executor(Protocol):
         """
         ...
 
+    def in_hand(self) -> Sequence[Trial]:
+        """The trials that workers are at, as far as that is known."""
+        ...
+
     def close(self) -> None:
         """End all workers at once; what they had in hand is lost."""
         ...

@@ -75,6 +75,10 @@ class RayCluster:
             for finished in answer:
                 yield finished._replace(attempts=self._losses.attempts(finished.trial))
 
+    def in_hand(self) -> Sequence[Trial]:
+        """Nothing, since the cluster does not say which of its tasks have begun."""
+        return ()
+
     def close(self) -> None:
         """Leave the cluster, which ends this driver's tasks."""
         self._ray.shutdown()

@@ -62,11 +62,17 @@ class LocalPool:
             pause = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
             ready = set(wait([thing for worker in busy for thing in worker.awaited], pause))
             for worker in busy:
+                ended: list[Finished] = []
                 if not ready.isdisjoint(worker.awaited):
-                    yield from self._answered(worker, ready)
+                    ended = list(self._answered(worker, ready))
                 elif time.monotonic() > worker.deadline:
-                    yield from self._lost(worker, "it ran past its time limit and was stopped")
-            self._hand_out()
+                    ended = list(self._lost(worker, "it ran past its time limit and was stopped"))
+                self._hand_out()  # before the driver looks at what has ended
+                yield from ended
+
+    def in_hand(self) -> Sequence[Trial]:
+        """As `Executor` says."""
+        return [trial for worker in self._workers for trial in worker.job]
 
     def worker_pids(self) -> list[int]:
         """The process ids of the workers that are up."""
