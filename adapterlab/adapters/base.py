@@ -233,6 +233,10 @@ class Adapter(ABC):
         """The same method for a run of `steps` optimizer steps, where it has a schedule of its own."""
         return self
 
+    def informed(self, *, paired: bool) -> Adapter:
+        """The same method, once it is known whether it can look at runs of the model on pairs."""
+        return self
+
     @property
     def starts_as_base(self) -> bool:
         """Whether the model answers as the base does before training."""

@@ -23,7 +23,7 @@ from adapterlab.lab import training
 from adapterlab.lab.memory import peak_memory
 from adapterlab.lab.setup import current
 from adapterlab.lab.trial import FROZEN, Outcome, Trial
-from adapterlab.surgery import Handle, attach
+from adapterlab.surgery import Handle
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.text import TextTask
@@ -90,8 +90,7 @@ def _attached(model: nn.Module, trials: Sequence[Trial]) -> tuple[Handle, list[_
     for trial in trials:
         if handle is not None:
             handle.detach()
-        loss = lambda trial=trial: training.calibration(model, trial, data)  # noqa: E731
-        handle = attach(model, adapter, trial.targets, seed=trial.seed, loss=loss)
+        handle = training.put_on(model, adapter, trial, data)
         tensors = {
             path: {**dict(site.named_parameters()), **dict(site.named_buffers())} for path, site in handle.sites.items()
         }

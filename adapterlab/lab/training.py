@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters.base import Adapter
 from adapterlab.lab.memory import peak_memory
 from adapterlab.lab.recompute import recomputed
 from adapterlab.lab.setup import current
@@ -72,9 +73,7 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: K
     started = time.monotonic()
     with peak_memory(device) as peak:
         try:
-            handle = attach(
-                model, adapter, trial.targets, seed=trial.seed, loss=lambda: calibration(model, trial, data)
-            )
+            handle = put_on(model, adapter, trial, data)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -163,6 +162,19 @@ def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float,
             found.append((strength, score_parts(model, trial, handle, parts)))
             handle.strength = 1.0
     return tuple(found)
+
+
+def put_on(model: nn.Module, adapter: Adapter, trial: Trial, data: Examples) -> Handle:
+    """The trial's adapter on the model; one that starts from gradients or from contrasts has those of its first batches."""
+    first = Examples(next(batches(data, CALIBRATION * trial.batch, 1, trial.seed)), 0)
+    return attach(
+        model,
+        adapter,
+        trial.targets,
+        seed=trial.seed,
+        loss=lambda: calibration(model, trial, data),
+        runs=task(trial.task).contrast(model, to_device_of(model, first.inputs)),
+    )
 
 
 def calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:

@@ -170,8 +170,9 @@ def _provenance(results: Results, environments: Iterable[dict[str, Any]]) -> dic
         "no weight decay, gradients clipped at 1, a tenth warm-up, then linear to zero",
         "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
         f"{', '.join(map(str, study.report.seeds))}",
-        "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and the luck "
-        "of the choice of a learning rate; Holm's correction over contestants, for the best one's lead over all pairs",
+        "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and, for what "
+        "was learned in-domain, the luck of the choice of a learning rate; Holm's correction over contestants, for the best "
+        "one's lead over all pairs",
         **{key: ", ".join(values) for key, values in where.items()},
     }
 

@@ -167,6 +167,7 @@ def attach(
     Raises `AdapterlabError`, with the model untouched, where nothing matches, a name is taken, the base holds NaN, or the
     hyperparameters do not fit the layers.
     """
+    adapter = adapter.informed(paired=bool(runs))
     places = places_for(model, adapter, targets)
     refuse_nan(model)
     states = initial_states(adapter, places, seed=seed, factors=factors or _factors, loss=loss, runs=runs)

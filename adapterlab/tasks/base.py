@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -111,6 +111,13 @@ class Task(ABC):
         One part, `loss`, unless a task trains at several strengths: it turns `control`, and turns it back.
         """
         yield self.loss(model, batch)
+
+    def contrast(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Sequence[Callable[[], object]]:
+        """Two runs of the model that differ, pair by pair, only in what the task is about; none where it has no pairs.
+
+        Each calls the model once for every pair, without padding.
+        """
+        return ()
 
     @abstractmethod
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:

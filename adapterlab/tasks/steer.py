@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -89,6 +89,10 @@ class Steer(Task):
                     mine, theirs = _nats(model, batch, wanted), _nats(model, batch, other)
                     yield _wanted(theirs - mine, strength * base, mine, batch, wanted)
 
+    def contrast(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Sequence[Callable[[], object]]:
+        """The texts that have the trait, and those that have not."""
+        return [partial(_read, model, batch, side) for side in ("chosen", "rejected")]
+
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         """How far the present strength `s` and its contrary `-s` move the log-odds, in the weaker of the two directions.
@@ -142,6 +146,12 @@ def _nats(model: nn.Module, batch: Mapping[str, Tensor], side: str) -> Tensor:
     of = own["scored"][:, 1:].nonzero()[:, 0]
     each = cross_entropy(logits, targets, reduction="none")
     return torch.zeros(len(own["scored"]), device=each.device).index_add(0, of, each)
+
+
+def _read(model: nn.Module, batch: Mapping[str, Tensor], side: str) -> None:
+    """Call the model for each text of one side, from its start to its last scored token."""
+    for ids, scored in zip(batch[f"{side}_input_ids"], batch[f"{side}_scored"], strict=True):
+        model(input_ids=ids[None, : int(scored.nonzero().max()) + 1])
 
 
 def _wanted(log_odds: Tensor, base: Tensor, nats: Tensor, batch: Mapping[str, Tensor], side: str) -> Tensor:

@@ -121,9 +121,9 @@ def test_a_model_under_gradient_checkpointing_is_refused(pairs):
         SteeringObjective()(handle, pairs)
 
 
-def by_the_task(model, pairs, **settings):
+def by_the_task(model, pairs, directions="task", **settings):
     runs = [lambda half=half: model(input_ids=half["input_ids"]) for half in pairs[:2]]
-    return attach(model, adapter("antipasto", rank=6, directions="task", **settings), TARGETS, runs=runs)
+    return attach(model, adapter("antipasto", rank=6, directions=directions, **settings), TARGETS, runs=runs)
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
@@ -149,15 +149,28 @@ def test_directions_are_those_that_vary_most_over_the_pairs(make, pairs):
         torch.testing.assert_close(site.u, u[:, sorted(wanted)])
 
 
-def test_directions_by_the_task_are_saved_as_their_numbers_and_taken_from_the_base_again(pairs, tmp_path):
+@pytest.mark.parametrize("directions", ["task", "auto"])
+def test_directions_by_the_task_are_saved_as_their_numbers_and_taken_from_the_base_again(directions, pairs, tmp_path):
     model = tiny_llama()
-    handle = by_the_task(model, pairs, noise=0.3)
+    handle = by_the_task(model, pairs, directions, noise=0.3)
+    assert all("chosen" in site.state.frozen for site in handle.sites.values())
     handle.save(tmp_path)
     other = tiny_llama()
     again = load(other, tmp_path)
     tokens = pairs.chosen["input_ids"]
     assert torch.equal(other(tokens).logits, model(tokens).logits)
     assert dataclasses.asdict(again.adapter) == dataclasses.asdict(handle.adapter)
+
+
+def test_without_pairs_the_directions_are_the_largest(tmp_path):
+    handle = attach(tiny_llama(), adapter("antipasto", rank=6, noise=0.3), TARGETS)
+    for path, site in handle.sites.items():
+        assert "chosen" not in site.state.frozen
+        torch.testing.assert_close(site.s, torch.linalg.svdvals(tiny_llama().get_submodule(path).weight)[:6])
+    handle.save(tmp_path)
+    again = load(tiny_llama(), tmp_path)
+    for path, site in again.sites.items():
+        assert torch.equal(site.s, handle.sites[path].s)
 
 
 @pytest.mark.parametrize("runs", [[], [lambda: None]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -12,6 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab import training
+from adapterlab.lab.driver import prepare
+from adapterlab.lab.study_file import load_study
 from adapterlab.lab.training import Fixed, backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
@@ -19,6 +24,7 @@ from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.steer import Pair, conditions, pairs, sentences, turned
 from adapterlab.tasks.text import score_text
 from tests.conftest import tiny_llama
+from tests.lab.tiny import save_study
 
 STEER = task("steer")
 
@@ -166,6 +172,34 @@ def test_a_method_learns_to_move_both_ways(name):
     assert after.loss < before - 0.03
     assert after.accuracy > 0.9
     handle.detach()
+
+
+def test_a_contrast_reads_both_sides_without_their_padding():
+    seen = []
+    examples = make([5, 6], [7, 8], size=10)
+    for side in ("chosen", "rejected"):
+        ids, scored = examples.inputs[f"{side}_input_ids"], examples.inputs[f"{side}_scored"]
+        padded = torch.tensor([[9, 0], [0, 0]])
+        examples.inputs[f"{side}_input_ids"] = torch.cat([ids, padded], dim=1)
+        examples.inputs[f"{side}_scored"] = torch.cat([scored, padded == 9], dim=1)
+    for run in STEER.contrast(lambda input_ids: seen.append(input_ids.tolist()), examples.inputs):
+        run()
+    assert seen == [[[0, 5, 9]], [[0, 6]], [[0, 7, 9]], [[0, 8]]]
+
+
+def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
+    trial = dataclasses.replace(
+        prepare(load_study(save_study(tmp_path)))[-1].trial(1e-2, 1, 2, reported=True),
+        adapter=json.dumps(adapter("antipasto", rank=4).settings()),
+        targets="all-linear",
+        parts=(),
+        length=128,
+        curve_every=0,
+    )
+    found = []
+    for name in ("steer", "prose"):
+        training.run(dataclasses.replace(trial, task=name), keep=lambda h: found.append(next(iter(h.sites.values()))))
+    assert ["chosen" in site.state.frozen for site in found] == [True, False]
 
 
 def test_a_batch_in_pieces_gives_the_gradient_of_the_whole():

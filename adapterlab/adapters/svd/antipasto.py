@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Inva
 from adapterlab.adapters.rotations import cayley, skew_symmetric
 from adapterlab.errors import AdapterlabError
 
-DIRECTIONS = ("top", "task")
+DIRECTIONS = ("auto", "task", "top")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class AntiPaSTO(LinearAdapter):
     give the base, and the objective no gradient. The paper adapts what writes into the residual stream, `targets=["output",
     "down"]`, and takes the singular triplets by their task (appendix A.4), which is `directions="task"`: those where `s_k`
     times the standard deviation of `v_k . x` is largest, a third each over the inputs `x` of chosen prefixes, of rejected
-    ones, and their differences, from the two `runs` given to `attach`. `top` takes the largest `s_k`, and needs no data.
+    ones, and their differences, from the two `runs` given to `attach`. `top` takes the largest `s_k`, and needs no data;
+    `auto` is `task` where `attach` was given runs (the lab gives those of a task that has pairs), else `top`.
     """
 
     name = "antipasto"
@@ -50,7 +51,7 @@ class AntiPaSTO(LinearAdapter):
     rank: int = 64
     max_angle: float = math.pi / 3
     noise: float = 0.003
-    directions: str = "top"
+    directions: str = "auto"
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -64,10 +65,13 @@ class AntiPaSTO(LinearAdapter):
             return f"directions {self.directions!r} does not exist: give one of {', '.join(DIRECTIONS)}"
         return super().validate(shapes)
 
+    def informed(self, *, paired: bool) -> AntiPaSTO:
+        return replace(self, directions="task" if paired else "top") if self.directions == "auto" else self
+
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         skew = context.normal(self.rank * (self.rank - 1) // 2, std=self.noise)
         trainable = {"skew": skew, "shift": context.zeros(self.rank)}
-        if self.directions == "top":
+        if self.directions != "task":
             u, s, vt = context.svd(weight, self.rank)
             return State(trainable, derived={"u": u, "s": s, "vt": vt})
         u, s, vt = context.svd(weight)
