@@ -54,7 +54,8 @@ def show_board(standing: Standing, console: Console) -> None:
             f"{row.p:.3f}" if row.versus and row.ranked else "",
         )
     console.print(table)
-    console.print(f"[dim]{standing.unit} against the frozen model; p by Holm; * is not near the budget[/dim]")
+    console.print(f"[dim]{standing.unit} against the frozen model; * is not near the budget[/dim]")
+    console.print("[dim]p by Holm over the rows; whether a lead is real, over all pairs[/dim]")
     if not all(row.ranked for row in standing.rows):
         console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
 
