@@ -17,6 +17,7 @@ import numpy as np
 
 from adapterlab.lab.contest import Contest
 from adapterlab.lab.metrics import Key, Results
+from adapterlab.lab.noise import loudness
 from adapterlab.lab.statistics import Across, Paired, across_tasks, paired, stratified
 from adapterlab.lab.study import Tuning
 from adapterlab.lab.tuning import search
@@ -127,7 +128,7 @@ def _chosen(tuning: Tuning, curve: Curve, scales: Mapping[int, float], draws: li
             number, wanted = searching.send(losses) if losses is not None else next(searching)
         except StopIteration as end:
             return end.value
-        losses = {lr: scales[number] * curve(lr) + draws.pop() for lr in wanted}
+        losses = {lr: scales[number] * curve(lr) + draws.pop() * loudness(curve(lr)) for lr in wanted}
 
 
 def run_variance(results: Results, task: str) -> float:

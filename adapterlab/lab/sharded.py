@@ -2,7 +2,8 @@
 
 Each process holds a share of every weight and gathers a block's weights while the block runs. What the adapter trains is
 small, so that every process holds all of it; only a method that trains as much as the model holds has that spread too.
-Each process takes its share of every batch, so that a step is the step of one process with the whole batch.
+Each process takes its share of every batch, so that a step is the step of one process with the whole batch, but for which
+inputs are dropped where something has dropout.
 
 Every process must be able to hold the model once in main memory, where the adapter is attached before it is spread.
 """

@@ -202,7 +202,9 @@ class RouterSite(Site):
         if known is not None and tasks.device.type == "cpu":
             wrong = sorted({task for task in tasks.tolist() if not 0 <= task < known})
             if wrong:
-                raise AdapterlabError(f"task_ids {wrong}: {self.adapter.name} has {known} tasks, 0 to {known - 1}")
+                raise AdapterlabError(
+                    f"task_ids {wrong}: {self.adapter.name} has {known} tasks, 0 to {known - 1}: make it for more"
+                )
         return tasks.long()
 
     def _base_answer(self, module: nn.Module, call: Arguments) -> Tensor:

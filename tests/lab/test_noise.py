@@ -55,7 +55,8 @@ def test_what_is_fitted_is_what_the_outcomes_were_drawn_from():
 
 def test_noise_that_is_all_a_runs_own_is_fitted_as_such():
     found = fit(ledger_of(World(KNOWN, {}, False, np.random.default_rng(0), -2.5)))["restyle"]
-    assert found.own == pytest.approx(np.hypot(KNOWN["restyle"].own, KNOWN["restyle"].shared), rel=0.15)
+    # A little less than at the best rate, which the chosen one is only near.
+    assert found.own == pytest.approx(np.hypot(KNOWN["restyle"].own, KNOWN["restyle"].shared), rel=0.2)
     assert found.shared < found.own / 2
 
 
@@ -68,6 +69,18 @@ def test_what_a_seed_does_is_the_same_for_all_and_a_run_twice_is_two_draws():
     assert world.outcome("lora", one).scores != world.outcome("lora", other).scores
     world.noise = KNOWN
     assert world.outcome("lora", one).scores != world.outcome("lora", one).scores
+
+
+def test_a_run_that_learns_nothing_has_no_noise():
+    world = World(KNOWN, {}, False, np.random.default_rng(0), -2.5)
+    contest = make_contests(STUDY, {c.name: c.build() for c in STUDY.contestants})[2]
+    edge = 10 ** (-2.5 - KNOWN["prose"].sharpness ** -0.5)  # where the parabola is back at the frozen model's loss
+    runs = {
+        lr: [world.outcome("lora", contest.trial(lr, s, 40, reported=True)) for s in (1, 2, 3)]
+        for lr in (edge, 10**-2.5)
+    }
+    flat, best = (np.std([o.validation for o in found]) for found in runs.values())
+    assert flat < 1e-9 < 1e-4 < best
 
 
 def test_a_planted_effect_is_added_at_the_reported_steps():
