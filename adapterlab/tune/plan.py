@@ -194,7 +194,8 @@ class _Clock:
             seconds_left([State(replace(contest, study=study), {})], self.costs, scoring, 1) or 0.0
             for contest in self.contests
         ]
-        again = study.training.steps * max(cost.step for cost in self.costs.values()) + self.scoring
+        slowest = max(cost.step for cost in self.costs.values())
+        again = study.training.steps * slowest + len(task(study.tasks[0]).parts) * self.scoring
         return self.start_up + max(sum(each) / self.workers, max(each)) + again
 
 
