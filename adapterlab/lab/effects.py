@@ -72,7 +72,8 @@ def luck_of_choice(results: Results, contest: Contest) -> float:
     """Variance of a contest's loss over the learning rates that might have been chosen as well.
 
     The search is made again and again on the curve that its own first round shows, with fresh noise: a parametric
-    bootstrap of the selection (Efron 2014). Losses of longer runs lie apart as their gains do.
+    bootstrap of the selection (Efron 2014). The noise has twice a run's variance, since the curve is not known better than
+    the runs that it comes from. Losses of longer runs lie apart as their gains do.
     """
     variance = run_variance(results, contest.task) if contest.reported else 0.0
     losses = {lr: outcome.validation for lr, (_, outcome) in contest.first.items() if outcome.status == "ok"}
@@ -86,7 +87,7 @@ def luck_of_choice(results: Results, contest: Contest) -> float:
         second = frozen - min((outcome.validation for _, outcome in contest.second.values()), default=frozen)
         curve = Curve({lr: (loss - frozen) / gain for lr, loss in losses.items()})
         scales = {1: gain, 2: max(second, 0.0)}
-        noise = np.random.default_rng(0).normal(0, math.sqrt(variance), (REPLAYS, 64))
+        noise = np.random.default_rng(0).normal(0, math.sqrt(2 * variance), (REPLAYS, 64))
         found = [_chosen(contest.study.tuning, curve, scales, list(draws)) for draws in noise]
         results.luck[key] = float(np.var([max(final, 0.0) * curve(lr) for lr in found if lr is not None], ddof=1))
     return results.luck[key]

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
-LUCK_DF = 3.0
+LUCK_DF = 5.0
 """Degrees of freedom of a task's luck: it is read from a handful of short runs."""
 
 
