@@ -62,6 +62,8 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
         raise AdapterlabError(
             f"{folder} holds no .safetensors weights, and no other kind is loaded: save the model anew"
         )
+    if not local and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise AdapterlabError(f"there is no folder {source}: give one that holds a model, or an id of the hub")
     where = str(folder) if local else source
     settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     if head.kind != "causal":
@@ -84,8 +86,8 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             else:
                 processor = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for the same mistakes
-        first = str(error).strip().split("\n")[0]
-        kept = "; the files were left as they are" if local else ""
+        first = str(error).strip().split("\n")[0].rstrip(".")
+        kept = "; the files were left as they are" if local else "; there is no folder of that name either"
         raise AdapterlabError(f"cannot load the model {source!r}: {first}{kept}") from error
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if head.kind == "causal" and missing:
@@ -113,16 +115,19 @@ _CLASSES = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it transformers says nothing of what it loads: that is said here."""
+    """Within it transformers and the hub say nothing of what they load, or try to: that is said here."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, before_hub = logging.get_verbosity(), hub.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        hub.set_verbosity(before_hub)
 
 
 @cache

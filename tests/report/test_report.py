@@ -170,7 +170,7 @@ def refused(arguments: list[str], monkeypatch, capsys) -> str:
         (["run", "nowhere.toml"], "cannot read the study nowhere.toml"),
         (["run", "--map", "nowhere.argdown"], "nowhere.argdown"),
         (["explain", "lorra"], "unknown adapter 'lorra': did you mean lora"),
-        (["explain", "lora", "--model", "nowhere/at/all"], "cannot load the model 'nowhere/at/all'"),
+        (["explain", "lora", "--model", "nowhere/at/all"], "there is no folder nowhere/at/all: give one"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, monkeypatch, capsys):

@@ -42,6 +42,19 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
         load_causal(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("./nowhere", r"there is no folder \./nowhere: give one that holds a model"),
+        ("/no/such/place", "there is no folder /no/such/place"),
+        ("nobody/nothing", "cannot load the model 'nobody/nothing': .*; there is no folder of that name either"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(source, says):
+    with pytest.raises(AdapterlabError, match=says):
+        load_causal(source)
+
+
 def test_torn_weights_are_named_and_kept(tmp_path):
     for file in BASE.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[: None if file.suffix == ".json" else -1000])
