@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapterlab.lab.contest import Contest, Outcomes, Play, expected_steps, make_contests, play
+from adapterlab.lab.contest import Contest, Play, expected_steps, make_contests, play
 from adapterlab.lab.executors import Executor, executor_for
 from adapterlab.lab.ledger import Ledger
 from adapterlab.lab.limits import TimeLimit
@@ -146,17 +146,8 @@ def _drive(
             waiting[i][trial] = outcome
             go_on(i)
         ledger.note_in_hand(executor.in_hand())
-        watch(Progress(done(), max(done(), expected()), len(ledger), f"{_name(trial, contests)} on {trial.task}"))
+        watch(Progress(done(), max(done(), expected()), len(ledger), f"{trial.method} on {trial.task}"))
 
 
 def _steps(contest: Contest) -> int:
     return contest.tuning_steps + sum(t.steps for runs in (contest.reported, contest.tenth) for t, _ in runs.values())
-
-
-def _name(trial: Trial, contests: list[Contest]) -> str:
-    import json
-
-    return str(json.loads(trial.adapter)["name"])
-
-
-__all__ = ["Outcomes", "Progress", "prepare", "replay", "run_study"]

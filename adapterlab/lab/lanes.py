@@ -6,7 +6,6 @@ parameters, optimizer and clipping, so that it learns what it would learn alone,
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab import training
 from adapterlab.lab.memory import peak_memory
@@ -31,9 +29,7 @@ from adapterlab.tasks.text import TextTask
 
 def shared(trial: Trial) -> Hashable:
     """What two trials must have in common to be lanes of one pass; None for one that runs alone."""
-    settings = json.loads(trial.adapter)
-    name = settings.pop("name")
-    if name == FROZEN or alone(make_adapter(name, **settings), task(trial.task)):
+    if trial.method == FROZEN or alone(trial.build(), task(trial.task)):
         return None
     return replace(trial, lr=0.0, seed=0)
 
@@ -84,8 +80,7 @@ def run(trials: Sequence[Trial]) -> list[Outcome]:
 
 def _attached(model: nn.Module, trials: Sequence[Trial]) -> tuple[Handle, list[_Lane]]:
     """The lanes, and the handle whose sites they take turns in."""
-    settings = json.loads(trials[0].adapter)
-    adapter = make_adapter(settings.pop("name"), **settings).scheduled(trials[0].steps)
+    adapter = trials[0].build()
     data, lanes, handle = training.training_data(trials[0]), [], None
     for trial in trials:
         if handle is not None:

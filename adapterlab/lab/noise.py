@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -60,12 +59,12 @@ def fit(rows: Iterable[tuple[Trial, Outcome, Any]]) -> dict[str, Noise]:
 
 
 def _fit(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
-    frozen = next((o for t, o in runs if _name(t) == FROZEN), None)
+    frozen = next((o for t, o in runs if t.method == FROZEN), None)
     reported: dict[str, dict[int, tuple[Trial, Outcome]]] = defaultdict(dict)
     tuned: dict[str, dict[int, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     for trial, outcome in runs:
         if Part.TEST in outcome.scores:
-            if _name(trial) != FROZEN:
+            if trial.method != FROZEN:
                 reported[trial.adapter][trial.seed] = trial, outcome
         else:
             tuned[trial.adapter][trial.steps][trial.lr] = outcome.validation
@@ -113,10 +112,6 @@ def _sharpness(tuned: list[dict[int, dict[float, float]]], frozen: float) -> flo
             apart = math.log10(others[0][1] / lr) ** 2
             found.append(2 * (others[0][0] - best) / apart / (frozen - best))
     return median(found) if found else 1.0
-
-
-def _name(trial: Trial) -> str:
-    return str(json.loads(trial.adapter)["name"])
 
 
 def loudness(share: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.memory import peak_memory
 from adapterlab.lab.recompute import recomputed
@@ -63,13 +61,11 @@ def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: K
     """Run one trial on this model, and leave it as it was, but for what `spread` does."""
     spread = spread or (lambda model, handle: InPieces(current().micro_batch or trial.batch))
     device = torch.device(current().device)
-    settings = json.loads(trial.adapter)
-    name = settings.pop("name")
-    if name == FROZEN:
+    if trial.method == FROZEN:
         spread(model, None)
         return Outcome("ok", score_parts(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
     data = training_data(trial)
-    adapter = make_adapter(name, **settings).scheduled(trial.steps)
+    adapter = trial.build()
     started = time.monotonic()
     with peak_memory(device) as peak:
         try:

@@ -18,8 +18,10 @@ from functools import cache
 from typing import Any
 
 from adapterlab import surgery
+from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters import base as adapters_base
+from adapterlab.adapters.base import Adapter
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
 
@@ -64,6 +66,16 @@ class Trial:
         """The trial's name: 16 hexadecimal digits. Where the model lies does not matter, only its hash."""
         decides = {key: value for key, value in asdict(self).items() if key != "model"}
         return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @property
+    def method(self) -> str:
+        """The adapter's name, or `FROZEN`."""
+        return str(json.loads(self.adapter)["name"])
+
+    def build(self) -> Adapter:
+        """The adapter, with its schedule, if it has one, made for so many steps."""
+        settings = json.loads(self.adapter)
+        return make_adapter(settings.pop("name"), **settings).scheduled(self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, from which `from_json` makes the same trial."""

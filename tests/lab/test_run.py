@@ -61,7 +61,7 @@ def test_it_says_which_trials_the_workers_are_at(undisturbed):
 
 def test_the_frozen_model_is_scored_once_for_each_task_and_not_with_every_trial(undisturbed):
     _, ledger, *_ = undisturbed
-    frozen = [trial.task for trial, _, _ in ledger if json.loads(trial.adapter)["name"] == FROZEN]
+    frozen = [trial.task for trial, _, _ in ledger if trial.method == FROZEN]
     assert frozen == ["prose"]
 
 
