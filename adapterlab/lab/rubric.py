@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from adapterlab.lab.effects import compare, gained, over_tasks
 from adapterlab.lab.metrics import Results
+from adapterlab.lab.standing import SIGNIFICANT
 from adapterlab.lab.statistics import Paired, equivalence, holm
 
 POINTS = {"PE": 1.0, "BL": 1.0, "BF": 1.5, "DE": 1.5, "OOD": 2.0}
@@ -25,7 +26,6 @@ FASTER = 0.8
 """DE: the share of the reference's steps within which its score must be reached."""
 CARRIED = 0.5
 """OOD: the share of the in-domain gain that must show out-of-domain."""
-SIGNIFICANT = 0.05
 
 THRESHOLDS = {
     "PE": f"at least {COMPETITIVE:.0%} of full fine-tuning's gain with at most {SMALL:.0%} of the model's parameters",

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from adapterlab.cli import app
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.comparison import compare
 from adapterlab.lab.driver import prepare, replay
 from adapterlab.lab.export import read_csv
 from adapterlab.lab.ledger import Ledger
@@ -323,3 +324,11 @@ def test_an_unfinished_study_is_exported_as_far_as_it_is(half):
 def test_an_export_that_cannot_be_written_says_so(whole, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot write" in mistake("export", whole, "--out", tmp_path / "file" / "t.csv")
+
+
+def test_tasks_of_different_units_are_not_averaged(tmp_path, study, model):
+    both = study.model_copy(update={"tasks": ("prose", "steer"), "budgets": (), "budget": 1000})
+    ledger = fill(tmp_path, both, model, loss)
+    with pytest.raises(AdapterlabError, match=r"prose and steer are scored in .*: compare on one, with --task"):
+        compare(both, ledger, ("lora", "ia3"))
+    assert compare(both, ledger, ("lora", "ia3"), tasks=["steer"]).metric.unit == "nats of log-odds per byte"
