@@ -39,7 +39,7 @@ def main() -> None:
         for name, text in (corpus.written() | corpus.generated()).items():
             Path(folder, name).write_bytes(text.encode())
         options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-print_final_stats=1"]
-        atheris.Setup([sys.argv[0], *options, folder], one_input)
+        atheris.WorkerConfig([sys.argv[0], *options, folder], one_input)
         atheris.Fuzz()
 
 

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import adapterlab
-from adapterlab.lab.contest import Contest
-from adapterlab.lab.executors import LocalPool
-from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.study import Contestant, Study
-from adapterlab.lab.trial import Trial
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.executors import LocalPool
+from adapterlab.lab.study.spec import Contestant, Study
+from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.tasks import task

@@ -13,8 +13,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from adapterlab.lab.training import run
-from adapterlab.lab.trial import FROZEN, Trial
+from adapterlab.lab.trial.spec import FROZEN, Trial
+from adapterlab.lab.trial.train import run
 from adapterlab.models.loading import EMBEDDED, load_causal
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part, Task

@@ -79,7 +79,7 @@ def test_its_quick_commands_run(command):
 @pytest.fixture(scope="module")
 def place_with_results(tmp_path_factory) -> Path:
     """A folder where the quick study has been run, with losses that are made up."""
-    from adapterlab.lab.study_file import load_study
+    from adapterlab.lab.study.load import load_study
     from adapterlab.models.loading import load_causal
     from tests.lab.filled import fill
 
@@ -105,7 +105,7 @@ def test_its_commands_that_read_results_run(command, place_with_results, monkeyp
 def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     """That a study runs from end to end is shown on a tiny model in tests/lab; this one would take minutes."""
     from adapterlab.cli import app
-    from adapterlab.lab.study_file import load_study
+    from adapterlab.lab.study.load import load_study
     from adapterlab.resources import shipped
 
     _, verb, *arguments = shlex.split(command)

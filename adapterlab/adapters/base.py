@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.invariants import IdentityAtInit, Property
-from adapterlab.adapters.recompute import built_linear
+from adapterlab.adapters.rebuild import built_linear
 
 
 class Theme(StrEnum):
@@ -53,10 +53,10 @@ class State:
         return self.derived[name]
 
     def tensors(self) -> list[Tensor]:
-        """All tensors, in the order that `holding` takes them."""
+        """All tensors, in the order that `with_tensors` takes them."""
         return [t for group in (self.trainable, self.frozen, self.derived) for t in group.values() if t is not None]
 
-    def holding(self, tensors: Iterable[Tensor]) -> State:
+    def with_tensors(self, tensors: Iterable[Tensor]) -> State:
         """The same names with these tensors."""
         given = iter(tensors)
         groups = (self.trainable, self.frozen, self.derived)
@@ -324,7 +324,7 @@ class LinearAdapter(Adapter):
         bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
 
         def build(weight: Tensor, *tensors: Tensor) -> Tensor:
-            return self.weight(state.holding(tensors), weight, strength)
+            return self.weight(state.with_tensors(tensors), weight, strength)
 
         return built_linear(x, bias, build, linear.weight, *state.tensors())
 

@@ -12,30 +12,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterlab.argmap.diagnostics import Diagnostic
-    from adapterlab.argmap.draw import to_svg
-    from adapterlab.argmap.edit import with_credences
-    from adapterlab.argmap.files import load
-    from adapterlab.argmap.model import Argument, Claim, Map, Relation, Section
-    from adapterlab.argmap.reader import parse
-    from adapterlab.argmap.scores import ArgumentScore, ClaimScore, Scores, score, sensitivities
+    from adapterlab.argmap.model.build import parse
+    from adapterlab.argmap.model.files import load
+    from adapterlab.argmap.model.map import Argument, Claim, Map, Relation, Section
+    from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score, sensitivities
+    from adapterlab.argmap.syntax.diagnostics import Diagnostic
+    from adapterlab.argmap.tools.draw import to_svg
+    from adapterlab.argmap.tools.edit import with_credences
 
 _HOMES = {
-    "Diagnostic": "diagnostics",
-    "to_svg": "draw",
-    "with_credences": "edit",
-    "load": "files",
-    "Argument": "model",
-    "Claim": "model",
-    "Map": "model",
-    "Relation": "model",
-    "Section": "model",
-    "parse": "reader",
-    "ArgumentScore": "scores",
-    "ClaimScore": "scores",
-    "Scores": "scores",
-    "score": "scores",
-    "sensitivities": "scores",
+    "Diagnostic": "syntax.diagnostics",
+    "to_svg": "tools.draw",
+    "with_credences": "tools.edit",
+    "load": "model.files",
+    "Argument": "model.map",
+    "Claim": "model.map",
+    "Map": "model.map",
+    "Relation": "model.map",
+    "Section": "model.map",
+    "parse": "model.build",
+    "ArgumentScore": "scoring.scores",
+    "ClaimScore": "scoring.scores",
+    "Scores": "scoring.scores",
+    "score": "scoring.scores",
+    "sensitivities": "scoring.scores",
 }
 
 __all__ = [

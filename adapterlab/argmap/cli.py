@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from adapterlab.argmap.model import Map
+    from adapterlab.argmap.model.map import Map
 
 app = typer.Typer(help="Read, check, score, question, rewrite and draw argument maps.", no_args_is_help=True)
 
@@ -33,10 +33,10 @@ def check(
     links: Annotated[list[str] | None, typer.Option(help="A folder that links name by another: docs=papers.")] = None,
 ) -> None:
     """Say what is wrong with a map; exit 1 if anything is an error."""
-    from adapterlab.argmap.checks import check as find
-    from adapterlab.argmap.diagnostics import errors
-    from adapterlab.argmap.evidence import check_evidence
-    from adapterlab.argmap.files import read
+    from adapterlab.argmap.lint.checks import check as find
+    from adapterlab.argmap.lint.evidence import check_evidence
+    from adapterlab.argmap.model.files import read
+    from adapterlab.argmap.syntax.diagnostics import errors
     from adapterlab.errors import AdapterlabError, UnknownNameError
 
     if missing not in ("warning", "error"):
@@ -77,8 +77,8 @@ def score(
     size: Annotated[float, typer.Option(help="Sample size of the numbers that state no n:.")] = 10.0,
 ) -> None:
     """How credible each claim is."""
-    from adapterlab.argmap.scores import score as find
-    from adapterlab.argmap.uncertainty import intervals
+    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.scoring.uncertainty import intervals
 
     the_map = _read(file, skip_broken)
     scores = find(the_map, semantics, skip_broken=skip_broken)
@@ -109,8 +109,8 @@ def crux(
     """Which premises and inferences a thesis hangs on."""
     from dataclasses import asdict
 
-    from adapterlab.argmap.crux import cruxes, first_thesis
-    from adapterlab.argmap.scores import score as find
+    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.scoring.sensitivity import cruxes, first_thesis
 
     the_map = _read(file, skip_broken)
     title = thesis or first_thesis(the_map)
@@ -146,9 +146,9 @@ def what_if(
     write: Annotated[bool, typer.Option("--write", help="Write the numbers into the file, and nothing else.")] = False,
 ) -> None:
     """What would follow from other numbers."""
-    from adapterlab.argmap.edit import with_credences
-    from adapterlab.argmap.files import write_text
-    from adapterlab.argmap.scores import score as find
+    from adapterlab.argmap.model.files import write_text
+    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.tools.edit import with_credences
 
     the_map, numbers = _read(file, skip_broken), _numbers(sets)
     before = find(the_map, semantics, skip_broken=skip_broken)
@@ -192,7 +192,7 @@ def diff(
     """What two maps say differently, and what follows from it."""
     from dataclasses import asdict
 
-    from adapterlab.argmap.compare import compare
+    from adapterlab.argmap.tools.diff import compare
 
     found = compare(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
     if as_json:
@@ -213,10 +213,10 @@ def render(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Draw a map."""
-    from adapterlab.argmap.draw import to_svg
-    from adapterlab.argmap.export import to_dot, to_html
-    from adapterlab.argmap.files import write_text
-    from adapterlab.argmap.scores import score as find
+    from adapterlab.argmap.model.files import write_text
+    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.tools.draw import to_svg
+    from adapterlab.argmap.tools.export import to_dot, to_html
     from adapterlab.errors import UnknownNameError
 
     drawers = {".html": to_html, ".svg": to_svg, ".dot": to_dot}
@@ -236,8 +236,8 @@ def format_file(
     ] = False,
 ) -> None:
     """Lay a map out anew: one layout for all, the same meaning."""
-    from adapterlab.argmap.files import read, write_text
-    from adapterlab.argmap.fmt import format_map
+    from adapterlab.argmap.model.files import read, write_text
+    from adapterlab.argmap.tools.fmt import format_map
 
     text = read(file).source.text
     formatted = format_map(text, str(file))

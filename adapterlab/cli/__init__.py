@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from adapterlab.lab.contest import Contest
-    from adapterlab.lab.driver import Progress
-    from adapterlab.lab.ledger import Ledger
-    from adapterlab.lab.study import Study
+    from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.lab.run.contest import Contest
+    from adapterlab.lab.run.scheduler import Progress
+    from adapterlab.lab.study.spec import Study
 
 app = typer.Typer(
     help="Which adapter, at which learning rate, and is the difference real?",
@@ -66,8 +66,8 @@ def run(
     from rich.console import Console
 
     from adapterlab import argmap
-    from adapterlab.lab.finding import LEDGER, open_study
-    from adapterlab.lab.ledger import Ledger
+    from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.lab.run.locate import LEDGER, open_study
     from adapterlab.resources import shipped
 
     console = Console()
@@ -195,16 +195,16 @@ def honest(
     """Simulate studies in which nothing is to be found, or something of a known size, and count what they find."""
     from rich.console import Console
 
-    from adapterlab.lab.finding import find_study
-    from adapterlab.lab.study_file import load_study
-    from adapterlab.report.honesty import show_honesty
+    from adapterlab.lab.run.locate import find_study
+    from adapterlab.lab.study.load import load_study
+    from adapterlab.report.calibration import show_honesty
 
     show_honesty(load_study(find_study(study)), ledger, studies, Console())
 
 
 def _show_plan(study: Study, ledger_file: Path, console: Console) -> None:
-    from adapterlab.lab.ledger import Ledger
-    from adapterlab.lab.plan import make_plan
+    from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.lab.run.estimate import make_plan
     from adapterlab.report.progress import show_plan
 
     ledger = Ledger(ledger_file) if ledger_file.is_file() else None
@@ -223,8 +223,8 @@ def _run_with_progress(study: Study, ledger: Ledger, console: Console, wait: boo
         TimeRemainingColumn,
     )
 
-    from adapterlab.lab.driver import run_study
-    from adapterlab.lab.finding import record_study
+    from adapterlab.lab.run.locate import record_study
+    from adapterlab.lab.run.scheduler import run_study
 
     record_study(study, ledger.path.parent)
     columns = (
@@ -252,9 +252,9 @@ def _watch(display: object, bar: object) -> Callable[[Progress], None]:
 
 
 def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Path, console: Console) -> None:
-    from adapterlab.lab.metrics import by_budget, by_unit
-    from adapterlab.lab.rubric import grade
-    from adapterlab.lab.standing import stand
+    from adapterlab.lab.analysis.metrics import by_budget, by_unit
+    from adapterlab.lab.analysis.rubric import grade
+    from adapterlab.lab.analysis.scoreboard import make_scoreboard
     from adapterlab.models.loading import load_causal
     from adapterlab.report.page import write_report
     from adapterlab.report.terminal import show, show_board
@@ -266,20 +266,20 @@ def _report(contests: list[Contest], ledger: Ledger, the_map: object, folder: Pa
     main, *others = by_unit(largest)
     for board in [*(board for part in smaller for board in by_unit(part)), *others]:
         budget, tasks = board.study.budget, board.study.tasks
-        standing = stand(board)
+        scoreboard = make_scoreboard(board)
         name = "-".join([*([] if budget is None else [str(budget)]), *tasks])
         path = folder / f"report-{name}.html"
-        write_report(board, standing, judge(the_map, board, size), environments, size, path)  # type: ignore[arg-type]
+        write_report(board, scoreboard, judge(the_map, board, size), environments, size, path)  # type: ignore[arg-type]
         sized = "" if budget is None else f" at {budget:,} trained parameters"
         console.print(f"\n{' and '.join(tasks)}{sized}, in {board.unit} ({path}):")
-        show_board(standing, console)
+        show_board(scoreboard, console)
     if smaller:
         console.print(f"\nat {largest.study.budget:,} trained parameters, where the map's claims are judged:")
-    standing = stand(main)
+    scoreboard = make_scoreboard(main)
     judgement = judge(the_map, largest, size)  # type: ignore[arg-type]
-    write_report(main, standing, judgement, environments, size, folder / "report.html")
-    write_verdict(judgement, standing.answer, largest.study.name, folder / "verdict.json")
-    show(standing, judgement, grade(main, size), console)
+    write_report(main, scoreboard, judgement, environments, size, folder / "report.html")
+    write_verdict(judgement, scoreboard.answer, largest.study.name, folder / "verdict.json")
+    show(scoreboard, judgement, grade(main, size), console)
     console.print(f"\nThe report: {folder / 'report.html'}")
 
 

@@ -32,16 +32,16 @@ def status(
     """Show how far a study is: what is done, under way, diverged or failed, and how long the rest may take."""
     from rich.console import Console
 
-    from adapterlab.lab.driver import prepare, setup_for
-    from adapterlab.lab.executors import crews
-    from adapterlab.lab.finding import existing_ledger, open_study, run_command
-    from adapterlab.lab.progress import known_costs, look, seconds_left
+    from adapterlab.lab.run.executors import crews
+    from adapterlab.lab.run.locate import existing_ledger, open_study, run_command
+    from adapterlab.lab.run.progress import known_costs, look, seconds_left
+    from adapterlab.lab.run.scheduler import prepare, worker_config
     from adapterlab.report.progress import show_status
 
     plan, folder = open_study(study, out)
     ledger = existing_ledger(folder, study or plan.name)
     states = [look(contest, ledger) for contest in prepare(plan)]
-    count = len(crews(plan.limited(workers=workers).limits, setup_for(plan)))
+    count = len(crews(plan.limited(workers=workers).limits, worker_config(plan)))
     seconds = seconds_left(states, known_costs(states), {}, count)
     command = run_command(_named(study, plan.name), folder)
     show_status(states, seconds, count, ledger.is_held(), ledger.in_hand(), command, Console())
@@ -61,9 +61,9 @@ def compare(
     """Compare two contestants: their paired difference, its interval, and whether it is real."""
     from rich.console import Console
 
-    from adapterlab.lab.comparison import compare as compare_in
-    from adapterlab.lab.finding import existing_ledger, open_study, run_command
-    from adapterlab.report.comparison import show_comparison
+    from adapterlab.lab.analysis.pairwise import compare as compare_in
+    from adapterlab.lab.run.locate import existing_ledger, open_study, run_command
+    from adapterlab.report.pairwise import show_comparison
 
     plan, folder = open_study(study, out)
     name = _named(study, plan.name)
@@ -89,8 +89,8 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The file; trials.FORMAT beside the ledger if not given.")] = None,
 ) -> None:
     """Write a study's trials as a table, one row a trial, for pandas, R or a spreadsheet."""
-    from adapterlab.lab.export import table, write_table
-    from adapterlab.lab.finding import existing_ledger, open_study
+    from adapterlab.lab.analysis.trial_table import table, write_table
+    from adapterlab.lab.run.locate import existing_ledger, open_study
 
     plan, folder = open_study(study, None)
     frame = table(plan, existing_ledger(folder, _named(study, plan.name)))

@@ -1,1 +1,1 @@
-"""Contests on equal terms: a study becomes trials, trials a ledger, the ledger a standing."""
+"""Contests on equal terms: a study becomes trials, trials a ledger, the ledger a scoreboard."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.fresh import mark_fresh
+from adapterlab.surgery.model.new_heads import mark_fresh
 
 EMBEDDED = "embedded"
 

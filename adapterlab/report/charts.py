@@ -9,9 +9,9 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from adapterlab.lab.frontier import Frontier
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.standing import Standing
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.pareto import Frontier
+from adapterlab.lab.analysis.scoreboard import Scoreboard
 
 Chart = Any
 _PALETTE = [
@@ -47,7 +47,7 @@ def colours(results: Results) -> dict[str, str]:
     return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(results.contestants)}
 
 
-def plane(standing: Standing, frontier: Frontier, palette: Mapping[str, str]) -> str:
+def plane(scoreboard: Scoreboard, frontier: Frontier, palette: Mapping[str, str]) -> str:
     """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good.
 
     The grey steps are the frontier, beyond which nobody comes; a thin line is the path that a contestant's strength
@@ -63,15 +63,15 @@ def plane(standing: Standing, frontier: Frontier, palette: Mapping[str, str]) ->
             "forgetting_low": row.forgetting.low,
             "forgetting_high": row.forgetting.high,
         }
-        for row in standing.rows
+        for row in scoreboard.rows
         if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)
     ]
     for row in rows:
         row["under"] = any(_hides(other, row) for other in rows)
     base = alt.Chart(alt.Data(values=rows))
     x_title, y_title = (
-        f"learned: {standing.unit} better than the frozen model",
-        f"forgotten: {standing.unit} on the base's domain",
+        f"learned: {scoreboard.unit} better than the frozen model",
+        f"forgotten: {scoreboard.unit} on the base's domain",
     )
     axis = alt.Axis(format=".2f", tickCount=8)
     x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
@@ -187,11 +187,11 @@ def rates(results: Results, palette: Mapping[str, str]) -> str:
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
-def forest(standing: Standing, palette: Mapping[str, str]) -> str:
+def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
     """Each contestant's paired difference from the reference with its 95 % interval; right of zero is better."""
     rows = [
         {"contestant": row.contestant, "mean": row.versus.mean, "low": row.versus.low, "high": row.versus.high}
-        for row in standing.rows
+        for row in scoreboard.rows
         if row.versus is not None and math.isfinite(row.versus.low)
     ]
     order = [str(row["contestant"]) for row in rows]
@@ -199,7 +199,7 @@ def forest(standing: Standing, palette: Mapping[str, str]) -> str:
         y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13)),
         color=_colour(palette, legend=False),
     )
-    title = f"better than {standing.reference} in-domain, {standing.unit} (paired, 95 % interval)"
+    title = f"better than {scoreboard.reference} in-domain, {scoreboard.unit} (paired, 95 % interval)"
     bars = base.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("low:Q", title=title, axis=alt.Axis(format=".3f", tickCount=8)), x2="high:Q"
     )

@@ -12,17 +12,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adapterlab import argmap
-from adapterlab.lab.contest import Contest
-from adapterlab.lab.effects import gained, over_tasks
-from adapterlab.lab.frontier import frontier
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.order import order
-from adapterlab.lab.rubric import POINTS, THRESHOLDS, grade
-from adapterlab.lab.standing import Standing, settings_of
-from adapterlab.lab.statistics import Interval, Paired
+from adapterlab.lab.analysis.effects import gained, over_tasks
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.pareto import frontier
+from adapterlab.lab.analysis.rank_stability import order
+from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, grade
+from adapterlab.lab.analysis.scoreboard import Scoreboard, settings_of
+from adapterlab.lab.analysis.statistics import Interval, Paired
+from adapterlab.lab.run.contest import Contest
 from adapterlab.report import charts
 from adapterlab.tasks.base import Part
-from adapterlab.verdict.weigh import Judgement
+from adapterlab.verdict.bayes_update import Judgement
 
 PARTS = (Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE)
 DEFAULT = "quadratic-energy"
@@ -35,7 +35,7 @@ _NOTES = {
 
 def write_report(
     results: Results,
-    standing: Standing,
+    scoreboard: Scoreboard,
     judgement: Judgement | None,
     environments: Iterable[dict[str, Any]],
     model_parameters: int,
@@ -49,19 +49,19 @@ def write_report(
     palette = charts.colours(results)
     trials = _trials(results)
     front = frontier(results)
-    forgotten = any(math.isfinite(row.forgetting.mean) for row in standing.rows)
+    forgotten = any(math.isfinite(row.forgetting.mean) for row in scoreboard.rows)
     page = environment.get_template("page.html.jinja").render(
         title=results.study.title or results.study.name,
         study=results.study,
-        answer=standing.answer,
-        reference=standing.reference,
-        rows=standing.rows,
-        by_name={row.contestant: row for row in standing.rows},
+        answer=scoreboard.answer,
+        reference=scoreboard.reference,
+        rows=scoreboard.rows,
+        by_name={row.contestant: row for row in scoreboard.rows},
         settings={name: settings_of(results, name) for name in results.contestants},
         palette=palette,
         budget_note=_budget_note(results),
         unit=results.unit,
-        plane=Markup(charts.plane(standing, front, palette)) if forgotten else None,
+        plane=Markup(charts.plane(scoreboard, front, palette)) if forgotten else None,
         strengths=Markup(charts.strengths(front, palette)),
         frontier=front,
         rewound={c.contestant: _rewound(results, c.contestant) for c in front.covered if c.path},
@@ -69,7 +69,7 @@ def write_report(
         cards=grade(results, model_parameters),
         dimensions=THRESHOLDS,
         points=POINTS,
-        forest=Markup(charts.forest(standing, palette)),
+        forest=Markup(charts.forest(scoreboard, palette)),
         rates=Markup(charts.rates(results, palette)),
         **_argument(judgement),
         model_parameters=model_parameters,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.lab.plan import Entry, Plan
-from adapterlab.lab.progress import State, distinct
-from adapterlab.lab.trial import FROZEN, Trial
+from adapterlab.lab.run.estimate import Entry, Plan
+from adapterlab.lab.run.progress import State, distinct
+from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.report.terminal import thousands
 
 SHOWN = 4

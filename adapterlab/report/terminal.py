@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.lab.rubric import POINTS, Card, Found
-from adapterlab.lab.standing import Standing
-from adapterlab.lab.statistics import Paired
-from adapterlab.verdict.weigh import Judgement
+from adapterlab.lab.analysis.rubric import POINTS, Card, Found
+from adapterlab.lab.analysis.scoreboard import Scoreboard
+from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.verdict.bayes_update import Judgement
 
 SEMANTICS = "quadratic-energy"
 
 
-def show(standing: Standing, judgement: Judgement, cards: Sequence[Card], console: Console) -> None:
+def show(scoreboard: Scoreboard, judgement: Judgement, cards: Sequence[Card], console: Console) -> None:
     """Print the answer, the scoreboard, the rubric, and what became of the map."""
-    show_board(standing, console)
+    show_board(scoreboard, console)
     console.print()
     _show_rubric(cards, console)
     for title in judgement.theses:
@@ -33,16 +33,16 @@ def show(standing: Standing, judgement: Judgement, cards: Sequence[Card], consol
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study has not[/dim]")
 
 
-def show_board(standing: Standing, console: Console) -> None:
+def show_board(scoreboard: Scoreboard, console: Console) -> None:
     """Print the answer and the scoreboard."""
     console.print()
-    console.print(f"[bold]{standing.answer}[/bold]")
+    console.print(f"[bold]{scoreboard.answer}[/bold]")
     console.print()
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("contestant", no_wrap=True)
-    for heading in ("trained", "learned", "ood", "forgot", f"vs {standing.reference} (95%)", "p"):
+    for heading in ("trained", "learned", "ood", "forgot", f"vs {scoreboard.reference} (95%)", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in standing.rows:
+    for row in scoreboard.rows:
         mark = "" if row.comparable else "*"
         table.add_row(
             row.contestant + mark if row.ranked else f"[dim]{row.contestant}{mark}[/dim]",
@@ -54,9 +54,9 @@ def show_board(standing: Standing, console: Console) -> None:
             f"{row.p:.3f}" if row.versus and row.ranked else "",
         )
     console.print(table)
-    console.print(f"[dim]{standing.unit} against the frozen model; * is not near the budget[/dim]")
+    console.print(f"[dim]{scoreboard.unit} against the frozen model; * is not near the budget[/dim]")
     console.print("[dim]p by Holm over the rows; whether a lead is real, over all pairs[/dim]")
-    if not all(row.ranked for row in standing.rows):
+    if not all(row.ranked for row in scoreboard.rows):
         console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
 
 

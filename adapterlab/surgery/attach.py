@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from adapterlab.adapters.base import Adapter, Context, State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.calibration import layer_inputs, weight_gradients
-from adapterlab.surgery.factors import FactorCache, default_cache
-from adapterlab.surgery.fresh import fresh_parameters, redraw
-from adapterlab.surgery.places import Targets, places_for
-from adapterlab.surgery.sites import Place, Site
-from adapterlab.surgery.weights import readable
+from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
+from adapterlab.surgery.init.svd_cache import FactorCache, default_cache
+from adapterlab.surgery.model.new_heads import fresh_parameters, redraw
+from adapterlab.surgery.model.weights import readable
+from adapterlab.surgery.sites.base import Place, Site
+from adapterlab.surgery.sites.find import Targets, places_for
 
 T = TypeVar("T")
 
@@ -137,8 +137,8 @@ class Handle:
         self.adapter.after_step([site.state for site in self.sites.values()], step)
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter to `folder`: see `adapterlab.surgery.store`."""
-        from adapterlab.surgery.store import save
+        """Write the adapter to `folder`: see `adapterlab.surgery.io.store`."""
+        from adapterlab.surgery.io.store import save
 
         save(self, Path(folder))
 
@@ -249,7 +249,7 @@ def install(
                 {key: t.contiguous() for key, t in part.items()} for part in (state.frozen, state.derived)
             )
             state = State(trainable, frozen, derived)
-            handle.sites[path] = places[path].stand(adapter, state, name)
+            handle.sites[path] = places[path].install(adapter, state, name)
     except BaseException:
         handle.detach()
         raise

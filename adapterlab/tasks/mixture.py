@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from adapterlab.surgery.routed import is_routed
+from adapterlab.surgery.sites.routed import is_routed
 from adapterlab.tasks.algorithm import Algorithm
 from adapterlab.tasks.base import Control, Examples, Part, Scores
 from adapterlab.tasks.facts import Facts

@@ -16,7 +16,7 @@ from adapterlab.tasks.base import Examples, Part, Scores, Task
 
 PRIOR = 100.0
 """How many tokens of evidence the unigrams are worth in the bigrams of a token."""
-ALL = 1 << 30
+NO_LIMIT = 1 << 30
 """More examples than any task has."""
 
 
@@ -60,7 +60,7 @@ def _counted(ids: Int[Tensor, "rows tokens"], scored: Tensor, vocabulary: int) -
 
 def bigram_scores(task: Task, processor: Any, length: int, count: int) -> Mapping[Part, Scores]:
     """What a bigram model, counted on the training part, scores on at most `count` examples of every other part."""
-    model = Bigram(task.examples(Part.TRAIN, processor, length, ALL), len(processor))
+    model = Bigram(task.examples(Part.TRAIN, processor, length, NO_LIMIT), len(processor))
     return {
         part: task.score(model, task.examples(part, processor, length, count), cast(Any, model)) for part in task.parts
     }

@@ -8,27 +8,27 @@ from statistics import fmean
 
 from rich.table import Table
 
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.standing import Lead, Row, Standing
-from adapterlab.lab.statistics import Paired
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.scoreboard import Lead, Row, Scoreboard
+from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.tasks.base import Part
 
 
-def ranked(standing: Standing) -> list[Row]:
+def ranked(scoreboard: Scoreboard) -> list[Row]:
     """The adapters that finished, best first; full fine-tuning is shown and not ranked."""
-    return [row for row in standing.rows if row.ranked and math.isfinite(row.gain.mean)]
+    return [row for row in scoreboard.rows if row.ranked and math.isfinite(row.gain.mean)]
 
 
-def winner_of(standing: Standing) -> Row | None:
+def winner_of(scoreboard: Scoreboard) -> Row | None:
     """The adapter that learned most, if it learned anything."""
-    best = next(iter(ranked(standing)), None)
+    best = next(iter(ranked(scoreboard)), None)
     return best if best is not None and best.gain.mean > 0 else None
 
 
-def advise(results: Results, standing: Standing) -> str:
+def advise(results: Results, scoreboard: Scoreboard) -> str:
     """Which adapter, which learning rate, whether the difference is real, what it costs."""
-    rows = ranked(standing)
-    best = winner_of(standing)
+    rows = ranked(scoreboard)
+    best = winner_of(scoreboard)
     if best is None:
         return "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
     rate = best.rates[results.study.tasks[0]]
@@ -100,7 +100,7 @@ def incidents(results: Results) -> list[str]:
     return [f"{what} ({count} trial{'s' * (count > 1)})" for what, count in said.items()]
 
 
-def board(results: Results, standing: Standing) -> Table:
+def board(results: Results, scoreboard: Scoreboard) -> Table:
     """The ranking, best first."""
     the_task = results.study.tasks[0]
     before = results.frozen(the_task)
@@ -111,8 +111,8 @@ def board(results: Results, standing: Standing) -> Table:
     headings = ["rate", "trained", "learned (95 %)", *(["ood"] if ood else []), *(["forgot"] if forgets else [])]
     for heading in (*headings, "ms", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    order = {row.contestant: str(i) for i, row in enumerate(ranked(standing), 1)}
-    for row in standing.rows:
+    order = {row.contestant: str(i) for i, row in enumerate(ranked(scoreboard), 1)}
+    for row in scoreboard.rows:
         rate = row.rates[the_task]
         cells = [
             order.get(row.contestant, ""),

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adapterlab.lab.contest import Contest
-from adapterlab.lab.finding import LEDGER, record_study
-from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.standing import Standing, stand
-from adapterlab.lab.study import Study
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.locate import LEDGER, record_study
+from adapterlab.lab.study.spec import Study
 from adapterlab.report.page import write_report
 from adapterlab.tasks import task
 from adapterlab.tune.advice import advise, board, incidents, ranked, winner_of
-from adapterlab.tune.plan import make_plan
+from adapterlab.tune.planning import make_plan
 from adapterlab.tune.request import Request
 from adapterlab.tune.winner import how_to_load, keep_winner
 
@@ -44,16 +44,18 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
     results = Results(run(plan.study, ledger))
     if len(ledger) == before:
         console.print(f"All {before} trials are there; nothing to run.")
-    standing = stand(results)
-    write_report(results, standing, None, [env for _, _, env in ledger], plan.model_parameters, folder / "report.html")
+    scoreboard = make_scoreboard(results)
+    write_report(
+        results, scoreboard, None, [env for _, _, env in ledger], plan.model_parameters, folder / "report.html"
+    )
     console.print()
-    console.print(board(results, standing), highlight=False)
-    console.print(f"[dim]{_legend(results, standing)}[/dim]\n", highlight=False)
+    console.print(board(results, scoreboard), highlight=False)
+    console.print(f"[dim]{_legend(results, scoreboard)}[/dim]\n", highlight=False)
     for line in incidents(results):
         console.print(line, style="dim", highlight=False, markup=False)
-    console.print(f"[bold]{advise(results, standing)}[/bold]", highlight=False)
+    console.print(f"[bold]{advise(results, scoreboard)}[/bold]", highlight=False)
     console.print(f"\nThe report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    best = winner_of(standing)
+    best = winner_of(scoreboard)
     if best is None:
         return
     with console.status(f"training {best.contestant} to keep it"):
@@ -69,9 +71,9 @@ def tune(request: Request, folder: Path, ledger: Ledger, workers: int | None, ru
     console.print(snippet, highlight=False, markup=False, soft_wrap=True)
 
 
-def _legend(results: Results, standing: Standing) -> str:
+def _legend(results: Results, scoreboard: Scoreboard) -> str:
     shown = f"learned: {results.unit} better than the untrained model on test rows"
     extra = "; ms a step; MB a step holds beyond the model"
-    full = "; full_ft is not ranked" if any(not row.ranked for row in standing.rows) else ""
-    flagged = "; * no size near the budget" if any(not row.comparable for row in ranked(standing)) else ""
+    full = "; full_ft is not ranked" if any(not row.ranked for row in scoreboard.rows) else ""
+    flagged = "; * no size near the budget" if any(not row.comparable for row in ranked(scoreboard)) else ""
     return shown + extra + full + flagged

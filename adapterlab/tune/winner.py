@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab import training
-from adapterlab.lab.contest import Contest
-from adapterlab.lab.driver import setup_for
-from adapterlab.lab.executors import crews
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.executors import crews
+from adapterlab.lab.run.scheduler import worker_config
+from adapterlab.lab.trial import train
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
-from adapterlab.surgery.peft_export import save_peft
-from adapterlab.surgery.peft_layouts import CannotExportError
-from adapterlab.surgery.sites import PARAMETERS, STACK
+from adapterlab.surgery.io.peft_export import save_peft
+from adapterlab.surgery.io.peft_layouts import CannotExportError
+from adapterlab.surgery.sites.base import PARAMETERS, STACK
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Task
 
@@ -52,11 +52,11 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         if known.pop("trial") == trial.id:
             return Winner(**known)
     shutil.rmtree(folder, ignore_errors=True)
-    setup = setup_for(contest.study)
+    setup = worker_config(contest.study)
     crews(contest.study.limits, setup)[0][0].enter()
     kept: list[Winner] = []
-    again = training.run(replace(trial, path=()), lambda handle: kept.append(_save(handle, contest, folder)))
-    training.forget()
+    again = train.run(replace(trial, path=()), lambda handle: kept.append(_save(handle, contest, folder)))
+    train.forget()
     if again.status != "ok" or not kept:
         raise AdapterlabError(
             f"{contest.contestant} {again.status} when it was trained again ({again.note}), though it was ok in the contest"
@@ -88,7 +88,7 @@ def _save(handle: Handle, contest: Contest, folder: Path) -> Winner:
     finally:
         handle.unmerge()
     trial = contest.reported[min(contest.reported)][0]
-    training.loaded(trial.model, trial.dtype, the_task.head).tokenizer.save_pretrained(folder / "merged")
+    train.loaded(trial.model, trial.dtype, the_task.head).tokenizer.save_pretrained(folder / "merged")
     return Winner(contest.contestant, False, True, why)
 
 

@@ -1,6 +1,6 @@
 """Claims of a map held against the ledger: contest, Bayes factor, relevance, credence after."""
 
-from adapterlab.verdict.record import write_verdict
-from adapterlab.verdict.weigh import Judgement, Verdict, judge, relevance
+from adapterlab.verdict.bayes_update import Judgement, Verdict, judge, relevance
+from adapterlab.verdict.verdict_json import write_verdict
 
 __all__ = ["Judgement", "Verdict", "judge", "relevance", "write_verdict"]

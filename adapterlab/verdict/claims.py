@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.lab.metrics import METRICS
+from adapterlab.lab.analysis.metrics import METRICS
 
 
 class _Test(BaseModel, ABC):

@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 
 from adapterlab.adapters import adapter
 from adapterlab.surgery import Handle, attach
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
 from benchmarks.beside_peft.contests import base_model, contest, method_of
 
 FEWEST, MOST = 3, 15

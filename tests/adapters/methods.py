@@ -11,7 +11,7 @@ from torch import Tensor
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, State
 from adapterlab.adapters.invariants import IdentityAtInit
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
 
 # Only what a method's defaults are too large for.
 SMALL: dict[str, dict[str, object]] = {

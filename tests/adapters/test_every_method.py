@@ -14,7 +14,7 @@ from torch.nn.functional import linear as affine
 from adapterlab.adapters import adapter, all_adapters
 from adapterlab.adapters.base import LinearAdapter, Role, Theme
 from adapterlab.surgery import sized
-from adapterlab.surgery.budget import parameter_count
+from adapterlab.surgery.sizing import parameter_count
 from tests.adapters.methods import ALL, LINEAR, context, moved, small
 from tests.conftest import tiny_llama
 

@@ -7,7 +7,7 @@ import pytest
 from adapterlab.adapters import adapter
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.attach import initial_states
-from adapterlab.surgery.places import places_for
+from adapterlab.surgery.sites.find import places_for
 from tests.adapters.published import llama_7b, roberta
 
 QV = ["query", "value"]

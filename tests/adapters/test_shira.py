@@ -8,7 +8,7 @@ import torch
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
-from adapterlab.surgery.budget import parameter_count
+from adapterlab.surgery.sizing import parameter_count
 from tests.adapters.methods import context
 from tests.conftest import tiny_gpt2, tiny_llama
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapterlab import argmap
-from adapterlab.argmap.checks import check
-from adapterlab.argmap.diagnostics import Diagnostic
-from adapterlab.argmap.evidence import check_evidence
+from adapterlab.argmap.lint.checks import check
+from adapterlab.argmap.lint.evidence import check_evidence
+from adapterlab.argmap.syntax.diagnostics import Diagnostic
 from tests.argmap.reference import corpus
 
 SOURCES = corpus.SOURCES_MAP.parent

@@ -10,11 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adapterlab import argmap
-from adapterlab.argmap.compare import compare
-from adapterlab.argmap.crux import cruxes
-from adapterlab.argmap.export import to_dot, to_html
-from adapterlab.argmap.fmt import format_map, meaning
-from adapterlab.argmap.uncertainty import intervals
+from adapterlab.argmap.scoring.sensitivity import cruxes
+from adapterlab.argmap.scoring.uncertainty import intervals
+from adapterlab.argmap.tools.diff import compare
+from adapterlab.argmap.tools.export import to_dot, to_html
+from adapterlab.argmap.tools.fmt import format_map, meaning
 from adapterlab.errors import AdapterlabError
 from tests.argmap import strategies
 from tests.argmap.reference import corpus

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from adapterlab.lab.contest import Contest, play
-from adapterlab.lab.driver import prepare
-from adapterlab.lab.executors.base import Finished
-from adapterlab.lab.finding import LEDGER, record_study
-from adapterlab.lab.ledger import Ledger
-from adapterlab.lab.study import Study
-from adapterlab.lab.trial import Outcome, Trial
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest, play
+from adapterlab.lab.run.locate import LEDGER, record_study
+from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.study.spec import Study
+from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 from adapterlab.surgery import parameter_count
 
 PARTS = ("validation", "test", "ood", "base")

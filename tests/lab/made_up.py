@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from adapterlab.lab.contest import finish, make_contests
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.study import Contestant, Study, Training, Tuning
-from adapterlab.lab.trial import FROZEN, Outcome, Trial
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 PATH = (0.25, 0.5, 0.75, 1.25)
 

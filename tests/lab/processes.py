@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from adapterlab.lab.ledger import Ledger
+from adapterlab.lab.ledger.store import Ledger
 
 
 def start_run(study_file: Path, out: Path, *options: str) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.steering import Pairs, SteeringObjective, task_subspace
 from adapterlab.surgery import attach, load
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
 from tests.conftest import tiny_gpt2, tiny_llama
 
 TARGETS = ["output", "down"]

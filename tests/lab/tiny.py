@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from adapterlab.lab.ledger import Ledger
+from adapterlab.lab.ledger.store import Ledger
 from adapterlab.models.corpus import documents
 from adapterlab.models.pretrain import train_tokenizer
 from tests.conftest import tiny_llama

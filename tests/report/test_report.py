@@ -13,14 +13,14 @@ from rich.console import Console
 
 from adapterlab import argmap
 from adapterlab.cli import main
-from adapterlab.lab.rubric import THRESHOLDS, grade
-from adapterlab.lab.standing import stand
+from adapterlab.lab.analysis.rubric import THRESHOLDS, grade
+from adapterlab.lab.analysis.scoreboard import make_scoreboard
 from adapterlab.report.page import write_report
 from adapterlab.report.terminal import show
 from adapterlab.resources import shipped
 from adapterlab.verdict import judge
+from tests.lab.analysis.test_scoreboard import made_up
 from tests.lab.made_up import played
-from tests.lab.test_standing import made_up
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def judgement(results):
 @pytest.fixture(scope="module")
 def page(results, judgement, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(results, stand(results), judgement, [{"python": "3"}], 4_300_000, path)
+    write_report(results, make_scoreboard(results), judgement, [{"python": "3"}], 4_300_000, path)
     return path
 
 
@@ -57,7 +57,7 @@ def test_every_trial_behind_a_claim_is_in_the_file(page):
 
 def test_it_says_the_answer_and_the_thesis_before_and_after(page, results, judgement):
     text = html.unescape(page.read_text())
-    assert stand(results).answer in text
+    assert make_scoreboard(results).answer in text
     thesis = judgement.theses[0]
     for scores in (judgement.before, judgement.after):
         assert f"{scores['quadratic-energy'].claims[thesis].credence:.2f}" in text
@@ -93,7 +93,9 @@ def along_paths():
 
 def test_where_runs_have_paths_it_shows_how_far_each_is_rewound(along_paths, tmp_path):
     the_map = argmap.load(shipped("maps", "natural_manifold.argdown"))
-    write_report(along_paths, stand(along_paths), judge(the_map, along_paths, 10**8), [], 10**8, tmp_path / "r.html")
+    write_report(
+        along_paths, make_scoreboard(along_paths), judge(the_map, along_paths, 10**8), [], 10**8, tmp_path / "r.html"
+    )
     text = (tmp_path / "r.html").read_text()
     assert text.count('<div class="figure"') == 5
     assert "Response to strength" in text
@@ -145,7 +147,7 @@ def test_a_browser_draws_it_and_a_trials_link_opens_its_table(page, tmp_path):
 
 def test_the_terminal_table_fits_80_columns(results, judgement):
     out = io.StringIO()
-    show(stand(results), judgement, grade(results, 4_300_000), Console(file=out, width=80, color_system=None))
+    show(make_scoreboard(results), judgement, grade(results, 4_300_000), Console(file=out, width=80, color_system=None))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert all(name in text for name in ("lora", "oft", "ia3*"))

@@ -12,7 +12,7 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.base import LinearAdapter, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
 from tests.adapters.methods import ALL, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 

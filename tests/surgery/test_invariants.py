@@ -14,7 +14,7 @@ from adapterlab.adapters.invariants import Invariant
 from adapterlab.adapters.model_invariants import Observed
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
 from tests.adapters.methods import ALL, small
 from tests.surgery.test_attach import train
 

@@ -13,9 +13,9 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from adapterlab.adapters import adapter
 from adapterlab.surgery import attach
-from adapterlab.surgery.fresh import mark_fresh
-from adapterlab.surgery.peft_export import save_peft
-from adapterlab.surgery.peft_layouts import CannotExportError
+from adapterlab.surgery.io.peft_export import save_peft
+from adapterlab.surgery.io.peft_layouts import CannotExportError
+from adapterlab.surgery.model.new_heads import mark_fresh
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterlab.lab.study_file import load_study
+from adapterlab.lab.study.load import load_study
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part
 from tests.lab.tiny import save_study

@@ -7,11 +7,11 @@ import torch
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.training import Fixed
-from adapterlab.lab.trial import code_version
+from adapterlab.lab.trial.code_version import code_version
+from adapterlab.lab.trial.train import Fixed
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
-from adapterlab.surgery.routed import is_routed
+from adapterlab.surgery.sites.routed import is_routed
 from adapterlab.tasks import task
 from adapterlab.tasks.algorithm import Algorithm
 from adapterlab.tasks.base import Part

@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab import training
-from adapterlab.lab.driver import prepare
-from adapterlab.lab.study_file import load_study
-from adapterlab.lab.training import Fixed, backward
+from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.study.load import load_study
+from adapterlab.lab.trial import train
+from adapterlab.lab.trial.train import Fixed, backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
@@ -198,7 +198,7 @@ def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
     )
     found = []
     for name in ("steer", "prose"):
-        training.run(dataclasses.replace(trial, task=name), keep=lambda h: found.append(next(iter(h.sites.values()))))
+        train.run(dataclasses.replace(trial, task=name), keep=lambda h: found.append(next(iter(h.sites.values()))))
     assert ["chosen" in site.state.frozen for site in found] == [True, False]
 
 

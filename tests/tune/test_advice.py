@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from adapterlab.lab.contest import make_contests
-from adapterlab.lab.metrics import Results
-from adapterlab.lab.standing import stand
-from adapterlab.lab.study import Contestant, Reporting, Study
-from adapterlab.lab.trial import FROZEN, Outcome
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.study.spec import Contestant, Reporting, Study
+from adapterlab.lab.trial.spec import FROZEN, Outcome
 from adapterlab.tune.advice import advise, board, incidents
 from tests.adapters.methods import small
 
@@ -69,7 +69,7 @@ def results_of(
 
 
 def said(results: Results) -> str:
-    return advise(results, stand(results))
+    return advise(results, make_scoreboard(results))
 
 
 def test_a_winner_above_the_budget_is_said_to_be():
@@ -109,7 +109,7 @@ def test_what_went_wrong_is_counted():
 def test_the_board_fits_80_columns(name):
     results = results_of({name: 1.5, "dora": 1.2})
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(board(results, stand(results)))
+    console.print(board(results, make_scoreboard(results)))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert not any("\u2026" in line for line in lines)

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import adapterlab
-from adapterlab.lab.ledger import Ledger
+from adapterlab.lab.ledger.store import Ledger
 from tests.lab.tiny import save_model
 from tests.tasks.own import completions, labelled, texts, write
 
@@ -113,8 +113,8 @@ def test_the_report_has_no_map_and_every_trial(out):
 
 
 def test_the_folder_is_a_study_to_the_other_commands(out):
-    from adapterlab.lab.comparison import compare
-    from adapterlab.lab.finding import existing_ledger, open_study
+    from adapterlab.lab.analysis.pairwise import compare
+    from adapterlab.lab.run.locate import existing_ledger, open_study
 
     study, folder = open_study(str(out), None)
     found = compare(study, existing_ledger(folder, study.name), ("lora", "ia3"))

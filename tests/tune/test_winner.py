@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import adapterlab
-from adapterlab.lab import training
-from adapterlab.lab.contest import make_contests
-from adapterlab.lab.study import Contestant, Data, Limits, Reporting, Study, Training
+from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training
+from adapterlab.lab.trial import train
 from adapterlab.tasks import add_task, task
 from adapterlab.tasks.files import task_of
 from adapterlab.tune.winner import how_to_load, keep_winner
@@ -46,7 +46,7 @@ def contest_of(folder: Path, name: str):
         c for c in make_contests(study, {name: small(name), "full_ft": small("full_ft")}) if c.contestant == name
     )
     trial = contest.trial(0.01, 1, 3, reported=True)
-    contest.reported[1] = trial, training.run(trial)
+    contest.reported[1] = trial, train.run(trial)
     return contest
 
 
@@ -63,7 +63,7 @@ def test_the_snippet_gives_the_trained_model(folder, name, tmp_path):
     names: dict = {}
     exec(how_to_load(winner, str(folder / "model"), task("kept"), tmp_path), names)
     ids = torch.arange(3, 15)[None]
-    base = training.loaded(str(folder / "model"), "float32").model
+    base = train.loaded(str(folder / "model"), "float32").model
     before = base(ids).logits
     handle = adapterlab.load(base, tmp_path / "adapterlab")
     ours = base(ids).logits

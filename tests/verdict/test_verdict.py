@@ -9,7 +9,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.resources import shipped
 from adapterlab.verdict import judge, relevance
 from adapterlab.verdict.claims import read_test
-from tests.lab.test_standing import made_up
+from tests.lab.analysis.test_scoreboard import made_up
 
 
 def a_map(test: str, credence: float = 0.5):

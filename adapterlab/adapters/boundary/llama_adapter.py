@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import Property
-from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, AnswersForOwnTokens, ChangesNoParameter
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
+from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import Property
-from adapterlab.adapters.kinds import Attention, Prefix, PrefixAdapter
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 

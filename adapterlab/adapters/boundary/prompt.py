@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from adapterlab.adapters.adapter_types import PromptAdapter
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import Property
-from adapterlab.adapters.kinds import PromptAdapter
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
+from adapterlab.adapters.adapter_types import Pair, PairAdapter
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpaces, OrthonormalRows
-from adapterlab.adapters.kinds import Pair, PairAdapter
 
 
 @dataclass(frozen=True)

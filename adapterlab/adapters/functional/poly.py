@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
 from adapterlab.adapters.base import Context, Linear, State, Theme
 from adapterlab.adapters.invariants import Property
-from adapterlab.adapters.kinds import RoutedAdapter, Signal
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 

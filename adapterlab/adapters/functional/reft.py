@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adapterlab.adapters.adapter_types import ResidualAdapter
 from adapterlab.adapters.base import Context, State, Theme
 from adapterlab.adapters.invariants import OrthonormalRows, Property
-from adapterlab.adapters.kinds import ResidualAdapter
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 
 VARIANTS = ("loreft", "direft", "direft_orthonormal")

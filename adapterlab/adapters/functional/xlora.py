@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
+from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
 from adapterlab.adapters.base import Context, Linear, State, Theme
 from adapterlab.adapters.invariants import Property
-from adapterlab.adapters.kinds import RoutedAdapter, Signal
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
-from adapterlab.adapters.recompute import recomputed
+from adapterlab.adapters.rebuild import recomputed
 
 
 @dataclass(frozen=True)

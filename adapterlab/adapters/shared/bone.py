@@ -13,7 +13,7 @@ from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
-from adapterlab.adapters.recompute import built_linear
+from adapterlab.adapters.rebuild import built_linear
 
 
 @dataclass(frozen=True)

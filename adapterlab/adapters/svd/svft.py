@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, is_bare
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant
-from adapterlab.adapters.recompute import recomputed
+from adapterlab.adapters.rebuild import recomputed
 
 PATTERNS = ("plain", "banded", "random", "top_k")
 WIDEST_SHIFTED = 8

@@ -9,11 +9,11 @@ import torch
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.kinds import Pair
+from adapterlab.adapters.adapter_types import Pair
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach, parameter_count
-from adapterlab.surgery.decoder import Decoder
-from adapterlab.surgery.factors import FactorCache
+from adapterlab.surgery.init.svd_cache import FactorCache
+from adapterlab.surgery.model.decoder import Decoder
 from tests.adapters.methods import context, noisy
 from tests.conftest import tiny_gpt2, tiny_llama
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapterlab.argmap.model import Map, Section
+from adapterlab.argmap.model.map import Map, Section
 
 Summary = dict[str, Any]
 _KINDS = {"claim": "equivalence-class", "argument": "argument", "inference": "inference"}

@@ -1,0 +1,1 @@
+"""Checks for what is wrong with a map."""

@@ -1,0 +1,221 @@
+"""What can be wrong with a map that reads well."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from adapterlab.argmap.model.graph import components, cycles
+from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, Step
+from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
+
+
+def check(the_map: Map) -> list[Diagnostic]:
+    """Every finding about a map, the reader's own among them, in the order of the text.
+
+    Evidence, which needs files, is checked by `evidence.check_evidence`.
+    """
+    found = list(the_map.diagnostics)
+    checker = _Checker(the_map)
+    for part in (
+        checker.references,
+        checker.numbers,
+        checker.theses,
+        checker.observations,
+        checker.entailment_cycles,
+        checker.islands,
+    ):
+        found.extend(part())
+    return sorted(found, key=lambda d: (d.line, d.column, d.code))
+
+
+class _Checker:
+    def __init__(self, the_map: Map) -> None:
+        self.map = the_map
+
+    def _at(self, place: Mention, severity: Severity, code: str, message: str, fix: str = "") -> Diagnostic:
+        return self.map.source.at(severity, code, message, place.start, min(place.end, place.start + 60), fix)
+
+    # References
+
+    def references(self) -> Iterator[Diagnostic]:
+        """References and mentions of what nobody defines, and claims named like an argument."""
+        for claim in self.map.claims.values():
+            place = claim.mentions[0]
+            if claim.title in self.map.arguments and not claim.broken:
+                yield self._at(
+                    place,
+                    "error",
+                    "named-like-argument",
+                    f"[{claim.title}] is a claim of its own beside the argument <{claim.title}>: what bears on it never"
+                    " reaches the argument",
+                    f"write <{claim.title}>, or the title of its conclusion, or give the claim another title",
+                )
+            elif claim.defined is None and not claim.broken:
+                yield self._at(
+                    place,
+                    "error",
+                    "undefined",
+                    f"[{claim.title}] is nowhere defined",
+                    f"write [{claim.title}]: and what it says",
+                )
+        for argument in self.map.arguments.values():
+            if not argument.steps and not argument.text and not argument.broken and argument.mentions:
+                yield self._at(
+                    argument.mentions[0],
+                    "error",
+                    "undefined",
+                    f"<{argument.title}> has neither a structure nor a description",
+                    f"write <{argument.title}>, an empty line and numbered statements",
+                )
+        for element in (*self.map.claims.values(), *self.map.arguments.values()):
+            for place in element.mentions:
+                for name in place.named:
+                    known = self.map.claims if name.startswith("[") else self.map.arguments
+                    if name[1:-1] not in known:
+                        yield self._at(place, "warning", "undefined-mention", f"@{name} names nothing in this map")
+
+    # Numbers
+
+    def numbers(self) -> Iterator[Diagnostic]:
+        """Credences and inferences that are missing, impossible, or written before their reason."""
+        concluded = {step.conclusion for a in self.map.arguments.values() for step in a.steps}
+        pointed = {r.target.title for r in self.map.relations if r.target.kind == "claim" and r.kind != "undercut"}
+        for claim in self.map.claims.values():
+            if claim.broken:
+                continue
+            yield from self._number(claim.mentions, "credence", f"[{claim.title}]")
+            yield from self._number(claim.mentions, "prior", f"[{claim.title}]")
+            drawn = claim.title in concluded
+            if drawn and claim.role != "thesis" and "credence" in claim.data:
+                message = f"[{claim.title}] states a credence, but arguments conclude it: theirs is used"
+                yield self._at(_stating(claim, "credence"), "warning", "credence-of-conclusion", message)
+            if not drawn and claim.title not in pointed and "credence" not in claim.data and claim.defined:
+                fix = 'write {reason: "...", credence: 0.5} behind it'
+                yield self._at(claim.defined, "error", "no-credence", f"[{claim.title}] states no credence", fix)
+        for argument in self.map.arguments.values():
+            if argument.broken:
+                continue
+            for number, step in enumerate(argument.steps):
+                yield from self._inference(argument, number, step)
+            if not argument.steps and argument.text:
+                yield from self._number(argument.mentions, "credence", f"<{argument.title}>")
+                if "credence" not in argument.data:
+                    message = f"<{argument.title}> has no structure and states no credence"
+                    yield self._at(argument.mentions[0], "error", "no-credence", message)
+
+    def _inference(self, argument: Argument, number: int, step: Step) -> Iterator[Diagnostic]:
+        name = f"<{argument.title}>" + (f", step {number + 1}" if len(argument.steps) > 1 else "")
+        places = [m for m in self.map.claims[step.conclusion].mentions if m.argument == argument.title]
+        yield from self._number(places, "inference", name)
+        on_line = Mention(step.line, step.data_start, step.data_end, "inference", data=step.data)
+        for key in ("inference", "credence"):
+            if step.data_start >= 0:
+                yield from self._number([on_line], key, name)
+        stated = any("inference" in m.data for m in places) or {"inference", "credence"} & step.data.keys()
+        if not stated and places:
+            fix = (
+                'write {reason: "...", inference: 0.5} behind the conclusion, or {inference: 0.5} on the inference line'
+            )
+            yield self._at(places[-1], "error", "no-inference", f"{name} states no inference", fix)
+
+    def _number(self, places: Iterable[Mention], key: str, name: str) -> Iterator[Diagnostic]:
+        for place in places:
+            if key not in place.data:
+                continue
+            value = place.data[key]
+            at = Mention(place.line, place.data_start, place.data_end, "", data=place.data)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                yield self._at(at, "error", "not-a-number", f"{name}: {key} is {value!r}, not a number")
+            elif not 0.0 <= value <= 1.0:
+                yield self._at(at, "error", "out-of-range", f"{name}: {key} {value:g} lies outside [0, 1]")
+            keys = list(place.data)
+            if "reason" not in keys:
+                yield self._at(at, "warning", "no-reason", f"{name}: {key} is given without a reason")
+            elif keys.index("reason") > keys.index(key):
+                fix = "write reason: first: a number chosen before its reason is a reason sought for a number"
+                yield self._at(at, "warning", "number-first", f"{name}: {key} stands before its reason", fix)
+
+    # Parts that claims play
+
+    def theses(self) -> Iterator[Diagnostic]:
+        """A thesis is what the map computes: it has no credence of its own."""
+        for title in self.map.theses:
+            claim = self.map.claims[title]
+            if "credence" in claim.data:
+                yield self._at(
+                    _stating(claim, "credence"),
+                    "error",
+                    "thesis-with-credence",
+                    f"the thesis [{title}] states a credence, which is what the map is to find",
+                    "delete it, or write prior: for where it starts",
+                )
+
+    def observations(self) -> Iterator[Diagnostic]:
+        """What is tagged #observation links where it was observed."""
+        for claim in self.map.claims.values():
+            if "observation" in claim.tags and not any(m.links for m in claim.mentions) and claim.defined:
+                message = f"[{claim.title}] is an observation without a source"
+                yield self._at(
+                    claim.defined, "error", "no-source", message, "add a [link](https://...), or tag it #assumption"
+                )
+
+    # The graph
+
+    def _entailment(self) -> dict[str, list[str]]:
+        edges: dict[str, list[str]] = defaultdict(list)
+        for argument in self.map.arguments.values():
+            before: list[str] = []
+            for step in argument.steps:
+                for premise in (*before, *step.premises):
+                    edges[premise].append(step.conclusion)
+                before = [step.conclusion]
+        for relation in self.map.relations:
+            if relation.kind == "entails":
+                edges[relation.source.title].append(relation.target.title)
+        return edges
+
+    def entailment_cycles(self) -> Iterator[Diagnostic]:
+        """A claim that, by way of others, entails itself."""
+        for cycle in cycles(self._entailment()):
+            place = min((self.map.claims[title].mentions[0] for title in cycle), key=lambda m: m.start)
+            shown = " -> ".join(f"[{title}]" for title in (*cycle, cycle[0]))
+            yield self._at(
+                place, "error", "circular", f"a circle of entailment: {shown}", "no claim may support itself"
+            )
+
+    def islands(self) -> Iterator[Diagnostic]:
+        """What stands alone, or bears only on itself."""
+        edges: list[tuple[End, End]] = []
+        for argument in self.map.arguments.values():
+            own = End("argument", argument.title)
+            edges.extend((own, End("claim", title)) for _, title in argument.numbered)
+        for relation in self.map.relations:
+            ends = (relation.source, relation.target)
+            source, target = (End("argument", e.title) if e.kind == "inference" else e for e in ends)
+            edges.append((source, target))
+        everything = [End("claim", t) for t in self.map.claims] + [End("argument", t) for t in self.map.arguments]
+        parts = components(everything, edges)
+        if len(parts) < 2:
+            return
+        largest = max(parts, key=len)
+        for part in parts:
+            if part is largest or any(self._element(end).broken for end in part):
+                continue
+            end = min(part, key=lambda e: self._place(e).start)
+            if len(part) == 1:
+                yield self._at(self._place(end), "warning", "isolated", f"{end} bears on nothing, and nothing on it")
+            else:
+                message = f"{end} and {len(part) - 1} more stand apart: nothing leads from them to the rest of the map"
+                yield self._at(self._place(end), "warning", "island", message)
+
+    def _element(self, end: End) -> Claim | Argument:
+        return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]
+
+    def _place(self, end: End) -> Mention:
+        return self._element(end).mentions[0]
+
+
+def _stating(claim: Claim, key: str) -> Mention:
+    place = next(m for m in claim.mentions if key in m.data)
+    return Mention(place.line, place.data_start, place.data_end, place.role, data=place.data)

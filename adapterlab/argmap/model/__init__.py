@@ -1,0 +1,1 @@
+"""Claims, arguments and relations: the map that a text describes."""

@@ -1,0 +1,288 @@
+"""From paragraphs to a map: which mentions are one claim, which structure belongs to which argument, what points where.
+
+The order of events (how untitled elements are numbered, which mention gives a claim its section) is the reference
+implementation's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, RelationKind, Section, Step
+from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
+from adapterlab.argmap.model.relations import RawRelation, settle
+from adapterlab.argmap.model.roles import assign_roles
+from adapterlab.argmap.syntax.collection import uncollected
+from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
+from adapterlab.argmap.syntax.grammar import (
+    Element,
+    FrontMatter,
+    Heading,
+    Inference,
+    ListNode,
+    MisplacedError,
+    Node,
+    Numbered,
+    RelationNode,
+    Structure,
+    parse_paragraph,
+)
+from adapterlab.argmap.syntax.lexer import Lexer
+from adapterlab.argmap.syntax.metadata import MetadataError, read_block, read_front_matter
+from adapterlab.argmap.syntax.recovery import explain, statements_of
+from adapterlab.argmap.syntax.text import write_out
+from adapterlab.argmap.syntax.tokens import Paragraph, Token
+
+_KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
+MAX_CHARACTERS = 20_000_000
+
+
+def parse(text: str, name: str = "<map>") -> Map:
+    """Read a map. Never raises: what is wrong stands in `Map.diagnostics`, and the rest is read.
+
+    Args:
+        text: Argdown, as the reference implementation (`@argdown/cli` 1.7.5) reads it.
+        name: what messages call the text, say its path.
+    """
+    if len(text) > MAX_CHARACTERS:
+        result = Map(Source("", name))
+        message = f"a map holds at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
+        result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
+        return result
+    with uncollected():
+        return _Reader(Source(text, name)).read()
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.map = Map(source)
+        self.untitled = 0
+        self.section: Section | None = None
+        self.open_sections: list[Section] = []
+        self.section_count = 0
+        self.relations: list[RawRelation] = []
+        self.last_inference: End | None = None
+        self.previous_argument: str | None = None
+        self.in_relation = False
+        self.structure: str | None = None
+        """The argument whose premise-conclusion structure is being read."""
+        self.tags: dict[str, None] = {}
+
+    def read(self) -> Map:
+        lexer = Lexer(self.source)
+        paragraphs = lexer.read()
+        self.map.diagnostics.extend(lexer.diagnostics)
+        # Line breaks behind a comment can stand alone; the reference makes an empty claim of them.
+        paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
+        self._opening(paragraphs)
+        if not paragraphs:
+            self.map.diagnostics.append(self.source.at("error", "empty", "the map says nothing", 0))
+        for paragraph in paragraphs:
+            self._paragraph(paragraph)
+        for element in (*self.map.claims.values(), *self.map.arguments.values()):
+            if element.section is None and element.mentions:
+                element.section = element.mentions[0].section
+        self.map.tags = list(self.tags)
+        self.map.relations = settle(self.relations, self.map)
+        assign_roles(self.map)
+        self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
+        return self.map
+
+    def _opening(self, paragraphs: list[Paragraph]) -> None:
+        if paragraphs and paragraphs[0].tokens[0].type == "NEWLINE":
+            del paragraphs[0].tokens[0]
+            if not paragraphs[0].tokens:
+                del paragraphs[0]
+        if paragraphs and paragraphs[0].tokens[0].type == "FRONT_MATTER":
+            first = paragraphs.pop(0)
+            try:
+                node = parse_paragraph(first.tokens)
+            except MisplacedError as misplaced:
+                self.map.diagnostics.append(explain(self.source, first, misplaced, None))
+                return
+            if isinstance(node, FrontMatter):
+                self.map.settings = self._yaml(node.token, read_front_matter)
+
+    def _paragraph(self, paragraph: Paragraph) -> None:
+        argument, self.previous_argument = self.previous_argument, None
+        if paragraph.failed:
+            self._salvage(paragraph, argument)
+            return
+        try:
+            node: Node = parse_paragraph(paragraph.tokens)
+        except MisplacedError as misplaced:
+            self.map.diagnostics.append(explain(self.source, paragraph, misplaced, argument))
+            self._salvage(paragraph, argument)
+            return
+        if isinstance(node, Heading):
+            self._heading(node)
+        elif isinstance(node, Structure):
+            self._structure(node, argument)
+        elif isinstance(node, ListNode):
+            for element in node.elements:
+                self._element(element, "list")
+        elif isinstance(node, FrontMatter):
+            message = "front matter (===) may only open a file"
+            self.map.diagnostics.append(self.source.at("error", "misplaced-front-matter", message, node.token.start))
+        else:
+            end = self._element(node, "top-level")
+            self.previous_argument = end.title if end.kind == "argument" else None
+
+    def _salvage(self, paragraph: Paragraph, argument: str | None) -> None:
+        """Keep what a broken paragraph defines, so that one mistake gives one message."""
+        first = paragraph.tokens[0]
+        if first.type in ("ARGUMENT_DEFINITION", "ARGUMENT_REFERENCE"):
+            self.previous_argument = self._argument(title_of(first) or "").title
+            self.map.arguments[self.previous_argument].broken = True
+        if first.type == "NUMBER" and argument is not None:
+            self.map.arguments[argument].broken = True
+        for element in statements_of(paragraph):
+            element.relations = []
+            self._element(element, "broken")
+        for token in paragraph.tokens:
+            title = title_of(token) if token.type == "STATEMENT_DEFINITION" else None
+            if title and title not in self.map.claims:
+                claim = self._claim(title)
+                line, _ = self.source.place(token.start)
+                claim.mentions.append(Mention(line, token.start, token.end, "broken"))
+
+    # Sections
+
+    def _heading(self, node: Heading) -> None:
+        written = write_out(node.content)
+        self.section_count += 1
+        data = self._yaml(node.data, read_block) if node.data else {}
+        line, _ = self.source.place(node.sign.start)
+        level = len(node.sign.text) - 1
+        section = Section(f"s{self.section_count}", (written.text or "").strip(), level, line, written.tags, data)
+        self.tags |= dict.fromkeys(written.tags)
+        while self.open_sections and self.open_sections[-1].level >= level:
+            self.open_sections.pop()
+        (self.open_sections[-1].children if self.open_sections else self.map.sections).append(section)
+        self.open_sections.append(section)
+        self.section = section
+
+    # Statements and arguments
+
+    def _element(self, element: Element, role: str) -> End:
+        title = title_of(element.head.title) if element.head.title else None
+        if title is None:
+            title = self._untitled()
+        holder = self._claim(title) if element.kind == "statement" else self._argument(title)
+        mention = self._mention(element, role)
+        end = End("claim" if element.kind == "statement" else "argument", title)
+        for relation in element.relations:
+            self._relation(end, relation)
+        add_mention(holder, mention)
+        return end
+
+    def _mention(self, element: Element, role: str) -> Mention:
+        if role != "broken" and (element.kind == "argument" or self.in_relation):
+            role = "description" if element.kind == "argument" else "relation"
+        mention = mention_of(element, role, self.source)
+        self.tags |= dict.fromkeys(mention.tags)
+        if element.data:
+            mention.data = self._yaml(element.data, read_block)
+        if self.section:
+            mention.section = self.section.id
+        return mention
+
+    def _claim(self, title: str) -> Claim:
+        return self.map.claims.setdefault(title, Claim(title))
+
+    def _argument(self, title: str) -> Argument:
+        return self.map.arguments.setdefault(title, Argument(title))
+
+    def _untitled(self) -> str:
+        self.untitled += 1
+        return f"Untitled {self.untitled}"
+
+    # Relations
+
+    def _relation(self, parent: End, node: RelationNode) -> None:
+        sign = node.sign.text
+        kind: RelationKind = "contradictory" if sign == "><" else _KINDS[sign.strip("<>")]
+        outer, self.in_relation = self.in_relation, True
+        member = self._element(node.member, "relation")
+        self.in_relation = outer
+        forward = sign.endswith(">")
+        source, target = (parent, member) if forward or sign == "><" else (member, parent)
+        if kind == "undercut" and not forward and target.kind == "claim" and self.last_inference:
+            # As the reference reads it: an undercut below a claim aims at the last inference drawn before it.
+            if self.structure != self.last_inference.title:
+                message = (
+                    f"this undercut of {target} is read as one of the inference drawn last, in {self.last_inference}"
+                )
+                fix = "write the undercut below the argument or inference that it means"
+                found = self.source.at("warning", "undercut-of-claim", message, node.sign.start, node.sign.end, fix)
+                self.map.diagnostics.append(found)
+            target = self.last_inference
+        line, _ = self.source.place(node.sign.start)
+        self.relations.append(RawRelation(kind, source, target, line))
+
+    # Premise-conclusion structures
+
+    def _structure(self, node: Structure, title: str | None) -> None:
+        argument = self._argument(title if title is not None else self._untitled())
+        if argument.steps:
+            message = f"<{argument.title}> has two premise-conclusion structures"
+            first = node.items[0]
+            start = first.number.start if isinstance(first, Numbered) else first.start.start
+            fix = "give the second argument a title of its own"
+            self.map.diagnostics.append(self.source.at("error", "two-structures", message, start, fix=fix))
+            return
+        if self.section:
+            argument.section = self.section.id
+        self.structure = argument.title
+        premises: list[str] = []
+        inference: Inference | None = None
+        for item in node.items:
+            if isinstance(item, Inference):
+                inference = item
+                self._undercuts(item, End("inference", argument.title, len(argument.numbered)))
+                continue
+            role = "premise" if inference is None else "intermediary-conclusion"
+            end = self._element(item.statement, role)
+            mention = self.map.claims[end.title].mentions[-1]
+            mention.role, mention.argument = role, argument.title
+            if inference is None:
+                premises.append(end.title)
+            else:
+                step = self._step(inference, premises, end.title, mention)
+                step.conclusion_index = len(argument.numbered)
+                argument.steps.append(step)
+                premises, inference = [], None
+            argument.numbered.append((role, end.title))
+            if not argument.mentions:
+                argument.mentions.append(Mention(mention.line, mention.start, mention.end, "structure", reference=True))
+        self.structure = None
+        main = self.map.claims[argument.steps[-1].conclusion]
+        main.mentions[-1].role = "main-conclusion"
+        argument.numbered[-1] = ("main-conclusion", argument.numbered[-1][1])
+
+    def _undercuts(self, node: Inference, end: End) -> None:
+        self.last_inference = end
+        for relation in node.undercuts:
+            self._relation(end, relation)
+
+    def _step(self, node: Inference, premises: list[str], conclusion: str, mention: Mention) -> Step:
+        data = self._yaml(node.data, read_block) if node.data else {}
+        stated = next(
+            (v for v in (mention.data.get("inference"), data.get("inference"), data.get("credence")) if v is not None),
+            None,
+        )
+        number = float(stated) if isinstance(stated, int | float) and not isinstance(stated, bool) else None
+        step = Step(premises, conclusion, number, [rule.text.strip() for rule in node.rules], data)
+        step.line, _ = self.source.place(node.start.start)
+        if node.data:
+            step.data_start, step.data_end = node.data.start, node.data.end
+        return step
+
+    def _yaml(self, token: Token, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return read(token.text)
+        except MetadataError as error:
+            self.map.diagnostics.append(self.source.at("error", "metadata", str(error), token.start + error.offset))
+            return {}

@@ -1,0 +1,58 @@
+"""Maps on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from adapterlab.argmap.model.build import parse
+from adapterlab.argmap.model.map import Map
+from adapterlab.argmap.syntax.diagnostics import errors
+from adapterlab.errors import AdapterlabError
+
+SHOWN = 5
+
+
+def load(path: str | Path) -> Map:
+    """Read a map that must be whole.
+
+    Raises:
+        AdapterlabError: the file cannot be read, or has errors; the first of them are shown with their lines.
+    """
+    the_map = read(path)
+    found = errors(the_map.diagnostics)
+    if found:
+        shown = "\n".join(d.render(the_map.source) for d in found[:SHOWN])
+        more = f"\n... and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise AdapterlabError(f"{path} has {len(found)} error{'s' * (len(found) > 1)}\n{shown}{more}")
+    return the_map
+
+
+def read(path: str | Path) -> Map:
+    """Read a map with whatever is wrong in it.
+
+    Raises:
+        AdapterlabError: the file cannot be read.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AdapterlabError(f"{path} is not UTF-8 text: byte {error.start} ({error.reason})") from None
+    except OSError as error:
+        raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
+    return parse(text, str(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole or not at all.
+
+    Raises:
+        AdapterlabError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(text.encode())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise AdapterlabError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,115 @@
+"""Which relations count: an argument's relations are its conclusion's, and strict mode makes them logical.
+
+The rules are those of the reference implementation's model plugin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapterlab.argmap.model.map import End, Relation, RelationKind
+
+if TYPE_CHECKING:
+    from adapterlab.argmap.model.map import Map
+
+_Key = tuple[End, End, RelationKind]
+
+
+@dataclass
+class RawRelation:
+    """A relation as written."""
+
+    kind: RelationKind
+    source: End
+    target: End
+    line: int
+
+
+def settle(written: list[RawRelation], the_map: Map) -> list[Relation]:
+    """The relations that count, each once, in the order of the text."""
+    relations = _written_once(written)
+    relations = _from_conclusions(relations, the_map)
+    if the_map.strict:
+        relations = _logical(relations)
+    return _without_echoes(relations, the_map)
+
+
+def _written_once(written: list[RawRelation]) -> list[Relation]:
+    known: dict[_Key, Relation] = {}
+    pointing: dict[tuple[End, RelationKind], Relation] = {}
+    for raw in written:
+        key = (raw.source, raw.target, raw.kind)
+        place = (raw.source, raw.target, raw.line)
+        mirrored = (raw.target, raw.source, raw.kind)
+        same = known.get(key) or (known.get(mirrored) if raw.kind == "contradictory" else None)
+        if raw.source == raw.target:  # the reference takes it for whatever it has that points there
+            same = same or pointing.get((raw.target, raw.kind))
+        if same:
+            same.written.append(place)
+        else:
+            known[key] = Relation(raw.kind, raw.source, raw.target, [place])
+            pointing.setdefault((raw.target, raw.kind), known[key])
+    return list(known.values())
+
+
+def _from_conclusions(relations: list[Relation], the_map: Map) -> list[Relation]:
+    """A reconstructed argument speaks through its conclusion; an undercut of it aims at its last inference."""
+    known = {(r.source, r.target, r.kind): r for r in relations}
+    kept: list[Relation] = []
+    for relation in relations:
+        source, target = relation.source, relation.target
+        if source.kind == "argument" and (conclusion := the_map.arguments[source.title].conclusion) is not None:
+            source = End("claim", conclusion)
+        if relation.kind == "undercut" and target.kind == "argument" and the_map.arguments[target.title].steps:
+            target = End("inference", target.title, the_map.arguments[target.title].steps[-1].conclusion_index)
+        if (source, target) != (relation.source, relation.target):
+            del known[relation.source, relation.target, relation.kind]
+            if source == target:  # an argument that bears on its own conclusion
+                continue
+            same = known.get((source, target, relation.kind))
+            if same:
+                same.written.extend(relation.written)
+                continue
+            relation.source, relation.target = source, target
+            known[source, target, relation.kind] = relation
+        kept.append(relation)
+    return kept
+
+
+def _logical(relations: list[Relation]) -> list[Relation]:
+    kept: list[Relation] = []
+    contraries: set[frozenset[End]] = set()
+    for relation in relations:
+        if relation.source.kind == relation.target.kind == "claim":
+            if relation.kind == "support":
+                relation.kind = "entails"
+            elif relation.kind == "attack":
+                pair = frozenset((relation.source, relation.target))
+                if pair in contraries:
+                    continue
+                contraries.add(pair)
+                relation.kind = "contrary"
+        kept.append(relation)
+    return kept
+
+
+def _without_echoes(relations: list[Relation], the_map: Map) -> list[Relation]:
+    """A claim that attacks a premise need not attack the argument too."""
+    opposed: dict[_Key | tuple[End, End], Relation] = {}
+    for relation in relations:
+        if relation.source.kind == relation.target.kind == "claim":
+            if relation.kind in ("attack", "contrary", "contradictory"):
+                opposed.setdefault((relation.source, relation.target), relation)
+            if relation.kind in ("contrary", "contradictory"):
+                opposed.setdefault((relation.target, relation.source), relation)
+    kept: list[Relation] = []
+    for relation in relations:
+        if relation.kind == "attack" and relation.source.kind == "claim" and relation.target.kind == "argument":
+            premises = the_map.arguments[relation.target.title].premises
+            same = next((opposed[k] for p in premises if (k := (relation.source, End("claim", p))) in opposed), None)
+            if same:
+                same.written.extend(relation.written)
+                continue
+        kept.append(relation)
+    return kept

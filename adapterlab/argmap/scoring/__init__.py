@@ -1,0 +1,1 @@
+"""Semantics, propagation, intervals and sensitivity of scores."""

@@ -1,0 +1,290 @@
+"""From text to tokens, paragraph by paragraph.
+
+Argdown's lexer depends on its own past: what a `-` means hangs on the token before it, and indentation opens and
+closes levels. The rules, their order and their quirks are those of the reference implementation (`@argdown/core`
+1.7.5), so that both read a text alike.
+"""
+
+from __future__ import annotations
+
+import re
+
+from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
+from adapterlab.argmap.syntax.finder import Finder
+from adapterlab.argmap.syntax.shortcodes import SHORTCODES
+from adapterlab.argmap.syntax.tokens import RELATIONS, Paragraph, Token
+
+MAX_INDENT_LEVELS = 100
+MAX_EMPHASIS_LEVELS = 40
+
+_LINE_START = (
+    r"(?P<indent>[' \t]*)(?:{infer}(?P<relation>\+>|->|<?\+|<?-|><|_>|<_|_(?=\s))|(?P<number>\([0-9]+\))"
+    r"|(?P<ordered>[0-9]+\.(?=\s))|(?P<unordered>\*(?=\s)))|(?P<heading>#+ )"
+)
+_AFTER_NEWLINE = re.compile(_LINE_START.format(infer="(?P<infer>--)|"))
+_AFTER_EMPTY_LINE = re.compile(_LINE_START.format(infer=""))
+_EMPTY_LINE = re.compile(r"(?:[ \t]*(?:\r\n|\n)){2,}")
+_NEWLINE = re.compile(r"[ \t]*(?:\r\n|\n|\r)")
+_SPACES = re.compile(r"[ \t]+")
+_FREESTYLE = re.compile(r"[^\\@#*_\[\],.:;</>\-\r\n(){}]+")
+_UNUSED_CONTROL = re.compile(r"[@#*_\[\],.:;</>\-(){}][ \t]?")
+_ESCAPED = re.compile(r"\\[^\r\n\u2028\u2029] *")
+_SPECIAL = re.compile(r"(?:\.\S+?\.[ \t]?)|(?::\S+?:[ \t]?)")
+_BREAKS_AFTER_EMPTY_LINE = re.compile(r"(?:[ \t]*\r\n|\n|\r)*")
+_BREAK_AFTER_NEWLINE = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)(?![ \t]*(?:\r\n|\n|\r)))?")
+_EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
+_LINK = re.compile(r"\[.+\]\(.+\)")
+_DASHES = re.compile(r"-{2,}")
+_EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
+
+
+class Lexer:
+    """Reads one text into paragraphs of tokens."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.text = source, source.text
+        self.diagnostics: list[Diagnostic] = []
+        self.comments: list[tuple[int, int]] = []
+        """Where comments stand, without the line breaks that they swallow."""
+        self.paragraphs: list[Paragraph] = []
+        self.paragraph = Paragraph()
+        self.tokens = self.paragraph.tokens
+        self.text_token: Token | None = None
+        self.pieces: list[str] = []
+        self.at_start = True
+        """No token but an empty line, or nothing, stands before."""
+        self.after_newline = False
+        self.indents = [0]
+        self.emphases: list[str] = []
+        self.in_inference = False
+        self.opened = False
+        """Something, be it an empty line, has been read."""
+        self.find = Finder(self.text)
+
+    def read(self) -> list[Paragraph]:
+        """All paragraphs, in order. Never raises."""
+        at, size = 0, len(self.text)
+        while at < size:
+            at = self._inference_token(at) if self.in_inference else self._token(at)
+        self._end_paragraph(size)
+        return self.paragraphs
+
+    # What happens around a token
+
+    def _emit(self, kind: str, start: int, end: int, text: str | None = None) -> int:
+        shown = self.text[start:end] if text is None else text
+        if kind == "TEXT" and self.tokens and self.tokens[-1] is self.text_token:
+            self.pieces.append(shown)
+            self.tokens[-1].end = end
+        else:
+            token = Token(kind, shown, start, end)
+            self.tokens.append(token)
+            self._join()
+            if kind == "TEXT":
+                self.text_token, self.pieces = token, [shown]
+        self.after_newline = kind == "NEWLINE"
+        self.at_start = False
+        self.opened = True
+        return end
+
+    def _join(self) -> None:
+        """Give the last text token its text: pieces are joined once, not one by one."""
+        if self.text_token and len(self.pieces) > 1:
+            self.text_token.text = "".join(self.pieces)
+        self.text_token = None
+
+    def _end_paragraph(self, at: int) -> None:
+        self._join()
+        self._close_indents(at)
+        if self.tokens:
+            self.paragraphs.append(self.paragraph)
+        self.paragraph = Paragraph(start=at)
+        self.tokens = self.paragraph.tokens
+        self.emphases.clear()
+        self.in_inference = False
+        self.at_start, self.after_newline = True, False
+
+    def _close_indents(self, at: int) -> None:
+        while len(self.indents) > 1:
+            self.indents.pop()
+            self.tokens.append(Token("DEDENT", "", at, at))
+
+    def _indent(self, width: int, at: int) -> None:
+        if width > self.indents[-1]:
+            if len(self.indents) > MAX_INDENT_LEVELS:
+                self._fail(at, "too-deep", f"relations are nested more than {MAX_INDENT_LEVELS} levels deep")
+                return
+            self.indents.append(width)
+            self.tokens.append(Token("INDENT", "", at, at))
+            return
+        while len(self.indents) > 1 and width < self.indents[-1]:
+            self.indents.pop()
+            self.tokens.append(Token("DEDENT", "", at, at))
+
+    def _fail(self, at: int, code: str, message: str, fix: str = "") -> None:
+        if not self.paragraph.failed:
+            self.paragraph.failed = True
+            self.diagnostics.append(self.source.at("error", code, message, at, fix=fix))
+
+    # One token, outside an inference line
+
+    def _token(self, at: int) -> int:
+        text, char = self.text, self.text[at]
+        if char in "/<":
+            end = self._comment(at)
+            if end > at:
+                return end
+        elif char in " \t\r\n":
+            end = self._break(at)
+            if end > at:
+                return end
+        elif char == "{":
+            if found := self.find.data(at):
+                return self._emit(found[0], at, found[1])
+        elif char == "=" and text.startswith("===", at):
+            if found := self.find.front_matter(at):
+                return self._emit(found[0], at, found[1])
+        elif char in "\\.:":
+            end = self._escaped_or_special(at)
+            if end > at:
+                return end
+        if self.after_newline or self.at_start:
+            end = self._line_start(at)
+            if end > at:
+                return end
+        if char in "*_":
+            return self._emphasis(at, char)
+        if char in "[@<#" and (found := self.find.element(at)):
+            if found[0] == "LINK" and not _LINK.search(text, at, found[1]):
+                self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
+            return self._emit(found[0], at, found[1])
+        if char in " \t":
+            match = _SPACES.match(text, at)
+            return match.end() if match else at + 1
+        return self._plain(at)
+
+    def _plain(self, at: int) -> int:
+        match = _FREESTYLE.match(self.text, at) or _UNUSED_CONTROL.match(self.text, at)
+        if match:
+            return self._emit("TEXT", at, match.end())
+        # Only a backslash with nothing on its line to escape comes here.
+        self._fail(at, "stray-backslash", "a backslash at the end of a line escapes nothing", "delete it or write \\\\")
+        return at + 1
+
+    def _break(self, at: int) -> int:
+        if not self.at_start or not self.opened:
+            match = _EMPTY_LINE.match(self.text, at)
+            if match:
+                self._end_paragraph(at)
+                self.opened = True
+                return match.end()
+        match = _NEWLINE.match(self.text, at)
+        return self._emit("NEWLINE", at, match.end()) if match else at
+
+    def _comment(self, at: int) -> int:
+        text, end = self.text, self.find.comment_end(at)
+        if end is None:
+            if text.startswith("//", at):
+                self._warn(at, "open-comment", "a // comment on a last line that nothing ends is text", "end the line")
+            return at
+        if text.startswith("://", at - 1):
+            self._warn(
+                at, "cut-by-comment", "the rest of this line is a comment", "write addresses as [title](address)"
+            )
+        self.comments.append((at, end))
+        if self.at_start and self.opened:
+            match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
+        elif self.after_newline:
+            match = _BREAK_AFTER_NEWLINE.match(text, end)
+        else:
+            return end
+        return match.end() if match else end
+
+    def _warn(self, at: int, code: str, message: str, fix: str) -> None:
+        self.diagnostics.append(self.source.at("warning", code, message, at, at + 2, fix))
+
+    def _escaped_or_special(self, at: int) -> int:
+        match = _ESCAPED.match(self.text, at)
+        if match:
+            return self._emit("TEXT", at, match.end(), match.group()[1:])
+        match = _SPECIAL.match(self.text, at)
+        if not match:
+            return at
+        code = match.group().strip()
+        sign = SHORTCODES.get(code) or SHORTCODES.get(code[1:-1])
+        if sign is None:
+            return self._emit("TEXT", at, match.end())
+        return self._emit("TEXT", at, match.end(), sign + (" " if match.group().endswith(" ") else ""))
+
+    def _line_start(self, at: int) -> int:
+        match = (_AFTER_NEWLINE if self.after_newline else _AFTER_EMPTY_LINE).match(self.text, at)
+        if not match:
+            return at
+        end, kind = match.end(), match.lastgroup
+        if kind == "heading":
+            return self._emit("HEADING", at, end)
+        start = match.end("indent")
+        width = start - at
+        if kind == "infer":
+            self._close_indents(at)
+            self.in_inference = True
+            return self._emit("INFERENCE_START", start, end)
+        if kind == "number":
+            self._close_indents(at)
+            return self._emit("NUMBER", start, end)
+        if kind == "relation":
+            self._indent(width, start)
+            return self._emit(RELATIONS[match.group("relation")], start, end)
+        self._indent(width + 1, start)
+        return self._emit("ORDERED" if kind == "ordered" else "UNORDERED", start, end)
+
+    def _emphasis(self, at: int, char: str) -> int:
+        text, top = self.text, self.emphases[-1] if self.emphases else ""
+        if top and top[0] == char and text.startswith(top, at):
+            match = _EMPHASIS_END.match(text, at + len(top))
+            if match:
+                self.emphases.pop()
+                return self._emit(f"{_EMPHASIS[top]}_END", at, match.end())
+        for mark in (char * 2, char):
+            after = at + len(mark)
+            if text.startswith(mark, at) and not text[after : after + 1].isspace():
+                if len(self.emphases) >= MAX_EMPHASIS_LEVELS:
+                    self._fail(
+                        at, "too-deep", f"bold and italic are nested more than {MAX_EMPHASIS_LEVELS} levels deep"
+                    )
+                    break
+                self.emphases.append(mark)
+                return self._emit(f"{_EMPHASIS[mark]}_START", at, after)
+        return self._plain(at)
+
+    # One token, inside an inference line
+
+    def _inference_token(self, at: int) -> int:
+        text, char = self.text, self.text[at]
+        if char in "/<":
+            end = self._comment(at)
+            if end > at:
+                return end
+        elif char in " \t\r\n":
+            match = _EMPTY_LINE.match(text, at)
+            if match:  # the reference reads on; the inference is lost either way, the next paragraph need not be
+                self._end_paragraph(at)
+                return match.end()
+            match = _NEWLINE.match(text, at)
+            if match:
+                return self._emit("NEWLINE", at, match.end())
+            return at + 1
+        elif char in "\\.:":
+            end = self._escaped_or_special(at)
+            if end > at:
+                return end
+        elif char == "-":
+            match = _DASHES.match(text, at)
+            if match:
+                self.in_inference = False
+                return self._emit("INFERENCE_END", at, match.end())
+        elif char == "{" and (found := self.find.data(at)):
+            return self._emit(found[0], at, found[1])
+        elif char == ",":
+            return self._emit("COMMA", at, at + 1)
+        return self._plain(at)

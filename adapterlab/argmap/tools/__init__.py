@@ -1,0 +1,1 @@
+"""Draw, format, edit, compare and export maps."""

@@ -1,0 +1,97 @@
+"""What two maps say differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from adapterlab.argmap.model.map import Argument, Claim, Map
+from adapterlab.argmap.scoring.scores import Scores, score
+from adapterlab.argmap.scoring.semantics import DEFAULT
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference: `kind` is added, removed, text, number, structure or score; `before` and `after` say it."""
+
+    kind: str
+    name: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclass
+class Comparison:
+    """All differences between two maps, and both scores."""
+
+    changes: list[Change] = field(default_factory=list)
+    before: Scores | None = None
+    after: Scores | None = None
+
+
+def compare(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> Comparison:
+    """Compare two maps by their titles.
+
+    Raises:
+        AdapterlabError: as `score`, for either map.
+    """
+    scores = score(before, semantics, skip_broken=skip_broken), score(after, semantics, skip_broken=skip_broken)
+    changes = _elements(before.claims, after.claims, "[{}]".format)
+    changes += _elements(before.arguments, after.arguments, "<{}>".format)
+    changes += _structures(before, after)
+    relations = [{f"{r.source} {_VERBS[r.kind]} {r.target}": None for r in m.relations} for m in (before, after)]
+    changes += [Change("removed", name) for name in relations[0] if name not in relations[1]]
+    changes += [Change("added", name) for name in relations[1] if name not in relations[0]]
+    for title, old in scores[0].claims.items():
+        new = scores[1].claims.get(title)
+        if new and abs(new.credence - old.credence) >= 0.0005:
+            changes.append(Change("score", f"[{title}]", f"{old.credence:.3f}", f"{new.credence:.3f}"))
+    return Comparison(changes, *scores)
+
+
+_VERBS = {
+    "support": "supports",
+    "attack": "attacks",
+    "undercut": "undercuts",
+    "contradictory": "contradicts",
+    "entails": "entails",
+    "contrary": "is contrary to",
+}
+
+
+def _elements(
+    before: dict[str, Claim] | dict[str, Argument],
+    after: dict[str, Claim] | dict[str, Argument],
+    name: Callable[[str], str],
+) -> list[Change]:
+    changes = [Change("removed", name(title)) for title in before if title not in after]
+    changes += [Change("added", name(title)) for title in after if title not in before]
+    for title, old in before.items():
+        new = after.get(title)
+        if new is None:
+            continue
+        if old.text != new.text:
+            changes.append(Change("text", name(title), old.text, new.text))
+        for key in dict.fromkeys((*old.data, *new.data)):
+            if old.data.get(key) != new.data.get(key):
+                was, now = (str(d.get(key, "-")) for d in (old.data, new.data))
+                changes.append(
+                    Change("number" if key in ("credence", "prior") else "text", f"{name(title)} {key}", was, now)
+                )
+    return changes
+
+
+def _structures(before: Map, after: Map) -> list[Change]:
+    changes = []
+    for title, old in before.arguments.items():
+        new = after.arguments.get(title)
+        if new is None:
+            continue
+        if old.numbered != new.numbered:
+            shown = ("; ".join(t for _, t in a.numbered) for a in (old, new))
+            changes.append(Change("structure", f"<{title}>", *shown))
+        for number, (one, other) in enumerate(zip(old.steps, new.steps, strict=False), start=1):
+            if one.inference != other.inference:
+                name = f"<{title}> inference" + (f" {number}" if len(old.steps) > 1 else "")
+                changes.append(Change("number", name, str(one.inference), str(other.inference)))
+    return changes

@@ -1,0 +1,107 @@
+"""A map as a picture: SVG that needs nothing from outside."""
+
+from __future__ import annotations
+
+from html import escape
+
+from adapterlab.argmap.model.map import Map
+from adapterlab.argmap.scoring.scores import Scores
+from adapterlab.argmap.tools.layout import Box, Sign, lay_out
+
+GREEN, RED, GREY = "#2e8b57", "#c0392b", "#9aa5b1"
+COLOURS: dict[Sign, str] = {"support": GREEN, "attack": RED, "undercut": RED, "premise": GREY}
+BAR = 46
+
+_STYLE = """
+.argmap text{font:12px system-ui,Roboto,'DejaVu Sans',sans-serif;fill:#1f2933}
+.argmap .caption{font-size:10.5px;fill:#66727f}
+.argmap .value{font-size:11px;font-variant-numeric:tabular-nums}
+.argmap .thesis text{font-weight:600}
+.argmap .argument text:not(.value){font-style:italic}
+"""
+
+
+def to_svg(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
+    """The map as SVG, at least 1100 px wide: theses on the left, what bears on them to the right.
+
+    Green lines support, red lines attack (dashed: undercut), grey lines lead from premises; a line's width and a box's
+    bar show strength.
+
+    Args:
+        the_map: the map.
+        scores: its scores.
+        before: earlier scores; a box whose credence has moved shows both.
+    """
+    layout = lay_out(the_map)
+    strengths = {id(box): _strength(box, scores) for box in layout.boxes}
+    parts = [
+        f'<svg class="argmap" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width:.0f} {layout.height:.0f}"'
+        f' width="{layout.width:.0f}" height="{layout.height:.0f}" role="img" aria-label="argument map">',
+        f"<style>{_STYLE}</style>",
+    ]
+    for box in layout.boxes:
+        parts.extend(_edge(sign, child, box, strengths[id(child)]) for sign, child in box.children)
+        parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.echoes)
+    parts.extend(
+        _box(box, the_map, strengths[id(box)], _strength(box, before) if before else None) for box in layout.boxes
+    )
+    return "\n".join([*parts, "</svg>"])
+
+
+def _strength(box: Box, scores: Scores) -> float | None:
+    if box.kind == "claim":
+        return scores.claims[box.title].credence if box.title in scores.claims else None
+    return scores.arguments[box.title].strength if box.title in scores.arguments else None
+
+
+def _edge(sign: Sign, source: Box, target: Box, strength: float | None) -> str:
+    width = 1.0 + 4.0 * (strength if strength is not None else 0.0)
+    colour = COLOURS[sign]
+    dashes = ' stroke-dasharray="5 3"' if sign == "undercut" else ""
+    x0, y0, x1, y1 = source.x, source.middle, target.x + target.width, target.middle
+    if source.depth <= target.depth:  # an echo: from further left, round the outside
+        x0 = source.x + source.width
+        dashes = ' stroke-dasharray="2 3"'
+    bend = abs(x0 - x1) / 2 + (40 if source.depth <= target.depth else 0)
+    start = x0 + bend if source.depth <= target.depth else x0 - bend
+    head = f"M{x1:.1f} {y1:.1f}l7 -4v8z" if sign != "premise" else ""
+    line = f"M{x0:.1f} {y0:.1f}C{start:.1f} {y0:.1f} {x1 + bend:.1f} {y1:.1f} {x1 + 5:.1f} {y1:.1f}"
+    shown = f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="{width:.1f}" stroke-opacity="0.75"{dashes}/>'
+    return shown + (f'<path d="{head}" fill="{colour}"/>' if head else "")
+
+
+def _box(box: Box, the_map: Map, strength: float | None, before: float | None) -> str:
+    claim = the_map.claims.get(box.title) if box.kind == "claim" else None
+    thesis = claim is not None and claim.role == "thesis"
+    text = claim.text if claim else the_map.arguments[box.title].text
+    stroke, fill = ("#1f2933", "#fff") if thesis else ("#c3ccd5", "#fff" if box.argument is None else "#f4f6f8")
+    told = escape(f"{box.title}: {text}" if text else box.title)
+    lines = [
+        f'<g class="{"thesis" if thesis else box.kind}"><title>{told}</title>',
+        f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="5" fill="{fill}"'
+        f' stroke="{stroke}"/>',
+    ]
+    for row, line in enumerate(box.lines):
+        lines.append(f'<text x="{box.x + 9:.1f}" y="{box.y + 18 + 15 * row:.1f}">{escape(line)}</text>')
+    if box.argument is not None and box.kind == "claim":
+        room, name = int((box.width - 18) / 5.6), box.argument.title
+        name = name if len(name) <= room else name[: room - 1] + "…"
+        y = box.y + 17 + 15 * len(box.lines)
+        lines.append(f'<text class="caption" x="{box.x + 9:.1f}" y="{y:.1f}">{escape(name)}</text>')
+    if strength is not None:
+        lines.append(_bar(box, strength, before))
+    return "".join([*lines, "</g>"])
+
+
+def _bar(box: Box, strength: float, before: float | None) -> str:
+    x, y = box.x + box.width - BAR - 9, box.y + 20
+    moved = before is not None and abs(before - strength) >= 0.005
+    label = f"{before:.2f}→{strength:.2f}" if moved else f"{strength:.2f}"
+    drawn = [
+        f'<text class="value" x="{x + BAR:.1f}" y="{y - 4:.1f}" text-anchor="end">{label}</text>',
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{BAR}" height="5" rx="2.5" fill="#e3e8ed"/>',
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{BAR * strength:.1f}" height="5" rx="2.5" fill="#3d6fb4"/>',
+    ]
+    if moved and before is not None:
+        drawn.append(f'<rect x="{x + BAR * before - 1:.1f}" y="{y - 2:.1f}" width="2" height="9" fill="#1f2933"/>')
+    return "".join(drawn)

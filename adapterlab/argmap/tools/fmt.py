@@ -1,0 +1,191 @@
+"""A canonical layout: one empty line between paragraphs, two spaces a level, short relation signs, numbers in order.
+
+Line breaks inside texts, metadata and comments stay as they were written.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any
+
+from adapterlab.argmap.model.build import parse
+from adapterlab.argmap.model.map import Map
+from adapterlab.argmap.syntax.diagnostics import Source, errors
+from adapterlab.argmap.syntax.lexer import Lexer
+from adapterlab.argmap.syntax.tokens import Paragraph, Token
+from adapterlab.errors import AdapterlabError
+
+_SHORT = {"<+": "+", "<-": "-", "<_": "_"}
+_RELATIONS = ("RELATION", "UNDERCUT", "CONTRADICTION")
+_ZERO_WIDTH = ("INDENT", "DEDENT")
+
+
+def format_map(text: str, name: str = "<map>") -> str:
+    """The text in canonical layout; it says the same.
+
+    Raises:
+        AdapterlabError: the text has errors, which must be mended first.
+    """
+    before = parse(text, name)
+    found = errors(before.diagnostics)
+    if found:
+        raise AdapterlabError(f"{name} has errors; mend them first\n{found[0].render(before.source)}")
+    after = _Formatter(text, name).format()
+    if meaning(parse(after, name)) != meaning(before):
+        raise AdapterlabError(f"{name} cannot be laid out anew without changing what it says; please report the map")
+    return after
+
+
+def meaning(the_map: Map) -> tuple[Any, ...]:
+    """What a map says, apart from where it says it and from white space in its texts."""
+    elements = [
+        (
+            type(element).__name__,
+            title,
+            tuple(" ".join((m.text or "").split()) for m in element.mentions),
+            tuple(element.tags),
+            repr(element.data),
+            element.section,
+        )
+        for element in (*the_map.claims.values(), *the_map.arguments.values())
+        for title in [element.title]
+    ]
+    steps = [
+        (a.title, tuple(a.numbered), tuple((s.inference, tuple(s.rules), repr(s.data)) for s in a.steps))
+        for a in the_map.arguments.values()
+    ]
+    relations = [(r.kind, r.source, r.target) for r in the_map.relations]
+    sections = [(s.id, " ".join(s.title.split()), s.level, repr(s.data), tuple(s.tags)) for s in the_map.all_sections]
+    return elements, steps, relations, sections, repr(the_map.settings)
+
+
+@dataclass
+class _Line:
+    """A line of the layout: where it stands in the text, and its tokens."""
+
+    start: int
+    end: int
+    tokens: list[Token]
+
+
+class _Formatter:
+    def __init__(self, text: str, name: str) -> None:
+        self.text = text
+        self.lexer = Lexer(Source(text, name))
+        self.paragraphs = self.lexer.read()
+        self.out: list[str] = []
+        self.comment_starts = [start for start, _ in self.lexer.comments]
+
+    def format(self) -> str:
+        at = 0
+        for paragraph in self.paragraphs:
+            solid = [t for t in paragraph.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+            if not solid:
+                continue
+            self._gap(at, solid[0].start)
+            self._paragraph(paragraph, solid[0].start, solid[-1].end)
+            at = solid[-1].end
+        self._gap(at, len(self.text), last=True)
+        while self.out and not self.out[-1]:
+            self.out.pop()
+        # A line break would make a comment of the text behind such a //.
+        open_comment = any(found.code == "open-comment" for found in self.lexer.diagnostics)
+        return "\n".join(self.out) + ("" if open_comment else "\n")
+
+    def _gap(self, start: int, end: int, last: bool = False) -> None:
+        """Comments between paragraphs, with one empty line wherever there was at least one."""
+        at = start
+        for comment_start, comment_end in self._comments(start, end):
+            between = self.text[at:comment_start]
+            shown = self.text[comment_start:comment_end].rstrip()
+            if "\n" not in between and at != 0 and self.out:
+                self.out[-1] += f" {shown}"
+            else:
+                self._space(between)
+                self.out.append(shown)
+            at = comment_end
+        if not last:
+            self._space(self.text[at:end] if start else self.text[at:end] if at else "")
+
+    def _space(self, between: str) -> None:
+        if between.count("\n") > 1 and self.out and self.out[-1]:
+            self.out.append("")
+
+    def _comments(self, start: int, end: int) -> list[tuple[int, int]]:
+        low, high = bisect_right(self.comment_starts, start - 1), bisect_right(self.comment_starts, end - 1)
+        return self.lexer.comments[low:high]
+
+    def _paragraph(self, paragraph: Paragraph, start: int, end: int) -> None:
+        tokens, number, depth, hanging = paragraph.tokens, 0, 0, 2
+        listed = any(t.type in ("ORDERED", "UNORDERED") and t.start == start for t in tokens)
+        waiting: list[str] = []
+        inside = False
+        for line in self._lines(tokens, start, end):
+            for token in line.tokens:
+                if token.type not in _ZERO_WIDTH:
+                    break
+                depth += 1 if token.type == "INDENT" else -1
+            solid = [t for t in line.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+            shown = self._shown(line.start, line.end)
+            if not solid:
+                waiting.append(shown)
+                continue
+            first = solid[0]
+            indent = hanging
+            if inside:
+                indent = 0
+            elif first.type in _RELATIONS:
+                sign = _SHORT.get(first.text, first.text)
+                indent = 2 * (depth - listed)
+                hanging = indent + 2
+                shown = _joined(sign, self._shown(first.end, line.end))
+            elif first.type == "NUMBER":
+                number += 1
+                indent, hanging = 0, 4
+                shown = _joined(f"({number})", self._shown(first.end, line.end))
+            elif first.type in ("ORDERED", "UNORDERED"):
+                indent, hanging = 0, 2
+                shown = self._shown(first.start, line.end)
+            elif first.type == "INFERENCE_START":
+                indent, inside = 0, True
+                if len(solid) > 1 and solid[1].type == "INFERENCE_END":
+                    shown = _joined("----", self._shown(solid[1].end, line.end))
+            elif first.type == "HEADING":
+                indent, shown = 0, first.text + self._shown(first.end, line.end)
+            elif first.start == start:
+                indent = 0
+            if any(t.type == "INFERENCE_END" for t in solid):
+                inside = False
+            self.out.extend(" " * indent + comment for comment in waiting)
+            waiting = []
+            self.out.append(" " * indent + shown)
+        self.out.extend(waiting)
+
+    def _shown(self, start: int, end: int) -> str:
+        shown = self.text[start:end].strip(" \t\r")
+        escapes = (len(shown) - len(shown.rstrip("\\"))) % 2 == 1
+        # A space stays that a backslash escapes, or that keeps a bracket from opening a title over the line break.
+        return shown + " " if escapes or shown.endswith(("<", "[")) else shown
+
+    def _lines(self, tokens: list[Token], start: int, end: int) -> list[_Line]:
+        """The paragraph's lines; a line break inside a token or a comment makes none."""
+        spans = [(t.start, t.end) for t in tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+        spans = sorted([*spans, *self._comments(start, end)])
+        lines: list[_Line] = []
+        at, begun = start, start
+        for span_start, span_end in [*spans, (end, end)]:
+            while (cut := self.text.find("\n", at, span_start)) >= 0:
+                lines.append(_Line(begun, cut, []))
+                at = begun = cut + 1
+            at = max(at, span_end)
+        lines.append(_Line(begun, end, []))
+        starts = [line.start for line in lines]
+        for token in tokens:
+            if token.type != "NEWLINE" and start <= token.start <= end:
+                lines[bisect_right(starts, token.start) - 1].tokens.append(token)
+        return [line for line in lines if line.tokens or self.text[line.start : line.end].strip()]
+
+
+def _joined(sign: str, rest: str) -> str:
+    return f"{sign} {rest}" if rest else sign

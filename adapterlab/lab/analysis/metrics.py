@@ -1,0 +1,241 @@
+"""What is measured of a contestant: one number for each task and seed, read from finished contests."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.tasks import task as task_of_name
+from adapterlab.tasks.base import Part
+
+LOSS = "nats per byte"
+"""The unit of a metric that is a loss, and so in the unit of its task."""
+Key = tuple[str, int]
+"""Task and seed; the seed is 0 for what is one number for a whole task."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A way to measure."""
+
+    name: str
+    title: str
+    unit: str
+    better: str
+    """`lower` or `higher`."""
+    read: Callable[[Results, Contest], dict[int, float]]
+    """By seed, the value of one contest."""
+
+    @property
+    def sign(self) -> int:
+        """+1 if higher is better."""
+        return 1 if self.better == "higher" else -1
+
+
+class Results:
+    """The finished contests of a study, asked by contestant, task and metric."""
+
+    def __init__(self, contests: Sequence[Contest], tasks: Sequence[str] | None = None) -> None:
+        self.contests = {(c.contestant, c.task): c for c in contests}
+        study = contests[0].study
+        self.study = study if tasks is None else study.model_copy(update={"tasks": tuple(tasks)})
+        """With those of its tasks that are asked about; every contest is there."""
+        self.run_variances: dict[str, float] = {}
+        self.luck: dict[tuple[str, str], float] = {}
+        """By task, and by contestant and task, as far as they were asked for: see `adapterlab.lab.analysis.effects`."""
+
+    @property
+    def contestants(self) -> list[str]:
+        """The names of those that were trained, in the study's order."""
+        return [c.name for c in self.study.entrants]
+
+    @property
+    def unit(self) -> str:
+        """Of the losses."""
+        return task_of_name(self.study.tasks[0]).unit
+
+    def frozen(self, task: str) -> Outcome:
+        """What the model scores on a task before any training."""
+        return next(iter(self.contests[FROZEN, task].reported.values()))[1]
+
+    def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """The contestant's numbers by task and seed; what diverged or was not run is left out."""
+        found = {}
+        for task in tasks or self.study.tasks:
+            contest = self.contests.get((contestant, task))
+            if contest is not None and contest.finished:
+                values = METRICS[metric].read(self, contest)
+                found.update({(task, seed): v for seed, v in values.items() if math.isfinite(v)})
+        return found
+
+    def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """How much better than the frozen model, by task and seed."""
+        frozen = {task: self.values(FROZEN, metric, [task]) for task in tasks or self.study.tasks}
+        sign = METRICS[metric].sign
+        return {
+            (task, seed): sign * (value - next(iter(frozen[task].values())))
+            for (task, seed), value in self.values(contestant, metric, tasks).items()
+            if frozen[task]
+        }
+
+    def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """By how much `a` is better than `b` where both were run: the same task, seed and batches."""
+        mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
+        sign = METRICS[metric].sign
+        return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
+
+
+def by_budget(contests: Sequence[Contest]) -> list[Results]:
+    """The results at each budget of the study, the smallest first."""
+    groups: dict[int | None, list[Contest]] = {}
+    for contest in contests:
+        groups.setdefault(contest.study.budget, []).append(contest)
+    return [Results(group) for group in groups.values()]
+
+
+def by_unit(results: Results) -> list[Results]:
+    """The same results, apart for tasks whose losses have other units and cannot be averaged; in the order of the tasks."""
+    groups: dict[str, list[str]] = {}
+    for task in results.study.tasks:
+        groups.setdefault(task_of_name(task).unit, []).append(task)
+    return [Results(list(results.contests.values()), tasks) for tasks in groups.values()]
+
+
+def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    def read(results: Results, contest: Contest) -> dict[int, float]:
+        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}
+
+    return read
+
+
+def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}  # a classifier has no base domain
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _loss_on(Part.BASE)(results, contest).items()}
+
+
+def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:
+    """Steps until the validation loss is what the reference's is at its end; all of them if it never is."""
+    reference = results.contests.get((results.study.reference, contest.task))
+    if reference is None:
+        return {}
+    steps = {}
+    for seed, (trial, outcome) in contest.reported.items():
+        goal = reference.reported.get(seed, (None, None))[1]
+        if outcome.status != "ok" or goal is None or goal.status != "ok":
+            continue
+        start = results.frozen(contest.task).validation
+        points = [(0, start), *outcome.curve, (trial.steps, outcome.validation)]
+        steps[seed] = _crossing(points, goal.validation, trial.steps)
+    return steps
+
+
+def _crossing(points: Sequence[tuple[int, float]], goal: float, never: float) -> float:
+    for (step, loss), (next_step, next_loss) in itertools.pairwise(points):
+        if next_loss <= goal:
+            share = 1.0 if loss == next_loss else (loss - goal) / (loss - next_loss)
+            return step + max(0.0, share) * (next_step - step)
+    return float(never)
+
+
+def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
+    """Decades between the lowest and the highest tried rate that keep half of the best rate's gain in the first round."""
+    frozen = results.frozen(contest.task).validation
+    gains = {lr: frozen - outcome.validation for lr, (_, outcome) in contest.first.items()}
+    best = max(gains.values(), default=-math.inf)
+    working = [lr for lr, gain in gains.items() if best > 0 and gain >= best / 2]
+    return {0: math.log10(max(working) / min(working))} if working else {}
+
+
+def _accuracy(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.scores[Part.TEST][1] for seed, (_, o) in _finished(contest).items() if Part.TEST in o.scores}
+
+
+def _parameters(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: float(o.parameters) for seed, (_, o) in _finished(contest).items()}
+
+
+def _attach_time(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.attach_seconds for seed, (_, o) in _finished(contest).items()}
+
+
+def _step_time(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: 1000 * o.seconds / trial.steps for seed, (trial, o) in _finished(contest).items() if trial.steps}
+
+
+def _peak_memory(results: Results, contest: Contest) -> dict[int, float]:
+    return {seed: o.peak_bytes / 2**20 for seed, (_, o) in _finished(contest).items() if o.peak_bytes}
+
+
+def _tenth_of_data(results: Results, contest: Contest) -> dict[int, float]:
+    if contest.contestant == FROZEN:
+        return _loss_on(Part.TEST)(results, contest)
+    return {seed: o.scores[Part.TEST][0] for seed, (_, o) in contest.tenth.items() if Part.TEST in o.scores}
+
+
+def _finished(contest: Contest) -> dict[int, tuple[Trial, Outcome]]:
+    return {seed: run for seed, run in contest.reported.items() if run[1].status == "ok"}
+
+
+def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[str, tuple[float, float]]]:
+    """By strength, from 0 (the frozen model) on, the scores by part of one reported run."""
+    outcome = contest.reported[seed][1]
+    points = {0.0: results.frozen(contest.task).scores, 1.0: outcome.scores, **dict(outcome.path)}
+    return {strength: points[strength] for strength in sorted(points) if strength >= 0}
+
+
+def _operating_point(results: Results, contest: Contest) -> dict[int, float]:
+    """The strength of the smallest validation loss: the test part has no say."""
+    chosen = {}
+    for seed, (_, outcome) in _finished(contest).items():
+        if outcome.path:
+            losses = {strength: s[Part.VALIDATION][0] for strength, s in path_of(results, contest, seed).items()}
+            chosen[seed] = min(losses, key=lambda strength: losses[strength])
+    return chosen
+
+
+def _rewound(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    """The loss at the operating point; the frozen model's own for itself."""
+
+    def read(results: Results, contest: Contest) -> dict[int, float]:
+        if contest.contestant == FROZEN:
+            return _loss_on(part)(results, contest)
+        points = _operating_point(results, contest)
+        found = {seed: path_of(results, contest, seed)[strength] for seed, strength in points.items()}
+        return {seed: scores[part][0] for seed, scores in found.items() if part in scores}
+
+    return read
+
+
+def _forgetting_rewound(results: Results, contest: Contest) -> dict[int, float]:
+    if Part.BASE not in results.frozen(contest.task).scores:
+        return {}
+    before = results.frozen(contest.task).scores[Part.BASE][0]
+    return {seed: loss - before for seed, loss in _rewound(Part.BASE)(results, contest).items()}
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("in_domain", "loss, in-domain", "nats per byte", "lower", _loss_on(Part.TEST)),
+        Metric("out_of_domain", "loss, out-of-domain", "nats per byte", "lower", _loss_on(Part.OOD)),
+        Metric("forgetting", "forgetting", "nats per byte", "lower", _forgetting),
+        Metric("steps_to_reference", "steps to the reference's score", "steps", "lower", _steps_to_reference),
+        Metric("learning_rate_width", "width of working learning rates", "decades", "higher", _rate_width),
+        Metric("accuracy", "accuracy, in-domain", "share of tokens", "higher", _accuracy),
+        Metric("tenth_of_data", "loss after a tenth of the data", "nats per byte", "lower", _tenth_of_data),
+        Metric("in_domain_rewound", "loss, in-domain, rewound", "nats per byte", "lower", _rewound(Part.TEST)),
+        Metric("forgetting_rewound", "forgetting, rewound", "nats per byte", "lower", _forgetting_rewound),
+        Metric("operating_point", "operating point", "strength", "higher", _operating_point),
+        Metric("parameters", "trained parameters", "parameters", "lower", _parameters),
+        Metric("step_time", "time of a step", "milliseconds", "lower", _step_time),
+        Metric("attach_time", "time to attach", "seconds", "lower", _attach_time),
+        Metric("peak_memory", "peak memory", "MiB", "lower", _peak_memory),
+    )
+}
+"""Every metric by the name that claims and studies call it."""

@@ -1,0 +1,130 @@
+"""A study's trials as a table that other programs read: one row a trial, all that decided it and all that came of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.progress import look
+from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.sizing import flag
+from adapterlab.lab.study.spec import Study
+from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.tasks.base import Part
+
+TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "path")
+DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
+WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
+REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
+YES_OR_NO = ("chosen", "ranked")
+SCORED = tuple(part for part in Part if part != Part.TRAIN)
+
+
+def table(study: Study, ledger: Ledger) -> pd.DataFrame:
+    """The ledger's trials with the part that each played in the study.
+
+    A trial that several contestants share (one adapter under two names, or what cannot be sized at two budgets) has a row
+    for each; one that no contest of the study uses has no contestant. Losses and accuracies are columns for each part, such
+    as `test_loss`; what is a list is JSON.
+    """
+    roles: dict[Trial, list[dict[str, Any]]] = {}
+    for contest in prepare(study):
+        for trial in look(contest, ledger).seen:
+            roles.setdefault(trial, []).append(_role(trial, contest))
+    nobody: list[dict[str, Any]] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
+    rows = [
+        {
+            "trial": trial.id,
+            **role,
+            **_trial(trial),
+            **_outcome(outcome, role["budget"]),
+            "wall_seconds": ledger.wall_seconds(trial),
+            **{f"environment_{key}": str(value) for key, value in environment.items()},
+        }
+        for trial, outcome, environment in ledger
+        for role in roles.get(trial, nobody)
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.astype({name: kind for name, kind in _types(frame).items() if name in frame})
+
+
+def write_table(frame: pd.DataFrame, path: Path, form: Literal["parquet", "csv"]) -> None:
+    """Write the table, whole or not at all; raises `AdapterlabError` if the file cannot be written."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if form == "parquet":
+            frame.to_parquet(partial, index=False)
+        else:
+            frame.to_csv(partial, index=False)
+        partial.replace(path)
+    except OSError as error:
+        raise AdapterlabError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table that `write_table` wrote as CSV, with the types that it had."""
+    header = pd.read_csv(path, nrows=0)
+    return pd.read_csv(path, dtype={name: kind for name, kind in _types(header).items() if name in header})
+
+
+def _types(frame: pd.DataFrame) -> dict[str, str]:
+    scores = [f"{part}_{score}" for part in SCORED for score in ("loss", "accuracy")]
+    environment = [name for name in frame.columns if str(name).startswith("environment_")]
+    return {
+        **dict.fromkeys((*TEXTS, *DECIDES, *environment), "string"),
+        **dict.fromkeys(WHOLE, "Int64"),
+        **dict.fromkeys((*REAL, *scores), "Float64"),
+        **dict.fromkeys(YES_OR_NO, "boolean"),
+    }
+
+
+def _role(trial: Trial, contest: Contest) -> dict[str, Any]:
+    """The part that a trial played in a contest; `chosen` if its rate is the one that was reported."""
+    study = contest.study
+    rounds = dict(zip(study.tuning.seeds, ("first", "second"), strict=True))
+    return {
+        "contestant": contest.contestant,
+        "round": rounds.get(trial.seed, "report" if trial.share == 1 else "tenth"),
+        "budget": study.budget,
+        "ranked": study.competes(contest.contestant),
+        "chosen": trial.lr == contest.rate,
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    settings = json.loads(trial.adapter)
+    fields = asdict(trial) | {
+        "adapter": settings.pop("name"),
+        "settings": json.dumps(settings, sort_keys=True),
+        "targets": trial.targets if isinstance(trial.targets, str) else json.dumps(trial.targets),
+        "parts": json.dumps(trial.parts),
+    }
+    fields.pop("path")  # the strengths that were asked for; the outcome has what they gave
+    return fields
+
+
+def _outcome(outcome: Outcome, budget: int | None) -> dict[str, Any]:
+    fields = asdict(outcome)
+    scores = fields.pop("scores")
+    return (
+        fields
+        | {
+            f"{part}_{name}": scores[part][i] if part in scores else None
+            for part in SCORED
+            for i, name in enumerate(("loss", "accuracy"))
+        }
+        | {
+            "budget_flag": (outcome.parameters and flag(outcome.parameters, budget)) or None,
+            "note": outcome.note or None,
+            "curve": json.dumps(outcome.curve),
+            "path": json.dumps(outcome.path),
+        }
+    )

@@ -1,0 +1,1 @@
+"""What a study asks for: TOML to a validated specification."""

@@ -1,0 +1,106 @@
+"""A study as a TOML file, checked before anything runs; what is wrong is named with its line and key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from adapterlab.adapters import all_adapters, load_file
+from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.lab.study.spec import Contestant, Data, Study
+from adapterlab.tasks import add_task, all_tasks
+from adapterlab.tasks import load_file as load_task_file
+from adapterlab.tasks.files import task_of
+
+
+def load_study(path: Path) -> Study:
+    """The study in a TOML file; raises `AdapterlabError` naming the file, the line, the key and the nearest valid name."""
+    try:
+        text = path.read_text("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise AdapterlabError(f"cannot read the study {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AdapterlabError(f"{path} is not TOML: {error}") from error
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        raise AdapterlabError(_explain(error, path, text)) from error
+    study = study.model_copy(
+        update={
+            key: tuple(str((path.parent / file).resolve()) for file in getattr(study, key))
+            for key in ("adapter_files", "task_files")
+        }
+        | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
+    )
+    load_files(study)
+    for i, entry in enumerate(study.data):
+        try:
+            add_task(task_of(entry.files))
+        except AdapterlabError as error:
+            raise AdapterlabError(f"{_place(path, text, ('data', i))}: {error}") from error
+    for task in study.tasks:
+        if task not in all_tasks():
+            raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
+    for i, contestant in enumerate(study.contestants):
+        where = _place(path, text, ("contestants", i))
+        if contestant.adapter not in all_adapters():
+            raise UnknownNameError("adapter", contestant.adapter, all_adapters(), where=where)
+        try:
+            contestant.build()
+        except AdapterlabError as error:
+            raise AdapterlabError(f"{where}: {error}") from error
+    if study.reference not in [c.name for c in study.contestants]:
+        raise UnknownNameError(
+            "contestant", study.reference, [c.name for c in study.contestants], where=_place(path, text, ("reference",))
+        )
+    return study
+
+
+def load_files(study: Study) -> None:
+    """Make the adapters and tasks of the study's own files known."""
+    for file in study.adapter_files:
+        load_file(Path(file))
+    for file in study.task_files:
+        load_task_file(Path(file))
+
+
+def _explain(error: ValidationError, path: Path, text: str) -> str:
+    errors = error.errors()
+    first = next(
+        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+    )  # a slip leaves its right name missing
+    place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
+    where = _place(path, text, place)
+    if first["type"] == "extra_forbidden":
+        table: Any = Study
+        for step in place[:-1]:
+            if isinstance(step, str):
+                annotation = table.model_fields[step].annotation
+                table = {"contestants": Contestant, "data": Data}.get(step, annotation)
+        return str(UnknownNameError("setting", key, table.model_fields, where=where))
+    dotted = ".".join(map(str, place))
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {dotted + ': ' if dotted else ''}{reason}" + (f" (got {first['input']!r})" if dotted else "")
+
+
+def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:
+    """The file and the line that a location in the data comes from, as well as text alone can tell."""
+    lines = text.split("\n")
+    start = 0
+    table = ""
+    for step in location:
+        if isinstance(step, int):
+            headers = [i for i, line in enumerate(lines) if line.strip().startswith(f"[[{table}]]")]
+            start = headers[step] if step < len(headers) else start
+            continue
+        table = step
+        for i in range(start, len(lines)):
+            line = lines[i].strip()
+            if line.startswith((f"[{step}]", f"[[{step}]]")) or line.split("=")[0].strip() == step:
+                start = i
+                break
+    return f"{path}:{start + 1}"

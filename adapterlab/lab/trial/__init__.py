@@ -1,0 +1,1 @@
+"""One training run: its specification, its training and its scores."""

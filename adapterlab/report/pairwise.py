@@ -1,0 +1,53 @@
+"""Two contestants side by side on a terminal of 80 columns: the answer first."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from adapterlab.lab.analysis.pairwise import Comparison, Side
+from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.report.terminal import thousands
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the sentence, the difference on each task, and what the two are."""
+    first, metric = comparison.sides[0].contestant, comparison.metric
+    console.print(f"[bold]{comparison.sentence}[/bold]\n", highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for heading in ("on", f"{first} better by", "95% interval", "p", "pairs"):
+        table.add_column(heading, justify="left" if heading == "on" else "right", no_wrap=True)
+    rows = dict(comparison.by_task)
+    if len(rows) > 1:
+        rows["all"] = comparison.effect
+    for name, effect in rows.items():
+        p = "-" if effect.n < 2 else "<0.001" if effect.p < 0.001 else f"{effect.p:.3f}"
+        table.add_row(name, f"{effect.mean:+.4f}", _interval(effect), p, str(effect.n))
+    console.print(table, highlight=False)
+    console.print(
+        f"[dim]{metric.title}, {metric.unit}, {metric.better} is better; pairs share task, seed, batches[/dim]"
+    )
+    if comparison.effect.n > 1:
+        console.print(f"\nBayes factor: {_factor(comparison.bayes_factor)} {first} being better", highlight=False)
+    console.print()
+    for side in comparison.sides:
+        console.print(_described(side, comparison.budget), highlight=False)
+
+
+def _described(side: Side, budget: int | None) -> str:
+    rates = ", ".join(
+        f"{task} {'all diverged' if rate is None else f'{rate:.2g}'}" for task, rate in side.rates.items()
+    )
+    near = f" ([yellow]{side.flag} the budget of {budget:,}[/yellow])" if side.flag else ""
+    return f"{side.contestant}: {thousands(side.parameters)} trained parameters{near}; learning rate: {rates}"
+
+
+def _interval(effect: Paired) -> str:
+    return f"{effect.low:+.4f} to {effect.high:+.4f}" if math.isfinite(effect.low) else "-"
+
+
+def _factor(value: float) -> str:
+    odds, side = (value, "for") if value >= 1 else (1 / value, "against")
+    return f"{odds:,.1f} to 1 {side}" if odds < 100 else f"{odds:,.0f} to 1 {side}"

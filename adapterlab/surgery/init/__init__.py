@@ -1,0 +1,1 @@
+"""What adapters are initialized from: the SVD cache and calibration runs."""

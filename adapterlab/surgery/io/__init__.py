@@ -1,0 +1,1 @@
+"""Save and load adapters; export to PEFT."""

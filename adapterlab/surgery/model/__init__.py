@@ -1,0 +1,1 @@
+"""The structure of a transformer: decoder blocks, linear weights, new heads."""

@@ -1,0 +1,126 @@
+"""The scoreboard and the sentence, over outcomes that the test makes up."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from adapterlab.lab.analysis.metrics import Results, by_unit
+from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
+from adapterlab.lab.trial.spec import Outcome, Trial
+from tests.lab.made_up import played
+
+TASKS = ("prose", "restyle")
+NAMES = ("lora", "ia3", "oft")
+
+
+def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float = 0.001, tasks=TASKS) -> Results:
+    """Finished contests in which a contestant's test loss is 1 less its gain, with a little noise that seeds share."""
+    study = Study(
+        name="made-up",
+        tasks=tasks,
+        budget=100,
+        contestants=tuple(Contestant(adapter=name) for name in NAMES),
+        training=Training(steps=40),
+        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
+    )
+    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+
+    def run(name: str, trial: Trial) -> Outcome:
+        wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
+        loss = 1 - gains.get(name, 0.0) + wobble + (0.1 if trial.lr not in (0.0, 3.2e-3) else 0)
+        kept = 1 + forgetting.get(name, 0.0)
+        scores = {"validation": (loss, 0.5), "test": (loss, 0.5), "ood": (loss, 0.5), "base": (kept, 0.5)}
+        curve = ((20, 1 - gains.get(name, 0.0) / 2),)
+        parameters = {"lora": 90, "oft": 95, "ia3": 10}.get(name, 0)
+        return Outcome("ok", scores, curve, parameters, 1.0, 0.0)
+
+    for contest in contests:
+        finish(contest, partial(run, contest.contestant))
+    return Results(contests)
+
+
+def test_the_best_comes_first_and_what_is_even_is_said_to_be():
+    scoreboard = make_scoreboard(
+        made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0})
+    )
+    assert [row.contestant for row in scoreboard.rows] == ["oft", "lora", "ia3", "full_ft"]
+    assert "oft learns most on prose and restyle: 0.2" in scoreboard.answer
+    assert "as good as lora (within 0.005), and ahead of all others" in scoreboard.answer
+    assert scoreboard.leads
+
+
+def test_what_cannot_be_told_apart_is_not_called_the_same():
+    results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.01)
+    assert "ahead of all but lora, which cannot be told from it" in make_scoreboard(results).answer
+    nothing = make_scoreboard(played(NAMES, gains=dict.fromkeys(NAMES, 0.1), noise=0.02))
+    assert "no lead over another adapter can be told from chance" in nothing.answer
+    assert not nothing.leads
+
+
+def test_the_same_runs_under_two_names_differ_by_exactly_nothing():
+    rows = {row.contestant: row for row in make_scoreboard(made_up({"lora": 0.2, "oft": 0.2}, {}, noise=0.0)).rows}
+    oft = rows["oft"]
+    assert (oft.versus.mean, oft.versus.low, oft.versus.high, oft.p) == (0, 0, 0, 1)
+    assert oft.same == 0
+
+
+def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():
+    scoreboard = make_scoreboard(
+        made_up({"lora": 0.2, "oft": 0.15, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0})
+    )
+    assert "oft forgets least of those that learn (0.050 against 0.300)" in scoreboard.answer
+
+
+def test_a_real_lead_is_called_real():
+    scoreboard = make_scoreboard(made_up({"lora": 0.3, "oft": 0.15, "ia3": 0.01}, {}))
+    assert "its lead over each of the other 2 is real" in scoreboard.answer
+
+
+def test_what_is_not_near_the_budget_is_flagged():
+    rows = {row.contestant: row for row in make_scoreboard(made_up({}, {})).rows}
+    assert rows["lora"].comparable
+    assert rows["ia3"].under_budget
+
+
+def test_the_reference_is_compared_with_nobody():
+    rows = {row.contestant: row for row in make_scoreboard(made_up({"oft": 0.1}, {})).rows}
+    assert rows["lora"].versus is None
+    assert rows["oft"].versus.mean == pytest.approx(0.1, abs=0.01)
+    assert rows["oft"].versus.n == 6
+
+
+def test_where_nobody_learns_that_is_the_answer():
+    assert (
+        "No contestant learned anything"
+        in make_scoreboard(made_up({"lora": -0.1, "oft": -0.2, "ia3": -0.3}, {})).answer
+    )
+
+
+def test_metrics_read_what_they_say():
+    results = made_up({"lora": 0.2, "oft": 0.4, "ia3": 0.1}, {"lora": 0.03}, noise=0.0)
+
+    def same(values: dict, expected: float) -> bool:
+        return bool(values) and all(value == pytest.approx(expected) for value in values.values())
+
+    assert same(results.values("lora", "forgetting"), 0.03)
+    assert same(results.gains("lora", "in_domain"), 0.2)
+    assert same(results.differences("oft", "lora", "in_domain"), 0.2)
+    # oft is at 0.2, LoRA's final gain, half-way down its own curve; ia3 never gets there.
+    assert same(results.values("oft", "steps_to_reference"), 20)
+    assert same(results.values("ia3", "steps_to_reference"), 40)
+    # All three rates keep half of oft's gain, only the middle one of ia3's.
+    assert same(results.values("oft", "learning_rate_width"), 1.0)
+    assert same(results.values("ia3", "learning_rate_width"), 0.0)
+
+
+def test_tasks_of_other_units_stand_on_boards_of_their_own():
+    results = made_up({"lora": 0.2, "oft": 0.1, "ia3": 0.1}, {}, tasks=("prose", "steer", "restyle"))
+    boards = by_unit(results)
+    assert [board.study.tasks for board in boards] == [("prose", "restyle"), ("steer",)]
+    assert boards[0].unit != boards[1].unit
+    assert "on prose and restyle" in make_scoreboard(boards[0]).answer
+    assert {task for task, _ in boards[1].values("lora", "in_domain")} == {"steer"}

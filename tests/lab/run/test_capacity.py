@@ -1,0 +1,168 @@
+"""What fits in memory is found by trying, and memory that is not enough is halved and noted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.run.capacity import find_device, find_dtype, fit
+from adapterlab.lab.trial import train
+from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig, current
+from adapterlab.tasks.files import FileData
+from adapterlab.tasks.halving import halving, out_of_memory
+from adapterlab.tasks.own_text import OwnText
+from tests.lab.tiny import save_model
+from tests.lab.trial.test_classifiers import trial_of
+from tests.tasks.own import completions, write
+
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+)
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory) -> Trial:
+    folder = tmp_path_factory.mktemp("fit")
+    data = FileData("sums", write(folder / "sums.jsonl", completions(80)))
+    return dataclasses.replace(trial_of(save_model(folder / "model"), data), steps=6, windows=8)
+
+
+@pytest.fixture(autouse=True)
+def plain():
+    yield
+    WorkerConfig().enter()
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """A machine on which a pass of more than `most` examples does not fit; without recomputing, of more than `bare`."""
+
+    def shrink(most: int, bare: int | None = None, error: Exception | None = None) -> list[int]:
+        seen: list[int] = []
+        whole = OwnText.loss
+
+        def loss(self, model, batch):
+            seen.append(len(batch["input_ids"]))
+            if seen[-1] > (most if current().checkpointing or bare is None else bare):
+                raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+            return whole(self, model, batch)
+
+        monkeypatch.setattr(OwnText, "loss", loss)
+        return seen
+
+    return shrink
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError(CPU)])
+def test_the_ways_to_run_out_of_memory(error):
+    assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_other_errors_are_not_halved():
+    def work(size):
+        raise ValueError(size)
+
+    with pytest.raises(ValueError, match="8"):
+        halving(work, 8)
+
+
+def test_a_batch_in_halves_trains_as_the_whole_one(trial, small_memory):
+    whole = train.run(trial)
+    assert (whole.at_once, whole.note) == (8, "")
+    seen = small_memory(3, error=RuntimeError(CPU))
+    halves = train.run(trial)
+    assert seen[:3] == [8, 4, 2]
+    assert set(seen[3:]) == {2}
+    assert halves.at_once == 2
+    assert halves.note == "out of memory with 8 examples at once: went on with 2"
+    assert halves.status == "ok"
+    for part, scores in whole.scores.items():
+        assert halves.scores[part] == pytest.approx(scores, rel=1e-5)
+
+
+def test_a_trial_that_never_fits_is_a_recorded_failure(trial, small_memory):
+    small_memory(0)
+    outcome = train.run(trial)
+    assert outcome.status == "failed"
+    assert outcome.note == "out of memory, even with one example at once"
+    assert outcome.scores == {}
+
+
+def test_scoring_in_halves_gives_the_same(trial, monkeypatch):
+    from adapterlab.tasks import text
+
+    whole, seen = train.run(trial).scores, []
+    predictions = text.predictions
+
+    def small(model, batch):
+        if not torch.is_grad_enabled():
+            seen.append(len(batch["input_ids"]))
+            if seen[-1] > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return predictions(model, batch)
+
+    monkeypatch.setattr(text, "predictions", small)
+    halves = train.run(trial).scores
+    assert min(seen) <= 3 < max(seen)
+    for part, scores in whole.items():
+        assert halves[part] == pytest.approx(scores, rel=1e-5)
+
+
+def test_an_attach_that_does_not_fit_is_a_recorded_failure(trial, monkeypatch):
+    def attach(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "attach", attach)
+    outcome = train.run(trial)
+    assert (outcome.status, outcome.note) == ("failed", "out of memory while it was attached")
+
+
+def test_the_largest_pieces_that_fit_are_found(trial, small_memory):
+    small_memory(5)
+    found = fit({"lora": trial}, WorkerConfig(), train.run)
+    assert (found.micro_batch, found.checkpointing) == (4, False)
+    assert found.notes == ["a batch of 8 does not fit in memory: it is taken 4 at a time, gradients summed"]
+    assert found.costs["lora"].step > 0
+
+
+def test_what_fits_whole_is_left_whole(trial):
+    found = fit({"lora": trial}, WorkerConfig(), train.run)
+    assert (found.micro_batch, found.checkpointing, found.notes) == (None, False, [])
+
+
+def test_recomputing_comes_in_where_one_example_does_not_fit(trial, small_memory):
+    small_memory(2, bare=0)
+    found = fit({"lora": trial}, WorkerConfig(), train.run)
+    assert (found.micro_batch, found.checkpointing) == (2, True)
+    assert "activations are computed twice" in found.notes[0]
+
+
+def test_a_machine_too_small_is_named(trial, small_memory):
+    small_memory(0)
+    with pytest.raises(AdapterlabError, match="give a smaller --length, or a smaller model"):
+        fit({"lora": trial}, WorkerConfig(), train.run)
+
+
+def test_one_that_never_fits_is_left_out(trial, monkeypatch):
+    def run(this):
+        outcome = train.run(this)
+        return dataclasses.replace(outcome, status="failed") if "dora" in this.adapter else outcome
+
+    other = dataclasses.replace(trial, adapter='{"name": "dora"}')
+    found = fit({"lora": trial, "dora": other}, WorkerConfig(), run)
+    assert list(found.costs) == ["lora"]
+    assert any("dora is left out" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("cuda", "mps", "device"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_device_is_the_best_there_is(monkeypatch, cuda, mps, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert find_device() == device
+    assert find_dtype(find_device()) == ("bfloat16" if cuda else "float32")

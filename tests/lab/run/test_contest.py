@@ -1,0 +1,130 @@
+"""How a learning rate is found: played with outcomes that the test makes up."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from adapterlab.lab.run.contest import Contest, make_contests, play
+from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
+from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.lab.trial.train import batches
+from adapterlab.tasks.base import Examples
+
+STUDY = Study(
+    name="made-up",
+    tasks=("prose",),
+    contestants=(Contestant(adapter="lora"),),
+    training=Training(steps=60),
+    tuning=Tuning(start=(1e-3, 1e-2, 1e-1), rates=6, first_steps=10, keep=2, second_steps=20, seeds=(101, 102)),
+    report=Reporting(seeds=(1, 2, 3)),
+)
+
+
+def outcome(loss: float) -> Outcome:
+    if not math.isfinite(loss):
+        return Outcome("diverged", {}, (), 1, 1.0, 0.0)
+    return Outcome("ok", dict.fromkeys(("validation", "test", "ood", "base"), (loss, 0.5)), (), 1, 1.0, 0.0)
+
+
+def run(loss_of, study: Study = STUDY) -> tuple[Contest, list[list[Trial]]]:
+    """Play the contest of the study's one contestant where a trial's loss is `loss_of(trial)`."""
+    contest = make_contests(study, {entry.name: entry.build() for entry in study.entrants})[1]
+    playing, asked, outcomes = play(contest), [], None
+    while True:
+        try:
+            trials = playing.send(outcomes)
+        except StopIteration:
+            return contest, asked
+        asked.append(trials)
+        outcomes = {trial: outcome(loss_of(trial)) for trial in trials}
+
+
+def bowl(best: float):
+    return lambda trial: 1 + abs(math.log10(trial.lr / best)) + 1e-3 / trial.steps
+
+
+def test_a_best_rate_inside_the_grid_is_looked_at_more_closely():
+    contest, asked = run(bowl(2e-2))
+    assert sorted(contest.first) == [1e-3, 1e-2, 1.8e-2, 2.4e-2, 3.2e-2, 1e-1]
+    assert contest.rate == 1.8e-2
+    assert [len(trials) for trials in asked] == [3, 1, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("best", [1e-5, 1e-4, 1.0, 10.0])
+def test_the_grid_grows_until_the_best_is_inside(best):
+    contest, _ = run(bowl(best))
+    assert contest.rate == pytest.approx(best)
+    beyond = [lr for lr in contest.first if not 1e-3 <= lr <= 1e-1]
+    assert best in [pytest.approx(lr) for lr in beyond]
+
+
+def test_growth_ends_with_the_budget():
+    contest, _ = run(bowl(1e9))
+    assert sorted(contest.first) == pytest.approx([1e-3, 1e-2, 1e-1, 1, 10, 100])
+    assert contest.rate == 100
+    assert contest.tuning_steps == STUDY.tuning.budget_steps
+
+
+def test_a_rate_that_diverges_is_recorded_and_not_chosen():
+    contest, _ = run(lambda trial: math.inf if trial.lr > 5e-3 else 1.0)
+    assert contest.first[1e-2][1].status == "diverged"
+    assert contest.rate is not None
+    assert contest.rate < 5e-3
+
+
+def test_where_everything_diverges_nothing_is_chosen_and_the_contest_ends():
+    contest, _ = run(lambda trial: math.inf)
+    assert contest.finished
+    assert contest.rate is None
+    assert contest.reported == {}
+
+
+def test_the_choice_is_made_on_validation_with_seeds_that_the_report_never_uses():
+    contest, asked = run(bowl(1e-2))
+    *tuning, final = asked
+    assert {trial.parts for trials in tuning for trial in trials} == {("validation",)}
+    assert {t.seed for trials in tuning for t in trials}.isdisjoint(t.seed for t in final)
+    assert {t.lr for t in final} == {contest.rate}
+
+
+def test_the_second_round_decides():
+    """A rate that was worse in the short round but better in the longer one is the one that is chosen."""
+    contest, _ = run(lambda t: {1e-2: 1.0, 1e-3: 1.1}.get(t.lr, 2.0) if t.steps == 10 else {1e-2: 1.0, 1e-3: 0.5}[t.lr])
+    assert contest.rate == 1e-3
+
+
+def test_the_lengths_of_runs_are_those_of_the_study():
+    contest, _ = run(bowl(1e-2))
+    assert {t.steps for t, _ in contest.first.values()} == {10}
+    assert {t.steps for t, _ in contest.second.values()} == {20}
+    assert {t.steps for t, _ in contest.reported.values()} == {60}
+
+
+def test_full_fine_tuning_and_the_frozen_model_run_along():
+    contests = make_contests(STUDY, {entry.name: entry.build() for entry in STUDY.entrants})
+    assert [c.contestant for c in contests] == ["frozen", "lora", "full_ft"]
+    without = STUDY.model_copy(update={"full_ft": False, "full_ft_reason": "no room"})
+    assert [entry.name for entry in without.entrants] == ["lora"]
+
+
+def test_every_contestant_of_a_seed_sees_the_same_batches():
+    import torch
+
+    examples = Examples({"input_ids": torch.arange(50).reshape(10, 5)}, 1)
+    one, same, other = (
+        torch.cat([batch["input_ids"] for batch in batches(examples, 4, 6, seed)]) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert sorted(one[:10, 0].tolist()) == list(range(0, 50, 5))
+
+
+def test_a_trials_name_follows_from_what_decides_it_and_nothing_else():
+    _, asked = run(bowl(1e-2))
+    trial = asked[0][0]
+    assert dataclasses.replace(trial, model="elsewhere/the/same").id == trial.id
+    for change in ({"lr": 1.0}, {"seed": 9}, {"steps": 9}, {"model_hash": "x"}, {"code": "x"}, {"adapter": "{}"}):
+        assert dataclasses.replace(trial, **change).id != trial.id

@@ -1,0 +1,98 @@
+"""The studies that come with the program: sound, sized to the embedded model, and able to test what they say they test."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from adapterlab import argmap
+from adapterlab.adapters import all_adapters
+from adapterlab.lab.run.sizing import fitted
+from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.spec import FULL_FT, Study
+from adapterlab.models.loading import load_causal
+from adapterlab.resources import shipped
+from adapterlab.surgery import parameter_count
+from adapterlab.verdict.claims import read_test
+
+FOLDER = shipped("studies", "quick.toml").parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+THEMES = ["boundary", "decoupled", "functional", "gain", "orthogonal", "rank", "shared", "svd"]
+
+
+def study(name: str) -> Study:
+    return Study.model_validate(tomllib.loads((FOLDER / f"{name}.toml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_causal().model
+
+
+@pytest.fixture(scope="module")
+def the_map():
+    return argmap.load(shipped("maps", "natural_manifold.argdown"))
+
+
+def test_there_is_one_for_each_theme_and_one_for_all():
+    assert sorted([*THEMES, "full", "quick"]) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_loads_under_its_own_name(name):
+    assert load_study(FOLDER / f"{name}.toml").name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_contestants_fit_the_embedded_model_near_the_budget(name, model):
+    """What has a size is above the budget only at its least; the smallest and the largest budget are looked at."""
+    parts = study(name).at_each_budget
+    for part in {parts[0].budget: parts[0], parts[-1].budget: parts[-1]}.values():
+        for entry in part.entrants:
+            budget = entry.budget or part.budget
+            adapter = fitted(entry, model, budget)
+            if adapter.size_knob and parameter_count(model, adapter, entry.targets) > budget:
+                least = fitted(entry, model, 1)
+                assert adapter == least, entry.name
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(name, the_map):
+    text, asked = (FOLDER / f"{name}.toml").read_text(), study(name)
+    assert asked.title.endswith("?")
+    comment = " ".join(line.removeprefix("#").strip() for line in text.split("name =")[0].splitlines())
+    claims = re.findall(r"\[([^\]]+)\]", comment.split("]. ")[0] + "]")
+    assert claims
+    for claim in claims:
+        assert the_map.tests.get(claim), f"{claim} has no test in the map"
+        test = read_test(claim, the_map.tests[claim])
+        assert set(test.contestants()) <= {entry.name for entry in asked.entrants}, claim
+        assert set(test.tasks) <= set(asked.tasks), claim
+        assert test.metric != "tenth_of_data" or asked.report.tenth_of_data, claim
+
+
+def test_each_testable_claim_of_a_theme_is_in_a_study_of_it(the_map):
+    named = " ".join((FOLDER / f"{name}.toml").read_text() for name in THEMES)
+    assert [claim for claim in the_map.tests if f"[{claim}]" not in named] == []
+
+
+def test_the_full_study_has_every_adapter_that_can_train_on_the_model_and_every_claims_contest(the_map):
+    full = study("full")
+    ours = {name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
+    assert {c.adapter for c in full.contestants} == ours - {FULL_FT, "bitfit"}
+    assert len(full.budgets) == 3
+    assert set(full.tasks) == {"restyle", "prose", "facts", "algorithm", "steer"}
+    for claim, data in the_map.tests.items():
+        test = read_test(claim, data)
+        if "bitfit" not in test.contestants():
+            assert set(test.contestants()) <= {entry.name for entry in full.entrants}, claim
+            assert set(test.tasks) <= set(full.tasks), claim
+
+
+def test_the_quick_study_costs_about_what_it_did():
+    """2,850 training steps were its cost when grids still grew for nothing."""
+    quick = study("quick")
+    runs = len(quick.report.seeds) * quick.training.steps
+    assert len(quick.entrants) * len(quick.tasks) * (quick.tuning.budget_steps + runs) <= 3000

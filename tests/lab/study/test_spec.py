@@ -1,0 +1,147 @@
+"""A study's file, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.run.scheduler import worker_config
+from adapterlab.lab.study.load import load_study
+from adapterlab.models.loading import load_causal
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Part
+from tests.tasks.own import completions, write
+
+GOOD = """name = "mine"
+tasks = ["prose"]
+budget = 1000
+
+[tuning]
+first_steps = 5
+
+[[contestants]]
+adapter = "lora"
+
+[[contestants]]
+adapter = "oft"
+settings = { block_size = 8 }
+"""
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return load_study(path)
+
+
+def test_a_study_reads_as_written(tmp_path):
+    study = load(tmp_path, GOOD)
+    assert [c.name for c in study.contestants] == ["lora", "oft"]
+    assert study.contestants[1].build().block_size == 8
+    assert study.tuning.first_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('["prose"]', '["prosa"]', r"study\.toml:2: did you mean prose"),
+        ('adapter = "lora"', 'adapter = "lorra"', r"unknown adapter 'lorra' in .*study\.toml:8: did you mean lora"),
+        ("first_steps", "first_step", r"unknown setting 'first_step' in .*study\.toml:6: did you mean first_steps"),
+        ("budget = 1000", "budget = -1", r"study\.toml:3: budget: .*greater than or equal to 1 \(got -1\)"),
+        ("budget = 1000", "budgget = 1", r"unknown setting 'budgget' in .*study\.toml:3: did you mean budget"),
+        (
+            "block_size",
+            "blocksize",
+            r"study\.toml:11: unknown setting 'blocksize' in adapter 'oft': did you mean block_size",
+        ),
+        ("block_size = 8", 'block_size = "8"', r"block_size = '8' is not int"),
+        ('adapter = "oft"', 'adapter = "lora"', "two contestants are called lora"),
+        ("first_steps = 5", "seeds = [1, 2]", r"seeds \[1, 2\] are in both"),
+        ("first_steps = 5", "start = [0.1, 0.01]", "at least two rates, rising"),
+        (
+            "first_steps = 5",
+            "start = [0.1, 0.2, 0.3]\nrates = 2",
+            r"study\.toml:5: tuning: start has 3 rates, more than rates = 2",
+        ),
+        ("first_steps = 5", "keep = 6", "keep = 6 is more than the rates = 5"),
+        ("first_steps = 5", "grow = 2", r"unknown setting 'grow' in .*study\.toml:6: known: first_steps"),
+        ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
+        ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
+        ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),
+        ("budget = 1000", "full_tf = false", r"unknown setting 'full_tf' in .*study\.toml:3: did you mean full_ft"),
+        ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
+        ("name =", "name", "is not TOML"),
+        ("budget = 1000", 'adapter_files = ["none.py"]', r"none\.py is no Python file"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_mend(tmp_path, old, new, message):
+    with pytest.raises(AdapterlabError, match=message):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_missing_study_is_named(tmp_path):
+    with pytest.raises(AdapterlabError, match="cannot read the study"):
+        load_study(tmp_path / "none.toml")
+
+
+def test_a_study_at_several_budgets_is_one_at_each(tmp_path):
+    study = load(tmp_path, GOOD.replace("budget = 1000", "budgets = [1000, 2000]"))
+    assert [part.budget for part in study.at_each_budget] == [1000, 2000]
+    assert [part.budgets for part in study.at_each_budget] == [(), ()]
+    assert load(tmp_path, GOOD).at_each_budget == (load(tmp_path, GOOD),)
+
+
+def test_full_fine_tuning_is_added_once_and_does_not_compete(tmp_path):
+    study = load(tmp_path, GOOD)
+    assert [c.name for c in study.entrants] == ["lora", "oft", "full_ft"]
+    assert [study.competes(c.name) for c in study.entrants] == [True, True, False]
+    listed = load(
+        tmp_path,
+        GOOD.replace('adapter = "lora"', 'adapter = "full_ft"\nlabel = "all"')
+        + '\n[[contestants]]\nadapter = "lora"\n',
+    )
+    assert [c.name for c in listed.entrants] == ["all", "oft", "lora"]
+    assert not listed.competes("all")
+
+
+def test_full_fine_tuning_is_left_out_for_a_reason(tmp_path):
+    study = load(tmp_path, GOOD.replace("budget = 1000", 'full_ft = false\nfull_ft_reason = "60 GB of memory"'))
+    assert [c.name for c in study.entrants] == ["lora", "oft"]
+
+
+OWN = """name = "own"
+tasks = ["sums"]
+
+[[data]]
+name = "sums"
+train = "sums.jsonl"
+
+[[contestants]]
+adapter = "lora"
+"""
+
+
+def test_a_study_names_data_beside_it(tmp_path, monkeypatch):
+    write(tmp_path / "sums.jsonl", completions(30))
+    monkeypatch.chdir("/")
+    study = load(tmp_path, OWN)
+    assert study.data[0].train == str(tmp_path / "sums.jsonl")
+    assert len(task("sums").examples(Part.TEST, load_causal().tokenizer, 64, 100)) == 6
+    assert worker_config(study).data == (study.data[0].files,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sums.jsonl", "none.jsonl", r"study\.toml:4: .*none\.jsonl does not exist"),
+        ("train =", "trian =", r"unknown setting 'trian' in .*study\.toml:6: did you mean train"),
+        ('adapter = "lora"', 'adapter = "lorra"', r"unknown adapter 'lorra' in .*study\.toml:8"),
+        ('["sums"]', '["sum"]', r"unknown task 'sum' in .*study\.toml:2: did you mean sums"),
+    ],
+)
+def test_a_mistake_in_its_data_is_named(tmp_path, old, new, message):
+    write(tmp_path / "sums.jsonl", completions(30))
+    with pytest.raises(AdapterlabError, match=message):
+        load(tmp_path, OWN.replace(old, new))

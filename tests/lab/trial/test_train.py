@@ -1,0 +1,142 @@
+"""One trial in this process: pieces of a batch, the path of strengths, shares of the data, what is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+
+import pytest
+import torch
+
+from adapterlab.adapters import adapter
+from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.study.load import load_study
+from adapterlab.lab.trial import train
+from adapterlab.lab.trial.peak_memory import peak_memory
+from adapterlab.lab.trial.spec import FROZEN, Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.loading import load_causal
+from adapterlab.tasks import task
+from tests.lab.tiny import save_study
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory) -> Trial:
+    contests = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))
+    lora = next(c for c in contests if c.contestant == "lora")
+    return lora.trial(1e-2, 1, 12, reported=True)
+
+
+def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
+    loaded = load_causal(trial.model)
+    loaded.model.requires_grad_(True)
+    examples = task("prose").examples("train", loaded.tokenizer, 32, 6)
+    batch = examples.rows(slice(0, 6))
+    batch["scored"][0, 5:] = False  # pieces with different numbers of terms
+    found = []
+    for micro in (None, 4, 1):
+        loaded.model.zero_grad()
+        loss = train.backward(task("prose"), loaded.model, batch, micro, train.Fixed())
+        found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-5)
+        torch.testing.assert_close(gradient, found[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial):
+    outcome = train.run(dataclasses.replace(trial, path=(0.0, 0.5, 1.0, 1.25)))
+    frozen = train.run(dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0))
+    path = dict(outcome.path)
+    assert list(path) == [0.0, 0.5, 1.0, 1.25]
+    assert path[0.0]["test"][0] == pytest.approx(frozen.scores["test"][0], rel=1e-6)
+    assert path[1.0] == {part: scores for part, scores in outcome.scores.items() if part != "ood"}
+    assert path[0.5] != path[1.25] != outcome.scores
+
+
+def test_the_path_is_not_part_of_the_training(trial):
+    assert train.run(dataclasses.replace(trial, path=(0.5,))).scores == train.run(trial).scores
+
+
+def test_what_is_kept_stands_at_full_strength_after_its_path(trial):
+    kept = []
+    train.run(dataclasses.replace(trial, path=(0.5, 1.25)), keep=lambda handle: kept.append(handle.strength))
+    assert kept == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "on", "off"), [("lora", "dropout", 0.5, 0.0), ("poly", "relaxed", True, False)]
+)
+def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting, on, off):
+    def of(value):
+        return dataclasses.replace(trial, adapter=json.dumps(adapter(name, rank=4, **{setting: value}).settings()))
+
+    model = train.loaded(trial.model, trial.dtype, task(trial.task).head).model
+    noisy, scored = of(on), []
+    outcome = train.run(noisy, keep=lambda handle: scored.append(train.score_parts(model, noisy, handle, trial.parts)))
+    assert scored == [outcome.scores]
+    assert train.run(of(off)).scores != outcome.scores
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_share_of_the_data_is_its_first_part(trial):
+    whole = train.training_data(trial).inputs["input_ids"]
+    tenth = train.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    assert len(tenth) == round(len(whole) / 10)
+    assert torch.equal(tenth, whole[: len(tenth)])
+    assert train.run(dataclasses.replace(trial, share=0.1)).scores != train.run(trial).scores
+
+
+def test_an_outcome_survives_its_way_through_json(trial):
+    outcome = train.run(dataclasses.replace(trial, path=(0.5,)))
+    assert type(outcome).from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+    again = Trial.from_json(json.loads(json.dumps(trial.to_json())))
+    assert again == trial
+    assert again.id == trial.id
+
+
+def test_peak_memory_sees_what_was_held_and_let_go():
+    gc.collect()  # what other tests left behind would hide it by going meanwhile
+    with peak_memory(torch.device("cpu")) as peak:
+        block = torch.ones(256 << 20, dtype=torch.uint8)
+        del block
+        held = peak()
+    assert 128 << 20 < held < 400 << 20
+
+
+def test_peak_memory_sees_what_takes_the_place_of_what_was_let_go():
+    def hold() -> None:
+        blocks = [torch.ones(64 << 10, dtype=torch.uint8) for _ in range(1024)]  # small enough to be kept when let go
+        blocks.clear()
+
+    hold()
+    with peak_memory(torch.device("cpu")) as peak:
+        hold()
+        held = peak()
+    assert 48 << 20 < held < 80 << 20
+
+
+def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
+    (tmp_path / "shout.py").write_text(
+        "from adapterlab.tasks.text import Completion, CompletionTask\n\n\n"
+        "class Shout(CompletionTask):\n"
+        "    name = 'shout'\n    title = 'Shouting'\n    explanation = 'Upper case.'\n\n"
+        "    def completions(self, part):\n"
+        "        return [Completion(f'{part} {i}: ', f'WORD {i}') for i in range(20)]\n\n"
+        "    def fingerprint(self):\n        return 'shout 1'\n"
+    )
+    text = (tmp_path / "s.toml", trial.model)
+    text[0].write_text(
+        f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
+    )
+    study = load_study(text[0])
+    (contest,) = [
+        c for c in make_contests(study, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
+    ]
+    before = WorkerConfig()
+    WorkerConfig(study.adapter_files, study.task_files).enter()
+    outcome = train.run(contest.trial(1e-2, 1, 20, reported=True))
+    before.enter()
+    assert outcome.status == "ok"
+    assert outcome.scores["test"][0] < train.run(contest.trial(1e-6, 1, 1, reported=True)).scores["test"][0]
