@@ -85,11 +85,6 @@ class Task(ABC):
         """The parts that are scored."""
         return Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The modules whose code decides what the task is."""
-        return tuple(kind.__module__ for kind in type(self).__mro__ if issubclass(kind, Task))
-
     @abstractmethod
     def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
         """At most `count` examples of a part, drawn evenly by a hash, so that more is a superset, in that order.

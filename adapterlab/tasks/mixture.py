@@ -49,10 +49,6 @@ class Mixture(TextTask):
     unit = "nats per byte, the mean over the tasks"
     components: ClassVar[tuple[type[TextTask], ...]] = (Restyle, Prose, Facts, Algorithm)
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (*super().sources, *(source for kind in self.components for source in kind().sources))
-
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
         """`count` examples in turns; in training the smaller tasks start again, so that no batch has fewer of them."""
         share = -(-count // len(self.components))

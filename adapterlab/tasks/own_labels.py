@@ -18,7 +18,7 @@ from adapterlab.models.loading import Head, padding
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.own_text import drawn
-from adapterlab.tasks.parts import DECISIVE, FileData, parts_of
+from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
 
 AT_ONCE = 64
@@ -84,10 +84,6 @@ class OwnLabels(Task):
         (total, hits), _ = halving(run, AT_ONCE)
         loss = total / examples.size
         return Scores(loss if math.isfinite(loss) else math.inf, hits / len(examples))
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return *super().sources, *DECISIVE
 
     def fingerprint(self) -> str:
         return parts_of(self.data).hash

@@ -13,7 +13,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import padding
 from adapterlab.tasks.base import Control, Examples, Part, Scores
 from adapterlab.tasks.halving import halving
-from adapterlab.tasks.parts import DECISIVE, FileData, parts_of
+from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
 from adapterlab.tasks.text import TOKENS_AT_ONCE, TextTask, score_text
 
@@ -73,10 +73,6 @@ class OwnText(TextTask):
 
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         return halving(lambda tokens: score_text(model, examples, tokens), TOKENS_AT_ONCE)[0]
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return *super().sources, *DECISIVE
 
     def fingerprint(self) -> str:
         return parts_of(self.data).hash

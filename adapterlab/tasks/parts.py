@@ -10,8 +10,6 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.rows import Form, Row, fingerprint, read
 
-DECISIVE = (__name__, "adapterlab.tasks.rows")
-"""The modules that decide which rows a part has."""
 LEAST = 10
 """Different rows that can be cut into training, validation and test."""
 _VALIDATION, _TEST = 0.1, 0.2

@@ -1,44 +1,95 @@
-"""A hash of the code that decides a trial's outcome."""
+"""A hash of the code that decides a trial's outcome.
+
+It covers every source file that a worker reaches through its imports (training, model loading, surgery), the files of the
+adapter's class, of the task's class and of all their bases, and everything that these import: `import_closure` states the
+rule. Other methods and other tasks are not covered, because trial code reaches them only through the registries.
+
+Comments, docstrings, formatting, the folder of the code and the version of Python do not change the hash. Everything else
+that decides an outcome has its own field in a `Trial`: the weights and the tokenizer (`model_hash`), the data (`data`) and
+the settings. No other file of the package decides one. Versions of libraries are recorded with each trial (`environment`)
+and are not part of its name.
+
+>>> "adapterlab/adapters/rotations.py" in dict(decisive_files("oft", "prose"))
+True
+>>> "adapterlab/adapters/rotations.py" in dict(decisive_files("lora", "prose"))
+False
+>>> len(code_version("lora", "prose"))
+12
+"""
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib
-import inspect
-import pkgutil
 from functools import cache
 
-from adapterlab import surgery
 from adapterlab.adapters import all_adapters
-from adapterlab.adapters import base as adapters_base
-from adapterlab.lab.trial import spec, train
+from adapterlab.adapters.base import Adapter
+from adapterlab.lab.trial.import_closure import ImportClosure
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks import task
+from adapterlab.tasks.base import Task
+
+WORKER = "adapterlab.lab.run.executors.worker"
+"""The module that a worker runs; all trial code is reached from it."""
+REGISTRIES: dict[str, type[Adapter] | type[Task]] = {"adapterlab.adapters": Adapter, "adapterlab.tasks": Task}
+"""Packages that import their members by computed names, and the classes that list these members."""
+
+
+def code_version(adapter: str, task_name: str, closure: ImportClosure | None = None) -> str:
+    """Return the hash of the code that decides a trial's outcome, 12 hexadecimal digits.
+
+    Args:
+        adapter: Name of the adapter, or `FROZEN`.
+        task_name: Name of the task.
+        closure: Finds the source files; by default those of this package, read once per process.
+
+    Raises:
+        AdapterlabError: If a class has no source file.
+    """
+    return _version(_classes(adapter, task_name), closure or _shared(tuple(registered().items())))
+
+
+def decisive_files(adapter: str, task_name: str, closure: ImportClosure | None = None) -> list[tuple[str, str]]:
+    """Return the source files that decide a trial's outcome, each with a hash of its code, sorted.
+
+    Args:
+        adapter: Name of the adapter, or `FROZEN`.
+        task_name: Name of the task.
+        closure: Finds the source files; by default those of this package, read once per process.
+
+    Raises:
+        AdapterlabError: If a class has no source file.
+    """
+    return _digests(_classes(adapter, task_name), closure or _shared(tuple(registered().items())))
+
+
+def registered() -> dict[str, tuple[str, ...]]:
+    """Return the registry packages, each with the modules that define its members at present."""
+    return {
+        package: tuple(sorted({member.__module__ for member in base.registry.values()}))
+        for package, base in REGISTRIES.items()
+    }
 
 
 @cache
-def code_version(adapter: str, task_name: str) -> str:
-    """A hash of the code that decides a trial's outcome; comments and docstrings do not count."""
-    decisive = [spec.__name__, train.__name__, adapters_base.__name__]
-    decisive += task(task_name).sources
-    decisive += [
-        module.name for module in pkgutil.walk_packages(surgery.__path__, f"{surgery.__name__}.") if not module.ispkg
-    ]
-    if adapter != FROZEN:
-        decisive.append(all_adapters()[adapter].__module__)
+def _shared(members: tuple[tuple[str, tuple[str, ...]], ...]) -> ImportClosure:
+    return ImportClosure(registries=dict(members))
+
+
+@cache
+def _version(classes: tuple[type, ...], closure: ImportClosure) -> str:
     digest = hashlib.blake2b(digest_size=6)
-    for module in dict.fromkeys(decisive):
-        digest.update(_meaning(inspect.getsource(importlib.import_module(module))).encode())
+    for label, hashed in _digests(classes, closure):
+        digest.update(f"{label} {hashed}\n".encode())
     return digest.hexdigest()
 
 
-@cache
-def _meaning(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+def _classes(adapter: str, task_name: str) -> tuple[type, ...]:
+    """Return the classes of the adapter and of the task."""
+    task_class = type(task(task_name))
+    return (task_class,) if adapter == FROZEN else (all_adapters()[adapter], task_class)
+
+
+def _digests(classes: tuple[type, ...], closure: ImportClosure) -> list[tuple[str, str]]:
+    names = {WORKER, *(base.__module__ for cls in classes for base in cls.__mro__)}
+    return closure.digests(module for name in names if (module := closure.module(name)) is not None)
