@@ -14,14 +14,14 @@ from adapterlab.adapters import all_adapters
 from adapterlab.adapters import base as adapters_base
 from adapterlab.lab.trial import spec, train
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.tasks import task
+from adapterlab.tasks.base import Task
 
 
 @cache
-def code_version(adapter: str, task_name: str) -> str:
+def code_version(adapter: str, task: Task) -> str:
     """A hash of the code that decides a trial's outcome; comments and docstrings do not count."""
     decisive = [spec.__name__, train.__name__, adapters_base.__name__]
-    decisive += task(task_name).sources
+    decisive += task.sources
     decisive += [
         module.name for module in pkgutil.walk_packages(surgery.__path__, f"{surgery.__name__}.") if not module.ispkg
     ]
