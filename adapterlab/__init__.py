@@ -1,6 +1,8 @@
-"""Parameter-efficient adapters as hypotheses about a transformer, contests between them, and what follows.
+"""Parameter-efficient adapters as hypotheses about a transformer, and fair contests between them.
 
-handle = adapterlab.attach(model, adapterlab.adapter("lora", rank=8))
+>>> import adapterlab
+>>> adapterlab.adapter("lora", rank=8).alpha
+16.0
 """
 
 from __future__ import annotations
@@ -10,22 +12,50 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
+    from adapterlab.api import calibrate, compare, estimate, run, status, trials, tune
+    from adapterlab.errors import AdapterlabError
+    from adapterlab.lab.study.load import load_study
+    from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, parameter_count, sized
+    from adapterlab.tuning.advice import Advice
+    from adapterlab.verdict.study_analysis import Analysis
 
 _HOMES = {
-    "adapter": "adapterlab.adapters",
-    "all_adapters": "adapterlab.adapters",
-    "Handle": "adapterlab.surgery",
-    "attach": "adapterlab.surgery",
-    "load": "adapterlab.surgery",
-    "parameter_count": "adapterlab.surgery",
-    "sized": "adapterlab.surgery",
+    "adapterlab.adapters": ("adapter", "all_adapters"),
+    "adapterlab.api": ("calibrate", "compare", "estimate", "run", "status", "trials", "tune"),
+    "adapterlab.errors": ("AdapterlabError",),
+    "adapterlab.lab.study.load": ("load_study",),
+    "adapterlab.lab.study.spec": ("Study",),
+    "adapterlab.surgery": ("Handle", "attach", "load", "parameter_count", "sized"),
+    "adapterlab.tuning.advice": ("Advice",),
+    "adapterlab.verdict.study_analysis": ("Analysis",),
 }
-__all__ = ["Handle", "adapter", "all_adapters", "attach", "load", "parameter_count", "sized"]
+__all__ = [
+    "AdapterlabError",
+    "Advice",
+    "Analysis",
+    "Handle",
+    "Study",
+    "adapter",
+    "all_adapters",
+    "attach",
+    "calibrate",
+    "compare",
+    "estimate",
+    "load",
+    "load_study",
+    "parameter_count",
+    "run",
+    "sized",
+    "status",
+    "trials",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # torch loads when something is first used, so that `import adapterlab` is fast.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    # torch is imported when something is first used, so that `import adapterlab` is fast.
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
     raise AttributeError(f"module 'adapterlab' has no attribute {name!r}")

@@ -7,14 +7,16 @@ from typing import Literal
 
 from adapterlab.errors import UnknownNameError
 
+PACKAGE = Path(__file__).parent
+"""Folder of this package."""
+
 
 def shipped(kind: Literal["maps", "studies"], name: str) -> Path:
     """The file of this name among those that come with the program, installed or run from its source.
 
     Raises `UnknownNameError` with the names that exist.
     """
-    package = Path(__file__).parent
-    folders = [package / kind, package.parent / kind]
+    folders = [PACKAGE / kind, PACKAGE.parent / kind]
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     if not (folder / name).is_file():
         raise UnknownNameError(kind.removesuffix("s"), name, [p.name for p in folder.glob("*.*")])

@@ -1,37 +1,33 @@
-"""What simulated studies find, as a table on the terminal."""
+"""The lab's calibration as a table on the terminal.
+
+>>> show_calibration.__name__
+'show_calibration'
+"""
 
 from __future__ import annotations
-
-import itertools
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.errors import AdapterlabError
-from adapterlab.lab.analysis.calibration import PLANTED, Rates, find
-from adapterlab.lab.analysis.noise_model import QUICK, fit
-from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.study.spec import Study
+from adapterlab.lab.analysis.calibration import Calibration, DetectionRates
 
 
-def show_honesty(study: Study, ledger: Path | None, studies: int, console: Console) -> None:
-    """Simulate and print; the noise is that of `ledger`, or the quick study's. Raises `AdapterlabError` for no ledger."""
-    if ledger is not None and not ledger.is_file():
-        raise AdapterlabError(f"no ledger at {ledger}: give the ledger.sqlite of a finished study")
-    noise = QUICK if ledger is None else fit(Ledger(ledger))
-    source = "the quick study's" if ledger is None else f"that of {ledger}"
-    rows = []
-    for correlated, effect in itertools.product((True, False), PLANTED):
-        with console.status(f"{studies} studies with {effect:g} planted"):
-            rows.append(find(study, noise, effect, correlated=correlated, studies=studies))
-    console.print(_answer(rows, study))
+def show_calibration(calibration: Calibration, console: Console) -> None:
+    """Print how often simulated studies find something.
+
+    Args:
+        calibration: Detection rates of simulated studies.
+        console: Where to print.
+    """
+    rows, study = list(calibration.rates), calibration.study
+    console.print(_answer(rows, study.name))
     console.print()
     console.print(_table(rows))
     console.print(
-        f"[dim]Share of {studies} simulated studies each, on {' and '.join(noise)}; noise: {source}. "
+        f"[dim]Share of {rows[0].studies} simulated studies each, on {' and '.join(calibration.tasks)}; noise: "
+        f"{calibration.noise_source}. "
         "planted: nats per byte by which one contestant is better than the reference, whose "
-        "adapter all others are. noise shared: a seed's batches move all contestants alike. "
+        "adapter all others are. noise shared: a seed's batches move all contestants together. "
         "interval: its 95 % interval leaves out zero. p: any corrected p below 0.05. "
         f"lead: a lead is called real. like these: the interval for tasks like these. "
         f"same: called the same within {study.report.smallest:g}.[/dim]",
@@ -39,7 +35,7 @@ def show_honesty(study: Study, ledger: Path | None, studies: int, console: Conso
     )
 
 
-def _answer(rows: list[Rates], study: Study) -> str:
+def _answer(rows: list[DetectionRates], study: str) -> str:
     nothing = [row for row in rows if row.effect == 0]
     worst = max(nothing, key=lambda row: row.interval)
     low, high = worst.bounds(worst.interval)
@@ -50,12 +46,12 @@ def _answer(rows: list[Rates], study: Study) -> str:
         else "No planted effect is found in 80 % of them: give more seeds."
     )
     return (
-        f"Of an adapter compared with itself, study {study.name} would report a difference in at most "
+        f"Of an adapter compared with itself, study {study} would report a difference in at most "
         f"{worst.interval:.1%} of cases (95 % interval {low:.1%} to {high:.1%}). {power}"
     )
 
 
-def _table(rows: list[Rates]) -> Table:
+def _table(rows: list[DetectionRates]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("planted", justify="right")
     table.add_column("noise")

@@ -1,28 +1,52 @@
-"""The methods on the terminal: a table of all, a card of one."""
+"""The adapters on the terminal: a table of all, a card of one.
+
+>>> card = make_card("ia3")
+>>> card.name, card.theme
+('ia3', 'gain')
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-import adapterlab
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import load_causal
+from adapterlab.resources import PACKAGE
 from adapterlab.surgery import parameter_count
 
 INVARIANTS_TEST = "tests/surgery/test_invariants.py"
+"""The test that checks every method's invariants."""
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """One method, described for a reader."""
+
+    name: str
+    title: str
+    theme: str
+    claim: str
+    """The hypothesis about transformers that the method stands for."""
+    description: tuple[str, ...]
+    """Paragraphs of the method's docstring: its formula, shapes and source."""
+    invariants: tuple[str, ...]
+    facts: dict[str, str]
+    """Settings, size, site, cost, paper and code, by heading."""
 
 
 def as_json() -> list[dict[str, Any]]:
-    """What each method says of itself, as plain data."""
+    """Return every method as plain data: claim, theme, paper, invariants, hyperparameters."""
     return [
         {
             "name": name,
@@ -40,48 +64,77 @@ def as_json() -> list[dict[str, Any]]:
 
 
 def show_all(console: Console) -> None:
-    """Print the table, by theme."""
+    """Print all methods, by theme.
+
+    Args:
+        console: Where to print.
+    """
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     for heading in ("name", "theme"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("what it believes")
+    table.add_column("hypothesis")
     for name, method in sorted(all_adapters().items(), key=lambda item: (item[1].theme.value, item[0])):
         table.add_row(f"[bold]{name}[/bold]", method.theme.value, method.claim)
     console.print(table)
 
 
-def explain(name: str, model_source: str, console: Console) -> None:
-    """Print one method's card: formula, belief, what it preserves and how that is held, cost, where its code is."""
+def make_card(name: str, model_source: str = "embedded") -> AdapterCard:
+    """Describe one method.
+
+    Args:
+        name: Name of the method.
+        model_source: Model that trained parameters are counted on: `embedded`, a folder or a hub id.
+
+    Raises:
+        UnknownNameError: If there is no such method.
+        AdapterlabError: If the model cannot be loaded.
+    """
     method = type(make_adapter(name))
     model = load_causal(model_source).model
-    whole = sum(p.numel() for p in model.parameters())
-    settings = ", ".join(f"{key} = {value!r}" for key, value in _hyperparameters(method).items()) or "none"
-    console.print(f"[bold]{name}[/bold]: {method.title}", highlight=False)
-    console.print(f"[italic]{method.claim}[/italic]\n", highlight=False)
-    for paragraph in inspect.cleandoc(method.__doc__ or "").split("\n\n"):
-        console.print(" ".join(paragraph.split()), markup=False, highlight=False)
+    paragraphs = inspect.cleandoc(method.__doc__ or "").split("\n\n")
+    return AdapterCard(
+        name,
+        method.title,
+        method.theme.value,
+        method.claim,
+        tuple(" ".join(p.split()) for p in paragraphs if not p.lstrip().startswith(">>>")),
+        tuple(str(invariant) for invariant in method().invariants),
+        {
+            "settings": ", ".join(f"{key} = {value!r}" for key, value in _hyperparameters(method).items()) or "none",
+            "size": f"set by {method.size_knob}" if method.size_knob else "fixed",
+            "adapts": method.site + ("" if method.mergeable else "; cannot be merged into weights"),
+            "costs": _cost(method(), model, model_source),
+            "paper": method.paper,
+            "code": _code(method),
+        },
+    )
+
+
+def show_card(card: AdapterCard, console: Console) -> None:
+    """Print one method's card.
+
+    Args:
+        card: The card.
+        console: Where to print.
+    """
+    console.print(f"[bold]{card.name}[/bold]: {card.title}", highlight=False)
+    console.print(f"[italic]{card.claim}[/italic]\n", highlight=False)
+    for paragraph in card.description:
+        console.print(paragraph, markup=False, highlight=False)
     console.print("\n[dim]preserves[/dim]")
-    for invariant in method().invariants:
+    for invariant in card.invariants:
         console.print(f"  {invariant}", markup=False, highlight=False)
-    console.print(f"  [dim]held to it, after training on real text, by {INVARIANTS_TEST}[/dim]")
-    rows = {
-        "settings": settings,
-        "size": f"set by {method.size_knob}" if method.size_knob else "has none to set",
-        "adapts": method.site + ("" if method.mergeable else "; cannot be merged into weights"),
-        "costs": _cost(method(), model, whole, model_source),
-        "paper": method.paper,
-        "code": _code(method),
-    }
-    console.print()
+    console.print(f"  [dim]checked after training on real text, by {INVARIANTS_TEST}[/dim]\n")
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for key, value in rows.items():
+    for key, value in card.facts.items():
         grid.add_row(key, value)
     console.print(grid)
 
 
-def _cost(adapter: Adapter, model: Any, whole: int, source: str) -> str:
+def _cost(adapter: Adapter, model: nn.Module, source: str) -> str:
+    whole = sum(p.numel() for p in model.parameters())
     try:
         count = parameter_count(model, adapter)
     except AdapterlabError as error:
@@ -95,5 +148,5 @@ def _hyperparameters(method: type[Adapter]) -> dict[str, Any]:
 
 def _code(method: type[Adapter]) -> str:
     file = Path(inspect.getfile(method))
-    root = Path(adapterlab.__file__).parent.parent
+    root = PACKAGE.parent
     return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)

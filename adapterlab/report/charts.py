@@ -9,8 +9,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.pareto import Frontier
+from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.pareto import ParetoFront
 from adapterlab.lab.analysis.scoreboard import Scoreboard
 
 Chart = Any
@@ -42,12 +42,12 @@ def svg(chart: Chart) -> str:
     return str(vl_convert.vegalite_to_svg(styled.to_dict()))
 
 
-def colours(results: Results) -> dict[str, str]:
+def colours(board: Board) -> dict[str, str]:
     """One colour for each contestant, the same in every chart."""
-    return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(results.contestants)}
+    return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(entry.name for entry in board.study.entrants)}
 
 
-def plane(scoreboard: Scoreboard, frontier: Frontier, palette: Mapping[str, str]) -> str:
+def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]) -> str:
     """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good.
 
     The grey steps are the frontier, beyond which nobody comes; a thin line is the path that a contestant's strength
@@ -90,13 +90,13 @@ def plane(scoreboard: Scoreboard, frontier: Frontier, palette: Mapping[str, str]
         .encode(x=x, y=y, text="contestant:N", color=colour)
         for below in (False, True)
     )
-    layers = [*_front(frontier), *_paths(frontier, colour), sideways, upright, points, over, under]
+    layers = [*_front(front), *_paths(front, colour), sideways, upright, points, over, under]
     return svg(alt.layer(*layers).properties(width=_WIDTH - 90, height=380))
 
 
-def _front(frontier: Frontier) -> list[Chart]:
+def _front(front: ParetoFront) -> list[Chart]:
     """The frontier as steps: what is learned up to a point costs the forgetting of that point."""
-    corners = frontier.front
+    corners = front.front
     if len(corners) < 2:
         return []
     steps = [{"order": i, "gain": gain, "forgetting": forgot} for i, (gain, forgot) in enumerate(corners)]
@@ -106,10 +106,10 @@ def _front(frontier: Frontier) -> list[Chart]:
     return [line.encode(x="gain:Q", y="forgetting:Q", order="order:Q")]
 
 
-def _paths(frontier: Frontier, colour: Chart) -> list[Chart]:
+def _paths(front: ParetoFront, colour: Chart) -> list[Chart]:
     rows = [
         {"contestant": c.contestant, "strength": strength, "gain": learned, "forgetting": forgot}
-        for c in frontier.covered
+        for c in front.entries
         for strength, learned, forgot in c.path
     ]
     if not rows:
@@ -118,11 +118,11 @@ def _paths(frontier: Frontier, colour: Chart) -> list[Chart]:
     return [line.encode(x="gain:Q", y="forgetting:Q", order="strength:Q", color=colour)]
 
 
-def strengths(frontier: Frontier, palette: Mapping[str, str]) -> str:
+def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
     """What is learned and forgotten along each contestant's strength; empty if no path was scored."""
     rows = [
         {"contestant": c.contestant, "strength": strength, "learned": learned, "forgotten": forgot}
-        for c in frontier.covered
+        for c in front.entries
         for strength, learned, forgot in c.path
     ]
     if not rows:
@@ -133,7 +133,7 @@ def strengths(frontier: Frontier, palette: Mapping[str, str]) -> str:
     )
     panels = []
     for field, title in (
-        ("learned", f"learned in-domain, {frontier.unit}"),
+        ("learned", f"learned in-domain, {front.unit}"),
         ("forgotten", "forgotten on the base's domain, nats per byte"),
     ):
         line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40)).encode(
@@ -149,24 +149,22 @@ def _hides(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     return other is not row and abs(other["gain"] - row["gain"]) < 0.006 and 0 <= above < 0.004
 
 
-def rates(results: Results, palette: Mapping[str, str]) -> str:
-    """Validation loss against learning rate in the first round, a panel for each task; the chosen rate is ringed.
+def rates(board: Board, palette: Mapping[str, str]) -> str:
+    """Draw validation loss against learning rate in the first rung, a panel for each task; the selected rate is ringed.
 
-    The dashed line is the frozen model. What lies far above it is cut off, so that the differences below stay legible.
+    The dashed line is the frozen model. Losses far above it are cut off, so that the differences below stay legible.
+
+    Args:
+        board: The board.
+        palette: Colour of each contestant.
     """
     panels = []
-    for task in results.study.tasks:
-        frozen = results.frozen(task).validation
+    for task, frozen in board.frozen.items():
         rows: list[dict[str, Any]] = [
-            {
-                "contestant": name,
-                "rate": lr,
-                "loss": outcome.validation,
-                "chosen": lr == results.contests[name, task].rate,
-            }
-            for name in results.contestants
-            for lr, (_, outcome) in sorted(results.contests[name, task].first.items())
-            if math.isfinite(outcome.validation)
+            {"contestant": curve.contestant, "rate": lr, "loss": loss, "chosen": lr == curve.chosen}
+            for curve in board.rate_curves
+            if curve.task == task
+            for lr, loss in curve.losses.items()
         ]
         best = min((row["loss"] for row in rows), default=frozen)
         room = max(frozen - best, 1e-3)
@@ -174,7 +172,7 @@ def rates(results: Results, palette: Mapping[str, str]) -> str:
         axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
         base = alt.Chart(alt.Data(values=rows)).encode(
             x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
-            y=alt.Y("loss:Q", title=f"validation loss, {results.unit}", scale=scale),
+            y=alt.Y("loss:Q", title=f"validation loss, {board.unit}", scale=scale),
             color=_colour(palette, legend=True),
         )
         lines = base.mark_line(strokeWidth=2, clip=True)

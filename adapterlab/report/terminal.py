@@ -1,4 +1,8 @@
-"""The end of a study on the terminal: one sentence, one table, within 80 columns."""
+"""The end of a study on the terminal: the answer, a table, the map, within 80 columns.
+
+>>> thousands(18_432)
+'18.4k'
+"""
 
 from __future__ import annotations
 
@@ -11,30 +15,54 @@ from rich.table import Table
 from adapterlab.lab.analysis.rubric import POINTS, Card, Found
 from adapterlab.lab.analysis.scoreboard import Scoreboard
 from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
+from adapterlab.verdict.study_analysis import Analysis
 
-SEMANTICS = "quadratic-energy"
 
+def show(analysis: Analysis, folder: str, console: Console) -> None:
+    """Print each board, the rubric, and the claims that were tested.
 
-def show(scoreboard: Scoreboard, judgement: Judgement, cards: Sequence[Card], console: Console) -> None:
-    """Print the answer, the scoreboard, the rubric, and what became of the map."""
-    show_board(scoreboard, console)
+    Args:
+        analysis: The analysis of a study.
+        folder: Folder of the reports, as the user wrote it.
+        console: Where to print.
+    """
+    for board in analysis.others:
+        budget = board.study.budget
+        size = "" if budget is None else f" at {budget:,} trained parameters"
+        report = f"{folder}/{file_name(board_name(board))}"
+        console.print(f"\n{' and '.join(board.study.tasks)}{size}, in {board.unit} ({report}):")
+        show_board(board.scoreboard, console)
+    main = analysis.main
+    if any(board.study.budget != main.study.budget for board in analysis.others):
+        console.print(f"\nat {main.study.budget:,} trained parameters, where the map's claims are judged:")
+    show_board(main.scoreboard, console)
     console.print()
-    _show_rubric(cards, console)
+    _show_rubric(main.rubric, console)
+    if analysis.judgement is not None:
+        _show_judgement(analysis.judgement, console)
+
+
+def _show_judgement(judgement: Judgement, console: Console) -> None:
     for title in judgement.theses:
-        before, after = (scores[SEMANTICS].claims[title].credence for scores in (judgement.before, judgement.after))
+        before, after = judgement.thesis(title)
         console.print(f"\\[{title}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
-    for verdict in judgement.verdicts:
-        if not verdict.untested:
-            change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
-            console.print(f"  {change}  {verdict.test.sentence()}", highlight=False, overflow="ellipsis", no_wrap=True)
-    untested = sum(bool(v.untested) for v in judgement.verdicts)
+    for verdict in judgement.tested:
+        change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
+        console.print(f"  {change}  {verdict.test.sentence()}", highlight=False, overflow="ellipsis", no_wrap=True)
+    untested = len(judgement.verdicts) - len(judgement.tested)
     if untested:
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study has not[/dim]")
 
 
 def show_board(scoreboard: Scoreboard, console: Console) -> None:
-    """Print the answer and the scoreboard."""
+    """Print the answer and the scoreboard.
+
+    Args:
+        scoreboard: The scoreboard.
+        console: Where to print.
+    """
     console.print()
     console.print(f"[bold]{scoreboard.answer}[/bold]")
     console.print()
@@ -61,7 +89,7 @@ def show_board(scoreboard: Scoreboard, console: Console) -> None:
 
 
 def _show_rubric(cards: Sequence[Card], console: Console) -> None:
-    """Each contestant's grades, and those that the literature gives it; nothing where nothing was measured."""
+    """Print each contestant's grades beside those of the literature; nothing if nothing was measured."""
     if all(grade.found is Found.UNMEASURED for card in cards for grade in card.grades.values()):
         return
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
@@ -93,5 +121,9 @@ def _interval(effect: Paired | None) -> str:
 
 
 def thousands(count: int) -> str:
-    """A count in three digits or so."""
+    """Return a count in about three digits, such as `18.4k`.
+
+    Args:
+        count: The count.
+    """
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"

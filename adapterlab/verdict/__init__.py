@@ -1,6 +1,6 @@
-"""Claims of a map held against the ledger: contest, Bayes factor, relevance, credence after."""
+"""Claims of a map tested by contests, and the whole analysis of a study."""
 
 from adapterlab.verdict.bayes_update import Judgement, Verdict, judge, relevance
-from adapterlab.verdict.verdict_json import write_verdict
+from adapterlab.verdict.study_analysis import Analysis, analyse
 
-__all__ = ["Judgement", "Verdict", "judge", "relevance", "write_verdict"]
+__all__ = ["Analysis", "Judgement", "Verdict", "analyse", "judge", "relevance"]

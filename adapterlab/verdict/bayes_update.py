@@ -1,60 +1,74 @@
-"""From a claim to a number: its contest read from the ledger, a Bayes factor, a stated relevance, the credence after."""
+"""From a claim to a credence: its contest read from the results, a Bayes factor, a stated relevance, the updated credence.
+
+>>> round(update(0.5, factor=9.0, weight=1.0), 2), round(update(0.5, factor=9.0, weight=0.5), 2), update(1.0, 9.0, 1.0)
+(0.9, 0.75, 1.0)
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapterlab import argmap
-from adapterlab.lab.analysis.effects import over_tasks
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Results
 from adapterlab.lab.analysis.statistics import Paired, bayes_factor_positive, bayes_factor_within, equivalence
-from adapterlab.tasks import task
 from adapterlab.verdict.claims import Better, Equivalent, Reaches, Test, read_test
 
 SEMANTICS = ("quadratic-energy", "df-quad", "log-odds")
-FEWEST_PAIRS = 2
+"""Semantics by which a map is scored."""
+DEFAULT_SEMANTICS = SEMANTICS[0]
+"""Semantics of the headline number."""
+MIN_PAIRS = 2
+"""Pairs of runs that a verdict needs."""
 
 
 def relevance(parameters: int) -> float:
-    """How far contests on a model of this size speak for what the map is about, from 0 to 1.
+    """Return the weight of contests on a model of this size for claims about larger ones, from 0 to 1.
 
-    A convention, stated in the open: 0 at a million parameters, 1 at ten thousand million, linear in the logarithm
-    between. It is the exponent on the Bayes factor, a power prior (Ibrahim and Chen 2000) for evidence from elsewhere.
+    A stated convention: 0 at a million parameters, 1 at ten thousand million, linear in the logarithm between. It is the
+    exponent on the Bayes factor, as in a power prior (Ibrahim and Chen 2000).
+
+    Args:
+        parameters: Number of parameters of the model that the contests were run on.
     """
     return min(1.0, max(0.0, (math.log10(parameters) - 6) / 4))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One paired difference: positive speaks for the claim."""
+    """One paired difference; positive speaks for the claim."""
 
     task: str
     seed: int
+    """Seed of both runs; 0 where the metric has one number for a whole task."""
     difference: float
     trials: tuple[str, ...]
-    """The names of the trials that it was computed from."""
+    """Ids of the trials that it was computed from."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the contests say of one claim."""
+    """Result of testing one claim."""
 
     claim: str
     test: Test
     before: float
-    """The credence stated in the map."""
+    """Credence stated in the map."""
     after: float
+    """Credence after the contests; the same if untested."""
     pairs: tuple[Pair, ...] = ()
     effect: Paired | None = None
-    """Of the differences; positive speaks for the claim, but for equivalence, where zero does."""
+    """Mean paired difference; positive speaks for the claim, except for equivalence, where zero does."""
     bayes_factor: float = 1.0
+    """Bayes factor for the claim against its opposite."""
     same: float | None = None
-    """Of a claim of equivalence, the p-value of two one-sided tests against a difference as large as its margin."""
+    """For a claim of equivalence, the p-value of two one-sided tests against its margin; else None."""
     relevance: float = 0.0
+    """Exponent with which the Bayes factor counts."""
     untested: str = ""
-    """Why there is no verdict, if there is none."""
+    """Reason why the claim was not tested; empty if it was."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +77,52 @@ class Judgement:
 
     map: argmap.Map
     verdicts: tuple[Verdict, ...]
-    before: dict[str, argmap.Scores]
-    """By semantics."""
-    after: dict[str, argmap.Scores]
+    before: Mapping[str, argmap.Scores]
+    """By semantics, the scores with the stated credences."""
+    after: Mapping[str, argmap.Scores]
+    """By semantics, the scores with the updated credences."""
     relevance: float
     theses: tuple[str, ...] = field(default=())
 
     @property
     def credences(self) -> dict[str, float]:
-        """The credence after, of every claim that was tested."""
-        return {v.claim: v.after for v in self.verdicts if not v.untested}
+        """Updated credence of every claim that was tested."""
+        return {verdict.claim: verdict.after for verdict in self.tested}
+
+    @property
+    def tested(self) -> list[Verdict]:
+        """Verdicts on the claims that were tested."""
+        return [verdict for verdict in self.verdicts if not verdict.untested]
+
+    def thesis(self, title: str, semantics: str = DEFAULT_SEMANTICS) -> tuple[float, float]:
+        """Return the credence of a thesis before and after.
+
+        Args:
+            title: Title of the thesis.
+            semantics: One of `SEMANTICS`.
+        """
+        before, after = (scores[semantics].claims[title].credence for scores in (self.before, self.after))
+        return before, after
 
 
-def judge(the_map: argmap.Map, results: Results, parameters: int) -> Judgement:
-    """Read every claim's contest from `results`, move its credence, and score the map again.
+def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
+    """Test every claim that states a test, update its credence, and score the map again.
 
-    `parameters` is the size of the model that the contests were run on. Raises `AdapterlabError` for a test that says
-    nothing that can be read.
+    Args:
+        the_map: The map.
+        effects: Effects estimated from finished contests.
+        parameters: Number of parameters of the model that the contests were run on.
+
+    Raises:
+        AdapterlabError: If a claim's test cannot be read.
     """
     weight = relevance(parameters)
     verdicts = []
     for title, data in the_map.tests.items():
         credence = the_map.claims[title].credence
         if credence is not None:
-            verdicts.append(weigh(title, read_test(title, data), credence, results, weight))
-    moved = {v.claim: v.after for v in verdicts if not v.untested}
+            verdicts.append(judge_claim(title, read_test(title, data), credence, effects, weight))
+    moved = {verdict.claim: verdict.after for verdict in verdicts if not verdict.untested}
     return Judgement(
         the_map,
         tuple(verdicts),
@@ -98,27 +133,43 @@ def judge(the_map: argmap.Map, results: Results, parameters: int) -> Judgement:
     )
 
 
-def weigh(claim: str, test: Test, credence: float, results: Results, weight: float) -> Verdict:
-    """The verdict on one claim."""
+def judge_claim(claim: str, test: Test, credence: float, effects: Effects, weight: float) -> Verdict:
+    """Return the verdict on one claim.
+
+    Args:
+        claim: Title of the claim.
+        test: Its test.
+        credence: Its credence stated in the map.
+        effects: Effects estimated from finished contests.
+        weight: Exponent on the Bayes factor, from 0 to 1.
+    """
+    results = effects.results
     missing = _missing(test, results)
     pairs = () if missing else _pairs(test, results)
-    if not missing and len(pairs) < FEWEST_PAIRS:
+    if not missing and len(pairs) < MIN_PAIRS:
         missing = f"only {len(pairs)} pair of runs to compare"
     if missing:
         return Verdict(claim, test, credence, credence, untested=missing)
     numbers = {(pair.task, pair.seed): pair.difference for pair in pairs}
-    effect = over_tasks(results, numbers, test.contestants(), test.metric)
+    effect = effects.over_tasks(numbers, test.contestants(), test.metric)
     same = None
     if isinstance(test, Equivalent):
         factor, same = bayes_factor_within(effect, test.within), equivalence(effect, test.within)
     else:
         factor = bayes_factor_positive(effect)
     return Verdict(
-        claim, test, credence, _updated(credence, factor, weight), pairs, effect, factor, same, relevance=weight
+        claim, test, credence, update(credence, factor, weight), pairs, effect, factor, same, relevance=weight
     )
 
 
-def _updated(credence: float, factor: float, weight: float) -> float:
+def update(credence: float, factor: float, weight: float) -> float:
+    """Return a credence after evidence; a credence of exactly 0 or 1 does not move.
+
+    Args:
+        credence: Credence before, from 0 to 1.
+        factor: Bayes factor of the evidence.
+        weight: Exponent on the Bayes factor, from 0 to 1.
+    """
     if credence in (0.0, 1.0):
         return credence
     odds = credence / (1 - credence) * factor**weight
@@ -126,13 +177,14 @@ def _updated(credence: float, factor: float, weight: float) -> float:
 
 
 def _missing(test: Test, results: Results) -> str:
+    """Return why the results cannot test a claim, or an empty string."""
     absent = [name for name in test.contestants() if name not in results.contestants]
     if absent:
         return f"{' and '.join(absent)} did not run in this study"
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
         return f"{' and '.join(tasks)} was not in this study"
-    if METRICS[test.metric].unit == LOSS and len({task(name).unit for name in test.tasks}) > 1:
+    if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
     measured = any(results.values(name, test.metric, test.tasks) for name in test.contestants())
     return "" if measured else f"this study did not measure {METRICS[test.metric].title}"
@@ -154,10 +206,10 @@ def _pairs(test: Test, results: Results) -> tuple[Pair, ...]:
 
 
 def _trials(results: Results, contestants: Sequence[str], task: str, seed: int) -> tuple[str, ...]:
-    """The trials behind a number: the runs of that seed, or the first round where a number is for a whole task."""
-    names = []
+    """Return the ids of the trials behind a number: the runs of its seed, or the first rung for a whole task's number."""
+    ids = []
     for contestant in contestants:
         contest = results.contests[contestant, task]
         runs = [contest.reported[seed]] if seed in contest.reported else list(contest.first.values())
-        names += [trial.id for trial, _ in runs]
-    return tuple(names)
+        ids += [trial.id for trial, _ in runs]
+    return tuple(ids)

@@ -100,7 +100,9 @@ def test_forgetting_is_that_of_all_tasks_alike(tokenizer):
 
 
 def test_a_component_that_changes_is_another_mixture():
-    assert {"adapterlab/tasks/facts.py", "adapterlab/tasks/prose.py"} <= dict(decisive_files("lora", "mixture")).keys()
-    assert code_version("lora", "mixture") != code_version("lora", "prose")
+    assert {"adapterlab/tasks/facts.py", "adapterlab/tasks/prose.py"} <= dict(
+        decisive_files("lora", task("mixture"))
+    ).keys()
+    assert code_version("lora", task("mixture")) != code_version("lora", task("prose"))
     for kind in Mixture.components:
         assert kind().fingerprint() in task("mixture").fingerprint()

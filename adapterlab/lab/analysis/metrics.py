@@ -1,26 +1,31 @@
-"""What is measured of a contestant: one number for each task and seed, read from finished contests."""
+"""Metrics: one number for each contestant, task and seed, read from finished contests.
+
+>>> METRICS["forgetting"].unit, METRICS["forgetting"].better
+('nats per byte', 'lower')
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.resolve import ResolvedStudy
+from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
-from adapterlab.tasks import task as task_of_name
 from adapterlab.tasks.base import Part
 
 LOSS = "nats per byte"
-"""The unit of a metric that is a loss, and so in the unit of its task."""
+"""Unit of a metric that is a loss, and therefore in the unit of its task."""
 Key = tuple[str, int]
-"""Task and seed; the seed is 0 for what is one number for a whole task."""
+"""Task and seed; the seed is 0 for a metric with one number for a whole task."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A way to measure."""
+    """A quantity measured of each contest."""
 
     name: str
     title: str
@@ -28,42 +33,67 @@ class Metric:
     better: str
     """`lower` or `higher`."""
     read: Callable[[Results, Contest], dict[int, float]]
-    """By seed, the value of one contest."""
+    """Function that returns a contest's values by seed."""
 
     @property
     def sign(self) -> int:
-        """+1 if higher is better."""
+        """+1 if higher is better, else -1."""
         return 1 if self.better == "higher" else -1
 
 
+@dataclass(frozen=True)
 class Results:
-    """The finished contests of a study, asked by contestant, task and metric."""
+    """Contests of a study at one budget, looked up by contestant, task and metric."""
 
-    def __init__(self, contests: Sequence[Contest], tasks: Sequence[str] | None = None) -> None:
-        self.contests = {(c.contestant, c.task): c for c in contests}
-        study = contests[0].study
-        self.study = study if tasks is None else study.model_copy(update={"tasks": tuple(tasks)})
-        """With those of its tasks that are asked about; every contest is there."""
-        self.run_variances: dict[str, float] = {}
-        self.luck: dict[tuple[str, str], float] = {}
-        """By task, and by contestant and task, as far as they were asked for: see `adapterlab.lab.analysis.effects`."""
+    contests: Mapping[tuple[str, str], Contest]
+    """By contestant and task."""
+    resolved: ResolvedStudy
+    """The study at this budget, restricted to the tasks of these results."""
+
+    @classmethod
+    def of(cls, contests: Sequence[Contest], tasks: Sequence[str] | None = None) -> Results:
+        """Return the results of contests at one budget.
+
+        Args:
+            contests: The contests.
+            tasks: Tasks to restrict the results to; all of the study if None.
+        """
+        resolved = contests[0].resolved
+        if tasks is not None:
+            resolved = replace(resolved, study=resolved.study.model_copy(update={"tasks": tuple(tasks)}))
+        return cls({(c.contestant, c.task): c for c in contests}, resolved)
+
+    @property
+    def study(self) -> Study:
+        """The study at this budget, with the tasks of these results."""
+        return self.resolved.study
 
     @property
     def contestants(self) -> list[str]:
-        """The names of those that were trained, in the study's order."""
+        """Names of the trained contestants, in the study's order."""
         return [c.name for c in self.study.entrants]
 
     @property
     def unit(self) -> str:
-        """Of the losses."""
-        return task_of_name(self.study.tasks[0]).unit
+        """Unit of the losses."""
+        return self.resolved.unit(self.study.tasks[0])
 
     def frozen(self, task: str) -> Outcome:
-        """What the model scores on a task before any training."""
+        """Return the scores of the model before training.
+
+        Args:
+            task: Name of the task.
+        """
         return next(iter(self.contests[FROZEN, task].reported.values()))[1]
 
     def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """The contestant's numbers by task and seed; what diverged or was not run is left out."""
+        """Return a contestant's values by task and seed, without runs that diverged or have not ended.
+
+        Args:
+            contestant: Name of the contestant, or `FROZEN`.
+            metric: Name of the metric.
+            tasks: Tasks; all of these results if None.
+        """
         found = {}
         for task in tasks or self.study.tasks:
             contest = self.contests.get((contestant, task))
@@ -73,7 +103,13 @@ class Results:
         return found
 
     def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """How much better than the frozen model, by task and seed."""
+        """Return the improvements over the frozen model by task and seed; positive is better.
+
+        Args:
+            contestant: Name of the contestant.
+            metric: Name of the metric.
+            tasks: Tasks; all of these results if None.
+        """
         frozen = {task: self.values(FROZEN, metric, [task]) for task in tasks or self.study.tasks}
         sign = METRICS[metric].sign
         return {
@@ -83,26 +119,41 @@ class Results:
         }
 
     def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """By how much `a` is better than `b` where both were run: the same task, seed and batches."""
+        """Return the paired differences of two contestants by task and seed; positive if `a` is better.
+
+        Args:
+            a: Name of a contestant.
+            b: Name of another.
+            metric: Name of the metric.
+            tasks: Tasks; all of these results if None.
+        """
         mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
         sign = METRICS[metric].sign
         return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
 
 def by_budget(contests: Sequence[Contest]) -> list[Results]:
-    """The results at each budget of the study, the smallest first."""
+    """Return the results at each budget of a study, the smallest first.
+
+    Args:
+        contests: Contests of all budgets.
+    """
     groups: dict[int | None, list[Contest]] = {}
     for contest in contests:
         groups.setdefault(contest.study.budget, []).append(contest)
-    return [Results(group) for group in groups.values()]
+    return [Results.of(group) for group in groups.values()]
 
 
 def by_unit(results: Results) -> list[Results]:
-    """The same results, apart for tasks whose losses have other units and cannot be averaged; in the order of the tasks."""
+    """Return the results for each unit of loss, which cannot be averaged with another, in the order of the tasks.
+
+    Args:
+        results: Results on all tasks.
+    """
     groups: dict[str, list[str]] = {}
     for task in results.study.tasks:
-        groups.setdefault(task_of_name(task).unit, []).append(task)
-    return [Results(list(results.contests.values()), tasks) for tasks in groups.values()]
+        groups.setdefault(results.resolved.unit(task), []).append(task)
+    return [Results.of(list(results.contests.values()), tasks) for tasks in groups.values()]
 
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
@@ -120,7 +171,7 @@ def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
 
 
 def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:
-    """Steps until the validation loss is what the reference's is at its end; all of them if it never is."""
+    """Return the steps until the validation loss reaches the reference's final one; all steps if it never does."""
     reference = results.contests.get((results.study.reference, contest.task))
     if reference is None:
         return {}
@@ -144,7 +195,7 @@ def _crossing(points: Sequence[tuple[int, float]], goal: float, never: float) ->
 
 
 def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
-    """Decades between the lowest and the highest tried rate that keep half of the best rate's gain in the first round."""
+    """Return the decades between the lowest and highest rate that keep half of the best gain in the first rung."""
     frozen = results.frozen(contest.task).validation
     gains = {lr: frozen - outcome.validation for lr, (_, outcome) in contest.first.items()}
     best = max(gains.values(), default=-math.inf)
@@ -183,14 +234,20 @@ def _finished(contest: Contest) -> dict[int, tuple[Trial, Outcome]]:
 
 
 def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[str, tuple[float, float]]]:
-    """By strength, from 0 (the frozen model) on, the scores by part of one reported run."""
+    """Return the scores by part of one reported run along its strength path, from 0 (the frozen model) upwards.
+
+    Args:
+        results: Results that the contest is part of.
+        contest: The contest.
+        seed: Seed of the run.
+    """
     outcome = contest.reported[seed][1]
     points = {0.0: results.frozen(contest.task).scores, 1.0: outcome.scores, **dict(outcome.path)}
     return {strength: points[strength] for strength in sorted(points) if strength >= 0}
 
 
 def _operating_point(results: Results, contest: Contest) -> dict[int, float]:
-    """The strength of the smallest validation loss: the test part has no say."""
+    """Return the strength with the smallest validation loss; the test part is not used."""
     chosen = {}
     for seed, (_, outcome) in _finished(contest).items():
         if outcome.path:
@@ -200,7 +257,7 @@ def _operating_point(results: Results, contest: Contest) -> dict[int, float]:
 
 
 def _rewound(part: str) -> Callable[[Results, Contest], dict[int, float]]:
-    """The loss at the operating point; the frozen model's own for itself."""
+    """Return a function that reads the loss at the operating point; for the frozen model, its own loss."""
 
     def read(results: Results, contest: Contest) -> dict[int, float]:
         if contest.contestant == FROZEN:
@@ -238,4 +295,4 @@ METRICS = {
         Metric("peak_memory", "peak memory", "MiB", "lower", _peak_memory),
     )
 }
-"""Every metric by the name that claims and studies call it."""
+"""Every metric, by the name that claims and commands use."""

@@ -39,10 +39,10 @@ QUICK = {
     "prose": Noise(1.1803, 0.0455, 40, 0.63, 3.30, 0.0, 0.0022),
     "restyle": Noise(1.0156, 0.0651, 40, 0.46, 2.20, 0.0021, 0.0023),
 }
-"""What `fit` gave on the ledger of `studies/quick.toml`, 142 trials on two cores; for where no ledger is at hand."""
+"""What `fit_noise` gave on the ledger of `studies/quick.toml`, 142 trials on two cores; for where no ledger is at hand."""
 
 
-def fit(rows: Iterable[tuple[Trial, Outcome, Any]]) -> dict[str, Noise]:
+def fit_noise(rows: Iterable[tuple[Trial, Outcome, Any]]) -> dict[str, Noise]:
     """By task, the noise of a finished study's ledger.
 
     Shared and own variance are those of a two-way layout, contestants by seeds, of the reported test losses. Raises
@@ -52,13 +52,13 @@ def fit(rows: Iterable[tuple[Trial, Outcome, Any]]) -> dict[str, Noise]:
     for trial, outcome, _ in rows:
         if outcome.status == "ok":
             by_task[trial.task].append((trial, outcome))
-    found = {task: _fit(task, runs) for task, runs in by_task.items()}
+    found = {task: _fit_task(task, runs) for task, runs in by_task.items()}
     if not found:
         raise AdapterlabError("the ledger holds no finished trial: run a study first")
     return found
 
 
-def _fit(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
+def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
     frozen = next((o for t, o in runs if t.method == FROZEN), None)
     reported: dict[str, dict[int, tuple[Trial, Outcome]]] = defaultdict(dict)
     tuned: dict[str, dict[int, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))

@@ -1,41 +1,133 @@
-"""Two contestants side by side: their paired difference, and whether it is real."""
+"""Pairs of contestants: all pairs of a scoreboard corrected together, and two contestants compared in detail.
+
+>>> from adapterlab.lab.analysis.statistics import paired
+>>> pairs = PairTable(("lora", "oft"), {("lora", "oft"): paired([0.02, 0.021, 0.019])}, {("lora", "oft"): 0.0008}, 0.005)
+>>> Lead.of(pairs).behind
+('oft',)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.lab.analysis import effects
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results
-from adapterlab.lab.analysis.scoreboard import SIGNIFICANT
 from adapterlab.lab.analysis.statistics import Paired, bayes_factor_positive, equivalence, holm
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest
-from adapterlab.lab.run.progress import look
-from adapterlab.lab.run.scheduler import prepare
-from adapterlab.lab.run.sizing import flag
-from adapterlab.lab.study.spec import Study
+from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.run.progress import replay
+from adapterlab.lab.run.resolve import ResolvedStudy
+from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.tasks import task
+
+SIGNIFICANT = 0.05
+"""P-values below this are called significant."""
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """In-domain differences of all pairs of ranked contestants, corrected together."""
+
+    names: tuple[str, ...]
+    """Contestants, best first."""
+    effects: Mapping[tuple[str, str], Paired]
+    """By pair, better one first, the paired difference; positive if the first is better."""
+    adjusted: Mapping[tuple[str, str], float]
+    """By pair, the p-value adjusted over all pairs (Holm)."""
+    smallest: float
+    """Smallest difference that matters, in the unit of the loss."""
+
+    @classmethod
+    def of(cls, effects: Effects, names: Sequence[str]) -> PairTable:
+        """Compare all pairs of contestants.
+
+        Args:
+            effects: Effects estimated from the results.
+            names: Contestants, best first.
+        """
+        pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
+        adjusted = holm({pair: found.p for pair, found in pairs.items()})
+        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Comparison of the best contestant with all others; since it was picked for being best, all pairs are corrected for."""
+
+    behind: tuple[str, ...] = ()
+    """Contestants that it is significantly ahead of."""
+    same: tuple[str, ...] = ()
+    """Contestants that are equivalent to it."""
+    unknown: tuple[str, ...] = ()
+    """Contestants that are neither."""
+
+    @classmethod
+    def of(cls, pairs: PairTable) -> Lead:
+        """Sort the other contestants by how they compare with the first.
+
+        Args:
+            pairs: All pairs of a ranking.
+        """
+        groups: dict[str, list[str]] = {"behind": [], "same": [], "unknown": []}
+        for name in pairs.names[1:]:
+            pair = pairs.names[0], name
+            if pairs.adjusted[pair] < SIGNIFICANT:
+                groups["behind"].append(name)
+            elif equivalence(pairs.effects[pair], pairs.smallest) < SIGNIFICANT:
+                groups["same"].append(name)
+            else:
+                groups["unknown"].append(name)
+        return cls(**{key: tuple(names) for key, names in groups.items()})
+
+    def clause(self, smallest: float) -> str:
+        """Return the lead as a clause that continues a sentence.
+
+        Args:
+            smallest: Smallest difference that matters.
+        """
+        equal = f"as good as {listed(self.same)} (within {smallest:g})" if self.same else ""
+        open_ = f"{listed(self.unknown)}, which cannot be told from it" if self.unknown else ""
+        if not self.behind:
+            if not self.unknown:
+                return f", {equal}" if equal else ""
+            none = "no lead over another adapter can be told from chance"
+            return f", but {equal}; {none}" if equal else f", but {none}"
+        if not self.same and not self.unknown:
+            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05 after correction)"
+        if not self.same:
+            return f", ahead of all but {open_}"
+        return f", {equal}, and ahead of all others" + (f" but {open_}" if open_ else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration in English: "dora, oft and ia3".
+
+    Args:
+        names: At least one name.
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two."""
+    """One of the two contestants."""
 
     contestant: str
     rates: dict[str, float | None]
-    """By task, the learning rate that was chosen."""
+    """By task, the selected learning rate."""
     parameters: int
     flag: str
-    """`above` or `below` if it is not near the budget."""
+    """`above` or `below` if its size is not near the budget."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better the first is than the second where both were run: the same task, seed and batches."""
+    """Paired difference of two contestants on the same tasks, seeds and batches."""
 
     metric: Metric
     tasks: tuple[str, ...]
@@ -43,15 +135,15 @@ class Comparison:
     sides: tuple[Side, Side]
     by_task: dict[str, Paired]
     effect: Paired
-    """Over all tasks; positive if the first is better."""
+    """Difference over all tasks; positive if the first is better."""
     same: float
-    """The p-value of a difference of no more than the study's smallest that counts."""
+    """P-value of the equivalence test against the study's smallest difference that matters."""
     bayes_factor: float
-    """How much better "the first is better" foretells the differences than "it is not"."""
+    """Bayes factor for "the first is better" against an even mix of "no difference" and "worse"."""
 
     @property
     def sentence(self) -> str:
-        """What is to be made of it."""
+        """Conclusion in one sentence."""
         first, second = (side.contestant for side in self.sides)
         where = " and ".join(self.tasks)
         if self.effect.n < 2:
@@ -75,7 +167,7 @@ class Comparison:
         return between + self._apart()
 
     def _apart(self) -> str:
-        """What the tasks say by themselves where together they say nothing."""
+        """Return what single tasks show where together they show nothing."""
         adjusted = holm({task: effect.p for task, effect in self.by_task.items()})
         real = [task for task, p in adjusted.items() if p < SIGNIFICANT] if len(adjusted) > 1 else []
         names = [side.contestant for side in self.sides]
@@ -84,7 +176,7 @@ class Comparison:
 
 
 def compare(
-    study: Study,
+    prepared: PreparedStudy,
     ledger: Ledger,
     names: tuple[str, str],
     *,
@@ -93,14 +185,24 @@ def compare(
     budget: int | None = None,
     command: str = "adapterlab run",
 ) -> Comparison:
-    """Compare two contestants over what the ledger has; the largest budget if the study has several and none is given.
+    """Compare two contestants over the finished trials of a study.
 
-    Raises `AdapterlabError` for a name that is not in the study, the same name twice, a budget that is none of the study's,
-    and for a contest that is not finished, with the `command` that goes on.
+    Args:
+        prepared: The study.
+        ledger: Its ledger.
+        names: Two contestants.
+        tasks: Tasks to compare on; all of the study if empty.
+        metric: Name of the metric.
+        budget: One of the study's budgets; the largest if None.
+        command: Command that continues the study, for error messages.
+
+    Raises:
+        AdapterlabError: For a name or budget that is not in the study, the same name twice, or an unfinished contest.
     """
-    part = _at(study, budget)
-    wanted = tuple(dict.fromkeys(tasks)) or part.tasks
-    known = [entry.name for entry in part.entrants]
+    resolved = _at(prepared.resolved, budget)
+    study = resolved.study
+    wanted = tuple(dict.fromkeys(tasks)) or study.tasks
+    known = [entry.name for entry in study.entrants]
     for name in names:
         if name not in known and name in all_adapters():
             raise AdapterlabError(
@@ -112,32 +214,34 @@ def compare(
     if names[0] == names[1]:
         raise AdapterlabError(f"{names[0]} is compared with itself: name two contestants of {', '.join(known)}")
     for name in wanted:
-        if name not in part.tasks:
-            raise UnknownNameError("task", name, part.tasks, where=f"study {study.name}")
+        if name not in study.tasks:
+            raise UnknownNameError("task", name, study.tasks, where=f"study {study.name}")
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    contests = prepare(part)
+    contests = make_contests(resolved, {name: found.adapter for name, found in prepared.sized[study.budget].items()})
     for contest in sorted(contests, key=lambda c: c.contestant == FROZEN):
-        state = look(contest, ledger)
+        state = replay(contest, ledger)
         if not contest.finished and contest.contestant in {*names, FROZEN} and contest.task in wanted:
             raise AdapterlabError(
-                f"{contest.contestant} on {contest.task} is not finished ({state.phase}): `{command}` goes on with it"
+                f"{contest.contestant} on {contest.task} is not finished ({state.phase}): `{command}` continues it"
             )
-    return _compared(Results([c for c in contests if c.finished]), names, wanted, METRICS[metric])
+    return _compare(Results.of([c for c in contests if c.finished]), names, wanted, METRICS[metric])
 
 
-def _at(study: Study, budget: int | None) -> Study:
-    parts = {part.budget: part for part in study.at_each_budget}
+def _at(resolved: ResolvedStudy, budget: int | None) -> ResolvedStudy:
+    parts = {part.study.budget: part for part in resolved.at_each_budget}
     if budget is None:
-        return study.at_each_budget[-1]
+        return resolved.at_each_budget[-1]
     if budget not in parts:
         held = ", ".join(f"{b:,}" for b in parts if b is not None) or "none"
-        raise AdapterlabError(f"study {study.name} was not held at a budget of {budget:,}; its budgets: {held}")
+        raise AdapterlabError(
+            f"study {resolved.study.name} was not held at a budget of {budget:,}; its budgets: {held}"
+        )
     return parts[budget]
 
 
-def _compared(results: Results, names: tuple[str, str], tasks: tuple[str, ...], metric: Metric) -> Comparison:
-    units = {task(name).unit for name in tasks} if metric.unit == LOSS else {metric.unit}
+def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], metric: Metric) -> Comparison:
+    units = {results.resolved.unit(name) for name in tasks} if metric.unit == LOSS else {metric.unit}
     if len(units) > 1:
         raise AdapterlabError(
             f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
@@ -146,25 +250,25 @@ def _compared(results: Results, names: tuple[str, str], tasks: tuple[str, ...], 
         lost = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
         why = f": every rate diverged for {_where(lost)}" if lost else f" in {metric.title}"
         raise AdapterlabError(f"there is no pair of runs of {names[0]} and {names[1]} to compare{why}")
-    over_all = effects.compare(results, *names, metric.name, tasks)
+    effects = Effects.of(results)
+    overall = effects.compare(*names, metric.name, tasks)
     first, second = (_side(results, name, tasks) for name in names)
     return Comparison(
         replace(metric, unit=units.pop()),
         tasks,
         results.study.budget,
         (first, second),
-        {name: effects.compare(results, *names, metric.name, [name]) for name in tasks},
-        over_all,
-        equivalence(over_all, results.study.report.smallest),
-        bayes_factor_positive(over_all),
+        {name: effects.compare(*names, metric.name, [name]) for name in tasks},
+        overall,
+        equivalence(overall, results.study.report.smallest),
+        bayes_factor_positive(overall),
     )
 
 
 def _side(results: Results, name: str, tasks: Sequence[str]) -> Side:
     contests = [results.contests[name, task] for task in tasks]
-    counts = [o.parameters for c in contests for rung in (c.first, c.reported) for _, o in rung.values()]
-    parameters = max(counts, default=0)
-    return Side(name, {c.task: c.rate for c in contests}, parameters, flag(parameters, results.study.budget))
+    parameters = max((contest.parameters for contest in contests), default=0)
+    return Side(name, {c.task: c.rate for c in contests}, parameters, budget_flag(parameters, results.study.budget))
 
 
 def _where(contests: list[Contest]) -> str:

@@ -1,6 +1,9 @@
-"""The plane of learning and forgetting: who lies on the frontier, how sure that is, and how much each method covers.
+"""Pareto front of learning against forgetting: who is on it, how certain that is, and the area that each method dominates.
 
-A method covers more than its end point: turned down by `strength`, a trained adapter reaches every point of its path.
+A method covers more than its end point: by turning `strength` down, a trained adapter reaches every point of its path.
+
+>>> on_front([(0.06, 0.03), (0.05, 0.05), (0.02, 0.01)])
+[True, False, True]
 """
 
 from __future__ import annotations
@@ -12,77 +15,119 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, path_of
-from adapterlab.lab.analysis.statistics import Interval, bootstrap
+from adapterlab.lab.analysis.statistics import Interval, Paired, bootstrap
 from adapterlab.tasks.base import Part
 
 Point = tuple[float, float]
-"""Nats per byte learned in-domain and forgotten on the base's own domain."""
+"""In-domain gain, and forgetting, in the unit of the loss."""
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Covered:
+class OperatingPoint:
+    """The strength with the smallest validation loss, and the scores there."""
+
+    low: float
+    """Smallest over seeds and tasks."""
+    high: float
+    """Largest over seeds and tasks."""
+    learned: Paired
+    """In-domain gain at that strength."""
+    forgotten: Paired
+    """Forgetting at that strength."""
+
+
+@dataclass(frozen=True)
+class ParetoEntry:
     """One contestant on the plane."""
 
     contestant: str
     point: Point
-    """Where it ends: the mean over tasks and seeds."""
+    """Its end point: the mean over tasks and seeds."""
     on_front: bool
-    """Whether no other contestant learns as much and forgets as little."""
+    """True if no other contestant learns as much and forgets as little."""
     share: float
-    """Share of resamples of the seeds in which that is so."""
+    """Share of resamples of the seeds in which it is on the front."""
     hypervolume: Interval
-    """Of its whole path, up to the reference point: mean over seeds, by bootstrap over seeds."""
+    """Area dominated by its whole path up to the reference point: mean over seeds, with a bootstrap interval."""
     path: tuple[tuple[float, float, float], ...]
-    """Strength, learned and forgotten there: means over tasks and seeds; empty if no path was scored."""
+    """Strength, gain and forgetting along the path: means over tasks and seeds; empty if no path was scored."""
+    operating_point: OperatingPoint | None = None
+    """None if no path was scored."""
 
 
 @dataclass(frozen=True)
-class Frontier:
-    """The plane of a study."""
+class ParetoFront:
+    """The plane of learning against forgetting."""
 
     reference: Point
-    """What the hypervolume is measured up to: nothing learned, and as much forgotten as the worst forgets."""
-    covered: tuple[Covered, ...]
-    """By hypervolume, most first."""
+    """Corner of the hypervolume: no gain, and the forgetting of the worst run, rounded up."""
+    entries: tuple[ParetoEntry, ...]
+    """Entries by hypervolume, largest first."""
     unit: str
-    """Of what is learned."""
+    """Unit of the gain."""
 
     @property
     def front(self) -> list[Point]:
-        """The points of the frontier, from the least learned."""
-        return sorted(c.point for c in self.covered if c.on_front)
+        """Points on the front, by increasing gain."""
+        return sorted(entry.point for entry in self.entries if entry.on_front)
 
 
-def frontier(results: Results, seed: int = 0) -> Frontier:
-    """Place every contestant that was reported on every task with a seed in common."""
+def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
+    """Place every contestant that was reported on every task with a seed in common.
+
+    Args:
+        effects: Effects estimated from finished contests.
+        seed: Seed of the resampling.
+    """
+    results = effects.results
     paths = {name: found for name in results.contestants if (found := _paths(results, name))}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in paths.values()))) if paths else []
     ends = {name: {s: _end(by_seed[s]) for s in seeds} for name, by_seed in paths.items()}
     if not seeds:
-        return Frontier((0.0, 0.0), (), results.unit)
+        return ParetoFront((0.0, 0.0), (), results.unit)
     worst = max(max(forgot for path in by_seed.values() for _, forgot in path.values()) for by_seed in paths.values())
     reference = (0.0, max(0.01, math.ceil(round(20 * worst, 6)) / 20))
     points = {name: _mean(list(by_seed.values())) for name, by_seed in ends.items()}
     first = dict(zip(points, on_front(list(points.values())), strict=True))
     shares = _shares(ends, seeds, seed)
-    covered = [
-        Covered(
-            name,
-            points[name],
-            first[name],
-            shares[name],
-            bootstrap([hypervolume(list(by_seed[s].values()), reference) for s in seeds]),
-            _mean_path([by_seed[s] for s in seeds]),
+    entries = []
+    for name, by_seed in paths.items():
+        path = _mean_path([by_seed[s] for s in seeds])
+        entries.append(
+            ParetoEntry(
+                name,
+                points[name],
+                first[name],
+                shares[name],
+                bootstrap([hypervolume(list(by_seed[s].values()), reference) for s in seeds]),
+                path,
+                _operating_point(effects, name) if path else None,
+            )
         )
-        for name, by_seed in paths.items()
-    ]
-    return Frontier(reference, tuple(sorted(covered, key=lambda c: -c.hypervolume.value)), results.unit)
+    return ParetoFront(reference, tuple(sorted(entries, key=lambda e: -e.hypervolume.value)), results.unit)
+
+
+def _operating_point(effects: Effects, name: str) -> OperatingPoint:
+    results = effects.results
+    strengths = list(results.values(name, "operating_point").values())
+    forgotten = results.values(name, "forgetting_rewound")
+    return OperatingPoint(
+        min(strengths),
+        max(strengths),
+        effects.gained(name, "in_domain_rewound"),
+        effects.over_tasks(forgotten, (name,), "forgetting_rewound"),
+    )
 
 
 def on_front(points: Sequence[Point]) -> list[bool]:
-    """Which points no other betters in both: more learned, less forgotten. Of equal points all are on the front."""
+    """Return for each point whether no other learns at least as much and forgets less, or learns more and forgets no more.
+
+    Args:
+        points: Learned and forgotten; of equal points all are on the front.
+    """
     if not points:
         return []
     table = np.array(points, dtype=float)
@@ -90,13 +135,18 @@ def on_front(points: Sequence[Point]) -> list[bool]:
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
-    """The area that the points cover up to `reference`, in squared nats per byte; what lies beyond it covers nothing."""
+    """Return the area that the points dominate up to a reference point, in squared nats per byte.
+
+    Args:
+        points: Learned and forgotten; points beyond the reference dominate nothing.
+        reference: The reference point.
+    """
     table = np.array(points, dtype=float).reshape(-1, 2)
     return float(moocore.hypervolume(table, ref=np.array(reference), maximise=[True, False]))
 
 
 def _paths(results: Results, contestant: str) -> dict[int, dict[float, Point]]:
-    """By seed and strength, the point on the plane, a mean over tasks; only seeds that every task has."""
+    """Return by seed and strength the point on the plane, a mean over tasks; only seeds that every task has."""
     by_task: list[dict[int, dict[float, Point]]] = []
     for task in results.study.tasks:
         contest, frozen = results.contests.get((contestant, task)), results.frozen(task).scores
@@ -141,13 +191,13 @@ def _mean_path(paths: Sequence[Mapping[float, Point]]) -> tuple[tuple[float, flo
 
 
 def _shares(ends: Mapping[str, Mapping[int, Point]], seeds: Sequence[int], seed: int) -> dict[str, float]:
-    """In what share of resamples of the seeds, the same for all, each contestant is on the front."""
+    """Return the share of resamples of the seeds, the same for all contestants, in which each is on the front."""
     table = np.array([[ends[name][s] for s in seeds] for name in ends])
     rng = np.random.default_rng(seed)
     drawn = table[:, rng.integers(len(seeds), size=(RESAMPLES, len(seeds)))].mean(axis=2)
     learned, forgot = drawn[..., 0], drawn[..., 1]
-    # [one, other, resample]: other is nowhere worse and somewhere better than one.
-    nowhere_worse = (learned[None] >= learned[:, None]) & (forgot[None] <= forgot[:, None])
+    # Axes are one, other, resample: other is no worse in both and better in at least one.
+    no_worse = (learned[None] >= learned[:, None]) & (forgot[None] <= forgot[:, None])
     better = (learned[None] > learned[:, None]) | (forgot[None] < forgot[:, None])
-    shares = 1 - (nowhere_worse & better).any(axis=1).mean(axis=1)
+    shares = 1 - (no_worse & better).any(axis=1).mean(axis=1)
     return dict(zip(ends, map(float, shares), strict=True))

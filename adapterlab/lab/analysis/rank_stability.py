@@ -1,4 +1,4 @@
-"""How far the order of the contestants would hold with other seeds and on other tasks."""
+"""Stability of the ranking: how far the order of the contestants would hold with other seeds and on other tasks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from adapterlab.lab.analysis.statistics import Ranks, kendall_w, rank_stability
 
 
 @dataclass(frozen=True)
-class Order:
-    """Ranks by what was learned in-domain."""
+class RankStability:
+    """Ranks by in-domain gain, under resampling of tasks and seeds.
+
+    >>> RankStability({}, concordance=0.8, p=0.2).concordance
+    0.8
+    """
 
     ranks: dict[str, Ranks]
-    """Of every contestant with runs that all have in common, the best mean rank first."""
+    """By contestant, best mean rank first; contestants without the runs that all others have are left out."""
     concordance: float
-    """Kendall's W of the tasks' orders: 1 is the same order on each; nan for fewer than two tasks."""
+    """Kendall's W of the tasks' orders: 1 if all tasks agree; nan for fewer than two tasks."""
     p: float
-    """Of no concordance, by Friedman's test."""
+    """P-value of no concordance, by Friedman's test."""
 
 
-def order(results: Results) -> Order:
-    """Resample tasks and seeds, and see who comes where."""
+def measure_rank_stability(results: Results) -> RankStability:
+    """Resample tasks and seeds, and rank the contestants each time.
+
+    Args:
+        results: Finished contests.
+    """
     gains = {name: results.gains(name, "in_domain") for name in results.contestants}
     gains = {name: values for name, values in gains.items() if values}
     ranks = rank_stability(gains)
@@ -32,4 +40,4 @@ def order(results: Results) -> Order:
         if all(any(of == task for of, _ in gains[name]) for name in ranks)
     ]
     concordance, p = kendall_w(rows)
-    return Order(dict(sorted(ranks.items(), key=lambda item: item[1].mean)), concordance, p)
+    return RankStability(dict(sorted(ranks.items(), key=lambda item: item[1].mean)), concordance, p)

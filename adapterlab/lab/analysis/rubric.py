@@ -9,9 +9,9 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
-from adapterlab.lab.analysis.effects import compare, gained, over_tasks
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.scoreboard import SIGNIFICANT
+from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 
 POINTS = {"PE": 1.0, "BL": 1.0, "BF": 1.5, "DE": 1.5, "OOD": 2.0}
@@ -83,30 +83,32 @@ def literature() -> dict[str, tuple[str, ...]]:
     return {name: tuple(dimensions) for name, dimensions in tomllib.loads(text).items()}
 
 
-def grade(results: Results, model_parameters: int) -> list[Card]:
+def grade(effects: Effects, model_parameters: int) -> list[Card]:
     """Every contestant's card, in the study's order; full fine-tuning is what others are graded against."""
+    results = effects.results
     adapters = {entry.name: entry.adapter for entry in results.study.entrants}
     lora = next((name for name, adapter in adapters.items() if adapter == "lora"), None)
     full = next((name for name, adapter in adapters.items() if adapter == "full_ft"), None)
     rivals = [name for name in adapters if name not in (lora, full)]
-    leads = {name: compare(results, name, lora, "in_domain") for name in rivals} if lora else {}
+    leads = {name: effects.compare(name, lora, "in_domain") for name in rivals} if lora else {}
     corrected = holm({name: lead.p for name, lead in leads.items()})
     cards = []
     for name, adapter in adapters.items():
         if name == full:
             continue
         grades = {
-            "PE": _efficient(results, name, full, model_parameters),
+            "PE": _efficient(effects, name, full, model_parameters),
             "BL": _better_than_lora(results, name, lora, leads.get(name), corrected.get(name, 1.0)),
-            "BF": _as_good_as_full(results, name, full),
-            "DE": _data_efficient(results, name),
-            "OOD": _carries_over(results, name),
+            "BF": _as_good_as_full(effects, name, full),
+            "DE": _data_efficient(effects, name),
+            "OOD": _carries_over(effects, name),
         }
         cards.append(Card(name, grades, literature().get(adapter)))
     return cards
 
 
-def _efficient(results: Results, name: str, full: str | None, model_parameters: int) -> Grade:
+def _efficient(effects: Effects, name: str, full: str | None, model_parameters: int) -> Grade:
+    results = effects.results
     if full is None:
         return _unmeasured("full fine-tuning did not run")
     share = _parameters(results, name) / model_parameters
@@ -114,9 +116,9 @@ def _efficient(results: Results, name: str, full: str | None, model_parameters: 
         return _unmeasured(f"trains {share:.1%} of the model")
     mine, theirs = (results.gains(each, "in_domain") for each in (name, full))
     spare = {key: mine[key] - COMPETITIVE * theirs[key] for key in mine if key in theirs}
-    reached = gained(results, name, "in_domain").mean / gained(results, full, "in_domain").mean if spare else 0.0
+    reached = effects.gained(name, "in_domain").mean / effects.gained(full, "in_domain").mean if spare else 0.0
     return _judge(
-        over_tasks(results, spare, (name, full), "in_domain"),
+        effects.over_tasks(spare, (name, full), "in_domain"),
         0.0,
         f"{reached:.0%} of full fine-tuning's gain with {share:.2%} of the model",
     )
@@ -135,24 +137,26 @@ def _better_than_lora(results: Results, name: str, lora: str | None, lead: Paire
     return Grade(Found.NO, f"{why}: the same") if same else Grade(Found.OPEN, why)
 
 
-def _as_good_as_full(results: Results, name: str, full: str | None) -> Grade:
+def _as_good_as_full(effects: Effects, name: str, full: str | None) -> Grade:
+    results = effects.results
     if full is None:
         return _unmeasured("full fine-tuning did not run")
-    behind = compare(results, name, full, "in_domain")
+    behind = effects.compare(name, full, "in_domain")
     why = f"{_signed(behind.mean)} nats per byte against full fine-tuning"
     return _judge(behind, -results.study.report.smallest, why)
 
 
-def _data_efficient(results: Results, name: str) -> Grade:
+def _data_efficient(effects: Effects, name: str) -> Grade:
+    results = effects.results
     reference, goal = results.study.reference, FASTER * results.study.training.steps
     if name == reference:
         return _unmeasured("is the reference")
     steps = results.values(name, "steps_to_reference")
-    spared = over_tasks(results, {key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference")
+    spared = effects.over_tasks({key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference")
     reached = goal - spared.mean
     speed = f"after {reached:.0f} steps" if reached < results.study.training.steps else "never reached"
     ways = [_judge(spared, 0.0, f"{reference}'s score {speed}")] if steps else []
-    tenth = compare(results, name, reference, "tenth_of_data")
+    tenth = effects.compare(name, reference, "tenth_of_data")
     if tenth.n:
         ways.append(
             _judge(tenth, 0.0, f"{_signed(tenth.mean)} nats per byte against {reference} from a tenth of the data")
@@ -164,13 +168,14 @@ def _data_efficient(results: Results, name: str) -> Grade:
     return Grade(best.found, "; ".join(way.why for way in ways))
 
 
-def _carries_over(results: Results, name: str) -> Grade:
-    if not gained(results, name, "in_domain").low > 0:
+def _carries_over(effects: Effects, name: str) -> Grade:
+    results = effects.results
+    if not effects.gained(name, "in_domain").low > 0:
         return _unmeasured("it learned nothing in-domain that is sure")
     inside, outside = results.gains(name, "in_domain"), results.gains(name, "out_of_domain")
     spare = {key: outside[key] - CARRIED * inside[key] for key in outside if key in inside}
-    share = gained(results, name, "out_of_domain").mean / gained(results, name, "in_domain").mean
-    return _judge(over_tasks(results, spare, (name,), "out_of_domain"), 0.0, f"{share:.0%} of the in-domain gain")
+    share = effects.gained(name, "out_of_domain").mean / effects.gained(name, "in_domain").mean
+    return _judge(effects.over_tasks(spare, (name,), "out_of_domain"), 0.0, f"{share:.0%} of the in-domain gain")
 
 
 def _judge(effect: Paired, above: float, why: str) -> Grade:

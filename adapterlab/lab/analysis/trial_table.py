@@ -12,10 +12,9 @@ import pandas as pd
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
-from adapterlab.lab.run.progress import look
-from adapterlab.lab.run.scheduler import prepare
-from adapterlab.lab.run.sizing import flag
-from adapterlab.lab.study.spec import Study
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.run.progress import replay
+from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.tasks.base import Part
 
@@ -27,7 +26,7 @@ YES_OR_NO = ("chosen", "ranked")
 SCORED = tuple(part for part in Part if part != Part.TRAIN)
 
 
-def table(study: Study, ledger: Ledger) -> pd.DataFrame:
+def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
     """The ledger's trials with the part that each played in the study.
 
     A trial that several contestants share (one adapter under two names, or what cannot be sized at two budgets) has a row
@@ -35,8 +34,8 @@ def table(study: Study, ledger: Ledger) -> pd.DataFrame:
     as `test_loss`; what is a list is JSON.
     """
     roles: dict[Trial, list[dict[str, Any]]] = {}
-    for contest in prepare(study):
-        for trial in look(contest, ledger).seen:
+    for contest in prepared.contests():
+        for trial in replay(contest, ledger).done:
             roles.setdefault(trial, []).append(_role(trial, contest))
     nobody: list[dict[str, Any]] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
     rows = [
@@ -122,7 +121,7 @@ def _outcome(outcome: Outcome, budget: int | None) -> dict[str, Any]:
             for i, name in enumerate(("loss", "accuracy"))
         }
         | {
-            "budget_flag": (outcome.parameters and flag(outcome.parameters, budget)) or None,
+            "budget_flag": (outcome.parameters and budget_flag(outcome.parameters, budget)) or None,
             "note": outcome.note or None,
             "curve": json.dumps(outcome.curve),
             "path": json.dumps(outcome.path),

@@ -1,9 +1,9 @@
-"""What this machine can run: the device, the dtype, and how many examples fit in memory at once."""
+"""Capacity of this machine: the device, the dtype, and the number of examples that fit in memory at once."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,29 +11,43 @@ from typing import Literal
 import torch
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.trial.spec import Outcome, Trial
-from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.lab.run.progress import Cost
+from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.spec import Trial
 
-STEPS = 4
+PROBE_STEPS = 4
 """Training steps that are timed of each contestant."""
 BYTES_OF_FULL_FT = 4 * 5
-"""Of each parameter in full fine-tuning: its change, the changed value, the gradient and Adam's two moments, in float32."""
+"""Bytes for each parameter in full fine-tuning: the change, the changed value, the gradient and Adam's two moments, all
+in float32."""
 
 
 def find_device() -> str:
-    """`cuda` before `mps` before `cpu`."""
+    """Return the fastest kind of device here: `cuda` before `mps` before `cpu`.
+
+    >>> find_device() in ("cuda", "mps", "cpu")
+    True
+    """
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def find_dtype(device: str) -> Literal["float32", "bfloat16"]:
-    """`bfloat16` on a GPU that computes in it, else `float32`."""
+    """Return `bfloat16` for a GPU that computes in it, else `float32`.
+
+    Args:
+        device: Kind of device.
+    """
     return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def free_memory(device: str) -> int | None:
-    """The bytes that are free on the device; None where that cannot be told."""
+    """Return the free memory of a device in bytes, or None where it cannot be determined.
+
+    Args:
+        device: Kind of device; for a CPU, the machine's available memory.
+    """
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     try:
@@ -44,44 +58,49 @@ def free_memory(device: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a contestant's training takes on one task, in seconds of one worker."""
-
-    step: float
-    attach: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How trials run here, and what each contestant then takes, by name."""
+class Capacity:
+    """Settings with which every contestant fits in memory, and the cost of each."""
 
     micro_batch: int | None
-    """None where the whole batch fits."""
+    """Examples in one forward pass; None if the whole batch fits."""
     checkpointing: bool
+    """True if activations must be recomputed in the backward pass."""
     costs: dict[str, Cost]
+    """By contestant, without those that do not fit at all."""
     notes: Sequence[str]
-    """What did not fit at first, and who never did."""
+    """What did not fit at first, and which contestants never did."""
 
 
-def fit(trials: dict[str, Trial], setup: WorkerConfig, run: Callable[[Trial], Outcome]) -> Fit:
-    """Try a few steps of each contestant's trial in this process, with the largest pieces of a batch that fit.
+def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
+    """Train each contestant for a few steps, with the largest micro-batch that fits in memory.
 
-    Memory that is not enough halves the pieces; where not one example fits, activations are computed again in the backward
-    pass, for every contestant. One that does not fit even so is left out of the costs and named in the notes. Raises
-    `AdapterlabError` if none fits.
+    If memory is short, the micro-batch is halved; where not even one example fits, activations are recomputed in the
+    backward pass, for every contestant.
+
+    Args:
+        trials: By contestant, a trial to take the settings from.
+        runner: Runs the trials in this process.
+
+    Returns:
+        The settings that fit, and each contestant's cost.
+
+    Raises:
+        AdapterlabError: If no contestant fits.
     """
     notes: list[str] = []
     checkpointing = False
     while True:
-        dataclasses.replace(setup, checkpointing=checkpointing).enter()
+        trying = runner.with_settings(checkpointing=checkpointing)
         outcomes = {
-            name: run(dataclasses.replace(trial, steps=STEPS, parts=(), curve_every=0, path=()))
+            name: trying.run(dataclasses.replace(trial, steps=PROBE_STEPS, parts=(), curve_every=0, path=()))
             for name, trial in trials.items()
         }
         lost = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
         if not lost or checkpointing:
             break
-        notes.append(f"{', '.join(lost)}: out of memory with one example at once, so activations are computed twice")
+        notes.append(
+            f"{', '.join(lost)}: out of memory with one example at once, so activations are recomputed in the backward pass"
+        )
         checkpointing = True
     notes += [f"{name} is left out: it does not fit in memory with one example at once" for name in lost]
     fits = {name: outcome for name, outcome in outcomes.items() if name not in lost}
@@ -95,5 +114,5 @@ def fit(trials: dict[str, Trial], setup: WorkerConfig, run: Callable[[Trial], Ou
         notes.append(
             f"a batch of {batch} does not fit in memory: it is taken {micro_batch} at a time, gradients summed"
         )
-    costs = {name: Cost(o.seconds / STEPS, o.attach_seconds) for name, o in fits.items()}
-    return Fit(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)
+    costs = {name: Cost(o.seconds / PROBE_STEPS, o.attach_seconds) for name, o in fits.items()}
+    return Capacity(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)

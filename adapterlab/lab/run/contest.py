@@ -1,87 +1,117 @@
-"""A contest: one contestant on one task, from the first learning rate to the reported scores.
+"""Contests: one contestant on one task, from the first learning rate to the reported scores.
 
-`play` is a generator: it gives the trials that it needs next and takes their outcomes. The driver runs many at once; the
-report replays the same generator over the ledger, so what is shown is what was decided.
+`play` is a generator that yields the trials it needs next and receives their outcomes. The scheduler runs many contests at
+once; the analysis replays the same generator over the ledger, so what is reported is what was decided.
+
+>>> from adapterlab.lab.run.resolve import resolve
+>>> from adapterlab.lab.study.spec import Contestant, Study
+>>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
+>>> frozen, lora, _ = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
+>>> [trial.lr for trial in next(play(lora))]
+[0.001, 0.01]
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.lr_search import search
+from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Contestant, Study
-from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
-from adapterlab.models.loading import fingerprint
-from adapterlab.tasks import task
-from adapterlab.tasks.base import Part
 
 Outcomes = Mapping[Trial, Outcome]
 Play = Generator[list[Trial], Outcomes, None]
+Runs = dict[int, tuple[Trial, Outcome]]
+"""Reported runs by seed."""
 
 
 @dataclass
 class Contest:
-    """One contestant on one task, and what is known of it so far."""
+    """One contestant on one task, and the trials run so far."""
 
     contestant: str
     task: str
     adapter: Adapter | None
-    """After sizing; None for the frozen model."""
+    """The adapter after sizing; None for the frozen model."""
     targets: str | tuple[str, ...]
-    study: Study
+    resolved: ResolvedStudy
+    """The study, at one budget."""
     first: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
-    """By learning rate, the short first round."""
+    """By learning rate, the trials of the search's short first rung."""
     second: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
-    """By learning rate, the longer second round."""
+    """By learning rate, the trials of its longer second rung."""
     rate: float | None = None
-    """The learning rate that was chosen, if any did not diverge."""
-    reported: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
-    """By seed, the runs that are reported."""
-    tenth: dict[int, tuple[Trial, Outcome]] = field(default_factory=dict)
+    """Chosen learning rate; None until it is chosen, and if every rate diverged."""
+    reported: Runs = field(default_factory=dict)
+    """By seed, the reported runs."""
+    tenth: Runs = field(default_factory=dict)
     """By seed, the same runs on a tenth of the training data, if the study asks for them."""
     finished: bool = False
 
     @property
+    def study(self) -> Study:
+        """The study, at one budget."""
+        return self.resolved.study
+
+    @property
+    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...]]:
+        """Equal for contests that run the same trials, such as a method that has one size alone at two budgets."""
+        return self.task, self.adapter, self.targets
+
+    @property
     def tuning_steps(self) -> int:
-        """Training steps spent on the choice of the learning rate: the study's `tuning.budget_steps` once it is made."""
-        return sum(trial.steps for rung in (self.first, self.second) for trial, _ in rung.values())
+        """Training steps spent on the search: the study's `tuning.budget_steps` once a rate is chosen."""
+        return sum(trial.steps for trial, _ in self.searched)
+
+    @property
+    def searched(self) -> list[tuple[Trial, Outcome]]:
+        """Trials of the learning-rate search."""
+        return [*self.first.values(), *self.second.values()]
+
+    @property
+    def runs(self) -> list[tuple[Trial, Outcome]]:
+        """Every trial so far except those on a tenth of the data: the search's, then the reported ones."""
+        return [*self.searched, *self.reported.values()]
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters, of the trials so far."""
+        return max((outcome.parameters for _, outcome in self.runs), default=0)
 
     def trial(self, lr: float, seed: int, steps: int, *, reported: bool, share: float = 1.0) -> Trial:
-        """The trial of this contest at one learning rate and seed, trained on a share of the data."""
-        study = self.study
-        parts = task(self.task).parts if reported else (Part.VALIDATION,)
-        settings = {"name": FROZEN} if self.adapter is None else self.adapter.settings()
-        return Trial(
-            model=study.model,
-            model_hash=fingerprint(study.model),
-            task=self.task,
-            data=task(self.task).fingerprint(),
-            adapter=json.dumps(settings, sort_keys=True),
-            targets=self.targets,
-            lr=lr,
-            seed=seed,
-            steps=steps,
-            batch=study.training.batch,
-            length=study.training.length,
-            parts=tuple(part.value for part in parts),
-            windows=study.report.windows,
-            curve_every=study.report.curve_every if reported else 0,
-            code=code_version(settings["name"], self.task),
-            dtype=study.training.dtype,
-            path=study.report.path if reported and share == 1 else (),
-            share=share,
+        """Return a trial of this contest.
+
+        Args:
+            lr: Peak learning rate.
+            seed: Seed of the run.
+            steps: Optimizer steps.
+            reported: True for a run whose scores are reported.
+            share: Share of the training data used.
+        """
+        return self.resolved.trial(
+            self.task, self.adapter, self.targets, lr, seed, steps, reported=reported, share=share
         )
+
+    def frozen_trial(self) -> Trial:
+        """Return the trial that scores the model as it is, without a curve or a strength path."""
+        return replace(self.trial(0.0, 0, 0, reported=True), curve_every=0, path=())
 
 
 def play(contest: Contest) -> Play:
-    """Tune, choose, report. Yields the trials needed next; is sent their outcomes."""
+    """Find a learning rate, then run the reported seeds at it.
+
+    Args:
+        contest: The contest; it is filled in as outcomes arrive.
+
+    Yields:
+        The trials needed next; the generator must be sent their outcomes.
+    """
     study, tuning = contest.study, contest.study.tuning
     if contest.adapter is None:
-        trial = replace(contest.trial(0.0, 0, 0, reported=True), curve_every=0, path=())
+        trial = contest.frozen_trial()
         contest.reported[0] = (trial, (yield [trial])[trial])
         contest.finished = True
         return
@@ -89,21 +119,21 @@ def play(contest: Contest) -> Play:
     searching, losses = search(tuning), None
     while True:
         try:
-            number, wanted = searching.send(losses) if losses is not None else next(searching)
+            rung, wanted = searching.send(losses) if losses is not None else next(searching)
         except StopIteration as end:
             contest.rate = end.value
             break
-        rung, seed = (contest.first, tuning.seeds[0]) if number == 1 else (contest.second, tuning.seeds[1])
+        found, seed = (contest.first, tuning.seeds[0]) if rung == 1 else (contest.second, tuning.seeds[1])
         trials = {lr: contest.trial(lr, seed, steps, reported=False) for lr, steps in wanted.items()}
         outcomes = yield list(trials.values())
-        rung.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
+        found.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
         losses = {lr: outcomes[trial].validation for lr, trial in trials.items()}
 
     if contest.rate is not None:
         rate, steps, seeds = contest.rate, study.training.steps, study.report.seeds
         finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
-        shared = seeds if study.report.tenth_of_data else ()
-        tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in shared}
+        repeated = seeds if study.report.tenth_of_data else ()
+        tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in repeated}
         outcomes = yield [*finals.values(), *tenths.values()]
         contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
         contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
@@ -111,27 +141,50 @@ def play(contest: Contest) -> Play:
 
 
 def finish(contest: Contest, run: Callable[[Trial], Outcome]) -> None:
-    """Play a contest to its end, with whatever `run` says comes of a trial."""
+    """Play a contest to its end in this process.
+
+    Args:
+        contest: The contest; it is filled in.
+        run: Returns the outcome of a trial.
+    """
     playing, outcomes = play(contest), None
     while True:
         try:
-            trials = playing.send(outcomes)  # type: ignore[arg-type]
+            trials = playing.send(outcomes) if outcomes is not None else next(playing)
         except StopIteration:
             return
         outcomes = {trial: run(trial) for trial in trials}
 
 
 def expected_steps(study: Study) -> int:
-    """The training steps of one contest, unless every rate diverges."""
-    runs = len(study.report.seeds) * (2 if study.report.tenth_of_data else 1)
-    return study.tuning.budget_steps + runs * study.training.steps
+    """Return the training steps of one contest, if not every rate diverges.
+
+    Args:
+        study: The study, at one budget.
+    """
+    return study.tuning.budget_steps + study.report.runs * study.training.steps
 
 
-def make_contests(study: Study, sized: Mapping[str, Adapter]) -> list[Contest]:
-    """Every contest of the study, the frozen model's first; `sized` gives each contestant's adapter by name."""
+def make_contests(resolved: ResolvedStudy, adapters: Mapping[str, Adapter]) -> list[Contest]:
+    """Return every contest of a study, not yet played, the frozen model's first.
 
-    def of(task_name: str, entry: Contestant) -> Contest:
-        return Contest(entry.name, task_name, sized[entry.name], entry.targets, study)
+    Args:
+        resolved: The study, at one budget.
+        adapters: By contestant, its adapter after sizing.
+    """
 
-    frozen = [Contest(FROZEN, name, None, "all-linear", study) for name in study.tasks]
-    return frozen + [of(name, entry) for entry in study.entrants for name in study.tasks]
+    def of(task: str, entry: Contestant) -> Contest:
+        return Contest(entry.name, task, adapters[entry.name], entry.targets, resolved)
+
+    study = resolved.study
+    frozen = [Contest(FROZEN, task, None, "all-linear", resolved) for task in study.tasks]
+    return frozen + [of(task, entry) for entry in study.entrants for task in study.tasks]
+
+
+def distinct(contests: Iterable[Contest]) -> list[Contest]:
+    """Return the contests without those that run the same trials as another.
+
+    Args:
+        contests: Contests of one study, of which the last of equal ones is kept.
+    """
+    return list({contest.key: contest for contest in contests}.values())

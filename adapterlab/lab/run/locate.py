@@ -1,4 +1,8 @@
-"""Where a study is: a file, one that comes with the program, or the folder that its results are in."""
+"""Locate a study: a file, a shipped study's name, a `Study` itself, or the folder of its results.
+
+>>> find_study("quick").name
+'quick.toml'
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,25 @@ from pydantic import ValidationError
 
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.study.load import load_files, load_study
+from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Study
 from adapterlab.resources import shipped
-from adapterlab.tasks import add_task
-from adapterlab.tasks.files import task_of
 
 DEFAULT = "quick"
+"""Name of the study that runs if none is named."""
 LEDGER, STUDY = "ledger.sqlite", "study.json"
+"""Names of files in a folder of results."""
 
 
 def find_study(name: str) -> Path:
-    """The file of a study: `name` itself if that is one, else the shipped study of that name.
+    """Return the file of a study.
 
-    Raises `UnknownNameError` with the nearest names if there is neither.
+    Args:
+        name: A file, or the name of a shipped study.
+
+    Raises:
+        AdapterlabError: If `name` is a folder without results.
+        UnknownNameError: If there is neither a file nor a shipped study of that name.
     """
     path = Path(name)
     if path.is_file() or path.suffix == ".toml":
@@ -34,45 +43,66 @@ def find_study(name: str) -> Path:
     return shipped("studies", f"{name}.toml")
 
 
-def open_study(name: str | None, out: Path | None) -> tuple[Study, Path]:
-    """A study and the folder of its results; `name` may be that folder.
+def open_study(source: str | Path | Study | None, out: Path | None = None) -> tuple[Study, Path]:
+    """Return a study and the folder of its results.
 
-    Raises `AdapterlabError` if `name` is neither a study nor a folder that one was run into.
+    Args:
+        source: A `Study`, a file, a shipped study's name, or a folder of results; the quick study if None.
+        out: The folder of results; `runs/NAME` if None.
+
+    Raises:
+        AdapterlabError: If `source` is none of these, or the study is not valid.
     """
-    if name is not None and (Path(name) / LEDGER).is_file():
-        return _recorded(Path(name)), Path(name)
-    study = load_study(find_study(name or DEFAULT))
+    if isinstance(source, Study):
+        return source, out or Path("runs") / source.name
+    if source is not None and (Path(source) / LEDGER).is_file():
+        return _recorded(Path(source)), Path(source)
+    study = load_study(find_study(str(source or DEFAULT)))
     return study, out or Path("runs") / study.name
 
 
 def record_study(study: Study, folder: Path) -> None:
-    """Leave word in the folder of what was run into it."""
+    """Write the study to the folder of its results, so that the folder alone identifies it.
+
+    Args:
+        study: The study.
+        folder: The folder of its results.
+    """
     partial = folder / f"{STUDY}.partial"
     partial.write_text(study.model_dump_json(indent=1) + "\n", "utf-8")
     partial.replace(folder / STUDY)
 
 
 def existing_ledger(folder: Path, study: str) -> Ledger:
-    """The ledger in the folder; raises `AdapterlabError` if there is none, and makes none."""
+    """Return the ledger in a folder.
+
+    Args:
+        folder: The folder of results.
+        study: What the user called the study, for the error message.
+
+    Raises:
+        AdapterlabError: If there is no ledger, or it cannot be read.
+    """
     if not (folder / LEDGER).is_file():
         raise AdapterlabError(f"nothing has been run into {folder} yet: `{run_command(study, folder)}` begins it")
     return Ledger(folder / LEDGER)
 
 
 def run_command(study: str, folder: Path) -> str:
-    """The command that runs the study into the folder, or goes on with it."""
+    """Return the command that starts or continues a study.
+
+    Args:
+        study: What the user called the study.
+        folder: The folder of its results.
+    """
     usual = folder in (Path(study), Path("runs") / Path(study).stem)
     return f"adapterlab run {study}" + ("" if usual else f" --out {folder}")
 
 
 def _recorded(folder: Path) -> Study:
     try:
-        study = Study.model_validate_json((folder / STUDY).read_text("utf-8"))
+        return Study.model_validate_json((folder / STUDY).read_text("utf-8"))
     except (OSError, ValidationError) as error:
         raise AdapterlabError(
             f"{folder} does not say which study it is of: give the study, and --out {folder}"
         ) from error
-    load_files(study)
-    for entry in study.data:
-        add_task(task_of(entry.files))
-    return study

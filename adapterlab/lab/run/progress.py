@@ -1,4 +1,4 @@
-"""How far a study has come: what the ledger has of each contest, what it lacks next, and how long the rest may take."""
+"""Progress of a study: for each contest, the trials done and those needed next, and the time that the rest may take."""
 
 from __future__ import annotations
 
@@ -8,77 +8,107 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.capacity import Cost
 from adapterlab.lab.run.contest import Contest, Outcomes, expected_steps, play
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 
 @dataclass(frozen=True)
-class State:
-    """One contest, played as far as a ledger goes."""
+class Cost:
+    """Time of a contestant's training on one task, in seconds of one worker.
+
+    >>> Cost(step=0.2, attach=1.0).step
+    0.2
+    """
+
+    step: float
+    """One training step."""
+    attach: float
+    """Attaching the adapter."""
+
+
+Costs = Mapping[tuple[str, str], Cost]
+"""Costs by contestant and task."""
+
+
+@dataclass(frozen=True)
+class ContestState:
+    """A contest, played as far as the ledger goes."""
 
     contest: Contest
-    seen: Mapping[Trial, Outcome] = field(repr=False)
-    """The trials of this contest that the ledger has."""
+    done: Mapping[Trial, Outcome] = field(repr=False)
+    """Trials of this contest that are in the ledger."""
     missing: Sequence[Trial] = ()
-    """Those needed next; none if the contest is finished."""
+    """Trials needed next; none if the contest is finished."""
 
     @property
     def steps(self) -> int:
         """Training steps done."""
-        return sum(trial.steps for trial in self.seen)
+        return sum(trial.steps for trial in self.done)
 
     @property
     def steps_left(self) -> int:
-        """Training steps to go, unless every rate diverges."""
+        """Training steps to go, if not every rate diverges."""
         if self.contest.finished or self.contest.contestant == FROZEN:
             return 0
         return max(sum(t.steps for t in self.missing), expected_steps(self.contest.study) - self.steps)
 
     @property
     def phase(self) -> str:
-        """Where it is, in a word or two with a count."""
+        """Phase of the contest in a word or two, with a count."""
         contest, study = self.contest, self.contest.study
         if contest.finished:
             return "done" if contest.reported else "all diverged"
-        if not self.seen:
+        if not self.done:
             return "waits"
         if contest.rate is not None:
-            runs = len(study.report.seeds) * (2 if study.report.tenth_of_data else 1)
-            return f"report {runs - len(self.missing)}/{runs}"
+            return f"report {study.report.runs - len(self.missing)}/{study.report.runs}"
         return f"tuning {self.steps / study.tuning.budget_steps:.0%}"
 
 
-def look(contest: Contest, ledger: Ledger) -> State:
-    """Play the contest as far as the ledger goes; it is changed by that."""
-    playing, seen = play(contest), dict[Trial, Outcome]()
+def replay(contest: Contest, ledger: Ledger | None) -> ContestState:
+    """Play a contest as far as a ledger goes.
+
+    Args:
+        contest: A contest that was not played; it is filled in.
+        ledger: The ledger; None for an empty one.
+
+    Returns:
+        The contest with its trials done and those needed next.
+    """
+    playing, done = play(contest), dict[Trial, Outcome]()
     outcomes: Outcomes | None = None
+    if ledger is None:
+        return ContestState(contest, {}, next(playing))
     while True:
         try:
             trials = playing.send(outcomes) if outcomes is not None else next(playing)
         except StopIteration:
-            return State(contest, seen)
+            return ContestState(contest, done)
         found = {trial: outcome for trial in trials if (outcome := ledger.outcome(trial)) is not None}
-        seen |= found
+        done |= found
         if missing := [trial for trial in trials if trial not in found]:
-            return State(contest, seen, missing)
+            return ContestState(contest, done, missing)
         outcomes = found
 
 
-def distinct(states: Iterable[State]) -> list[State]:
-    """The states without contests that run the very same trials, such as what cannot be sized at its second budget."""
-    return list({(s.contest.task, s.contest.adapter, s.contest.targets): s for s in states}.values())
+def distinct_states(states: Iterable[ContestState]) -> list[ContestState]:
+    """Return the states without contests that run the same trials as another.
+
+    Args:
+        states: States of one study's contests.
+    """
+    return list({state.contest.key: state for state in states}.values())
 
 
-Costs = Mapping[tuple[str, str], Cost]
-"""By contestant and task."""
+def known_costs(states: Iterable[ContestState]) -> dict[tuple[str, str], Cost]:
+    """Return the mean cost of each contestant and task with finished trials.
 
-
-def known_costs(states: Iterable[State]) -> dict[tuple[str, str], Cost]:
-    """The means over the trials that were run, of each contestant and task that has any."""
+    Args:
+        states: States of one study's contests.
+    """
     runs: dict[tuple[str, str], list[tuple[Trial, Outcome]]] = defaultdict(list)
     for state in states:
-        trained = [(t, o) for t, o in state.seen.items() if t.steps and o.status == "ok"]
+        trained = [(t, o) for t, o in state.done.items() if t.steps and o.status == "ok"]
         runs[state.contest.contestant, state.contest.task] += trained
     return {key: _mean_cost(found) for key, found in runs.items() if found}
 
@@ -88,12 +118,21 @@ def _mean_cost(runs: Sequence[tuple[Trial, Outcome]]) -> Cost:
     return Cost(seconds / steps, fmean(outcome.attach_seconds for _, outcome in runs))
 
 
-def seconds_left(states: Iterable[State], costs: Costs, scoring: Mapping[str, float], workers: int) -> float | None:
-    """How long the rest takes on so many workers; None if nothing is known of the time of a step.
+def seconds_left(
+    states: Iterable[ContestState], costs: Costs, scoring: Mapping[str, float], workers: int
+) -> float | None:
+    """Estimate the time that the rest of a study takes.
 
-    `scoring` is the seconds for one part of each task. A contestant whose cost is not known is taken for the mean one.
+    Args:
+        states: States of the study's contests.
+        costs: Known costs; a contestant without any is given the mean cost.
+        scoring: By task, the seconds to score one part.
+        workers: Number of workers.
+
+    Returns:
+        Seconds; None if the time of no step is known.
     """
-    rest = [state for state in distinct(states) if not state.contest.finished]
+    rest = [state for state in distinct_states(states) if not state.contest.finished]
     if not costs:
         return None if rest else 0.0
     mean = Cost(fmean(cost.step for cost in costs.values()), fmean(cost.attach for cost in costs.values()))
@@ -101,17 +140,17 @@ def seconds_left(states: Iterable[State], costs: Costs, scoring: Mapping[str, fl
     return sum(_seconds(state, cost, scoring.get(state.contest.task, 0.0)) for state, cost in costed) / workers
 
 
-def _seconds(state: State, cost: Cost, score: float) -> float:
-    """Of one worker; `score` for one part."""
+def _seconds(state: ContestState, cost: Cost, score: float) -> float:
+    """Return the seconds of one worker for the rest of a contest; `score` is the time for one part."""
     contest, study = state.contest, state.contest.study
-    tuning, report = study.tuning, study.report
+    tuning = study.tuning
     if contest.contestant == FROZEN:
         return sum(len(trial.parts) for trial in state.missing) * score
     if contest.rate is None:
-        choices = max(0, tuning.rates + tuning.keep - sum(trial.seed in tuning.seeds for trial in state.seen))
-        runs = len(report.seeds) * (2 if report.tenth_of_data else 1)
+        searches = max(0, tuning.rates + tuning.keep - sum(trial.seed in tuning.seeds for trial in state.done))
+        runs = study.report.runs
     else:
-        choices, runs = 0, len(state.missing)
+        searches, runs = 0, len(state.missing)
     final = contest.trial(1.0, 0, study.training.steps, reported=True)
-    looks = (final.steps - 1) // final.curve_every + len(final.parts) * (1 + len(final.path))
-    return state.steps_left * cost.step + (choices + runs) * cost.attach + (choices + runs * looks) * score
+    scorings = (final.steps - 1) // final.curve_every + len(final.parts) * (1 + len(final.path))
+    return state.steps_left * cost.step + (searches + runs) * cost.attach + (searches + runs * scorings) * score

@@ -1,4 +1,4 @@
-"""Run a study: play every contest, a worker for each trial, each outcome in the ledger as soon as it is known."""
+"""Run a study: play every contest, hand its trials to workers, and record each outcome as soon as it is known."""
 
 from __future__ import annotations
 
@@ -6,147 +6,144 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest, Play, expected_steps, make_contests, play
+from adapterlab.lab.run.contest import Contest, Play, distinct, expected_steps, play
 from adapterlab.lab.run.executors import Executor, executor_for
-from adapterlab.lab.run.progress import look
-from adapterlab.lab.run.sizing import fitted
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
-from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import load
-from adapterlab.tasks import task
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study has come, in training steps."""
+    """Progress of a running study, in training steps.
+
+    >>> Progress(done=40, expected=100, trials=3, last="lora on prose").done
+    40
+    """
 
     done: int
     expected: int
+    """Steps of the whole study, if not every rate of a contest still to be tuned diverges."""
     trials: int
+    """Trials in the ledger."""
     last: str
+    """Method and task of the trial that ended last; empty at the start."""
 
 
-def prepare(study: Study) -> list[Contest]:
-    """The study's contests at each budget, with every contestant sized to it; nothing has been run."""
-    model = load(study.model, task(study.tasks[0]).head).model
-    contests = []
-    for part in study.at_each_budget:
-        contests += make_contests(
-            part, {entry.name: fitted(entry, model, entry.budget or part.budget) for entry in part.entrants}
-        )
-    return contests
-
-
-def worker_config(study: Study) -> WorkerConfig:
-    """What a worker must know to run the study's trials, but for its device."""
-    return WorkerConfig(
-        study.adapter_files,
-        study.task_files,
-        tuple(entry.files for entry in study.data),
-        micro_batch=study.limits.micro_batch,
-        checkpointing=study.limits.checkpointing,
-    )
-
-
-def replay(contests: list[Contest], ledger: Ledger) -> list[Trial]:
-    """Play the contests as far as the ledger goes; gives the trials that are still needed."""
-    return [trial for contest in contests for trial in look(contest, ledger).missing]
+Watch = Callable[[Progress], None]
 
 
 def run_study(
-    study: Study,
-    ledger: Ledger,
-    *,
-    wait: Callable[[], None] | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
+    prepared: PreparedStudy, ledger: Ledger, *, wait: Callable[[], None] | None = None, watch: Watch = lambda _: None
 ) -> list[Contest]:
-    """Run what the ledger lacks of the study; gives all its contests, finished.
+    """Run what the ledger lacks of a study.
 
-    Whatever stops it (Ctrl-C, kill -9, a full disk) loses the trials in flight and nothing else; the next call goes on from
-    there. If another run writes the ledger, `wait` is called and that run is waited for; without `wait` it is an error.
+    Whatever stops it (Ctrl-C, kill -9, a full disk) loses the running trials and nothing else; the next call continues
+    from there.
+
+    Args:
+        prepared: The study.
+        ledger: Where trials are recorded.
+        wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
+        watch: Called with the progress at the start and after each trial.
+
+    Returns:
+        All contests of the study, finished.
+
+    Raises:
+        AdapterlabError: If another run is writing the ledger and `wait` is None, if a trial cannot be recorded, or if a
+            device or cluster that the study asks for is not there.
     """
-    contests = prepare(study)
     with ledger.sole_writer(wait):
-        known = replay([Contest(c.contestant, c.task, c.adapter, c.targets, c.study) for c in contests], ledger)
-        if not known:
-            replay(contests, ledger)
+        contests = prepared.contests()
+        if all(replay(contest, ledger).contest.finished for contest in contests):
             return contests
+        study, contests = prepared.study, prepared.contests()
         limit = TimeLimit(study.limits.trial_seconds)
-        executor = executor_for(study.limits, worker_config(study), limit)
+        executor = executor_for(study.limits, prepared.resolved, limit)
         try:
-            _drive(contests, ledger, executor, study, limit, watch)
+            _Schedule(contests, ledger, executor, study, limit, watch).run()
         finally:
             executor.close()
     return contests
 
 
-def _drive(
-    contests: list[Contest],
-    ledger: Ledger,
-    executor: Executor,
-    study: Study,
-    limit: TimeLimit,
-    watch: Callable[[Progress], None],
-) -> None:
-    plays: dict[int, Play] = {}
-    waiting: dict[int, dict[Trial, Outcome | None]] = {}
-    owners: dict[Trial, list[int]] = {}
-    counted: set[Trial] = set()
+class _Schedule:
+    """The contests of a running study, the trials that each waits for, and the executor that runs them."""
 
-    def need(i: int, trials: list[Trial]) -> None:
-        """Contest `i` waits for `trials`; those that the ledger lacks go to the pool."""
-        waiting[i] = {trial: ledger.outcome(trial) for trial in trials}
-        fresh = []
-        for trial, outcome in waiting[i].items():
-            if outcome is not None:
-                counted.add(trial)
-                if (seconds := ledger.wall_seconds(trial)) is not None:
-                    limit.learn(trial, seconds)
-            elif trial in owners:
-                owners[trial].append(i)
-            else:
-                owners[trial] = [i]
-                fresh.append(trial)
-        executor.submit(fresh)
+    def __init__(
+        self,
+        contests: list[Contest],
+        ledger: Ledger,
+        executor: Executor,
+        study: Study,
+        limit: TimeLimit,
+        watch: Watch,
+    ) -> None:
+        self._contests, self._ledger, self._executor = contests, ledger, executor
+        self._study, self._limit, self._watch = study, limit, watch
+        self._plays: dict[int, Play] = {}
+        self._waiting: dict[int, dict[Trial, Outcome | None]] = {}
+        """By contest, the trials that it waits for, with the outcomes known so far."""
+        self._owners: dict[Trial, list[int]] = {}
+        """By running trial, the contests that wait for it."""
+        self._counted: set[Trial] = set()
 
-    def go_on(i: int) -> None:
-        """Hand contest `i` its outcomes while it has all that it waits for."""
-        while i in plays and all(waiting[i].values()):
+    def run(self) -> None:
+        """Play every contest to its end."""
+        for i, contest in enumerate(self._contests):
+            self._plays[i], self._waiting[i] = play(contest), {}
+            self._advance(i)
+        self._report("")
+        for finished in self._executor:
+            self._ledger.record(finished)
+            trial, outcome = finished.trial, finished.outcome
+            if finished.wall_seconds is not None:
+                self._limit.learn(trial, finished.wall_seconds)
+            self._counted.add(trial)
+            for i in self._owners.pop(trial):
+                self._waiting[i][trial] = outcome
+                self._advance(i)
+            self._report(f"{trial.method} on {trial.task}")
+
+    def _advance(self, i: int) -> None:
+        """Send contest `i` its outcomes while it has all that it waits for."""
+        while i in self._plays and all(self._waiting[i].values()):
+            known = {trial: outcome for trial, outcome in self._waiting[i].items() if outcome is not None}
             try:
-                trials = plays[i].send({t: o for t, o in waiting[i].items() if o is not None} or None)  # type: ignore[arg-type]
+                trials = self._plays[i].send(known) if known else next(self._plays[i])
             except StopIteration:
-                del plays[i]
+                del self._plays[i]
             else:
-                need(i, trials)
+                self._request(i, trials)
 
-    for i, contest in enumerate(contests):
-        plays[i], waiting[i] = play(contest), {}
-        go_on(i)
+    def _request(self, i: int, trials: list[Trial]) -> None:
+        """Let contest `i` wait for `trials`; submit those that are neither in the ledger nor running."""
+        self._waiting[i] = {trial: self._ledger.outcome(trial) for trial in trials}
+        new = []
+        for trial, outcome in self._waiting[i].items():
+            if outcome is not None:
+                self._counted.add(trial)
+                if (seconds := self._ledger.wall_seconds(trial)) is not None:
+                    self._limit.learn(trial, seconds)
+            elif trial in self._owners:
+                self._owners[trial].append(i)
+            else:
+                self._owners[trial] = [i]
+                new.append(trial)
+        self._executor.submit(new)
 
-    def expected() -> int:
-        # Contests that differ in the budget alone, where it cannot be met, share their trials.
-        trained = {(c.task, c.adapter, c.targets): c for c in contests if c.contestant != FROZEN}.values()
-        settled = sum(_steps(c) for c in trained if c.finished)
-        return settled + sum(expected_steps(study) for c in trained if not c.finished)
+    def _report(self, last: str) -> None:
+        self._ledger.note_in_hand(self._executor.running())
+        done = sum(trial.steps for trial in self._counted)
+        self._watch(Progress(done, max(done, self._expected_steps()), len(self._ledger), last))
 
-    def done() -> int:
-        return sum(trial.steps for trial in counted)
-
-    ledger.note_in_hand(executor.in_hand())
-    watch(Progress(done(), expected(), len(ledger), ""))
-    for finished in executor:
-        ledger.record(finished)
-        trial, outcome = finished.trial, finished.outcome
-        if finished.wall_seconds is not None:
-            limit.learn(trial, finished.wall_seconds)
-        counted.add(trial)
-        for i in owners.pop(trial):
-            waiting[i][trial] = outcome
-            go_on(i)
-        ledger.note_in_hand(executor.in_hand())
-        watch(Progress(done(), max(done(), expected()), len(ledger), f"{trial.method} on {trial.task}"))
+    def _expected_steps(self) -> int:
+        trained = distinct(contest for contest in self._contests if contest.contestant != FROZEN)
+        settled = sum(_steps(contest) for contest in trained if contest.finished)
+        return settled + sum(expected_steps(self._study) for contest in trained if not contest.finished)
 
 
 def _steps(contest: Contest) -> int:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from adapterlab.adapters import all_adapters, load_file
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.study.spec import Contestant, Data, Study
-from adapterlab.tasks import add_task, all_tasks
+from adapterlab.tasks import all_tasks
 from adapterlab.tasks import load_file as load_task_file
 from adapterlab.tasks.files import task_of
 
@@ -39,12 +39,13 @@ def load_study(path: Path) -> Study:
     load_files(study)
     for i, entry in enumerate(study.data):
         try:
-            add_task(task_of(entry.files))
+            task_of(entry.files)
         except AdapterlabError as error:
             raise AdapterlabError(f"{_place(path, text, ('data', i))}: {error}") from error
+    known = sorted({*all_tasks(), *(entry.name for entry in study.data)})
     for task in study.tasks:
-        if task not in all_tasks():
-            raise UnknownNameError("task", task, all_tasks(), where=_place(path, text, ("tasks",)))
+        if task not in known:
+            raise UnknownNameError("task", task, known, where=_place(path, text, ("tasks",)))
     for i, contestant in enumerate(study.contestants):
         where = _place(path, text, ("contestants", i))
         if contestant.adapter not in all_adapters():

@@ -85,6 +85,11 @@ class Reporting(_Table):
     smallest: Annotated[float, Field(gt=0)] = 0.005
     """The smallest difference that matters, in nats per byte: what is surely below it is called the same."""
 
+    @property
+    def runs(self) -> int:
+        """Number of reported runs of each contest."""
+        return len(self.seeds) * (2 if self.tenth_of_data else 1)
+
 
 class Limits(_Table):
     """Where trials run and what they may use; none of it decides what comes of them."""

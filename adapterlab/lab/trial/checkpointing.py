@@ -1,4 +1,11 @@
-"""Less memory for more time: a block's activations are made again in the backward pass, not kept."""
+"""Gradient checkpointing: recompute a block's activations in the backward pass instead of storing them.
+
+>>> import torch
+>>> model = nn.Linear(2, 2)
+>>> with checkpointed(model):
+...     model(torch.ones(1, 2)).shape
+torch.Size([1, 2])
+"""
 
 from __future__ import annotations
 
@@ -12,13 +19,17 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @contextmanager
-def checkpointed(model: nn.Module, wanted: bool = True) -> Iterator[None]:
-    """Within it the blocks of `model` keep their inputs alone for the backward pass.
+def checkpointed(model: nn.Module, enabled: bool = True) -> Iterator[None]:
+    """Checkpoint the transformer blocks of a model for the duration of a `with` block.
 
-    transformers' own switch needs training mode; this one does not.
-    The model must not fill a cache, which a second pass through a block would fill twice.
+    transformers' own switch works in training mode alone; this one works in any mode. The model must not fill a key-value
+    cache, which the second forward pass through a block would fill twice.
+
+    Args:
+        model: The model; blocks are modules of transformers' `GradientCheckpointingLayer`.
+        enabled: False to change nothing.
     """
-    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)] if wanted else []
+    blocks = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if enabled else []
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     try:

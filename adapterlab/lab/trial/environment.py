@@ -1,19 +1,23 @@
-"""What a trial ran on."""
+"""Software and hardware that a trial ran on.
+
+>>> sorted(environment(torch.device("cpu")))
+['device', 'machine', 'python', 'system', 'torch', 'transformers']
+"""
 
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import torch
 import transformers
 
-from adapterlab.lab.trial.worker_config import current
 
+def environment(device: torch.device) -> dict[str, str]:
+    """Return the versions of Python and libraries, and the machine.
 
-def environment() -> dict[str, Any]:
-    """Versions and machine of this process."""
-    device = torch.device(current().device)
+    Args:
+        device: Device that trials run on; a GPU is named by its model.
+    """
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,4 +1,10 @@
-"""The most memory that a stretch of work held, over what was held when it began."""
+"""Peak memory of a stretch of work, beyond what was in use when it began.
+
+>>> with peak_memory(torch.device("cpu")) as peak:
+...     block = torch.ones(4_000_000)
+>>> peak() == 0 or peak() > 8_000_000  # 0 where it cannot be measured
+True
+"""
 
 from __future__ import annotations
 
@@ -14,10 +20,16 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
-    """Gives a function that says how many bytes the work so far has held at most; 0 where that cannot be told.
+    """Measure the peak memory of the work in a `with` block.
 
-    On a GPU this is what torch allocated; on a CPU, the resident memory of the process, which Linux with glibc alone can
-    reset: what was let go before, but not handed back, must not pass for free memory.
+    On a GPU this is the memory that torch allocated; on a CPU, the resident memory of the process. Only Linux with glibc
+    can reset that: memory that was freed, but not returned to the system, must not count as available.
+
+    Args:
+        device: Device that the work runs on.
+
+    Yields:
+        A function that returns the peak so far in bytes; 0 where it cannot be measured.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -25,8 +37,8 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
         yield lambda: torch.cuda.max_memory_allocated(device) - before
         return
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # hands back what was let go
-        _RESET.write_text("5")  # sets the high-water mark to what is resident now
+        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
+        _RESET.write_text("5")  # resets the high-water mark to the present resident memory
         before = _resident("VmRSS")
     except (OSError, AttributeError):
         yield lambda: 0

@@ -1,6 +1,14 @@
-"""One trial: an adapter trained on a task at one learning rate with one seed, and what came of it.
+"""A trial and its outcome: one adapter trained on one task at one learning rate with one seed.
 
 A trial is named by a hash of everything that decides its outcome, so the same trial is never run twice.
+
+>>> from dataclasses import replace
+>>> trial = Trial("embedded", "1f", "prose", "2a", '{"name": "lora", "rank": 8}', "all-linear", lr=1e-3, seed=1, steps=40,
+...               batch=4, length=128, parts=("test",), windows=8, curve_every=0, code="3c")
+>>> trial.id == replace(trial, model="a copy in another folder").id, trial.id == replace(trial, seed=2).id
+(True, False)
+>>> trial.method
+'lora'
 """
 
 from __future__ import annotations
@@ -17,7 +25,9 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.tasks.base import Part
 
 FROZEN = "frozen"
-"""The contestant that is not trained."""
+"""Name of the contestant that is not trained."""
+PathScores = tuple[tuple[float, dict[str, tuple[float, float]]], ...]
+"""Strengths of the adapter other than 1, each with its scores by part."""
 
 
 @dataclass(frozen=True)
@@ -25,97 +35,120 @@ class Trial:
     """Everything that decides the outcome of one training run."""
 
     model: str
+    """Name of the model: `embedded`, a folder or a hub id. Not part of the trial's id; `model_hash` is."""
     model_hash: str
+    """Hash of the model's weights, configuration and tokenizer."""
     task: str
     data: str
     """Fingerprint of the task's data."""
     adapter: str
     """Name and settings of the adapter as JSON with sorted keys."""
     targets: str | tuple[str, ...]
+    """Modules that the adapter is attached to, as `attach` takes them."""
     lr: float
+    """Peak learning rate."""
     seed: int
+    """Seed of the adapter's initialization, of the order of the batches and of dropout."""
     steps: int
+    """Optimizer steps."""
     batch: int
+    """Examples in a step."""
     length: int
+    """Tokens in an example, at most."""
     parts: tuple[str, ...]
-    """The parts scored at the end."""
+    """Parts of the task scored after training."""
     windows: int
-    """Windows scored of each part."""
+    """Examples scored of each part, at most."""
     curve_every: int
-    """Steps between two looks at the validation loss; 0 for none."""
+    """Steps between two measurements of the validation loss; 0 for none."""
     code: str
-    """Fingerprint of the code that runs it."""
+    """Fingerprint of the code that decides the outcome."""
     dtype: str = "float32"
-    """Of the base model; what an adapter trains is float32."""
+    """Dtype of the base model; the adapter trains in float32."""
     path: tuple[float, ...] = ()
-    """Strengths other than 1 that the trained adapter is scored at."""
+    """Strengths other than 1 at which the trained adapter is scored."""
     share: float = 1.0
-    """Of the training data that is used."""
+    """Share of the training data used."""
 
     @property
     def id(self) -> str:
-        """The trial's name: 16 hexadecimal digits. Where the model lies does not matter, only its hash."""
+        """Name of the trial: 16 hexadecimal digits of a hash over all fields but `model`."""
         decides = {key: value for key, value in asdict(self).items() if key != "model"}
         return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def method(self) -> str:
-        """The adapter's name, or `FROZEN`."""
+        """Name of the adapter, or `FROZEN`."""
         return str(json.loads(self.adapter)["name"])
 
     def build(self) -> Adapter:
-        """The adapter, with its schedule, if it has one, made for so many steps."""
+        """Return the adapter, with its schedule (if the method has one) set to the trial's number of steps.
+
+        Raises:
+            AdapterlabError: If no method of that name is known, or a setting does not exist.
+        """
         settings = json.loads(self.adapter)
         return make_adapter(settings.pop("name"), **settings).scheduled(self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, from which `from_json` makes the same trial."""
+        """Return plain data, from which `from_json` makes an equal trial."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Trial:
-        """The trial that `to_json` gave."""
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        """Return the trial that `to_json` was called on.
+
+        Args:
+            data: The fields by name; lists stand for tuples.
+        """
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
         return cls(**plain)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trial."""
+    """Result of a trial: its status, scores, curve over training and cost."""
 
     status: str
-    """`ok`; `diverged` if the loss left the finite numbers; `failed` if no worker survived it."""
+    """`ok`; `diverged` if a loss was not finite; `failed` if memory was short or every attempt lost its worker."""
     scores: dict[str, tuple[float, float]]
-    """By part, the loss in nats per byte and the accuracy; empty unless `ok`."""
+    """By part, the loss (nats per byte on text) and the accuracy; empty unless `ok`."""
     curve: tuple[tuple[int, float], ...]
-    """Steps done and the validation loss then."""
+    """Validation losses during training, each with the steps done."""
     parameters: int
+    """Number of trained parameters."""
     seconds: float
-    """Of training alone."""
+    """Training time without scoring."""
     attach_seconds: float
+    """Time to attach the adapter."""
     note: str = ""
-    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
-    """Other strengths, and the scores there."""
+    """Remark for the reader, such as why it diverged; empty if there is none."""
+    path: PathScores = ()
+    """Scores at other strengths than 1."""
     peak_bytes: int = 0
-    """Memory that a training step held beyond the model's; 0 where it could not be told."""
+    """Memory that a training step took beyond the model's own; 0 if it could not be measured."""
     at_once: int = 0
-    """Examples in one pass by the end of training; 0 where there was none."""
+    """Examples in one forward pass at the end of training; 0 if not recorded."""
 
     @property
     def validation(self) -> float:
-        """The loss that choices are made on; infinite for a trial that came to nothing."""
+        """Validation loss, on which choices are made; infinite unless the status is `ok`."""
         return self.scores[Part.VALIDATION][0] if self.status == "ok" else math.inf
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, from which `from_json` makes the same outcome."""
+        """Return plain data, from which `from_json` makes an equal outcome."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Outcome:
-        """The outcome that `to_json` gave."""
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that `to_json` was called on.
+
+        Args:
+            data: The fields by name; lists stand for tuples. `path` may be missing in old ledgers.
+        """
         return cls(
-            **data
-            | {
+            **{
+                **data,
                 "scores": _pairs(data["scores"]),
                 "curve": tuple((step, loss) for step, loss in data["curve"]),
                 "path": tuple((strength, _pairs(scores)) for strength, scores in data.get("path", ())),
@@ -124,15 +157,16 @@ class Outcome:
 
 
 class Finished(NamedTuple):
-    """A trial and what came of it."""
+    """A finished trial, as a worker reports it and the ledger records it."""
 
     trial: Trial
     outcome: Outcome
-    environment: dict[str, Any]
-    """What it ran on."""
+    environment: Mapping[str, str]
+    """Versions and hardware that it ran on."""
     wall_seconds: float | None = None
-    """From its start to its scores; None if no worker came so far."""
+    """Time from its start to its scores; None if no worker finished it."""
     attempts: int = 1
+    """Number of attempts, counting those that lost their worker."""
 
 
 def _pairs(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:

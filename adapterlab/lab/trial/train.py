@@ -1,4 +1,8 @@
-"""Run a trial in this process: load, attach, train, score, and leave the model as it was."""
+"""Train an adapter on a task, score it, and leave the model as it was.
+
+>>> [round(schedule(step, 20), 2) for step in (0, 1, 10, 19)]
+[0.5, 0.95, 0.5, 0.05]
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,128 +19,145 @@ from torch.nn.utils import clip_grad_norm_
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.checkpointing import checkpointed
+from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
-from adapterlab.lab.trial.worker_config import current
-from adapterlab.models.loading import CAUSAL, Head, Loaded, load
+from adapterlab.lab.trial.spec import Outcome, PathScores, Trial
 from adapterlab.surgery import Handle, attach, seeded
-from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Task
 from adapterlab.tasks.halving import halving, out_of_memory
 
-NO_LIMIT = 1 << 30
-"""More examples than any task has."""
-CALIBRATION = 4
-"""Batches whose gradient a method may start from."""
+CALIBRATION_BATCHES = 4
+"""Batches that a method which starts from gradients or activations may look at."""
+GRADIENT_CLIP = 1.0
+"""Largest norm of the gradient of all trained parameters together; a larger one is scaled down to it."""
+WARMUP_SHARE = 0.1
+"""Share of the steps over which the learning rate rises."""
 
 
 class Gradient(Protocol):
-    """How the gradient of a batch is taken."""
+    """Computes the gradient of a batch."""
 
     @property
     def size(self) -> int:
-        """The most examples that a pass has of late; 0 if that is not known."""
+        """Examples in one forward pass, after any halving; 0 if unknown."""
 
     @property
     def note(self) -> str:
-        """What happened on the way that a reader of the results should know."""
+        """Remark for the reader of the results, such as a lack of memory; empty if there is none."""
 
-    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
-        """Add the gradient of the batch's mean loss to what is trained; gives that loss."""
-
-
-Spread = Callable[[nn.Module, Handle | None], Gradient]
-"""Changes a model with its adapter, if it has one, before it is trained; gives how its gradient is taken."""
-Keep = Callable[[Handle], None]
-"""Is handed a trained adapter, on its model, before it is taken off."""
+    def __call__(self, task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
+        """Add the gradient of the batch's mean loss to the trained parameters; return that loss."""
 
 
-def run(trial: Trial, keep: Keep | None = None) -> Outcome:
-    """Run one trial in this process, as its `WorkerConfig` says. The model is loaded once per process."""
-    return run_on(loaded(trial.model, trial.dtype, task(trial.task).head).model, trial, keep=keep)
+Shard = Callable[[nn.Module, Handle | None], Gradient]
+"""Divides a model with its adapter over processes before training; returns how its gradient is computed."""
+OnTrained = Callable[[Handle], None]
+"""Receives the handle of a trained adapter before it is detached."""
 
 
-def run_on(model: nn.Module, trial: Trial, spread: Spread | None = None, keep: Keep | None = None) -> Outcome:
-    """Run one trial on this model, and leave it as it was, but for what `spread` does."""
-    spread = spread or (lambda model, handle: InPieces(current().micro_batch or trial.batch))
-    device = torch.device(current().device)
-    if trial.method == FROZEN:
-        spread(model, None)
-        return Outcome("ok", score_parts(model, trial, Fixed(), trial.parts), (), 0, 0.0, 0.0)
-    data = training_data(trial)
-    adapter = trial.build()
+def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrained | None = None) -> Outcome:
+    """Run one trial, and leave the model as it was.
+
+    Args:
+        context: The resolved trial.
+        shard: Divides the model over processes; the model stays whole without it.
+        on_trained: Called with the handle of the trained adapter before it is detached.
+
+    Returns:
+        The outcome. Divergence and a lack of memory are outcomes, not errors.
+
+    Raises:
+        AdapterlabError: If the adapter cannot be attached to the model.
+    """
+    trial, model = context.trial, context.model
+    config = context.config
+    shard = shard or (lambda *_: MicroBatches(config.micro_batch or trial.batch, config.checkpointing))
+    if context.adapter is None:
+        shard(model, None)
+        return Outcome("ok", score_parts(context, NoAdapter(), trial.parts), (), 0, 0.0, 0.0)
     started = time.monotonic()
-    with peak_memory(device) as peak:
+    with peak_memory(context.device) as peak:
         try:
-            handle = put_on(model, adapter, trial, data)
+            handle = attach_adapter(context, context.adapter)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            return Outcome("failed", {}, (), 0, 0.0, 0.0, "out of memory while it was attached")
-        attached = time.monotonic() - started
+            return Outcome("failed", {}, (), 0, 0.0, 0.0, "out of memory while the adapter was attached")
+        attach_seconds = time.monotonic() - started
         try:
             with seeded(trial.seed):
-                outcome = _trained(trial, model, handle, data, spread(model, handle), attached, peak)
-            if keep is not None and outcome.status == "ok":
-                keep(handle)
+                outcome = _train_and_score(context, handle, shard(model, handle), attach_seconds, peak)
+            if on_trained is not None and outcome.status == "ok":
+                on_trained(handle)
             return outcome
         finally:
             handle.detach()
 
 
-def _trained(
-    trial: Trial,
-    model: nn.Module,
-    handle: Handle,
-    data: Examples,
-    gradient: Gradient,
-    attached: float,
-    peak: Callable[[], int],
+def _train_and_score(
+    context: TrialContext, handle: Handle, gradient: Gradient, attach_seconds: float, peak: Callable[[], int]
 ) -> Outcome:
-    """Train what is attached, and score it."""
+    trial = context.trial
     curve: list[tuple[int, float]] = []
-    looked, started = 0.0, time.monotonic()
-    status, note, held = "ok", "", 0
+    scoring_seconds, started = 0.0, time.monotonic()
+    status, note, peak_bytes = "ok", "", 0
     try:
-        with mode(model, training=True):
-            for step in _train(model, handle, trial, data, gradient):
-                held = held or peak()  # of training: the first step has all of it, and no scoring
-                if trial.curve_every and step % trial.curve_every == 0 and step < trial.steps:
+        with mode(context.model, training=True):
+            for step in _steps(context, handle, gradient):
+                peak_bytes = peak_bytes or peak()  # the first step allocates everything that training needs
+                if on_curve(trial, step):
                     pause = time.monotonic()
-                    loss, _ = score_parts(model, trial, handle, (Part.VALIDATION,))[Part.VALIDATION]
-                    curve.append((step, loss))
-                    looked += time.monotonic() - pause
+                    curve.append((step, score_parts(context, handle, (Part.VALIDATION,))[Part.VALIDATION][0]))
+                    scoring_seconds += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
     except Exception as error:
         if not out_of_memory(error):
             raise
         status, note = "failed", "out of memory, even with one example at once"
-    seconds = time.monotonic() - started - looked
-    outcome = Outcome(
+    trained = Outcome(
         status,
         {},
         tuple(curve),
         0,
-        seconds,
-        attached,
+        time.monotonic() - started - scoring_seconds,
+        attach_seconds,
         note or gradient.note,
-        peak_bytes=held,
+        peak_bytes=peak_bytes,
         at_once=gradient.size,
     )
-    return concluded(outcome, model, trial, handle)
+    return with_scores(trained, context, handle)
 
 
-def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) -> Outcome:
-    """The outcome of a training that has ended, with the scores of what was trained."""
-    status, note, scores = outcome.status, outcome.note, outcome.scores
-    path: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = ()
+def on_curve(trial: Trial, step: int) -> bool:
+    """Return True if the validation loss is measured after `step` steps, for the curve over training.
+
+    Args:
+        trial: The trial; its `curve_every` is the interval, 0 for none.
+        step: Steps done. The last step is scored anyway and is not on the curve.
+    """
+    return bool(trial.curve_every) and step % trial.curve_every == 0 and step < trial.steps
+
+
+def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outcome:
+    """Add the final scores to the outcome of a training run that has ended.
+
+    Args:
+        outcome: The outcome so far; one that is not `ok` gets no scores.
+        context: The resolved trial.
+        handle: The trained adapter, still attached.
+
+    Returns:
+        The outcome with scores by part and along the strength path; `diverged` if a score is not finite.
+    """
+    trial, status, note, scores = context.trial, outcome.status, outcome.note, outcome.scores
+    path: PathScores = ()
     if status == "ok":
-        scores = score_parts(model, trial, handle, trial.parts)
+        scores = score_parts(context, handle, trial.parts)
         if not all(math.isfinite(loss) for loss, _ in scores.values()):
             status, note, scores = "diverged", "the loss is not finite after training", {}
         else:
-            path = _along(model, trial, handle)
+            path = _score_path(context, handle)
     return replace(
         outcome,
         status=status,
@@ -149,43 +169,66 @@ def concluded(outcome: Outcome, model: nn.Module, trial: Trial, handle: Handle) 
     )
 
 
-def _along(model: nn.Module, trial: Trial, handle: Handle) -> tuple[tuple[float, dict[str, tuple[float, float]]], ...]:
-    """The scores at other strengths than 1, but for the other domain's; none where the method has no such path."""
-    found, parts = [], [part for part in trial.parts if part != Part.OOD]
-    for strength in trial.path:
+def _score_path(context: TrialContext, handle: Handle) -> PathScores:
+    """Score the strengths of the trial's path that the method supports, on every part but out-of-domain."""
+    found, parts = [], [part for part in context.trial.parts if part != Part.OOD]
+    for strength in context.trial.path:
         if handle.adapter.strength_problem(strength) is None:
             handle.strength = strength
-            found.append((strength, score_parts(model, trial, handle, parts)))
+            found.append((strength, score_parts(context, handle, parts)))
             handle.strength = 1.0
     return tuple(found)
 
 
-def put_on(model: nn.Module, adapter: Adapter, trial: Trial, data: Examples) -> Handle:
-    """The trial's adapter on the model; one that starts from gradients or from contrasts has those of its first batches."""
-    first = Examples(next(batches(data, CALIBRATION * trial.batch, 1, trial.seed)), 0)
+def attach_adapter(context: TrialContext, adapter: Adapter) -> Handle:
+    """Attach the trial's adapter to the model.
+
+    A method that starts from gradients or from contrasting pairs gets those of the first batches.
+
+    Args:
+        context: The resolved trial.
+        adapter: The adapter to attach.
+
+    Returns:
+        The handle of the attached adapter.
+
+    Raises:
+        AdapterlabError: If the adapter does not fit the model.
+    """
+    trial, model = context.trial, context.model
+    first = next(batches(context.training_data, CALIBRATION_BATCHES * trial.batch, 1, trial.seed))
     return attach(
         model,
         adapter,
         trial.targets,
         seed=trial.seed,
-        loss=lambda: calibration(model, trial, data),
-        runs=task(trial.task).contrast(model, to_device_of(model, first.inputs)),
+        loss=lambda: calibration_loss(context),
+        runs=context.task.contrast(model, to_device_of(model, first)),
     )
 
 
-def calibration(model: nn.Module, trial: Trial, data: Examples) -> Tensor:
-    """The loss on the first few batches, for methods that start from its gradient."""
-    the_task = task(trial.task)
+def calibration_loss(context: TrialContext) -> Tensor:
+    """Return the mean loss on the first few batches, a scalar, for methods that start from its gradient.
+
+    Args:
+        context: The resolved trial.
+    """
+    trial, task = context.trial, context.task
     losses = []
-    for batch in batches(data, trial.batch, CALIBRATION, trial.seed):
-        moved = to_device_of(model, batch)
-        losses.append(the_task.loss(model, moved) / the_task.terms(moved))
+    for batch in batches(context.training_data, trial.batch, CALIBRATION_BATCHES, trial.seed):
+        moved = to_device_of(context.model, batch)
+        losses.append(task.loss(context.model, moved) / task.terms(moved))
     return torch.stack(losses).mean()
 
 
 @contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Within it, what is random in training alone (dropout, noise on a router) is on or off in the whole model."""
+    """Put the whole model in training or evaluation mode for the duration of a `with` block.
+
+    Args:
+        model: The model.
+        training: True for training mode, in which dropout and router noise are active.
+    """
     before = model.training
     model.train(training)
     try:
@@ -194,32 +237,46 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
         model.train(before)
 
 
-def _train(model: nn.Module, handle: Handle, trial: Trial, data: Examples, gradient: Gradient) -> Iterator[int]:
-    """Train, and give the number of steps done after each; raises `FloatingPointError` when the loss is not finite.
+def make_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer of every trial: AdamW without weight decay.
 
-    The batches follow from the seed and the task alone, so every contestant sees the same in the same order.
+    Args:
+        parameters: The trained parameters.
+        lr: Peak learning rate.
     """
-    the_task = task(trial.task)
-    optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
-    for step, batch in enumerate(batches(data, trial.batch, trial.steps, trial.seed)):
-        update(handle, optimizer, trial, step, gradient(the_task, model, batch, handle))
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
+
+
+def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterator[int]:
+    """Train, yielding the number of steps done after each; raise `FloatingPointError` if the loss is not finite.
+
+    The batches follow from the seed and the task alone, so every contestant sees the same batches in the same order.
+    """
+    trial = context.trial
+    optimizer = make_optimizer(handle.parameters(), trial.lr)
+    for step, batch in enumerate(batches(context.training_data, trial.batch, trial.steps, trial.seed)):
+        update(handle, optimizer, trial, step, gradient(context.task, context.model, batch, handle))
         yield step + 1
 
 
 @dataclass
-class InPieces:
-    """Takes a batch's gradient in passes of `size` examples; of half as many from where memory was not enough."""
+class MicroBatches:
+    """Computes a batch's gradient in passes of `size` examples, halved whenever memory is short."""
 
     size: int
+    """Examples in one pass."""
+    checkpointing: bool = False
+    """True to recompute activations in the backward pass."""
     note: str = ""
+    """Remark that the size was halved, if it was."""
 
-    def __call__(self, the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
-        """Add the gradient of the batch's mean loss; gives that loss."""
+    def __call__(self, task: Task, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> float:
+        """Add the gradient of the batch's mean loss; return that loss."""
 
         def passes(size: int) -> float:
-            model.zero_grad()  # of what the passes left that did fit
-            with checkpointed(model, current().checkpointing):
-                return backward(the_task, model, batch, size, control)
+            model.zero_grad()  # an attempt that ran out of memory leaves a partial gradient
+            with checkpointed(model, self.checkpointing):
+                return backward(task, model, batch, size, control)
 
         loss, size = halving(passes, self.size)
         if size < self.size:
@@ -229,13 +286,24 @@ class InPieces:
 
 
 def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step: int, loss: float) -> None:
-    """Take one optimizer step after the gradient of `loss` was added; raises `FloatingPointError` if that is not finite."""
+    """Take one optimizer step: penalty, clipping, learning-rate schedule, step, the method's `after_step`.
+
+    Args:
+        handle: The attached adapter, whose parameters hold the gradient of `loss`.
+        optimizer: Optimizer over those parameters.
+        trial: The trial, for its learning rate and number of steps.
+        step: Index of the step, from 0.
+        loss: The batch's mean loss.
+
+    Raises:
+        FloatingPointError: If the loss with its penalty is not finite.
+    """
     if (penalty := handle.regularizer()) is not None:
         penalty.backward()
         loss += penalty.item()
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss was {loss} at step {step}")
-    clip_grad_norm_(handle.parameters(), 1.0)
+    clip_grad_norm_(handle.parameters(), GRADIENT_CLIP)
     for group in optimizer.param_groups:
         group["lr"] = trial.lr * schedule(step, trial.steps)
     optimizer.step()
@@ -244,14 +312,25 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
 
 
 def backward(
-    the_task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
+    task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
 ) -> float:
-    """Add the gradient of the batch's mean loss, taken in pieces of `micro_batch` examples; gives that loss."""
-    terms, count = the_task.terms(batch), len(next(iter(batch.values())))
+    """Add the gradient of a batch's mean loss, computed in passes of `micro_batch` examples.
+
+    Args:
+        task: The task, which defines the loss.
+        model: The model with its adapter.
+        batch: Inputs by name, one row for each example.
+        micro_batch: Examples in one pass; the whole batch if None.
+        control: The adapter's strength, for tasks that train at several strengths.
+
+    Returns:
+        The mean loss over the terms of the whole batch.
+    """
+    terms, count = task.terms(batch), len(next(iter(batch.values())))
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        for loss in the_task.losses(model, to_device_of(model, piece), control):
+        for loss in task.losses(model, to_device_of(model, piece), control):
             mean = loss / terms
             mean.backward()
             total += mean.item()
@@ -259,18 +338,35 @@ def backward(
 
 
 def to_device_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The batch where the model is."""
+    """Return the batch on the model's device.
+
+    Args:
+        model: The model.
+        batch: Inputs by name.
+    """
     device = next(model.parameters()).device
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def schedule(step: int, steps: int) -> float:
-    """The share of the learning rate at `step`: a rise over a tenth of the steps, then a linear fall to zero."""
-    return min(1.0, (step + 1) / max(1, steps // 10)) * (1 - step / steps)
+    """Return the factor on the learning rate: linear warm-up over a tenth of the steps, then linear decay to zero.
+
+    Args:
+        step: Index of the step, from 0.
+        steps: Number of steps of the whole run.
+    """
+    return min(1.0, (step + 1) / max(1, int(WARMUP_SHARE * steps))) * (1 - step / steps)
 
 
 def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[str, Tensor]]:
-    """`steps` batches of `batch` examples; the examples are shuffled anew in every pass over them."""
+    """Yield `steps` batches, the examples shuffled again in every pass over them.
+
+    Args:
+        data: The training examples.
+        batch: Examples in a batch.
+        steps: Number of batches.
+        seed: Seed of the order.
+    """
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
@@ -280,54 +376,28 @@ def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[
         yield data.rows(chosen)
 
 
-def score_parts(
-    model: nn.Module, trial: Trial, control: Control, parts: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Loss and accuracy on each part."""
+def score_parts(context: TrialContext, control: Control, parts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Score the model in evaluation mode.
+
+    Args:
+        context: The resolved trial.
+        control: The adapter's strength.
+        parts: Parts of the task to score.
+
+    Returns:
+        By part, the loss in the task's unit and the accuracy.
+    """
     scores: dict[str, tuple[float, float]] = {}
-    with mode(model, training=False):
+    with mode(context.model, training=False):
         for part in parts:
-            loss, accuracy = task(trial.task).score(model, _examples(trial, part, trial.windows), control)
+            loss, accuracy = context.task.score(context.model, context.scored(Part(part)), control)
             scores[part] = (loss, accuracy)
     return scores
 
 
 @dataclass
-class Fixed:
-    """The strength of a model that has no adapter: turning it does nothing."""
+class NoAdapter:
+    """Strength control of a model without an adapter; setting it has no effect."""
 
     strength: float = 1.0
-
-
-@cache
-def loaded(model: str, dtype: str, head: Head = CAUSAL) -> Loaded:
-    """The model as trials of this process use it; in main memory, where it is to be spread over several devices."""
-    found, setup = load(model, head), current()
-    cast(Any, found.model).config.use_cache = False  # a cache serves generation, and costs memory
-    device = setup.device if setup.ranks == 1 else "cpu"
-    return Loaded(found.model.to(device=device, dtype=getattr(torch, dtype)), found.tokenizer)
-
-
-def training_data(trial: Trial) -> Examples:
-    """What the trial trains on: the first of its examples, in an order that a hash gives, if it gets only a share."""
-    data = _examples(trial, Part.TRAIN, NO_LIMIT)
-    if trial.share == 1:
-        return data
-    return Examples(data.rows(slice(0, max(1, round(trial.share * len(data))))), data.size)
-
-
-def _examples(trial: Trial, part: str, count: int) -> Examples:
-    key = (trial.model, trial.dtype, task(trial.task).head)
-    return _prepared(key, trial.task, trial.data, part, trial.length, count)
-
-
-@cache
-def _prepared(model: tuple[str, str, Head], name: str, data: str, part: str, length: int, count: int) -> Examples:
-    # `data` is the fingerprint: files of the same name may have changed.
-    return task(name).examples(Part(part), loaded(*model).tokenizer, length, count)
-
-
-def forget() -> None:
-    """Let go of every model and of all data that trials of this process have loaded."""
-    loaded.cache_clear()
-    _prepared.cache_clear()
+    """Ignored."""

@@ -1,61 +1,38 @@
-"""What a process must know before it runs trials; none of it decides what comes of them."""
+"""Settings of a worker process. None of them decides the outcome of a trial.
+
+>>> WorkerConfig(threads=2).device
+'cpu'
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
-
-from adapterlab import adapters, tasks
-from adapterlab.tasks.files import FileData, task_of
+from adapterlab.tasks.files import FileData
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """A worker's surroundings. It is pickled to every worker, which enters it once."""
+    """Settings of a worker process, pickled to it when it starts."""
 
     adapter_files: Sequence[str] = ()
     """Python files that define adapters."""
     task_files: Sequence[str] = ()
     """Python files that define tasks."""
     data: Sequence[FileData] = ()
-    """Tasks made of a user's files."""
+    """Data files of the user, one entry for each task made of them."""
     device: str = "cpu"
+    """Device in torch's notation."""
     threads: int = 1
-    """One, so that what comes of a trial does not depend on the machine's cores."""
+    """CPU threads of torch; one, so that outcomes do not depend on the machine's number of cores."""
     micro_batch: int | None = None
-    """Examples in one pass, where a whole batch does not fit; gradients are summed up to the batch."""
+    """Examples in one forward pass where a whole batch does not fit in memory; gradients are summed up to the batch."""
     checkpointing: bool = False
-    """Whether activations are computed again in the backward pass, to hold less memory."""
-
+    """True to recompute activations in the backward pass (gradient checkpointing), which takes less memory."""
     rank: int = 0
-    """Of this process among the `ranks` that share one model."""
+    """Index of this process among the `ranks` processes that share one model."""
     ranks: int = 1
-    meeting: str = ""
-    """The file through which these find each other."""
-
-    def enter(self) -> None:
-        """Make this process ready."""
-        global _current
-        torch.set_num_threads(self.threads)
-        for file in self.adapter_files:
-            adapters.load_file(Path(file))
-        for file in self.task_files:
-            tasks.load_file(Path(file))
-        for data in self.data:
-            tasks.add_task(task_of(data))
-        _current = self
-        if self.ranks > 1:
-            from adapterlab.lab.trial import sharded
-
-            sharded.join(self)
-
-
-_current = WorkerConfig()
-
-
-def current() -> WorkerConfig:
-    """What this process entered last; a CPU and nothing else if it entered nothing."""
-    return _current
+    """Number of processes that share one model."""
+    rendezvous: str = ""
+    """File through which the processes that share a model find each other."""

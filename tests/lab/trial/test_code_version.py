@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,15 @@ import pytest
 from adapterlab.adapters import all_adapters, load_file
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.executors.worker import perform
+from adapterlab.lab.run.executors.worker import perform, start
 from adapterlab.lab.trial.code_version import code_version, decisive_files, registered
 from adapterlab.lab.trial.import_closure import PACKAGE, ROOT, ImportClosure, Module, parse
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint
-from adapterlab.tasks import add_task, all_tasks, task
+from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks import load_file as load_task_file
+from adapterlab.tasks.base import Task
 from adapterlab.tasks.files import FileData, task_of
 from tests.adapters.methods import small
 from tests.lab.tiny import save_model
@@ -49,11 +51,15 @@ def copied(tmp_path_factory) -> Path:
 
 def versions(root: Path = ROOT) -> dict[tuple[str, str], str]:
     closure = ImportClosure(root, registered())
-    return {pair: code_version(*pair, closure) for pair in PAIRS}
+    return {pair: version(*pair, closure) for pair in PAIRS}
 
 
-def files_of(adapter: str, task_name: str) -> set[str]:
-    return {label for label, _ in decisive_files(adapter, task_name)}
+def version(adapter: str, task_name: str, closure: ImportClosure | None = None) -> str:
+    return code_version(adapter, task(task_name), closure)
+
+
+def files_of(adapter: str, the_task: str | Task) -> set[str]:
+    return {label for label, _ in decisive_files(adapter, task(the_task) if isinstance(the_task, str) else the_task)}
 
 
 @pytest.fixture
@@ -240,7 +246,7 @@ def test_code_that_acts_when_it_is_imported_counts_for_every_trial():
 
 
 def test_the_hash_does_not_depend_on_the_folder(copied):
-    assert versions(copied) == versions() == {pair: code_version(*pair) for pair in PAIRS}
+    assert versions(copied) == versions() == {pair: version(*pair) for pair in PAIRS}
 
 
 SYNTAX = r"""
@@ -269,13 +275,13 @@ def model(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
 
 
-def trial_of(model: Path, adapter: str, task_name: str) -> Trial:
+def trial_of(model: Path, adapter: str, the_task: Task) -> Trial:
     settings = {"name": FROZEN} if adapter == FROZEN else small(adapter).settings()
     return Trial(
         model=str(model),
         model_hash=fingerprint(str(model)),
-        task=task_name,
-        data=task(task_name).fingerprint(),
+        task=the_task.name,
+        data=the_task.fingerprint(),
         adapter=json.dumps(settings, sort_keys=True),
         targets="all-linear",
         lr=1e-3,
@@ -283,10 +289,10 @@ def trial_of(model: Path, adapter: str, task_name: str) -> Trial:
         steps=2,
         batch=2,
         length=128,
-        parts=tuple(part.value for part in task(task_name).parts),
+        parts=tuple(part.value for part in the_task.parts),
         windows=4,
         curve_every=1,
-        code=code_version(adapter, task_name),
+        code=code_version(adapter, the_task),
         path=(0.5,),
     )
 
@@ -315,23 +321,25 @@ def executed(run) -> set[str]:
         *((name, "facts") for name in ("prefix", "prompt", "clover", "reft", "adalora", "bone", "xlora", "full_ft")),
     ],
 )
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_every_function_that_a_trial_calls_is_in_a_file_that_counts(model, tmp_path, adapter, task_name):
-    own = {"texts": texts(60), "answers": completions(60), "labels": labelled(60)}
+    own, data = {"texts": texts(60), "answers": completions(60), "labels": labelled(60)}, []
     if task_name in own:
-        add_task(task_of(FileData(task_name, write(tmp_path / f"{task_name}.jsonl", own[task_name]))))
-    trial = trial_of(model, adapter, task_name)
-    config = WorkerConfig(checkpointing=True)
+        data = [FileData(task_name, write(tmp_path / f"{task_name}.jsonl", own[task_name]))]
+    the_task = task_of(data[0]) if data else task(task_name)
+    trial = trial_of(model, adapter, the_task)
+
+    batched = (adapter, task_name) == ("lora", "prose")
 
     def work():
-        config.enter()
-        assert [finished.outcome.status for finished in perform((trial,))] == ["ok"]
+        runner = start(WorkerConfig(data=data, checkpointing=True))
+        for job in ((trial,), (trial, replace(trial, seed=2)))[: 2 if batched else 1]:
+            assert {finished.outcome.status for finished in perform(runner, job)} == {"ok"}
 
-    try:
-        called = executed(work)
-    finally:
-        WorkerConfig().enter()
+    called = executed(work)
     assert f"{PACKAGE}/lab/trial/train.py" in called
-    assert called <= files_of(adapter, task_name)
+    assert (f"{PACKAGE}/lab/trial/batched.py" in called) == batched
+    assert called <= files_of(adapter, the_task)
 
 
 METHOD = """
@@ -356,7 +364,7 @@ FROM_LORA = "from adapterlab.adapters.rank.lora import LoRA"
 
 def version_now(adapter: str, task_name: str = "prose") -> str:
     """The hash that a new process would compute."""
-    return code_version(adapter, task_name, ImportClosure(registries=registered()))
+    return version(adapter, task_name, ImportClosure(registries=registered()))
 
 
 def changes(adapter: str, path: Path, task_name: str = "prose") -> bool:
@@ -455,7 +463,7 @@ def test_a_method_without_a_file_is_refused(monkeypatch):
     exec(METHOD.format(name="typed", imports=FROM_LORA, base="LoRA"), scope)
     try:
         with pytest.raises(AdapterlabError, match="module typed_in has no source file"):
-            code_version("typed", "prose")
-        assert code_version("lora", "prose") == version_now("lora")
+            version("typed", "prose")
+        assert version("lora", "prose") == version_now("lora")
     finally:
         del Adapter.registry["typed"]

@@ -1,4 +1,4 @@
-"""Where trials run: processes of this machine, one trial sharded over several of them, or a Ray cluster."""
+"""Executors: processes of this machine, each trial in one or sharded over several, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,24 +10,47 @@ import torch
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.capacity import find_device
-from adapterlab.lab.run.executors.base import LOSSES, Executor
+from adapterlab.lab.run.executors.base import MAX_LOSSES, Executor
 from adapterlab.lab.run.executors.local import LocalPool
+from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.study.spec import Limits
 from adapterlab.lab.trial.worker_config import WorkerConfig
 
 
-def executor_for(limits: Limits, setup: WorkerConfig, limit: TimeLimit) -> Executor:
-    """The executor that a study's limits ask for; raises `AdapterlabError` for what cannot be had."""
+def executor_for(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> Executor:
+    """Start the executor that a study's limits ask for.
+
+    Args:
+        limits: Device, number of workers, threads, cluster and so on.
+        resolved: The study.
+        limit: Time limit of each trial.
+
+    Raises:
+        AdapterlabError: If a device or a cluster is not there.
+    """
+    config, tasks = resolved.worker_config(), resolved.tasks
     if limits.cluster is not None:
         from adapterlab.lab.run.executors.ray import RayCluster
 
-        return RayCluster(limits.cluster, replace(setup, threads=limits.threads), limit, limits.lanes, limits.device)
-    return LocalPool(crews(limits, setup), limit, limits.lanes)
+        config = replace(config, threads=limits.threads)
+        return RayCluster(limits.cluster, config, tasks, limit, limits.lanes, limits.device)
+    return LocalPool(crews(limits, config), tasks, limit, limits.lanes)
 
 
-def crews(limits: Limits, setup: WorkerConfig) -> list[Sequence[WorkerConfig]]:
-    """The processes of each worker on this machine: one process for a device, the cores divided among them."""
+def crews(limits: Limits, config: WorkerConfig) -> list[Sequence[WorkerConfig]]:
+    """Return the settings of each worker's processes on this machine, with the cores divided among them.
+
+    Args:
+        limits: Device, number of workers, threads, and devices that one model is sharded over.
+        config: Settings that all processes share.
+
+    Returns:
+        For each worker, its processes: one, or as many as `limits.shard`.
+
+    Raises:
+        AdapterlabError: If there are fewer devices than a model is sharded over, or no GPU where one is asked for.
+    """
     cores = os.cpu_count() or 1
     devices = _devices(limits.device)
     if devices:
@@ -35,16 +58,16 @@ def crews(limits: Limits, setup: WorkerConfig) -> list[Sequence[WorkerConfig]]:
         if not count:
             raise AdapterlabError(f"the model cannot be sharded over {limits.shard} devices: here are {len(devices)}")
         threads = max(1, cores // len(devices))
-        places = [replace(setup, device=device, threads=threads) for device in devices]
+        places = [replace(config, device=device, threads=threads) for device in devices]
     else:
         count = limits.workers or max(1, cores // (limits.threads * limits.shard))
-        places = [replace(setup, device="cpu", threads=limits.threads)] * (count * limits.shard)
+        places = [replace(config, device="cpu", threads=limits.threads)] * (count * limits.shard)
     count = min(count, limits.workers or count)
     return [tuple(places[i * limits.shard : (i + 1) * limits.shard]) for i in range(count)]
 
 
 def _devices(kind: str) -> list[str]:
-    """The accelerators to use, none for the CPU."""
+    """Return the accelerators to use; none for the CPU."""
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if kind != "cpu" else []
     if kind == "cuda" and not found:
         raise AdapterlabError("limits.device is cuda, and torch sees no such device: give auto or cpu")
@@ -53,4 +76,4 @@ def _devices(kind: str) -> list[str]:
     return found
 
 
-__all__ = ["LOSSES", "Executor", "LocalPool", "crews", "executor_for"]
+__all__ = ["MAX_LOSSES", "Executor", "LocalPool", "crews", "executor_for"]

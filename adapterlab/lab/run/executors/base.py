@@ -1,72 +1,98 @@
-"""What the driver asks of whoever runs its trials: here, on a cluster, or sharded over several devices."""
+"""What the scheduler needs of an executor, which runs trials here or on a cluster.
+
+>>> LostWorkers.__name__
+'LostWorkers'
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from adapterlab.lab.trial.batched import shared
+import torch
+
+from adapterlab.lab.trial.batched import batch_key
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
+from adapterlab.tasks.base import Task
 
-LOSSES = 3
-"""How often a trial may take its worker with it before that is its outcome."""
+MAX_LOSSES = 3
+"""Workers that a trial may lose before it is recorded as failed."""
 Job = tuple[Trial, ...]
-"""Trials that run in one go on one worker."""
+"""Trials that one worker runs together."""
 
 
 class Executor(Protocol):
     """Runs trials in any order.
 
-    A trial whose worker was lost (killed, out of memory, stopped at its time limit) is tried again; after `LOSSES`
-    losses that is its outcome.
+    A trial whose worker is lost (killed, out of memory, stopped at its time limit) is tried again; after `MAX_LOSSES` losses
+    it is recorded as failed.
     """
 
     def submit(self, trials: Sequence[Trial]) -> None:
-        """Put trials in line."""
+        """Queue trials."""
         ...
 
     def __iter__(self) -> Iterator[Finished]:
-        """The trials as they end, until nothing is in line; more may be submitted meanwhile.
+        """Yield trials as they finish, until the queue is empty; more may be submitted meanwhile.
 
-        What a trial raises on its own is raised here.
+        An error in a trial's own code is raised here.
         """
         ...
 
-    def in_hand(self) -> Sequence[Trial]:
-        """The trials that workers are at, as far as that is known."""
+    def running(self) -> Sequence[Trial]:
+        """Return the trials that workers are running, as far as that is known."""
         ...
 
     def close(self) -> None:
-        """End all workers at once; what they had in hand is lost."""
+        """End all workers at once; the trials that they are running are lost."""
         ...
 
 
-class Losses:
-    """How often each trial has lost its worker."""
+class LostWorkers:
+    """Counts the workers that each trial has lost."""
 
     def __init__(self) -> None:
         self._count: Counter[Trial] = Counter()
 
     def attempts(self, trial: Trial) -> int:
-        """The number of the try that is now under way."""
+        """Return the number of the current attempt at a trial, from 1.
+
+        Args:
+            trial: The trial.
+        """
         return self._count[trial] + 1
 
-    def count(self, trial: Trial, why: str) -> Finished | None:
-        """One more loss; the failure to record if that was the last."""
+    def add(self, trial: Trial, why: str, device: torch.device) -> Finished | None:
+        """Count one more loss.
+
+        Args:
+            trial: The trial whose worker was lost.
+            why: Reason of the loss, for the record.
+            device: Device that the trial ran on, for the record.
+
+        Returns:
+            The failure to record, if this was the last attempt; else None.
+        """
         self._count[trial] += 1
-        if self._count[trial] < LOSSES:
+        if self._count[trial] < MAX_LOSSES:
             return None
-        outcome = Outcome("failed", {}, (), 0, 0.0, 0.0, f"{LOSSES} times {why}")
-        return Finished(trial, outcome, environment(), attempts=LOSSES)
+        outcome = Outcome("failed", {}, (), 0, 0.0, 0.0, f"{MAX_LOSSES} times {why}")
+        return Finished(trial, outcome, environment(device), attempts=MAX_LOSSES)
 
 
-def jobs(trials: Sequence[Trial], lanes: int) -> list[Job]:
-    """The trials in as few jobs as may be, where at most `lanes` may share one."""
+def jobs(trials: Sequence[Trial], tasks: Mapping[str, Task], lanes: int) -> list[Job]:
+    """Group trials into as few jobs as possible.
+
+    Args:
+        trials: The trials to run.
+        tasks: By name, the tasks of these trials.
+        lanes: Trials that may share a job; they must differ by learning rate and seed alone.
+    """
     if lanes == 1:
         return [(trial,) for trial in trials]
     groups: dict[Hashable, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(shared(trial) or trial, []).append(trial)
+        groups.setdefault(batch_key(trial, tasks[trial.task]) or trial, []).append(trial)
     return [tuple(group[i : i + lanes]) for group in groups.values() for i in range(0, len(group), lanes)]

@@ -1,7 +1,10 @@
-"""A Ray cluster: each trial is a task with its resources, and the results come to the driver as they are ready.
+"""Run trials on a Ray cluster: each is a Ray task with its resources, and its outcome is fetched as soon as it is ready.
 
-The driver's own code goes along, and so do the files that define adapters and tasks. A model in a folder must lie at the
-same path on every node.
+The package itself and the files that define adapters, tasks and data are sent to the nodes. A model in a folder must be at
+the same path on every node.
+
+>>> RayCluster.running.__name__
+'running'
 """
 
 from __future__ import annotations
@@ -16,39 +19,63 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import adapterlab
+import torch
+
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.executors.base import Job, Losses, jobs
-from adapterlab.lab.run.executors.worker import perform, portable
+from adapterlab.lab.run.executors.base import Job, LostWorkers, jobs
+from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Finished, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.resources import PACKAGE
+from adapterlab.tasks.base import Task
 from adapterlab.tasks.parts import FileData
 
 
 class RayCluster:
-    """Runs trials on the cluster at `address`.
+    """Runs trials on a Ray cluster.
 
-    A task takes `setup.threads` cores, and a GPU where the cluster has any, unless `device` is `"cpu"`.
-    Raises `AdapterlabError` if Ray is not installed or nothing answers at the address.
+    Args:
+        address: `HOST:PORT`, or `auto` for the cluster that this machine is part of.
+        config: Settings of every worker; a Ray task takes `config.threads` cores.
+        tasks: By name, the tasks of the trials.
+        limit: Time limit of each trial.
+        lanes: Trials that may share one pass.
+        device: `auto` for a GPU if the cluster has any, `cuda` to require one, `cpu` for none.
+
+    Raises:
+        AdapterlabError: If Ray is not installed, nothing answers at the address, or there is no GPU where one is required.
     """
 
     def __init__(
-        self, address: str, setup: WorkerConfig, limit: TimeLimit, lanes: int = 1, device: str = "auto"
+        self,
+        address: str,
+        config: WorkerConfig,
+        tasks: Mapping[str, Task],
+        limit: TimeLimit,
+        lanes: int = 1,
+        device: str = "auto",
     ) -> None:
-        self._ray, self._limit, self._lanes, self._losses = _connected(address), limit, lanes, Losses()
+        self._ray, self._limit, self._lanes, self._losses = _connect(address), limit, lanes, LostWorkers()
+        self._tasks = tasks
         gpus = 1 if device != "cpu" and self._ray.cluster_resources().get("GPU") else 0
         if device == "cuda" and not gpus:
             self.close()
             raise AdapterlabError(f"limits.device is cuda, and the cluster at {address} has no GPU: give auto or cpu")
-        parcel = _Parcel.of(replace(setup, device="cuda" if gpus else "cpu"))
+        parcel = _Parcel.of(replace(config, device="cuda" if gpus else "cpu"))
+        self._device = torch.device(parcel.config.device)
         self._parcel = self._ray.put(parcel)
-        self._perform = self._ray.remote(num_cpus=setup.threads, num_gpus=gpus, max_retries=0)(_perform)
+        self._perform = self._ray.remote(num_cpus=config.threads, num_gpus=gpus, max_retries=0)(_perform)
         self._running: dict[Any, Job] = {}
 
     def submit(self, trials: Sequence[Trial]) -> None:
-        """Put trials in line; the cluster takes as many at a time as it has room for."""
-        for job in jobs(trials, self._lanes):
+        """Queue trials; the cluster runs as many at once as it has resources for.
+
+        Args:
+            trials: The trials to run.
+        """
+        for job in jobs(trials, self._tasks, self._lanes):
             self._submit(job)
 
     def _submit(self, job: Job) -> None:
@@ -56,7 +83,7 @@ class RayCluster:
         self._running[self._perform.remote(self._parcel, job, seconds)] = job
 
     def __iter__(self) -> Iterator[Finished]:
-        """As `Executor` says."""
+        """Yield trials as they finish: see `Executor`."""
         errors = self._ray.exceptions
         while self._running:
             ((ref, *_), _) = self._ray.wait(list(self._running), num_returns=1)
@@ -70,41 +97,41 @@ class RayCluster:
                     f"the cluster cannot run a trial: {str(error).strip().splitlines()[0]}"
                 ) from error
             except errors.RayError:
-                yield from self._lost(job)
+                yield from self._lose(job)
                 continue
             if isinstance(answer, BaseException):
                 raise answer
             for finished in answer:
                 yield finished._replace(attempts=self._losses.attempts(finished.trial))
 
-    def in_hand(self) -> Sequence[Trial]:
-        """Nothing, since the cluster does not say which of its tasks have begun."""
+    def running(self) -> Sequence[Trial]:
+        """Return nothing: the cluster does not tell which of its tasks have started."""
         return ()
 
     def close(self) -> None:
-        """Leave the cluster, which ends this driver's tasks."""
+        """Disconnect from the cluster, which ends the trials that it is running."""
         self._ray.shutdown()
 
-    def _lost(self, job: Job) -> Iterator[Finished]:
+    def _lose(self, job: Job) -> Iterator[Finished]:
         why = "its worker was lost while it ran (killed, out of memory, or stopped at its time limit)"
         for trial in job:
-            failure = self._losses.count(trial, why)
+            failure = self._losses.add(trial, why, self._device)
             if failure is None:
                 self._submit((trial,))
             else:
                 yield failure
 
 
-def _connected(address: str) -> Any:
+def _connect(address: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.exceptions
     except ImportError as error:
         raise AdapterlabError("--cluster needs Ray: pip install 'adapterlab[cluster]'") from error
-    package = str(Path(adapterlab.__file__).parent)
+    package = str(PACKAGE)
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(
             address,
             runtime_env={"py_modules": [package]},
@@ -119,8 +146,8 @@ def _connected(address: str) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    """See whether anybody is at the address, for Ray itself asks for minutes; raises `OSError` if not."""
+def _check_reachable(address: str) -> None:
+    """Raise `OSError` if nothing answers at the address; Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -128,19 +155,19 @@ def _knock(address: str) -> None:
 
 @dataclass(frozen=True)
 class _Parcel:
-    """A setup with the files and folders that it names, for a node that has none of them."""
+    """Worker settings together with the files and folders that they name, for nodes that have none of them."""
 
-    setup: WorkerConfig
+    config: WorkerConfig
     contents: Mapping[str, Mapping[str, bytes]]
-    """By the path on the driver's machine, the files there: by their path in the folder, or by `.` for the file itself."""
+    """By path on the scheduler's machine, the contents by path within the folder, or by `.` for a single file."""
 
     @classmethod
-    def of(cls, setup: WorkerConfig) -> _Parcel:
-        named = [*setup.adapter_files, *setup.task_files, *(str(path) for data in setup.data for path in data.paths)]
-        return cls(setup, {name: _read(Path(name)) for name in named})
+    def of(cls, config: WorkerConfig) -> _Parcel:
+        named = [*config.adapter_files, *config.task_files, *(str(path) for data in config.data for path in data.paths)]
+        return cls(config, {name: _read(Path(name)) for name in named})
 
     def unpacked(self, folder: Path) -> WorkerConfig:
-        """The setup, with its files in `folder`."""
+        """Write the files to `folder`; return the settings with the new paths."""
         places = {}
         for i, (name, files) in enumerate(self.contents.items()):
             root = folder / str(i) / Path(name).name
@@ -152,14 +179,14 @@ class _Parcel:
         def moved(name: str | None) -> str | None:
             return name and places[str(Path(name))]
 
-        setup = self.setup
+        config = self.config
         return replace(
-            setup,
-            adapter_files=tuple(places[name] for name in setup.adapter_files),
-            task_files=tuple(places[name] for name in setup.task_files),
+            config,
+            adapter_files=tuple(places[name] for name in config.adapter_files),
+            task_files=tuple(places[name] for name in config.task_files),
             data=tuple(
                 FileData(d.name, places[str(Path(d.train))], moved(d.eval), moved(d.ood), moved(d.keep))
-                for d in setup.data
+                for d in config.data
             ),
         )
 
@@ -170,20 +197,19 @@ def _read(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-_unpacked: list[TemporaryDirectory[str]] = []
-"""Where this process has unpacked its parcel; a worker of Ray's serves one driver. Data may be read there later."""
+_started: list[tuple[TemporaryDirectory[str], Runner]] = []
+"""The folder with this process's files, and its runner; a Ray worker serves one scheduler and keeps them."""
 
 
 def _perform(parcel: _Parcel, job: Job, seconds: float) -> list[Finished] | Exception:
-    """Run a job in a worker of the cluster; one that takes longer ends its process, whatever it is doing."""
+    """Run a job in a worker of the cluster; the process is ended if it takes longer than `seconds`."""
     try:
-        if not _unpacked:
+        if not _started:
             folder = TemporaryDirectory(prefix="adapterlab-")
-            parcel.unpacked(Path(folder.name)).enter()
-            _unpacked.append(folder)
+            _started.append((folder, start(parcel.unpacked(Path(folder.name)))))
         faulthandler.dump_traceback_later(seconds, exit=True)
         try:
-            return perform(job)
+            return perform(_started[0][1], job)
         finally:
             faulthandler.cancel_dump_traceback_later()
     except Exception as error:

@@ -1,4 +1,8 @@
-"""What a worker does: run the trials of one job, and say how long each took."""
+r"""What a worker process does: run the trials of a job, and report outcomes or errors.
+
+>>> portable(ValueError("no"))
+RuntimeError('ValueError in a worker: no\n\nValueError: no\n')
+"""
 
 from __future__ import annotations
 
@@ -7,39 +11,59 @@ import traceback
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.executors.base import Job
-from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.environment import environment
-from adapterlab.lab.trial.spec import Finished, Outcome
-from adapterlab.lab.trial.worker_config import current
+from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.spec import Finished
+from adapterlab.lab.trial.worker_config import WorkerConfig
 
 
-def perform(job: Job) -> list[Finished]:
-    """Run a job in this process; trials in one pass where that can be done, one after another where not."""
+def start(config: WorkerConfig) -> Runner:
+    """Return a runner for this process, joined to the processes that share its model, if there are any.
+
+    Args:
+        config: Settings of this process.
+
+    Raises:
+        AdapterlabError: If a file that the settings name cannot be read.
+    """
+    runner = Runner(config)
+    if config.ranks > 1:
+        from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
+
+        sharded.join(config)
+    return runner
+
+
+def perform(runner: Runner, job: Job) -> list[Finished]:
+    """Run a job: several trials in one pass where the method and the memory allow it, else one after another.
+
+    Args:
+        runner: Runs the trials in this process.
+        job: The trials.
+
+    Returns:
+        The finished trials, each with its share of the time.
+    """
+    started = time.monotonic()
     if len(job) > 1:
-        started = time.monotonic()
         try:
-            outcomes = batched.run(job)
+            outcomes = runner.run_batched(job)
         except RuntimeError:
-            # A method that vmap cannot take, or more lanes than the memory holds: alone, each may run still.
-            return [finished for trial in job for finished in perform((trial,))]
+            # The method cannot run under vmap, or memory is too short for all lanes; alone, each may still run.
+            return [finished for trial in job for finished in perform(runner, (trial,))]
     else:
-        started = time.monotonic()
-        outcomes = [_run(job)]
+        outcomes = [runner.run(job[0])]
     seconds = (time.monotonic() - started) / len(job)
-    return [Finished(trial, outcome, environment(), seconds) for trial, outcome in zip(job, outcomes, strict=True)]
-
-
-def _run(job: Job) -> Outcome:
-    (trial,) = job
-    if current().ranks > 1:
-        from adapterlab.lab.trial import sharded  # the libraries of distributed training take a while to load
-
-        return sharded.run(trial)
-    return train.run(trial)
+    where = environment(runner.device)
+    return [Finished(trial, outcome, where, seconds) for trial, outcome in zip(job, outcomes, strict=True)]
 
 
 def portable(error: Exception) -> Exception:
-    """The error as it can be sent to the driver: a user's mistake as its message, another with where it came from."""
+    """Return an error that can be pickled to the scheduler: a user's error as its message, another with its traceback.
+
+    Args:
+        error: The error of a worker.
+    """
     if isinstance(error, AdapterlabError):
         return AdapterlabError(str(error))
     if isinstance(error, OSError):

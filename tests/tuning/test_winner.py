@@ -13,7 +13,7 @@ from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study
 from adapterlab.lab.trial import train
 from adapterlab.tasks import add_task, task
 from adapterlab.tasks.files import task_of
-from adapterlab.tune.winner import how_to_load, keep_winner
+from adapterlab.tuning.winner import how_to_load, keep_winner
 from tests.adapters.methods import small
 from tests.lab.tiny import save_model
 from tests.tasks.own import completions, write

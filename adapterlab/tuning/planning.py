@@ -1,4 +1,8 @@
-"""From a request to a study: the contestants timed here, and steps and seeds that fill the time."""
+"""Turn a request into a study: contestants are timed here, and steps and seeds are chosen to fill the time.
+
+>>> spoken(200)
+'3 min'
+"""
 
 from __future__ import annotations
 
@@ -15,59 +19,67 @@ import torch
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, find_dtype, fit, free_memory
+from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, find_dtype, free_memory, measure_capacity
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
-from adapterlab.lab.run.progress import Costs, State, seconds_left
-from adapterlab.lab.run.scheduler import prepare, worker_config
-from adapterlab.lab.run.sizing import fitted
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.progress import ContestState, Costs, seconds_left
+from adapterlab.lab.run.resolve import resolve
+from adapterlab.lab.run.sizing import size_to_budget
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Reporting, Study, Training, Tuning
-from adapterlab.lab.trial import train
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.new_heads import fresh_parameters
 from adapterlab.surgery.sites.linear import linears
-from adapterlab.tasks import add_task, task
-from adapterlab.tasks.base import Part
+from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import parts_of, task_of
-from adapterlab.tune.request import Request, parameters
+from adapterlab.tuning.request import Request, parameters
 
-LEAST_STEPS, ENOUGH_STEPS, MOST_STEPS = 20, 100, 5000
-PASSES = 3
-"""Over the training rows, at most."""
+MIN_STEPS, ENOUGH_STEPS, MAX_STEPS = 20, 100, 5000
+MAX_PASSES = 3
+"""Passes over the training rows, at most."""
 SEEDS = (5, 4, 3)
-"""As many as can be had with enough steps."""
-MOST_SEEDS = 10
-LONGEST = 512
-"""Tokens of an example, if no length was asked for."""
-SCORED = 128
+"""Numbers of seeds, tried until there is time for enough steps."""
+MAX_SEEDS = 10
+MAX_LENGTH = 512
+"""Tokens of an example, at most, if no length is asked for."""
+MAX_SCORED = 128
 """Rows scored of each part, at most."""
-CALM = 0.9
-"""The share of the time that is planned for."""
+PLANNED_SHARE = 0.9
+"""Share of the time that is planned for."""
 RATES = (3e-4, 1e-3, 3e-3)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The study that answers a request, and what was found on the way to it."""
+class TuningPlan:
+    """The study that answers a request."""
 
     study: Study
     notes: tuple[str, ...]
-    """For the user: what was chosen, what did not fit, what was left out."""
+    """Remarks for the user: what was chosen, what did not fit, what was left out."""
     model_parameters: int
 
 
-def make_plan(request: Request, file: Path, workers: int | None, watch: Callable[[str], None]) -> Plan:
-    """The plan of this request; the one in `file` if it is for the same, since what was chosen then names the trials.
+def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callable[[str], None]) -> TuningPlan:
+    """Plan the study that answers a request.
 
-    Raises `AdapterlabError` for what cannot be: data that do not fit the model, a budget below the smallest size.
+    A plan for the same request is read back from its file, since its choices name the trials.
+
+    Args:
+        request: The request.
+        file: File of the plan.
+        workers: Number of worker processes; None for one for each core or GPU.
+        watch: Called with what is being done.
+
+    Raises:
+        AdapterlabError: If the data do not fit the model, or the budget is below the smallest size of every contestant.
     """
-    add_task(task_of(request.data))
     asked = json.loads(json.dumps(request.to_json()))
     if file.exists():
         known = json.loads(file.read_text())
         if known["request"] == asked:
-            return Plan(Study.model_validate(known["study"]), tuple(known["notes"]), known["model_parameters"])
+            return TuningPlan(Study.model_validate(known["study"]), tuple(known["notes"]), known["model_parameters"])
     plan = _planned(request, workers, watch)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
@@ -82,18 +94,18 @@ def make_plan(request: Request, file: Path, workers: int | None, watch: Callable
     return plan
 
 
-def _planned(request: Request, workers: int | None, watch: Callable[[str], None]) -> Plan:
-    the_task, rows = task(request.data.name), parts_of(request.data).rows
+def _planned(request: Request, workers: int | None, watch: Callable[[str], None]) -> TuningPlan:
+    task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
-    model, processor = load(request.model, the_task.head)
+    model, processor = load(request.model, task.head)
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in fresh_parameters(model).values())
-    notes = [*parts_of(request.data).notes, _adapted(model, the_task.head)]
-    length = request.length or _length(request, processor, model)
+    notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
+    length = request.length or _length(request, task, processor, model)
     budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
     contestants = []
     for name in request.contestants:
         try:
-            size = parameter_count(model, fitted(Contestant(adapter=name), model, budget))
+            size = size_to_budget(Contestant(adapter=name), model, budget).parameters
         except AdapterlabError as error:
             if request.chosen:
                 raise
@@ -118,10 +130,10 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
         contestants=tuple(Contestant(adapter=name) for name in contestants),
         training=Training(batch=request.batch, length=length, dtype=find_dtype(device)),
         tuning=Tuning(start=RATES, rates=5),
-        report=Reporting(windows=min(SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
+        report=Reporting(windows=min(MAX_SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
         limits=Limits(workers=workers),
     )
-    crew = len(crews(draft.limits, worker_config(draft)))
+    crew = len(crews(draft.limits, resolve(draft).worker_config()))
     need, free = whole * BYTES_OF_FULL_FT * (1 if device == "cuda" else crew), free_memory(device)
     if free is not None and need > free / 2:
         notes.append(f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, and {free / 1e9:.0f} are free")
@@ -131,21 +143,21 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
 
 def _timed(
     request: Request, draft: Study, crew: int, notes: list[str], whole: int, watch: Callable[[str], None]
-) -> Plan:
+) -> TuningPlan:
     """Time every contestant here, and choose steps and seeds."""
     started = time.monotonic()
-    contests = prepare(draft)
-    setup = replace(worker_config(draft), device=find_device())
-    setup.enter()
+    prepared = prepare(draft)
+    contests = prepared.contests()
+    runner = Runner(replace(prepared.resolved.worker_config(), device=find_device()))
     trials = {c.contestant: c.trial(RATES[0], 0, 1, reported=False) for c in contests if c.adapter is not None}
     watch("scoring the untrained model")
     frozen = next(c for c in contests if c.adapter is None)
-    train.run(replace(frozen.trial(0.0, 0, 0, reported=True), parts=(Part.VALIDATION,)))
+    runner.run(replace(frozen.trial(0.0, 0, 0, reported=True), parts=(Part.VALIDATION,)))
     start_up = time.monotonic() - started
-    scoring = _time_to_score(frozen)
+    scoring = _time_to_score(frozen, runner)
     watch("timing a few steps of each contestant")
-    found = fit(trials, setup, train.run)
-    train.forget()
+    found = measure_capacity(trials, runner)
+    runner.clear()
     gc.collect()
     notes += found.notes
     kept = tuple(entry for entry in draft.contestants if entry.name in found.costs)
@@ -160,48 +172,56 @@ def _timed(
         }
     )
     rows = len(parts_of(request.data).rows[Part.TRAIN])
-    most = max(3 * LEAST_STEPS, min(MOST_STEPS, -(-PASSES * rows // request.batch)))
+    most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
     costs = {(name, frozen.task): cost for name, cost in found.costs.items()}
     clock = _Clock([c for c in contests if c.contestant in found.costs], costs, scoring, start_up, crew)
     study = _filling(request, study, most, clock)
-    return Plan(study, (*notes, _chosen(request, study, clock)), whole)
+    return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
 
 
-def _time_to_score(frozen: Contest) -> float:
-    """Seconds for one part of a task."""
+def _time_to_score(frozen: Contest, runner: Runner) -> float:
+    """Return the seconds to score one part of the task."""
     trial = frozen.trial(0.0, 0, 0, reported=True)
-    train.run(trial)  # the data of all parts are made once
+    runner.run(trial)  # prepares the data of all parts
     started = time.monotonic()
-    train.run(trial)
+    runner.run(trial)
     return (time.monotonic() - started) / len(trial.parts)
 
 
 @dataclass(frozen=True)
 class _Clock:
-    """What things take here."""
+    """Times measured on this machine."""
 
     contests: Sequence[Contest]
     costs: Costs
     scoring: float
-    """Seconds for one part of the task."""
+    """Seconds to score one part of the task."""
     start_up: float
     workers: int
 
     def seconds(self, study: Study) -> float:
-        """About how long these contests take in a study, the training of the winner with it."""
+        """Estimate the time of these contests in a study, and of training the winner again."""
         scoring = dict.fromkeys(study.tasks, self.scoring)
         each = [
-            seconds_left([State(replace(contest, study=study), {})], self.costs, scoring, 1) or 0.0
+            seconds_left(
+                [ContestState(replace(contest, resolved=replace(contest.resolved, study=study)), {})],
+                self.costs,
+                scoring,
+                1,
+            )
+            or 0.0
             for contest in self.contests
         ]
         slowest = max(cost.step for cost in self.costs.values())
-        again = study.training.steps * slowest + len(task(study.tasks[0]).parts) * self.scoring
+        again = (
+            study.training.steps * slowest + len(self.contests[0].resolved.tasks[study.tasks[0]].parts) * self.scoring
+        )
         return self.start_up + max(sum(each) / self.workers, max(each)) + again
 
 
 def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
     """The study with as many steps and seeds as the time has room for."""
-    room = request.seconds * CALM
+    room = request.seconds * PLANNED_SHARE
 
     def of(steps: int, seeds: int) -> Study:
         return study.model_copy(
@@ -217,7 +237,7 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
         )
 
     def longest(seeds: int) -> int:
-        lengths = range(LEAST_STEPS, most + 1)
+        lengths = range(MIN_STEPS, most + 1)
         fitting = bisect_right(lengths, room, key=lambda steps: clock.seconds(of(steps, seeds)))
         return lengths[max(0, fitting - 1)]
 
@@ -226,7 +246,7 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
         if steps >= min(ENOUGH_STEPS, most):
             break
     if request.seeds is None and steps == most:
-        while seeds < MOST_SEEDS and clock.seconds(of(steps, seeds + 1)) <= room:
+        while seeds < MAX_SEEDS and clock.seconds(of(steps, seeds + 1)) <= room:
             seeds += 1
     return of(steps, seeds)
 
@@ -236,17 +256,22 @@ def _chosen(request: Request, study: Study, clock: _Clock) -> str:
     said = (
         f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
         f"{len(clock.costs)} contestants, of at most {study.budget:,} trained parameters, on {find_device()} in "
-        f"{study.training.dtype}: about {_spoken(took)}"
+        f"{study.training.dtype}: about {spoken(took)}"
     )
     return said if took <= request.seconds else f"{said}, more than asked, and as short as makes sense"
 
 
-def _spoken(seconds: float) -> str:
+def spoken(seconds: float) -> str:
+    """Return a length of time in words.
+
+    Args:
+        seconds: The time in seconds.
+    """
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _adapted(model: torch.nn.Module, head: Head) -> str:
-    """What adapters of linear layers stand on, and what they leave alone."""
+    """Return which layers are adapted, and which are not, in words."""
     layers = linears(model)
     names = dict.fromkeys(path.rpartition(".")[2] for path in layers)
     left = {p.rpartition(".")[2] for p, t in model.named_parameters() if t.ndim == 3}
@@ -264,11 +289,11 @@ def _lora_of_rank_8(model: torch.nn.Module) -> int:
     return parameter_count(model, make_adapter("lora", rank=min(8, smallest)))
 
 
-def _length(request: Request, processor: Any, model: torch.nn.Module) -> int:
-    """Tokens that the longest training row needs, up to a limit and to what the model takes."""
-    if task(request.data.name).head.kind == "image":
+def _length(request: Request, task: Task, processor: Any, model: torch.nn.Module) -> int:
+    """Return the tokens that the longest row needs, limited by `MAX_LENGTH` and by the model."""
+    if task.head.kind == "image":
         return 8
-    most: int = getattr(model.config.get_text_config(), "max_position_embeddings", LONGEST)  # type: ignore[union-attr, operator]
+    most: int = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH)  # type: ignore[union-attr, operator]
     rows = parts_of(request.data).rows
     texts = [
         " ".join(str(value) for value in row.values.values())
@@ -277,4 +302,4 @@ def _length(request: Request, processor: Any, model: torch.nn.Module) -> int:
         if part is not Part.BASE
     ]
     longest = max(len(ids) for ids in processor(texts, add_special_tokens=True)["input_ids"]) + 8
-    return max(16, min(LONGEST, most, 8 * -(-longest // 8)))
+    return max(16, min(MAX_LENGTH, most, 8 * -(-longest // 8)))

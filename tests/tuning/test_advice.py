@@ -12,7 +12,7 @@ from adapterlab.lab.analysis.scoreboard import make_scoreboard
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.study.spec import Contestant, Reporting, Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome
-from adapterlab.tune.advice import advise, board, incidents
+from adapterlab.tuning.advice import advise, board, incidents
 from tests.adapters.methods import small
 
 SEEDS = (1, 2, 3, 4)

@@ -1,4 +1,8 @@
-"""The winner, trained once more and kept: in our format, and as PEFT's or merged."""
+"""The winner of a tuning study, trained again and saved: in this package's format, and in PEFT's or merged.
+
+>>> Winner("lora", peft=True, merged=False, why="").contestant
+'lora'
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,13 @@ from pathlib import Path
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
-from adapterlab.lab.run.scheduler import worker_config
-from adapterlab.lab.trial import train
+from adapterlab.lab.trial.context import TrialContext
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.io.peft_export import save_peft
 from adapterlab.surgery.io.peft_layouts import CannotExportError
 from adapterlab.surgery.sites.base import PARAMETERS, STACK
-from adapterlab.tasks import task
 from adapterlab.tasks.base import Task
 
 MADE = "winner.json"
@@ -34,16 +37,25 @@ class Winner:
 
     contestant: str
     peft: bool
-    """Whether there is a folder that PEFT loads; else there is a merged model, or neither."""
+    """True if there is a folder that PEFT loads."""
     merged: bool
+    """True if there is a model with the adapter merged into its weights."""
     why: str
-    """Why there is none for PEFT, if so."""
+    """Reason why there is no PEFT folder; empty if there is one."""
 
 
 def keep_winner(contest: Contest, folder: Path) -> Winner:
-    """Train the contest's first reported run once more, with all its steps, and save it to `folder` unless it is there.
+    """Train the contest's first reported run again, with all its steps, and save the adapter.
 
-    Raises `AdapterlabError` if it diverges or fails, which it did not in the contest.
+    Args:
+        contest: The winner's contest, finished.
+        folder: Where to save; a folder that holds the same trial is kept.
+
+    Returns:
+        The saved winner.
+
+    Raises:
+        AdapterlabError: If training diverges or fails, which it did not in the contest.
     """
     trial, _ = contest.reported[min(contest.reported)]
     card = folder / MADE
@@ -52,11 +64,11 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         if known.pop("trial") == trial.id:
             return Winner(**known)
     shutil.rmtree(folder, ignore_errors=True)
-    setup = worker_config(contest.study)
-    crews(contest.study.limits, setup)[0][0].enter()
+    runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
     kept: list[Winner] = []
-    again = train.run(replace(trial, path=()), lambda handle: kept.append(_save(handle, contest, folder)))
-    train.forget()
+    saved = replace(trial, path=())
+    again = runner.run(saved, lambda handle: kept.append(_save(handle, runner.context(saved), contest, folder)))
+    runner.clear()
     if again.status != "ok" or not kept:
         raise AdapterlabError(
             f"{contest.contestant} {again.status} when it was trained again ({again.note}), though it was ok in the contest"
@@ -65,12 +77,12 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
     return kept[0]
 
 
-def _save(handle: Handle, contest: Contest, folder: Path) -> Winner:
-    the_task = task(contest.task)
+def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:
+    task = context.task
     handle.save(folder / "adapterlab")
     base = str(folder_of(contest.study.model)) if folder_of(contest.study.model).exists() else contest.study.model
     try:
-        save_peft(handle, folder / "peft", base, _CLASSES[the_task.head.kind][1])
+        save_peft(handle, folder / "peft", base, _CLASSES[task.head.kind][1])
     except CannotExportError as error:
         why = str(error)
     else:
@@ -87,21 +99,27 @@ def _save(handle: Handle, contest: Contest, folder: Path) -> Winner:
         handle.model.save_pretrained(folder / "merged", state_dict=plain)  # type: ignore[operator]
     finally:
         handle.unmerge()
-    trial = contest.reported[min(contest.reported)][0]
-    train.loaded(trial.model, trial.dtype, the_task.head).tokenizer.save_pretrained(folder / "merged")
+    context.processor.save_pretrained(folder / "merged")
     return Winner(contest.contestant, False, True, why)
 
 
-def how_to_load(winner: Winner, model: str, the_task: Task, folder: Path) -> str:
-    """Python that loads the winner, ready to be run."""
-    name = _CLASSES[the_task.head.kind][0]
+def how_to_load(winner: Winner, model: str, task: Task, folder: Path) -> str:
+    """Return Python code that loads the winner.
+
+    Args:
+        winner: The saved winner.
+        model: The base model: a folder or a hub id.
+        task: The task, for the kind of head.
+        folder: Where the winner is saved.
+    """
+    name = _CLASSES[task.head.kind][0]
     source = str(folder_of(model)) if folder_of(model).exists() else model
     if winner.merged:
         return f'from transformers import {name}\nmodel = {name}.from_pretrained("{folder / "merged"}")'
     settings = ""
-    if the_task.head.labels:
-        settings = f", num_labels={len(the_task.head.labels)}"
-        if the_task.head.kind == "sequence":
+    if task.head.labels:
+        settings = f", num_labels={len(task.head.labels)}"
+        if task.head.kind == "sequence":
             from transformers import AutoConfig, AutoTokenizer
 
             if AutoConfig.from_pretrained(source).get_text_config().pad_token_id is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.tune.request import SHORTLIST, duration, make_request, parameters
+from adapterlab.tuning.request import SHORTLIST, duration, make_request, parameters
 from tests.tasks.own import completions, write
 
 

@@ -1,0 +1,329 @@
+"""The Python interface: everything that the command line does, as functions.
+
+>>> import adapterlab
+>>> study = adapterlab.Study(name="mine", tasks=["prose"], contestants=[{"adapter": "lora"}, {"adapter": "ia3"}])
+>>> adapterlab.estimate(study, measure=False).likely
+31
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from adapterlab import argmap
+from adapterlab.errors import AdapterlabError
+from adapterlab.inputs import Rows, save_model, save_rows
+from adapterlab.lab.analysis import calibration, pairwise
+from adapterlab.lab.analysis.calibration import Calibration
+from adapterlab.lab.analysis.pairwise import Comparison
+from adapterlab.lab.analysis.trial_table import trial_table
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.estimate import Estimate, estimate_study
+from adapterlab.lab.run.locate import LEDGER, existing_ledger, open_study, record_study, run_command
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.scheduler import Watch, run_study
+from adapterlab.lab.run.status import StudyStatus, study_status
+from adapterlab.lab.study.spec import Data, Study
+from adapterlab.report.page import write_reports
+from adapterlab.report.verdict_json import write_verdict
+from adapterlab.resources import shipped
+from adapterlab.tuning import tuner
+from adapterlab.tuning.advice import Advice
+from adapterlab.tuning.planning import TuningPlan
+from adapterlab.tuning.request import make_request
+from adapterlab.verdict.study_analysis import Analysis, analyse, environments_of
+
+StudySource = str | Path | Study | None
+"""A `Study`, a TOML file, the name of a shipped study, a folder of results, or None for the quick study."""
+BUILT_IN_MAP = "natural_manifold.argdown"
+
+
+def run(
+    study: StudySource = None,
+    *,
+    out: str | Path | None = None,
+    map: str | Path | argmap.Map | None = None,  # noqa: A002
+    model: str | Path | nn.Module | None = None,
+    tokenizer: Any = None,
+    data: Mapping[str, Rows | Mapping[str, Rows]] | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    shard: int | None = None,
+    lanes: int | None = None,
+    wait: Callable[[], None] | None = None,
+    watch: Watch = lambda _: None,
+) -> Analysis:
+    """Run a study, resuming where it stopped, and analyse it.
+
+    Writes `ledger.sqlite`, `report.html` and `verdict.json` to the folder of the results.
+
+    Args:
+        study: A `Study`, a TOML file, the name of a shipped study, or a folder of results; the quick study if None.
+        out: Folder of the results; `runs/NAME` if None.
+        map: Argument map whose claims are tested; the built-in one if None.
+        model: Model in place of the study's: a folder, a hub id, or a model of transformers in memory.
+        tokenizer: Tokenizer of a model in memory.
+        data: Tasks made of data in memory, in place of the study's `data` of the same name: by task, the training rows, or
+            the rows of `train`, `eval`, `ood` and `keep`.
+        workers: Number of worker processes; one for each core or GPU if None.
+        cluster: Address of a Ray cluster that runs the trials: `HOST:PORT`, or `auto`.
+        shard: Devices that one trial's model is divided over.
+        lanes: Trials that differ by learning rate or seed alone and may share one pass.
+        wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
+        watch: Called with the progress at the start and after each trial.
+
+    Returns:
+        The analysis of the whole study.
+
+    Raises:
+        AdapterlabError: If the study, map, model or data cannot be used as given.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
+    spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
+    the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
+    ledger = Ledger(folder / LEDGER)
+    record_study(spec, folder)
+    prepared = prepare(spec)
+    contests = run_study(prepared, ledger, wait=wait, watch=watch)
+    analysis = analyse(prepared, contests, environments_of(ledger), the_map)
+    write_reports(analysis, folder)
+    write_verdict(analysis, folder / "verdict.json")
+    return analysis
+
+
+def estimate(
+    study: StudySource = None,
+    *,
+    out: str | Path | None = None,
+    measure: bool = True,
+    watch: Callable[[str], None] = lambda _: None,
+    **limits: Any,
+) -> Estimate:
+    """Estimate the trials, steps and time of a study before it runs.
+
+    Args:
+        study: As for `run`.
+        out: Folder of results; trials there count as done.
+        measure: True to train each contestant for a few steps in this process, to time it.
+        watch: Called with the name of each contestant before it is timed.
+        **limits: `workers`, `cluster`, `shard` or `lanes`, as for `run`.
+
+    Raises:
+        AdapterlabError: If the study is not valid, or a contestant does not fit the model.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    ledger = Ledger(folder / LEDGER) if (folder / LEDGER).is_file() else None
+    return estimate_study(prepare(spec.limited(**limits)), ledger, measure=measure, watch=watch)
+
+
+def status(study: StudySource = None, *, out: str | Path | None = None, workers: int | None = None) -> StudyStatus:
+    """Return how far a study is.
+
+    Args:
+        study: As for `run`.
+        out: Folder of the results; `runs/NAME` if None.
+        workers: Number of workers that the rest is estimated for.
+
+    Raises:
+        AdapterlabError: If nothing has been run into the folder.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    name = called(study, spec)
+    return study_status(prepare(spec), existing_ledger(folder, name), run_command(name, folder), workers)
+
+
+def compare(
+    first: str,
+    second: str,
+    *,
+    study: StudySource = None,
+    tasks: Sequence[str] = (),
+    metric: str = "in_domain",
+    budget: int | None = None,
+    out: str | Path | None = None,
+) -> Comparison:
+    """Compare two contestants over the finished trials of a study.
+
+    Args:
+        first: Name of a contestant.
+        second: Name of another.
+        study: As for `run`.
+        tasks: Tasks to compare on; all of the study if empty.
+        metric: Name of the metric.
+        budget: One of the study's budgets; the largest if None.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Returns:
+        The paired difference, with its interval, and the conclusion as `sentence`.
+
+    Raises:
+        AdapterlabError: If a name is not in the study, or a contest is not finished.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    name = called(study, spec)
+    ledger = existing_ledger(folder, name)
+    return pairwise.compare(
+        prepare(spec),
+        ledger,
+        (first, second),
+        tasks=tasks,
+        metric=metric,
+        budget=budget,
+        command=run_command(name, folder),
+    )
+
+
+def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.DataFrame:
+    """Return the finished trials of a study as a table, one row for each trial and contestant that uses it.
+
+    Args:
+        study: As for `run`.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Raises:
+        AdapterlabError: If nothing has been run into the folder.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    return trial_table(prepare(spec), existing_ledger(folder, called(study, spec)))
+
+
+def calibrate(
+    study: StudySource = None,
+    *,
+    ledger: str | Path | None = None,
+    studies: int = 200,
+    watch: Callable[[float], None] = lambda _: None,
+) -> Calibration:
+    """Simulate studies in which nothing is to be found, or an effect of a known size, and count what they find.
+
+    Args:
+        study: As for `run`.
+        ledger: Ledger of a finished study to take the noise from; the quick study's noise if None.
+        studies: Number of simulated studies for each effect.
+        watch: Called with each effect before it is simulated.
+
+    Raises:
+        AdapterlabError: If there is no such ledger, or too little in it.
+    """
+    spec, _ = open_study(study)
+    return calibration.calibrate(spec, None if ledger is None else Path(ledger), studies, watch)
+
+
+def tune(
+    model: str | Path | nn.Module,
+    train: Rows,
+    *,
+    tokenizer: Any = None,
+    eval: Rows | None = None,  # noqa: A002
+    ood: Rows | None = None,
+    keep: Rows | None = None,
+    contestants: Sequence[str] | str | None = None,
+    time: str = "15m",
+    budget: str | int | None = None,
+    seeds: int | None = None,
+    batch: int = 8,
+    length: int | None = None,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    run: tuner.RunContests | None = None,
+    watch: Callable[[str], None] = lambda _: None,
+    planned: Callable[[TuningPlan], None] = lambda _: None,
+    analysed: Callable[[Advice], None] = lambda _: None,
+) -> Advice:
+    """Find the adapter and the learning rate for a model and data, and train and save the winner.
+
+    Args:
+        model: A folder, a hub id, or a model of transformers in memory.
+        train: Training rows: a file or folder, a list of rows, a DataFrame, or a `datasets.Dataset`.
+        tokenizer: Tokenizer of a model in memory.
+        eval: Rows to validate and test on; cut from `train` if None.
+        ood: Rows of another domain, scored too.
+        keep: Rows of what must not be forgotten; built-in text for language models if None.
+        contestants: Names of adapters; a shortlist if None.
+        time: Time that it may take: `90s`, `30m`, `2h`.
+        budget: Trained parameters: a number, or text such as `0.5%` or `20k`; those of a LoRA of rank 8 if None.
+        seeds: Reported runs of each contestant; chosen by the time if None.
+        batch: Examples in a training step.
+        length: Tokens in an example, at most; chosen by the data if None.
+        out: Folder of the results; `runs/MODEL-DATA` if None.
+        workers: Number of worker processes; one for each core or GPU if None.
+        run: Runs the planned study, in place of the default.
+        watch: Called with what is being done while the study is planned.
+        planned: Called with the plan before it runs.
+        analysed: Called with the advice before the winner is trained again.
+
+    Returns:
+        The recommendation, the analysis, and the saved winner.
+
+    Raises:
+        AdapterlabError: If an option, the model or the data cannot be used as given.
+    """
+    folder = None if out is None else Path(out)
+    inputs = (folder or Path("runs")) / "inputs"
+    saved = {
+        name: Path(save_rows(rows, inputs))
+        for name, rows in {"evaluate": eval, "ood": ood, "keep": keep}.items()
+        if rows is not None
+    }
+    names = contestants if isinstance(contestants, str) or contestants is None else ",".join(contestants)
+    request = make_request(
+        save_model(model, tokenizer, inputs),
+        Path(save_rows(train, inputs)),
+        evaluate=saved.get("evaluate"),
+        ood=saved.get("ood"),
+        keep=saved.get("keep"),
+        contestants=names,
+        time=time,
+        budget=None if budget is None else str(budget),
+        seeds=seeds,
+        batch=batch,
+        length=length,
+    )
+    folder = folder or tuner.default_folder(request.model, request.data.name)
+    return tuner.tune(
+        request,
+        folder,
+        Ledger(folder / LEDGER),
+        workers,
+        run or (lambda prepared, ledger: run_study(prepared, ledger)),
+        watch=watch,
+        planned=planned,
+        analysed=analysed,
+    )
+
+
+def called(source: StudySource, study: Study) -> str:
+    """Return what to call a study in a command.
+
+    Args:
+        source: What the user gave.
+        study: The study.
+    """
+    return study.name if source is None or isinstance(source, Study) else str(source)
+
+
+def _with_inputs(
+    study: Study,
+    folder: Path,
+    model: str | Path | nn.Module | None,
+    tokenizer: Any,
+    data: Mapping[str, Rows | Mapping[str, Rows]] | None,
+) -> Study:
+    """Return the study with a model and data that the caller gave in place of its own."""
+    if model is not None:
+        study = study.model_copy(update={"model": save_model(model, tokenizer, folder)})
+    if not data:
+        return study
+    entries = {entry.name: entry for entry in study.data}
+    for name, rows in data.items():
+        parts = rows if isinstance(rows, Mapping) else {"train": rows}
+        if unknown := set(parts) - {"train", "eval", "ood", "keep"}:
+            raise AdapterlabError(f"data[{name!r}] has {', '.join(sorted(unknown))}: give train, eval, ood or keep")
+        entries[name] = Data(name=name, **{part: save_rows(found, folder) for part, found in parts.items()})
+    return study.model_copy(update={"data": tuple(entries.values())})

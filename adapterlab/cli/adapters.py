@@ -1,0 +1,35 @@
+"""The commands that describe adapters: adapters, explain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def adapters(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with hyperparameters and invariants.")] = False,
+) -> None:
+    """List the adapters and the hypothesis that each stands for."""
+    import json
+
+    from rich.console import Console
+
+    from adapterlab.report import catalogue
+
+    if as_json:
+        print(json.dumps(catalogue.as_json(), indent=1))
+    else:
+        catalogue.show_all(Console())
+
+
+def explain(
+    name: Annotated[str, typer.Argument(help="An adapter.", show_default=False)],
+    model: Annotated[str, typer.Option(help="The model that costs are counted on: a folder or a hub id.")] = "embedded",
+) -> None:
+    """Show one adapter: formula, hypothesis, what it preserves, what it costs, where its code is."""
+    from rich.console import Console
+
+    from adapterlab.report import catalogue
+
+    catalogue.show_card(catalogue.make_card(name, model), Console())

@@ -1,0 +1,95 @@
+"""The command that answers "which adapter for my model and data": tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adapterlab.cli.studies import progress_bar, stopping_kindly
+
+if TYPE_CHECKING:
+    from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.lab.run.contest import Contest
+    from adapterlab.lab.run.prepare import PreparedStudy
+    from adapterlab.tuning.advice import Advice
+    from adapterlab.tuning.planning import TuningPlan
+
+
+def tune(
+    model: Annotated[str, typer.Option(help="The model: a folder or a hub id; safetensors only.")],
+    train: Annotated[Path, typer.Option(help="Training rows: JSONL, CSV, Parquet, or a folder.")],
+    eval_: Annotated[
+        Path | None, typer.Option("--eval", help="Rows to validate and test on; cut from --train if not given.")
+    ] = None,
+    ood: Annotated[Path | None, typer.Option(help="Rows of another domain, scored too.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="What must not be forgotten; built-in text for language models.")
+    ] = None,
+    contestants: Annotated[
+        str | None, typer.Option(help="Adapters, with commas between them; a shortlist if not given.")
+    ] = None,
+    time: Annotated[str, typer.Option(help="Time that it may take: 90s, 30m, 2h.")] = "15m",
+    budget: Annotated[
+        str | None, typer.Option(help="Trained parameters: 0.5%, 20k; those of a LoRA of rank 8 if not given.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="Reported runs of each; chosen by the time if not given.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Examples in a training step.")] = 8,
+    length: Annotated[
+        int | None, typer.Option(min=8, help="Tokens in an example, at most; chosen by the data if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL-DATA if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
+    ] = None,
+) -> None:
+    """Find the adapter and the learning rate for your model and data; train and save the winner."""
+    from rich.console import Console
+
+    from adapterlab import api
+    from adapterlab.lab.run.scheduler import run_study
+    from adapterlab.tuning.show import show_advice, show_winner
+
+    console, ledgers = Console(), list[Path]()
+    display = console.status("reading the data")
+
+    def planned(plan: TuningPlan) -> None:
+        display.stop()
+        for note in plan.notes:
+            console.print(note, highlight=False, markup=False)
+
+    def run(prepared: PreparedStudy, ledger: Ledger) -> list[Contest]:
+        ledgers.append(ledger.path)
+        with progress_bar(prepared.study.name, ledger.path, console) as watch:
+            return run_study(prepared, ledger, watch=watch)
+
+    def analysed(advice: Advice) -> None:
+        show_advice(advice, console)
+        if advice.contestant is not None:
+            display.update(f"training {advice.contestant} to keep it")
+            display.start()
+
+    with stopping_kindly(ledgers, console), display:
+        advice = api.tune(
+            model,
+            train,
+            eval=eval_,
+            ood=ood,
+            keep=keep,
+            contestants=contestants,
+            time=time,
+            budget=budget,
+            seeds=seeds,
+            batch=batch,
+            length=length,
+            out=out,
+            workers=workers,
+            run=run,
+            watch=display.update,
+            planned=planned,
+            analysed=analysed,
+        )
+    show_winner(advice, console)

@@ -1,0 +1,153 @@
+"""Everything that the contests at one budget, on tasks with one unit of loss, show: computed once and never changed.
+
+>>> RateCurve("prose", "lora", {1e-3: 1.1, 1e-2: 1.05}, 1e-2).chosen
+0.01
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
+from adapterlab.lab.analysis.provenance import Provenance, provenance_of
+from adapterlab.lab.analysis.rank_stability import RankStability, measure_rank_stability
+from adapterlab.lab.analysis.rubric import Card, grade
+from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
+from adapterlab.lab.study.spec import Study
+from adapterlab.tasks.base import Part
+
+PARTS = (Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE)
+"""Parts whose losses are listed for each trial."""
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """Validation losses of one contestant on one task in the first rung of its learning-rate search."""
+
+    task: str
+    contestant: str
+    losses: Mapping[float, float]
+    """By learning rate, rising; rates that diverged are left out."""
+    chosen: float | None
+    """Selected rate; None if every rate diverged."""
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial, as the report lists it."""
+
+    id: str
+    contestant: str
+    task: str
+    lr: float
+    seed: int
+    steps: int
+    status: str
+    seconds: float
+    losses: Mapping[str, float]
+    """By part, the loss; nan for a part that was not scored."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Analysis of the contests at one budget, on tasks with one unit of loss."""
+
+    study: Study
+    """The study at this budget, with these tasks."""
+    scoreboard: Scoreboard
+    pareto: ParetoFront
+    ranks: RankStability
+    rubric: tuple[Card, ...]
+    rate_curves: tuple[RateCurve, ...]
+    frozen: Mapping[str, float]
+    """By task, the validation loss of the frozen model."""
+    parts: frozenset[str]
+    """Parts that the frozen model was scored on, on any of the tasks."""
+    trials: tuple[TrialRow, ...]
+    incidents: tuple[str, ...]
+    """Trials that ran out of memory, diverged or failed, in words."""
+    provenance: Provenance
+
+    @property
+    def unit(self) -> str:
+        """Unit of the losses."""
+        return self.scoreboard.unit
+
+    @property
+    def steps(self) -> int:
+        """Training steps of all trials."""
+        return sum(trial.steps for trial in self.trials)
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all trials, in seconds of one worker."""
+        return sum(trial.seconds for trial in self.trials)
+
+
+def make_board(effects: Effects, model_parameters: int, environments: Iterable[Mapping[str, str]]) -> Board:
+    """Analyse the contests at one budget.
+
+    Args:
+        effects: Effects estimated from finished contests, on tasks with one unit of loss.
+        model_parameters: Number of parameters of the base model.
+        environments: Environment of each trial in the ledger.
+    """
+    results = effects.results
+    frozen = {task: results.frozen(task) for task in results.study.tasks}
+    return Board(
+        results.study,
+        make_scoreboard(effects),
+        pareto_front(effects),
+        measure_rank_stability(results),
+        tuple(grade(effects, model_parameters)),
+        tuple(_rate_curves(results)),
+        {task: outcome.validation for task, outcome in frozen.items()},
+        frozenset(part for outcome in frozen.values() for part in outcome.scores),
+        tuple(_trials(results)),
+        tuple(_incidents(results)),
+        provenance_of(results, environments),
+    )
+
+
+def _rate_curves(results: Results) -> Iterable[RateCurve]:
+    for task in results.study.tasks:
+        for name in results.contestants:
+            contest = results.contests[name, task]
+            losses = {
+                lr: outcome.validation
+                for lr, (_, outcome) in sorted(contest.first.items())
+                if math.isfinite(outcome.validation)
+            }
+            yield RateCurve(task, name, losses, contest.rate)
+
+
+def _trials(results: Results) -> Iterable[TrialRow]:
+    for contest in results.contests.values():
+        for trial, outcome in contest.runs:
+            losses = {part.value: outcome.scores.get(part, (math.nan, 0))[0] for part in PARTS}
+            yield TrialRow(
+                trial.id,
+                contest.contestant,
+                trial.task,
+                trial.lr,
+                trial.seed,
+                trial.steps,
+                outcome.status,
+                outcome.seconds,
+                losses,
+            )
+
+
+def _incidents(results: Results) -> list[str]:
+    counts: Counter[str] = Counter()
+    for contest in results.contests.values():
+        for _, outcome in contest.runs:
+            if outcome.note:
+                what = "the loss diverged" if outcome.status == "diverged" else outcome.note
+                counts[f"{contest.contestant}: {what}"] += 1
+    return [f"{what} ({count} trial{'s' * (count > 1)})" for what, count in counts.items()]

@@ -1,0 +1,130 @@
+"""Look up everything that a study names, once: its tasks, the fingerprints of their data, and its model's hash.
+
+>>> from adapterlab.lab.study.spec import Contestant, Study
+>>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
+>>> resolve(study).tasks["prose"].unit
+'nats per byte'
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from adapterlab.adapters.base import Adapter
+from adapterlab.lab.study.load import load_files
+from adapterlab.lab.study.spec import Study
+from adapterlab.lab.trial.code_version import code_version
+from adapterlab.lab.trial.spec import FROZEN, Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.loading import fingerprint
+from adapterlab.tasks import task
+from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.files import task_of
+
+
+@dataclass(frozen=True)
+class ResolvedStudy:
+    """A study with the tasks, data and model that its names refer to."""
+
+    study: Study
+    tasks: Mapping[str, Task]
+    """By name, every task of the study."""
+    data: Mapping[str, str]
+    """By task, the fingerprint of its data."""
+    model_hash: str
+
+    @cached_property
+    def at_each_budget(self) -> tuple[ResolvedStudy, ...]:
+        """The same study at each of its budgets, the smallest first."""
+        return tuple(replace(self, study=part) for part in self.study.at_each_budget)
+
+    def unit(self, task: str) -> str:
+        """Return the unit of a task's loss.
+
+        Args:
+            task: Name of the task.
+        """
+        return self.tasks[task].unit
+
+    def worker_config(self) -> WorkerConfig:
+        """Return the settings of a worker that runs the study's trials, on a CPU until a device is chosen."""
+        study = self.study
+        return WorkerConfig(
+            study.adapter_files,
+            study.task_files,
+            tuple(entry.files for entry in study.data),
+            micro_batch=study.limits.micro_batch,
+            checkpointing=study.limits.checkpointing,
+        )
+
+    def trial(
+        self,
+        task: str,
+        adapter: Adapter | None,
+        targets: str | tuple[str, ...],
+        lr: float,
+        seed: int,
+        steps: int,
+        *,
+        reported: bool,
+        share: float = 1.0,
+    ) -> Trial:
+        """Return a trial of this study.
+
+        Args:
+            task: Name of the task.
+            adapter: The adapter after sizing; None for the frozen model.
+            targets: Modules that the adapter is attached to.
+            lr: Peak learning rate.
+            seed: Seed of the run.
+            steps: Optimizer steps.
+            reported: True for a run whose scores are reported: it is scored on all parts and along the strength path.
+                A run of the learning-rate search is scored on the validation part alone.
+            share: Share of the training data used.
+        """
+        study = self.study
+        parts = self.tasks[task].parts if reported else (Part.VALIDATION,)
+        settings = {"name": FROZEN} if adapter is None else adapter.settings()
+        return Trial(
+            model=study.model,
+            model_hash=self.model_hash,
+            task=task,
+            data=self.data[task],
+            adapter=json.dumps(settings, sort_keys=True),
+            targets=targets,
+            lr=lr,
+            seed=seed,
+            steps=steps,
+            batch=study.training.batch,
+            length=study.training.length,
+            parts=tuple(part.value for part in parts),
+            windows=study.report.windows,
+            curve_every=study.report.curve_every if reported else 0,
+            code=code_version(settings["name"], self.tasks[task]),
+            dtype=study.training.dtype,
+            path=study.report.path if reported and share == 1 else (),
+            share=share,
+        )
+
+
+def resolve(study: Study) -> ResolvedStudy:
+    """Look up everything that a study names.
+
+    Args:
+        study: A valid study.
+
+    Returns:
+        The study with its tasks, the fingerprints of their data, and its model's hash.
+
+    Raises:
+        AdapterlabError: If a file of adapters, tasks or data cannot be read, or a task is not known.
+    """
+    load_files(study)
+    own = {entry.name: task_of(entry.files) for entry in study.data}
+    tasks = {name: own[name] if name in own else task(name) for name in study.tasks}
+    return ResolvedStudy(
+        study, tasks, {name: found.fingerprint() for name, found in tasks.items()}, fingerprint(study.model)
+    )

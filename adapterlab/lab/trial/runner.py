@@ -1,0 +1,158 @@
+"""Run trials in this process: resolve each trial once, then train and score it.
+
+>>> runner = Runner()
+>>> runner.task("prose").name
+'prose'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from adapterlab import adapters, tasks
+from adapterlab.lab.trial import batched, train
+from adapterlab.lab.trial.context import TrialContext
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.lab.trial.train import OnTrained
+from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.loading import Head, Loaded, load
+from adapterlab.tasks.base import Examples, Part, Task
+from adapterlab.tasks.files import task_of
+
+
+@dataclass
+class _Cache:
+    """Models and prepared data that trials of one process share."""
+
+    models: dict[tuple[str, str, str, Head], Loaded] = field(default_factory=dict)
+    """By name, hash, dtype and head."""
+    examples: dict[tuple[object, ...], Examples] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs trials in this process, with the tasks, models and data that they share loaded once.
+
+    Args:
+        config: Settings of this process. Files that define adapters and tasks are loaded at once.
+
+    Raises:
+        AdapterlabError: If a file of the user's adapters, tasks or data cannot be read.
+    """
+
+    def __init__(self, config: WorkerConfig | None = None) -> None:
+        self.config = config or WorkerConfig()
+        torch.set_num_threads(self.config.threads)
+        for file in self.config.adapter_files:
+            adapters.load_file(Path(file))
+        for file in self.config.task_files:
+            tasks.load_file(Path(file))
+        self._tasks: dict[str, Task] = {data.name: task_of(data) for data in self.config.data}
+        self._cache = _Cache()
+
+    @property
+    def device(self) -> torch.device:
+        """Device that trials run on."""
+        return torch.device(self.config.device)
+
+    def with_settings(self, **changes: Any) -> Runner:
+        """Return a runner with other settings that shares this one's models and data.
+
+        Args:
+            **changes: Fields of `WorkerConfig` with their new values.
+        """
+        other = Runner(replace(self.config, **changes))
+        other._cache = self._cache
+        return other
+
+    def task(self, name: str) -> Task:
+        """Return a task: one made of the user's data files, or a registered one.
+
+        Args:
+            name: The task's name.
+
+        Raises:
+            UnknownNameError: If there is no such task.
+        """
+        return self._tasks[name] if name in self._tasks else tasks.task(name)
+
+    def context(self, trial: Trial) -> TrialContext:
+        """Look up everything that a trial names.
+
+        Args:
+            trial: The trial to be run.
+
+        Returns:
+            The trial with its task, adapter, model, tokenizer and data.
+
+        Raises:
+            AdapterlabError: If the model cannot be loaded.
+        """
+        task = self.task(trial.task)
+        loaded = self._model(trial, task.head)
+
+        def examples(part: Part, count: int) -> Examples:
+            # The data's fingerprint is part of the key: a file of the same name may have changed.
+            key = (trial.model, trial.dtype, task.head, trial.task, trial.data, part, trial.length, count)
+            if key not in self._cache.examples:
+                self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
+            return self._cache.examples[key]
+
+        adapter = None if trial.method == FROZEN else trial.build()
+        return TrialContext(trial, task, adapter, loaded.model, loaded.tokenizer, self.config, examples)
+
+    def run(self, trial: Trial, on_trained: OnTrained | None = None) -> Outcome:
+        """Run one trial, and leave the model as it was.
+
+        Where several processes share one model, each calls this with the same trial.
+
+        Args:
+            trial: The trial.
+            on_trained: Called with the handle of the trained adapter before it is detached.
+
+        Returns:
+            The outcome; a divergence or a lack of memory is an outcome too.
+
+        Raises:
+            AdapterlabError: If the adapter cannot be attached to the model.
+        """
+        context = self.context(trial)
+        if self.config.ranks > 1:
+            from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
+
+            return sharded.run(context)
+        return train.run(context, on_trained=on_trained)
+
+    def run_batched(self, trials: Sequence[Trial]) -> list[Outcome]:
+        """Run trials that differ by learning rate and seed alone in one pass.
+
+        Args:
+            trials: Trials with the same `batched.batch_key`.
+
+        Returns:
+            Their outcomes, in the same order.
+
+        Raises:
+            RuntimeError: If the method cannot run under `torch.func.vmap`, or memory is short.
+        """
+        return batched.run([self.context(trial) for trial in trials])
+
+    def clear(self) -> None:
+        """Free the models and data that this runner has loaded."""
+        self._cache.models.clear()
+        self._cache.examples.clear()
+
+    def _model(self, trial: Trial, head: Head) -> Loaded:
+        key = trial.model, trial.model_hash, trial.dtype, head
+        if key not in self._cache.models:
+            found = load(trial.model, head)
+            cast(Any, found.model).config.use_cache = False  # a key-value cache serves generation and takes memory
+            # A model that is sharded stays in main memory until it is divided.
+            device = self.config.device if self.config.ranks == 1 else "cpu"
+            model = found.model.to(device=device, dtype=getattr(torch, trial.dtype))
+            self._cache.models[key] = Loaded(model, found.tokenizer)
+        return self._cache.models[key]

@@ -1,0 +1,137 @@
+"""The analysis as JSON: `verdict.json`, every number of a claim with the ids of the trials that it came from.
+
+>>> finite(float("nan")) is None, finite(0.5)
+(True, 0.5)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.verdict.bayes_update import Judgement, Verdict
+from adapterlab.verdict.study_analysis import Analysis
+
+
+def write_verdict(analysis: Analysis, path: Path) -> None:
+    """Write the analysis as JSON, whole or not at all.
+
+    Args:
+        analysis: The analysis of a study.
+        path: The file.
+    """
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(to_json(analysis), indent=2) + "\n")
+    partial.replace(path)
+
+
+def to_json(analysis: Analysis) -> dict[str, Any]:
+    """Return the analysis as plain data.
+
+    Args:
+        analysis: The analysis of a study.
+
+    Returns:
+        `study`, `answer`, `boards` with their scoreboards, and, if a map was tested, `relevance`, `theses` and `claims`.
+        Numbers that are not finite are null.
+    """
+    judgement = analysis.judgement
+    return {
+        "study": analysis.study.name,
+        "answer": analysis.answer,
+        **({} if judgement is None else _judgement(judgement)),
+        "boards": [_board(board) for board in analysis.boards],
+    }
+
+
+def finite(value: float) -> float | None:
+    """Return a number, or None if it is not finite, since JSON has neither nan nor infinity.
+
+    Args:
+        value: The number.
+    """
+    return value if math.isfinite(value) else None
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    theses = {
+        thesis: {
+            semantics: dict(zip(("before", "after"), judgement.thesis(thesis, semantics), strict=True))
+            for semantics in judgement.before
+        }
+        for thesis in judgement.theses
+    }
+    return {
+        "relevance": judgement.relevance,
+        "theses": theses,
+        "claims": [_claim(verdict) for verdict in judgement.verdicts],
+    }
+
+
+def _board(board: Board) -> dict[str, Any]:
+    pareto = {entry.contestant: entry for entry in board.pareto.entries}
+    return {
+        "budget": board.study.budget,
+        "tasks": list(board.study.tasks),
+        "unit": board.unit,
+        "reference": board.scoreboard.reference,
+        "answer": board.scoreboard.answer,
+        "contestants": [
+            {
+                "name": row.contestant,
+                "adapter": row.adapter,
+                "parameters": row.parameters,
+                "ranked": row.ranked,
+                "comparable": row.comparable,
+                "gain": _effect(row.gain),
+                "gain_ood": _effect(row.gain_ood),
+                "forgetting": _effect(row.forgetting),
+                "versus_reference": _effect(row.versus),
+                "p_holm": row.p if row.versus is not None and row.ranked else None,
+                "rates": row.rates,
+                "tuning_steps": row.tuning_steps,
+                "step_seconds": finite(row.step_seconds),
+                "diverged": row.diverged,
+                "on_pareto_front": pareto[row.contestant].on_front if row.contestant in pareto else None,
+            }
+            for row in board.scoreboard.rows
+        ],
+        "provenance": dict(board.provenance.facts),
+    }
+
+
+def _claim(verdict: Verdict) -> dict[str, Any]:
+    common = {
+        "claim": verdict.claim,
+        "test": verdict.test.model_dump(by_alias=True, mode="json"),
+        "before": verdict.before,
+        "after": verdict.after,
+    }
+    if verdict.untested:
+        return common | {"untested": verdict.untested}
+    return common | {
+        "effect": _effect(verdict.effect),
+        "bayes_factor": verdict.bayes_factor,
+        **({} if verdict.same is None else {"p_not_equivalent": verdict.same}),
+        "relevance": verdict.relevance,
+        "pairs": [
+            {"task": p.task, "seed": p.seed, "difference": p.difference, "trials": list(p.trials)}
+            for p in verdict.pairs
+        ],
+    }
+
+
+def _effect(effect: Paired | None) -> dict[str, Any] | None:
+    if effect is None:
+        return None
+    return {
+        "mean": finite(effect.mean),
+        "low": finite(effect.low),
+        "high": finite(effect.high),
+        "p": finite(effect.p),
+        "pairs": effect.n,
+    }

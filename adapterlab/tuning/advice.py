@@ -1,0 +1,127 @@
+"""Advice from a tuning study: which adapter to use, at which learning rate, whether its lead is real, what it costs.
+
+>>> megabytes(84e6)
+'84 MB'
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.pairwise import listed
+from adapterlab.lab.analysis.scoreboard import Row
+from adapterlab.report.terminal import thousands
+from adapterlab.tuning.winner import Winner
+from adapterlab.verdict.study_analysis import Analysis
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Answer to a tuning request."""
+
+    text: str
+    """Recommendation in a few sentences."""
+    contestant: str | None
+    """Recommended adapter; None if none learned anything."""
+    rate: float | None
+    """Its learning rate."""
+    analysis: Analysis
+    notes: tuple[str, ...]
+    """Remarks on how the study was planned."""
+    winner: Winner | None
+    """The saved winner; None if no adapter learned anything."""
+    how_to_load: str
+    """Python code that loads the winner; empty without one."""
+    folder: Path
+    """Folder with the ledger, the report and the winner."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        """Return the recommendation and the scoreboard for a notebook."""
+        return f"<p>{self.text}</p>{self.analysis._repr_html_()}"
+
+
+def winner_of(board: Board) -> Row | None:
+    """Return the row of the adapter that learned most, or None if none learned anything.
+
+    Args:
+        board: The board of the study.
+    """
+    best = next(iter(board.scoreboard.ranked), None)
+    return best if best is not None and best.gain.mean > 0 else None
+
+
+def advise(board: Board) -> str:
+    """Return which adapter and learning rate to use, whether the difference is real, and what it costs.
+
+    Args:
+        board: The board of the study.
+    """
+    rows = board.scoreboard.ranked
+    best = winner_of(board)
+    if best is None:
+        return "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
+    rate = best.rates[board.study.tasks[0]]
+    sure = f" (95 % interval {best.gain.low:.3f} to {best.gain.high:.3f})" if best.gain.real else ""
+    doubt = "" if best.gain.real else ", which cannot be told from chance"
+    first = (
+        f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {board.unit} better than the "
+        f"untrained model on rows that it never saw{sure}{doubt}."
+    )
+    return " ".join([first, *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)])
+
+
+def _lead(board: Board) -> list[str]:
+    lead = board.scoreboard.lead
+    behind, even = list(lead.behind), [*lead.same, *lead.unknown]
+    if not behind and not even:
+        return []
+    if not even:
+        return [f"Its lead over {listed(behind)} is real (p < 0.05, corrected for the number of comparisons)."]
+    said = f"It cannot be told from {listed(even)}"
+    return [f"{said}; it is really ahead of {listed(behind)}." if behind else f"{said}: any of them will do."]
+
+
+def _excess(best: Row, rows: Sequence[Row], board: Board) -> list[str]:
+    """Return a sentence if the best is above the budget, naming the best adapter within it."""
+    budget, task = board.study.budget, board.study.tasks[0]
+    if budget is None or best.parameters <= budget:
+        return []
+    excess = f"It trains {thousands(best.parameters)} parameters, more than the {thousands(budget)} asked for"
+    within = next((row for row in rows if row.parameters <= budget and row.gain.mean > 0), None)
+    if within is None:
+        return [f"{excess}, as all do."]
+    return [f"{excess}; the best within that is {within.contestant}, at {within.rates[task]:.2g}."]
+
+
+def _costs(best: Row, rows: Sequence[Row], board: Board) -> str:
+    fastest = min(rows, key=lambda row: row.step_seconds)
+    step = f"A step takes {best.step_seconds * 1000:.0f} ms"
+    if fastest is not best and best.step_seconds > 1.1 * fastest.step_seconds:
+        step += f", {best.step_seconds / fastest.step_seconds:.1f} times that of {fastest.contestant}"
+    peak = best.peak_bytes[board.study.tasks[0]]
+    memory = f" and {megabytes(peak)} beyond the model" if peak >= 1e6 else ""
+    if not math.isfinite(best.forgetting.mean):
+        return f"{step}{memory}."
+    lost = best.forgetting
+    kept = (
+        f"it forgets {lost.mean:.3f} {board.unit} of what the model knew"
+        if lost.low > 0
+        else "what it forgets of what the model knew cannot be told from nothing"
+    )
+    return f"{step}{memory}; {kept}."
+
+
+def megabytes(number: float) -> str:
+    """Return a number of bytes in MB or GB.
+
+    Args:
+        number: Bytes.
+    """
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

@@ -1,0 +1,111 @@
+"""The analysis of a study: everything that its results show, computed once, for every renderer.
+
+>>> from adapterlab.verdict.study_analysis import Analysis
+>>> Analysis.scoreboard.__doc__.split(",")[0]
+'Scoreboard as a table'
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from adapterlab import argmap
+from adapterlab.lab.analysis.board import Board, make_board
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.metrics import by_budget, by_unit
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.study.spec import Study
+from adapterlab.verdict.bayes_update import Judgement, judge
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that the results of a study show."""
+
+    study: Study
+    main: Board
+    """The largest budget, on the tasks with the unit of the first task."""
+    others: tuple[Board, ...]
+    """Other budgets and units, smallest budget first."""
+    judgement: Judgement | None
+    """Verdicts on the claims of a map, at the largest budget; None without a map."""
+    model_parameters: int
+    """Number of parameters of the base model."""
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        """All boards, the main one first."""
+        return self.main, *self.others
+
+    @property
+    def answer(self) -> str:
+        """Finding in a sentence or two."""
+        return self.main.scoreboard.answer
+
+    @property
+    def scoreboard(self) -> pd.DataFrame:
+        """Scoreboard as a table, one row for each contestant, budget and group of tasks with one unit.
+
+        Columns are those of `Scoreboard.to_frame`, after `budget`, `tasks` and `unit`.
+        """
+        frames = []
+        for board in self.boards:
+            frame = board.scoreboard.to_frame()
+            frame.insert(0, "unit", board.unit)
+            frame.insert(0, "tasks", "+".join(board.study.tasks))
+            frame.insert(0, "budget", board.study.budget)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        """Return the answer and the main scoreboard for a notebook."""
+        columns = ["contestant", "parameters", "gain", "gain_ood", "forgetting", "versus", "p"]
+        table = self.main.scoreboard.to_frame()[columns].to_html(index=False, float_format="{:+.4f}".format, na_rep="")
+        return f"<p><b>{html.escape(self.answer)}</b></p>{table}"
+
+
+def analyse(
+    prepared: PreparedStudy,
+    contests: Sequence[Contest],
+    environments: Iterable[Mapping[str, str]] = (),
+    the_map: argmap.Map | None = None,
+) -> Analysis:
+    """Analyse the finished contests of a study.
+
+    Args:
+        prepared: The study.
+        contests: All of its contests, finished.
+        environments: Environment of each trial, for the provenance.
+        the_map: Map whose claims are tested; None for none.
+
+    Raises:
+        AdapterlabError: If a claim's test cannot be read.
+    """
+    where = list(environments)
+    budgets = [Effects.of(results) for results in by_budget(contests)]
+    boards = [
+        [
+            make_board(replace(effects, results=part), prepared.model_parameters, where)
+            for part in by_unit(effects.results)
+        ]
+        for effects in budgets
+    ]
+    main, *units = boards[-1]
+    smaller = [board for part in boards[:-1] for board in part]
+    judgement = None if the_map is None else judge(the_map, budgets[-1], prepared.model_parameters)
+    return Analysis(prepared.study, main, (*smaller, *units), judgement, prepared.model_parameters)
+
+
+def environments_of(ledger: Ledger) -> list[Mapping[str, str]]:
+    """Return the environment of each trial of a ledger.
+
+    Args:
+        ledger: The ledger.
+    """
+    return [environment for _, _, environment in ledger]
