@@ -130,6 +130,10 @@ def _quiet() -> Iterator[None]:
         hub.set_verbosity(before_hub)
 
 
+_DECISIVE = {".safetensors", ".json", ".jinja", ".txt", ".model"}
+"""Files of a model's folder that decide what it computes: weights, configuration, tokenizer, chat template, processor."""
+
+
 @cache
 def fingerprint(source: str = EMBEDDED) -> str:
     """A hash of the weights: the id itself for a model that is not a local folder."""
@@ -137,8 +141,8 @@ def fingerprint(source: str = EMBEDDED) -> str:
     if not folder.exists():
         return source
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"]):
-        if file.exists():
+    for file in sorted(folder.glob("*")):
+        if file.suffix in _DECISIVE and file.is_file():
             digest.update(file.name.encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -75,7 +76,10 @@ class OwnText(TextTask):
         return halving(lambda tokens: score_text(model, examples, tokens), TOKENS_AT_ONCE)[0]
 
     def fingerprint(self) -> str:
-        return parts_of(self.data).hash
+        rows = parts_of(self.data).hash
+        if self.data.keep is not None:
+            return rows
+        return f"{rows}, and the standard library of Python {platform.python_version()}"  # the base's own domain
 
 
 def drawn(items: Iterable[T], count: int, seed: str) -> list[T]:
