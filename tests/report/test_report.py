@@ -185,7 +185,7 @@ def test_a_users_mistake_is_one_line_and_exit_2(arguments, message, tmp_path, mo
 
 def test_a_damaged_ledger_stops_the_run_and_is_kept(tmp_path, monkeypatch, capsys):
     (tmp_path / "ledger.sqlite").write_text("my notes\n" * 100)
-    assert "is no ledger that can be read" in refused(["run", "--out", str(tmp_path)], monkeypatch, capsys)
+    assert "is not a readable ledger" in refused(["run", "--out", str(tmp_path)], monkeypatch, capsys)
     assert (tmp_path / "ledger.sqlite").read_text() == "my notes\n" * 100
 
 

@@ -1,1 +1,1 @@
-"""The store of finished trials."""
+"""Storage of finished trials."""

@@ -1,4 +1,10 @@
-"""Ledgers of older versions, brought up to date: a copy is kept first, and all steps are one transaction."""
+"""Conversion of ledgers of older versions: the old file is copied first, and all steps are one transaction.
+
+>>> from contextlib import closing
+>>> with closing(sqlite3.connect(":memory:")) as db:
+...     version_of(db)
+0
+"""
 
 from __future__ import annotations
 
@@ -17,27 +23,37 @@ CREATE TABLE trials (
     attempts INTEGER NOT NULL DEFAULT 1
 ) WITHOUT ROWID
 """
-"""The ledger as this version writes it."""
+"""Statement that creates the table of this version."""
 STEPS = {
     1: (
         "ALTER TABLE trials ADD COLUMN wall_seconds REAL",
         "ALTER TABLE trials ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",
     ),
 }
-"""By version, what makes a ledger one of the next."""
+"""By version, the statements that convert a ledger to the next version."""
 VERSION = max(STEPS) + 1
+"""Version that this program reads and writes."""
 
 
 def version_of(db: sqlite3.Connection) -> int:
-    """The version of an open ledger; 0 for a new file."""
+    """Return the version of an open ledger, 0 for a new file.
+
+    Args:
+        db: The ledger.
+    """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring an open ledger (in autocommit) to this version, unless another process has done so meanwhile.
+    """Convert a ledger to this version, unless another process has done so in the meantime.
 
-    The file as it was stays beside it, as `NAME.vN.bak`. Whatever stops it leaves the ledger as it was.
+    A copy of the old file is kept beside it as `NAME.vN.bak`. If the conversion stops before its end, the ledger is
+    unchanged.
+
+    Args:
+        db: The open ledger, in autocommit mode.
+        path: Its file.
     """
     db.execute("BEGIN IMMEDIATE")
     try:

@@ -1,4 +1,13 @@
-"""The ledger: a SQLite file in which a trial is there once, whole, or not at all."""
+"""The ledger: a SQLite file that contains each finished trial once.
+
+A trial is written in one transaction, so it is in the file completely or not at all, whatever stops the program.
+
+>>> from tempfile import TemporaryDirectory
+>>> with TemporaryDirectory() as folder:
+...     ledger = Ledger(Path(folder) / "ledger.sqlite")
+...     print(len(ledger), ledger.is_locked())
+0 False
+"""
 
 from __future__ import annotations
 
@@ -6,26 +15,32 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.migrations import TABLE, VERSION, migrate, version_of
+from adapterlab.lab.ledger.origins import Origin, Unused, count_unused, group_by_environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 
 class Ledger:
-    """The trials of a study. One that an older version wrote is brought up to date, and kept as it was beside it.
+    """The recorded trials of a study.
 
-    Raises `AdapterlabError` for a file that is no ledger, is damaged, was written by a newer version, or cannot be
-    written; the file is left as it is.
+    A ledger of an older version is converted to the present one; a copy of the old file is kept beside it.
+
+    Args:
+        path: The file. It is created if it does not exist.
+
+    Raises:
+        AdapterlabError: If the file is not a ledger, is damaged, was written by a newer version, or cannot be opened. It is
+            left unchanged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._notes, self._begun = path.with_suffix(".running"), dict[str, float]()
+        self._notes, self._started = path.with_suffix(".running"), dict[str, float]()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -37,41 +52,46 @@ class Ledger:
                 migrate(self._db, path)
         except (sqlite3.OperationalError, OSError) as error:
             raise AdapterlabError(
-                f"{path} cannot be opened ({_reason(error)}): see that its folder can be written and has room"
+                f"{path} cannot be opened ({_reason(error)}): check that its folder is writable and the disk is not full"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from error
+            raise self._unreadable(str(error)) from error
         if health != "ok":
-            raise self._damaged(health)
+            raise self._unreadable(health)
         if found > VERSION:
             raise AdapterlabError(
-                f"{path} is a ledger of version {found}, this program reads version {VERSION}: "
-                "give another --out, or use the program that wrote it"
+                f"{path} is a ledger of version {found}, but this program reads version {VERSION}: "
+                "choose another folder with --out, or use the program that wrote it"
             )
 
     def _create(self) -> None:
-        """Lay out a new file, unless another process has done so meanwhile."""
+        """Create the table in a new file, unless another process has done so in the meantime."""
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("BEGIN IMMEDIATE")
         if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() and version_of(self._db) == 0:
-            raise sqlite3.DatabaseError("it holds tables of another program")
+            raise sqlite3.DatabaseError("it contains tables of another program")
         if version_of(self._db) == 0:
             for statement in (TABLE, f"PRAGMA user_version = {VERSION}"):
                 self._db.execute(statement)
         self._db.execute("COMMIT")
 
-    def _damaged(self, why: str) -> AdapterlabError:
+    def _unreadable(self, reason: str) -> AdapterlabError:
         return AdapterlabError(
-            f"{self.path} is no ledger that can be read ({why}); it was left as it is: move it away, or give another --out"
+            f"{self.path} is not a readable ledger ({reason}). It was left unchanged: move it away, or choose another "
+            "folder with --out"
         )
 
     def record(self, finished: Finished) -> None:
-        """Write one trial; one that is there already stays as it is.
+        """Write one trial. If the ledger contains the trial already, nothing is changed.
 
-        Raises `AdapterlabError` if it cannot be written (the disk is full); what was there is there still.
+        Args:
+            finished: The trial with its outcome and environment.
+
+        Raises:
+            AdapterlabError: If it cannot be written, such as on a full disk. The trials recorded before are kept.
         """
         trial = finished.trial
-        data = (trial.to_json(), finished.outcome.to_json(), finished.environment)
+        data = (trial.to_json(), finished.outcome.to_json(), dict(finished.environment))
         try:
             self._db.execute(
                 "INSERT OR IGNORE INTO trials (id, trial, outcome, environment, wall_seconds, attempts)"
@@ -80,21 +100,52 @@ class Ledger:
             )
         except sqlite3.OperationalError as error:
             raise AdapterlabError(
-                f"{self.path}: a trial could not be recorded ({error}); the {len(self)} that were are kept: "
-                "mend that (free some room), and the same command goes on from there"
+                f"{self.path}: a trial could not be recorded ({error}); the {len(self)} recorded before are kept: free "
+                "some disk space and run the same command again to continue"
             ) from error
 
     def outcome(self, trial: Trial) -> Outcome | None:
-        """What came of `trial`, if it was run."""
+        """Return the outcome of a trial, or None if it was not run.
+
+        Args:
+            trial: The trial; it is found by its id.
+        """
         row = self._db.execute("SELECT outcome FROM trials WHERE id = ?", (trial.id,)).fetchone()
         return Outcome.from_json(json.loads(row[0])) if row else None
 
     def wall_seconds(self, trial: Trial) -> float | None:
-        """How long a worker took for `trial`, if that is known."""
+        """Return the time that a worker spent on a trial in seconds, or None if it is not known.
+
+        Args:
+            trial: The trial; it is found by its id.
+        """
         row = self._db.execute("SELECT wall_seconds FROM trials WHERE id = ?", (trial.id,)).fetchone()
         return row[0] if row else None
 
-    def __iter__(self) -> Iterator[tuple[Trial, Outcome, dict[str, Any]]]:
+    def origins(self, trials: Iterable[Trial] | None = None) -> list[Origin]:
+        """Return the environments that trials ran in, the one with the most trials first.
+
+        Args:
+            trials: The trials to count; those that the ledger lacks are left out. None for all of the ledger.
+        """
+        names = None if trials is None else {trial.id for trial in trials}
+        rows = self._db.execute("SELECT id, environment, finished FROM trials").fetchall()
+        return group_by_environment(
+            (json.loads(environment), finished)
+            for name, environment, finished in rows
+            if names is None or name in names
+        )
+
+    def unused(self, trials: Iterable[Trial]) -> Unused:
+        """Return the number of trials that a study does not use, because the code or the study has changed.
+
+        Args:
+            trials: Trials that the contests of the study have used, or need next.
+        """
+        return count_unused((trial for trial, _, _ in self), trials)
+
+    def __iter__(self) -> Iterator[tuple[Trial, Outcome, dict[str, str]]]:
+        """Yield every trial with its outcome and its environment, sorted by id."""
         for trial, outcome, environment in self._db.execute(
             "SELECT trial, outcome, environment FROM trials ORDER BY id"
         ).fetchall():
@@ -110,9 +161,16 @@ class Ledger:
 
     @contextmanager
     def sole_writer(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the ledger for writing. A dead run holds nothing.
+        """Lock the ledger for writing within a `with` block. The lock ends with the process, however it ends.
 
-        If another run holds it, `wait` is called and that run is waited for; without `wait`, raises `AdapterlabError`.
+        Args:
+            wait: If another run has the lock, this is called once and the lock is waited for. None to raise instead.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            AdapterlabError: If another run has the lock and `wait` is None.
         """
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
@@ -120,34 +178,41 @@ class Ledger:
             except OSError as error:
                 if wait is None:
                     raise AdapterlabError(
-                        f"another run is writing {self.path}: wait until it has ended (--wait), or give another --out"
+                        f"another run is writing {self.path}: wait until it has ended (--wait), or choose another folder "
+                        "with --out"
                     ) from error
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                self.note_in_hand(())
+                self.note_running(())
                 yield
             finally:
                 self._notes.unlink(missing_ok=True)
 
-    def note_in_hand(self, trials: Sequence[Trial]) -> None:
-        """Say beside the ledger, for whoever asks meanwhile, that these are being run; only the run that holds it may."""
+    def note_running(self, trials: Sequence[Trial]) -> None:
+        """Write the trials that are running at present to a file beside the ledger, for `running` in other processes.
+
+        Only the run that has the lock may call this.
+
+        Args:
+            trials: All trials that are running; one that is not listed any more has ended.
+        """
         now = time.time()
-        self._begun = {trial.id: self._begun.get(trial.id, now) for trial in trials}
+        self._started = {trial.id: self._started.get(trial.id, now) for trial in trials}
         partial = self._notes.with_suffix(".partial")
-        with suppress(OSError):  # a full disk is noticed where it matters
-            partial.write_text(json.dumps(self._begun))
+        with suppress(OSError):  # on a full disk, `record` raises the error
+            partial.write_text(json.dumps(self._started))
             partial.replace(self._notes)
 
-    def in_hand(self) -> dict[str, float]:
-        """By trial's id, when the run that holds the ledger began it, in seconds since the epoch; empty if none does."""
+    def running(self) -> dict[str, float]:
+        """Return the trials that a run is working on: by id, the start in seconds since the epoch; empty without a run."""
         try:
-            return dict(json.loads(self._notes.read_text())) if self.is_held() else {}
+            return dict(json.loads(self._notes.read_text())) if self.is_locked() else {}
         except (OSError, ValueError):
             return {}
 
-    def is_held(self) -> bool:
-        """Whether a run is writing the ledger."""
+    def is_locked(self) -> bool:
+        """Return True if a run is writing the ledger."""
         try:
             with self.path.with_suffix(".lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -136,7 +136,7 @@ class _Schedule:
         self._executor.submit(new)
 
     def _report(self, last: str) -> None:
-        self._ledger.note_in_hand(self._executor.running())
+        self._ledger.note_running(self._executor.running())
         done = sum(trial.steps for trial in self._counted)
         self._watch(Progress(done, max(done, self._expected_steps()), len(self._ledger), last))
 

@@ -88,7 +88,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
     once = distinct_states(states)
     done = {trial: (state, outcome) for state in states for trial, outcome in state.done.items()}
     needed = {trial: state for state in states for trial in state.missing}
-    started, now = ledger.in_hand(), time.time()
+    started, now = ledger.running(), time.time()
     return StudyStatus(
         study,
         command,
@@ -99,7 +99,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         all(state.contest.finished for state in states),
         seconds_left(states, known_costs(states), {}, count),
         count,
-        ledger.is_held(),
+        ledger.is_locked(),
         bool(started),
         tuple(_label(s, t, seconds=now - started[t.id]) for t, s in needed.items() if t.id in started),
         tuple(_label(state, trial) for trial, state in needed.items() if trial.id not in started),

@@ -1,12 +1,13 @@
 """Software and hardware that a trial ran on.
 
 >>> sorted(environment(torch.device("cpu")))
-['device', 'machine', 'python', 'system', 'torch', 'transformers']
+['adapterlab', 'device', 'machine', 'python', 'system', 'torch', 'transformers']
 """
 
 from __future__ import annotations
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 import transformers
@@ -18,7 +19,12 @@ def environment(device: torch.device) -> dict[str, str]:
     Args:
         device: Device that trials run on; a GPU is named by its model.
     """
+    try:
+        package = version("adapterlab")
+    except PackageNotFoundError:  # a worker of a cluster may have the source alone
+        package = "unknown"
     return {
+        "adapterlab": package,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -1,4 +1,4 @@
-"""The ledger keeps what it was given, and says what is wrong with a file that is none."""
+"""The ledger keeps every trial it was given, and names what is wrong with a file that is not a ledger."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_damaged_ledger_is_named_and_kept(tmp_path, trial, damage):
     ledger.close()
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
-    with pytest.raises(AdapterlabError, match=r"ledger\.sqlite is no ledger that can be read"):
+    with pytest.raises(AdapterlabError, match=r"ledger\.sqlite is not a readable ledger"):
         Ledger(path)
     assert path.read_bytes() == before
 
@@ -186,7 +186,7 @@ def test_a_full_disk_loses_nothing_that_was_recorded(tmp_path, trial):
         assert "\n" not in str(caught.value)
         kept = len(ledger)
         assert 0 < kept < len(trials)
-        assert f"the {kept} that were are kept" in str(caught.value)
+        assert f"the {kept} recorded before are kept" in str(caught.value)
         ledger.close()
         make_room(disk, "8m")
         again = Ledger(disk / "ledger.sqlite")

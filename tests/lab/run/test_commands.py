@@ -140,11 +140,11 @@ def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
     ledger = Ledger(half / "ledger.sqlite")
     first, second, *rest = dict.fromkeys(replay(prepare(study), ledger))
     with ledger.sole_writer():
-        ledger.note_in_hand([first, second])
+        ledger.note_running([first, second])
         said = output("status", half)
         assert re.search(r"under way \(2\)\n  .*: 1 s so far\n  .*: 1 s so far\nnext", said)
         assert f"next ({len(rest)})" in said
-    assert ledger.in_hand() == {}
+    assert ledger.running() == {}
     assert f"next ({len(rest) + 2})" in output("status", half)
 
 

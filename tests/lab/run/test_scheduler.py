@@ -35,7 +35,7 @@ def undisturbed(study_file, tmp_path_factory):
 
     def watch(progress):
         seen.append(progress)
-        in_hand.append(set(ledger.in_hand()) - {trial.id for trial, _, _ in ledger})
+        in_hand.append(set(ledger.running()) - {trial.id for trial, _, _ in ledger})
 
     contests = run_study(load_study(study_file).limited(workers=2), ledger, watch=watch)
     return contests, ledger, seen, in_hand
