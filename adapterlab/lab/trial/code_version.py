@@ -88,5 +88,6 @@ def _classes(adapter: str, task: Task) -> tuple[type, ...]:
 
 
 def _digests(classes: tuple[type, ...], closure: ImportClosure) -> list[tuple[str, str]]:
-    names = {WORKER, *(base.__module__ for cls in classes for base in cls.__mro__)}
+    bases = {base for cls in classes for base in cls.__mro__ if issubclass(base, tuple(REGISTRIES.values()))}
+    names = {WORKER, *(base.__module__ for base in bases)}
     return closure.digests(module for name in names if (module := closure.module(name)) is not None)

@@ -36,7 +36,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from adapterlab.errors import AdapterlabError
 
@@ -201,7 +200,7 @@ class ImportClosure:
         yield from (module for module in self._members(sorted(outside)) if self.parsed(module).acts)
 
     def _may_look_up(self, module: Module) -> bool:
-        """Return True for methods, tasks and users' files, which have no business in a registry but to use its members."""
+        """Return True for methods, tasks and users' files; other code only looks up the trial's own method and task."""
         return module.own != PACKAGE or any(module.name.startswith(f"{name}.") for name in self._registries)
 
     def _resolve(self, reference: Reference, importer: Module, trail: frozenset[Reference]) -> Iterator[Module]:
@@ -221,8 +220,7 @@ class ImportClosure:
         parsed, elsewhere = self.parsed(module), list[Module]()
         for export in parsed.exports.get(names[0], ()):
             elsewhere += self._resolve((*export, *names[1:]), module, trail)
-        if self._find(inner[0], importer) is not None:
-            elsewhere += self._resolve(inner, importer, trail)
+        elsewhere += self._resolve(inner, importer, trail)
         if names[0] in parsed.defined or not elsewhere:
             yield module
         yield from elsewhere
@@ -257,7 +255,7 @@ def parse(source: str, package: str) -> Parsed:
     tree = ast.parse(source)
     reader = _Reader(package)
     reader.statements(tree.body)
-    chains = {chain for node in reader.attributes if (chain := reader.chain(node)) is not None}
+    chains = {chain for node in reader.attributes for chain in reader.chains(node)}
     digest = hashlib.blake2b("\n".join(reader.tokens).encode("utf-8", "surrogatepass"), digest_size=12)
     exports = {name: list(found) for name, found in reader.exports.items()}
     if "__getattr__" in reader.defined:  # imports on first use; the names are listed for type checkers
@@ -290,9 +288,12 @@ class _Reader:
     """By name, imports for type checkers."""
     defined: set[str] = field(default_factory=set)
     attributes: list[ast.Attribute] = field(default_factory=list)
-    bound: dict[str, Reference] = field(default_factory=dict)
-    """By name, what an import anywhere in the file binds to it."""
+    """Chains of attributes, by their last one."""
+    bound: dict[str, set[Reference]] = field(default_factory=dict)
+    """By name, what imports anywhere in the file bind to it."""
     computed: bool = False
+    _inner: set[ast.expr] = field(default_factory=set)
+    """Expressions in front of a dot."""
     _depth: int = 0
     """Number of functions and classes around the node."""
 
@@ -306,15 +307,15 @@ class _Reader:
             else:
                 self._node(node)
 
-    def chain(self, node: ast.Attribute) -> Reference | None:
-        """Return the attributes looked up in an imported name, or None for any other expression."""
+    def chains(self, node: ast.Attribute) -> Iterator[Reference]:
+        """Yield what an attribute of an imported name may refer to; nothing for attributes of other expressions."""
         names, value = [node.attr], node.value
         while isinstance(value, ast.Attribute):
             names.append(value.attr)
             value = value.value
-        if not isinstance(value, ast.Name) or value.id not in self.bound:
-            return None
-        return (*self.bound[value.id], *reversed(names))
+        if isinstance(value, ast.Name):
+            for reference in self.bound.get(value.id, ()):
+                yield (*reference, *reversed(names))
 
     def _node(self, node: ast.AST) -> None:
         """Append the tokens of a node; empty fields are left out, since new versions of Python add some."""
@@ -322,7 +323,7 @@ class _Reader:
         self._depth += isinstance(node, (*_FUNCTIONS, ast.ClassDef))
         self.tokens.append(type(node).__name__)
         for name in node._fields:
-            value: Any = _joined(node) if isinstance(node, ast.JoinedStr) else getattr(node, name, None)
+            value: object = _joined(node) if isinstance(node, ast.JoinedStr) else getattr(node, name, None)
             if value is None or value == [] or name in _IGNORED:
                 continue
             self.tokens.append(f".{name}")
@@ -342,12 +343,14 @@ class _Reader:
         if isinstance(value, ast.AST):
             self._node(value)
         else:
-            self.tokens.append(repr(value))
+            self.tokens.append(ascii(value))  # `repr` depends on Python's version of Unicode
 
     def _note(self, node: ast.AST) -> None:
         """Note what a node imports or binds."""
         if isinstance(node, ast.Attribute):
-            self.attributes.append(node)
+            self._inner.add(node.value)
+            if node not in self._inner:
+                self.attributes.append(node)
         elif isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Store):
                 self.defined.add(node.id)
@@ -356,9 +359,11 @@ class _Reader:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for name, reference in self._imports(node):
                 self.references.add(reference)
-                self.bound[name] = (name,) if _binds_first_part(node, name, reference) else reference
+                # `import a.b` binds `a`, and `import a.b as a` binds `a.b`.
+                first = {(name,)} if isinstance(node, ast.Import) else set()
+                self.bound.setdefault(name, set()).update({reference} | first)
                 if self._depth == 0:
-                    self.exports.setdefault(name, []).append(self.bound[name])
+                    self.exports.setdefault(name, []).extend({reference} | first)
         elif isinstance(node, ast.Call):
             self._note_call(node)
 
@@ -371,9 +376,11 @@ class _Reader:
     def _note_call(self, node: ast.Call) -> None:
         """Note a call of `import_module` or `__import__`."""
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if called not in ("import_module", "__import__"):
+        names = {called, *(reference[-1] for reference in self.bound.get(called, ()))}
+        if names.isdisjoint({"import_module", "__import__"}):
             return
-        argument = node.args[0] if node.args else None
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "name")]
+        argument = arguments[0] if arguments else None
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
             name = argument.value
             level = len(name) - len(name.lstrip("."))
@@ -408,11 +415,6 @@ def _joined(node: ast.JoinedStr) -> list[ast.expr]:
         elif not isinstance(part, ast.Constant) or part.value:
             parts.append(part)
     return parts
-
-
-def _binds_first_part(node: ast.Import | ast.ImportFrom, name: str, reference: Reference) -> bool:
-    """Return True for `import a.b`, which binds `a` and not `a.b`."""
-    return isinstance(node, ast.Import) and reference[0].startswith(f"{name}.")
 
 
 def _is_type_checking(node: ast.stmt) -> bool:

@@ -267,7 +267,7 @@ def f(x: int, *a, k=1, **b) -> str:
 
 def test_the_hash_does_not_depend_on_the_version_of_python():
     """Trials are reused under another version; the value was computed under 3.11, 3.12 and 3.13."""
-    assert parse(SYNTAX, "").digest == "324ee64b8624e14897b3cf9b"
+    assert parse(SYNTAX, "").digest == "fe8f940e21e29b52d3f6b62f"
 
 
 @pytest.fixture(scope="module")
@@ -428,24 +428,36 @@ def test_files_beside_a_users_file_and_on_the_path_count(tmp_path, monkeypatch):
 
 
 TASK = """
-from adapterlab.tasks import task
+import adapterlab
+from adapterlab.tasks import {imported}
 from adapterlab.tasks.text import WindowTask
+from torch import nn
 
-class Own(WindowTask):
+class Own(WindowTask, nn.Module):
     name = "own"
     def texts(self, part):
-        return task("facts").texts(part)
+        return {expression}
     def fingerprint(self):
         return "own"
 """
+OTHER_METHOD, OTHER_TASK = "adapterlab/adapters/orthogonal/oft.py", "adapterlab/tasks/steer.py"
 
 
-def test_a_users_task_that_looks_up_others_by_name_counts_them_all(tmp_path):
-    (tmp_path / "own.py").write_text(TASK)
+@pytest.mark.parametrize(
+    ("imported", "expression", "counted"),
+    [
+        ("task", 'task("facts").texts(part)', {OTHER_TASK}),
+        ("base", 'adapterlab.adapter("oft")', {OTHER_METHOD}),
+        ("base", "base.Part", set()),
+    ],
+)
+def test_a_users_task_that_looks_up_others_by_name_counts_them_all(tmp_path, imported, expression, counted):
+    (tmp_path / "own.py").write_text(TASK.format(imported=imported, expression=expression))
     load_task_file(tmp_path / "own.py")
     found = files_of("lora", "own")
-    assert {"own.py", "adapterlab/tasks/facts.py", "adapterlab/tasks/steer.py"} <= found
-    assert "adapterlab/adapters/orthogonal/oft.py" not in found
+    assert "own.py" in found
+    assert found & {OTHER_METHOD, OTHER_TASK} == counted
+    assert not any(file.startswith("torch/") for file in found)
 
 
 def test_a_users_file_that_acts_when_it_is_loaded_counts_for_every_trial(tmp_path):
