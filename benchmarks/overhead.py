@@ -27,8 +27,10 @@ import adapterlab
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import LocalPool
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study
 from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
@@ -41,7 +43,7 @@ TARGET = 0.03
 def the_trial(steps: int) -> Trial:
     """LoRA on the embedded model, scored on every part at the end and on one of them every tenth of the way."""
     study = Study(name="overhead", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
-    contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", study)
+    contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", resolve(study))
     return replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
 
 
@@ -115,7 +117,7 @@ def main() -> None:
     trial = the_trial(options.steps)
     bare = Bare(trial)
     bare.run(the_trial(10))
-    pool = LocalPool()
+    pool = LocalPool([(WorkerConfig(),)], {"prose": task("prose")})
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
 

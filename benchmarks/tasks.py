@@ -13,8 +13,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.lab.trial.train import run
 from adapterlab.models.loading import EMBEDDED, load_causal
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part, Task
@@ -99,6 +99,7 @@ def trial(name: str, adapter: str, lr: float, steps: int, parts: tuple[Part, ...
 def measure(name: str, steps: int) -> dict[str, Any]:
     """The scores of the three on one task."""
     parts = task(name).parts
+    run = Runner().run
     frozen = run(trial(name, FROZEN, 1.0, 0, parts)).scores
     bigram = bigram_scores(task(name), load_causal().tokenizer, LENGTH, WINDOWS)
     tried = {rate: run(trial(name, "full_ft", rate, steps // 5, (Part.VALIDATION,))).validation for rate in RATES}

@@ -8,7 +8,7 @@ import torch
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.trial.code_version import code_version
-from adapterlab.lab.trial.train import Fixed
+from adapterlab.lab.trial.train import NoAdapter
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.surgery.sites.routed import is_routed
@@ -56,8 +56,8 @@ def test_the_parts_scored_hold_each_example_once(tokenizer):
 def test_a_score_is_the_mean_of_the_tasks_own(tokenizer):
     model = tiny_llama(vocab_size=len(tokenizer))
     for part in (Part.TEST, Part.OOD):
-        own = [t().score(model, t().examples(part, tokenizer, 64, 8), Fixed()) for t in (Facts, Algorithm)]
-        both = Two().score(model, Two().examples(part, tokenizer, 64, 16), Fixed())
+        own = [t().score(model, t().examples(part, tokenizer, 64, 8), NoAdapter()) for t in (Facts, Algorithm)]
+        both = Two().score(model, Two().examples(part, tokenizer, 64, 16), NoAdapter())
         assert both.loss == pytest.approx(sum(s.loss for s in own) / 2, rel=1e-5)
         assert both.accuracy == pytest.approx(sum(s.accuracy for s in own) / 2)
 
@@ -101,6 +101,6 @@ def test_forgetting_is_that_of_all_tasks_alike(tokenizer):
 
 def test_a_component_that_changes_is_another_mixture():
     assert {"adapterlab.tasks.facts", "adapterlab.tasks.prose"} <= set(task("mixture").sources)
-    assert code_version("lora", "mixture") != code_version("lora", "prose")
+    assert code_version("lora", task("mixture")) != code_version("lora", task("prose"))
     for kind in Mixture.components:
         assert kind().fingerprint() in task("mixture").fingerprint()

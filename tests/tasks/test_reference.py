@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from adapterlab.lab.trial.train import Fixed
+from adapterlab.lab.trial.train import NoAdapter
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
@@ -65,4 +65,4 @@ def test_it_beats_the_frozen_model_on_facts_whose_form_it_knows():
     loaded = load_causal()
     examples = task("facts").examples(Part.TEST, loaded.tokenizer, 64, 32)
     bigram = bigram_scores(task("facts"), loaded.tokenizer, 64, 32)[Part.TEST]
-    assert 1.0 < bigram.loss < task("facts").score(loaded.model, examples, Fixed()).loss
+    assert 1.0 < bigram.loss < task("facts").score(loaded.model, examples, NoAdapter()).loss

@@ -14,16 +14,16 @@ from torch.nn.functional import cross_entropy
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial import train
-from adapterlab.lab.trial.train import Fixed, backward
+from adapterlab.lab.trial.train import NoAdapter, backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.steer import Pair, conditions, pairs, sentences, turned
 from adapterlab.tasks.text import score_text
 from tests.conftest import tiny_llama
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 STEER = task("steer")
@@ -93,7 +93,7 @@ def test_only_pairs_that_move_both_ways_are_right():
 
 
 def test_a_model_that_nobody_turns_moves_by_nothing_at_all():
-    assert STEER.score(Turned(BIAS, PUSH), TWO, Fixed()) == (0.0, 0.0)
+    assert STEER.score(Turned(BIAS, PUSH), TWO, NoAdapter()) == (0.0, 0.0)
 
 
 def test_no_strength_is_no_movement():
@@ -116,7 +116,7 @@ def test_the_price_in_fluency_is_the_mean_of_both_ends():
         row = torch.tensor(BIAS) + sign * torch.tensor(PUSH)
         expected += float(cross_entropy(torch.stack([row, row]), torch.tensor([1, 3]), reduction="sum")) / 4 / 2
     assert STEER.score(model, text, model).loss == pytest.approx(expected, rel=1e-6)
-    assert STEER.score(model, text, Fixed()) == score_text(model, text)
+    assert STEER.score(model, text, NoAdapter()) == score_text(model, text)
 
 
 def test_the_strength_is_put_back_when_scoring_fails():
@@ -189,7 +189,7 @@ def test_a_contrast_reads_both_sides_without_their_padding():
 
 def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
     trial = dataclasses.replace(
-        prepare(load_study(save_study(tmp_path)))[-1].trial(1e-2, 1, 2, reported=True),
+        prepare(load_study(save_study(tmp_path))).contests()[-1].trial(1e-2, 1, 2, reported=True),
         adapter=json.dumps(adapter("antipasto", rank=4).settings()),
         targets="all-linear",
         parts=(),
@@ -198,7 +198,7 @@ def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
     )
     found = []
     for name in ("steer", "prose"):
-        train.run(dataclasses.replace(trial, task=name), keep=lambda h: found.append(next(iter(h.sites.values()))))
+        RUNNER.run(dataclasses.replace(trial, task=name), lambda h: found.append(next(iter(h.sites.values()))))
     assert ["chosen" in site.state.frozen for site in found] == [True, False]
 
 
