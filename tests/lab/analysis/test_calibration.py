@@ -94,9 +94,9 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
         return Results.of(run_study(prepare(plan.limited(workers=1)), Ledger(out / "ledger.sqlite")))
 
     alone, again = run("lora", out=tmp_path / "one"), run(TWIN, out=tmp_path / "two")
-    assert alone.values("lora", "in_domain") == again.values(TWIN, "in_domain")
+    assert Effects.of(alone).values("lora", "in_domain") == Effects.of(again).values(TWIN, "in_domain")
     both = run("lora", TWIN, out=tmp_path / "one")
-    assert set(both.differences(TWIN, "lora", "in_domain").values()) == {0.0}
+    assert set(Effects.of(both).differences(TWIN, "lora", "in_domain").values()) == {0.0}
     row = next(row for row in make_scoreboard(Effects.of(both)).rows if row.contestant == TWIN)
     assert (row.versus.mean, row.p, row.versus.real) == (0.0, 1.0, False)
     assert not make_scoreboard(Effects.of(both)).leads

@@ -9,6 +9,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.calibration import simulate
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import Noise, World, fit_noise
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
@@ -90,7 +91,7 @@ def test_a_planted_effect_is_added_at_the_reported_steps():
     noise = {task: dataclasses.replace(noise, own=0.0, shared=0.0) for task, noise in KNOWN.items()}
     world = World(noise, {"oft": 0.01}, True, np.random.default_rng(0), np.log10(3.2e-3))
     results = simulate(resolve(STUDY), world)
-    differences = results.differences("oft", "lora", "in_domain")
+    differences = Effects.of(results).differences("oft", "lora", "in_domain")
     assert all(d == pytest.approx(0.01) for d in differences.values())
 
 

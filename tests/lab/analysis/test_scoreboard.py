@@ -105,15 +105,15 @@ def test_metrics_read_what_they_say():
     def same(values: dict, expected: float) -> bool:
         return bool(values) and all(value == pytest.approx(expected) for value in values.values())
 
-    assert same(results.values("lora", "forgetting"), 0.03)
-    assert same(results.gains("lora", "in_domain"), 0.2)
-    assert same(results.differences("oft", "lora", "in_domain"), 0.2)
+    assert same(Effects.of(results).values("lora", "forgetting"), 0.03)
+    assert same(Effects.of(results).gains("lora", "in_domain"), 0.2)
+    assert same(Effects.of(results).differences("oft", "lora", "in_domain"), 0.2)
     # oft is at 0.2, LoRA's final gain, half-way down its own curve; ia3 never gets there.
-    assert same(results.values("oft", "steps_to_reference"), 20)
-    assert same(results.values("ia3", "steps_to_reference"), 40)
+    assert same(Effects.of(results).values("oft", "steps_to_reference"), 20)
+    assert same(Effects.of(results).values("ia3", "steps_to_reference"), 40)
     # All three rates keep half of oft's gain, only the middle one of ia3's.
-    assert same(results.values("oft", "learning_rate_width"), 1.0)
-    assert same(results.values("ia3", "learning_rate_width"), 0.0)
+    assert same(Effects.of(results).values("oft", "learning_rate_width"), 1.0)
+    assert same(Effects.of(results).values("ia3", "learning_rate_width"), 0.0)
 
 
 def test_tasks_of_other_units_stand_on_boards_of_their_own():
@@ -122,4 +122,4 @@ def test_tasks_of_other_units_stand_on_boards_of_their_own():
     assert [board.study.tasks for board in parts] == [("prose", "restyle"), ("steer",)]
     assert parts[0].unit != parts[1].unit
     assert "on prose and restyle" in board(parts[0]).answer
-    assert {task for task, _ in parts[1].values("lora", "in_domain")} == {"steer"}
+    assert {task for task, _ in Effects.of(parts[1]).values("lora", "in_domain")} == {"steer"}

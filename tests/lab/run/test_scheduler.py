@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.prepare import prepare
@@ -48,7 +49,7 @@ def test_a_study_ends_with_every_contest_reported(undisturbed):
     results = Results.of(contests)
     for name in ("lora", "ia3"):
         for metric in ("in_domain", "out_of_domain", "forgetting", "steps_to_reference"):
-            assert set(results.values(name, metric)) == {("prose", 1), ("prose", 2)}
+            assert set(Effects.of(results).values(name, metric)) == {("prose", 1), ("prose", 2)}
     assert seen[-1].done == seen[-1].expected
     assert seen[-1].trials == len(ledger)
 
