@@ -18,7 +18,7 @@ from adapterlab.lab.trial.train import run
 from adapterlab.models.loading import EMBEDDED, load_causal
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part, Task
-from adapterlab.tasks.reference import PRIOR, bigram_scores
+from adapterlab.tasks.bigram import PRIOR, bigram_scores
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/tasks"

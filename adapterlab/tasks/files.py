@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterlab.tasks.base import Task
-from adapterlab.tasks.own_labels import OwnLabels
-from adapterlab.tasks.own_text import OwnText
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, read
+from adapterlab.tasks.user_labels import UserLabels
+from adapterlab.tasks.user_text import UserText
 
 __all__ = ["FileData", "parts_of", "task_of"]
 
@@ -19,4 +19,4 @@ def task_of(data: FileData) -> Task:
     Raises `AdapterlabError` naming the file, the line and the mend where the files are not what they should be.
     """
     form, _ = read(Path(data.train))
-    return OwnLabels(data, form) if form in (Form.LABEL, Form.IMAGE) else OwnText(data)
+    return UserLabels(data, form) if form in (Form.LABEL, Form.IMAGE) else UserText(data)

@@ -15,7 +15,7 @@ from adapterlab.tasks.base import Part
 from adapterlab.tasks.files import FileData, task_of
 from adapterlab.tasks.parts import parts_of
 from adapterlab.tasks.rows import Form, read
-from tests.tasks.own import TEMPLATE, chats, completions, labelled, texts, write
+from tests.tasks.user_files import TEMPLATE, chats, completions, labelled, texts, write
 
 SCORED = (Part.TRAIN, Part.VALIDATION, Part.TEST)
 
@@ -324,7 +324,7 @@ def test_a_damaged_image_is_named(tmp_path):
     for i in range(12):
         (tmp_path / "a" / f"{i}.png").write_bytes(b"no image %d" % i)
     rows = read(tmp_path)[1]
-    from adapterlab.tasks.own_labels import images
+    from adapterlab.tasks.user_labels import images
 
     with pytest.raises(AdapterlabError, match=r"\.png: cannot be read as an image"):
         images(rows[:1], lambda *_, **__: None)

@@ -34,7 +34,7 @@ class Tokens(NamedTuple):
     scored: list[bool]
 
 
-class OwnText(TextTask):
+class UserText(TextTask):
     """Text, completions or chats of a user's files; of the latter two only the answers are scored."""
 
     explanation = "Your own data."

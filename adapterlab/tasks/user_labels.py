@@ -17,15 +17,15 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import Head, padding
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.halving import halving
-from adapterlab.tasks.own_text import drawn
 from adapterlab.tasks.parts import DECISIVE, FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
+from adapterlab.tasks.user_text import drawn
 
 AT_ONCE = 64
 """Examples that are scored in one pass."""
 
 
-class OwnLabels(Task):
+class UserLabels(Task):
     """Which label an example has. The loss is in nats per example; there is no base domain to forget."""
 
     explanation = "Your own data."
