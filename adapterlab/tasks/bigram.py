@@ -1,10 +1,9 @@
-"""What a task asks of a model that learns nothing but which token follows which."""
+"""A baseline that learns nothing except which token follows which."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,34 +12,49 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from adapterlab.tasks.base import Examples, Part, Scores, Task
+from adapterlab.tasks.text import Tokenizer
 
 PRIOR = 100.0
-"""How many tokens of evidence the unigrams are worth in the bigrams of a token."""
+"""Weight of the unigram frequencies in each bigram distribution, as a number of observed tokens."""
 NO_LIMIT = 1 << 30
-"""More examples than any task has."""
+"""Number of examples greater than that of any task."""
 
 
 class Bigram(nn.Module):
-    """Token frequencies after the last token, in a causal language model's clothes.
+    """Smoothed frequencies of tokens after the previous token, with the interface of a causal language model.
 
     `p(b | a) = (n(a, b) + PRIOR p(b)) / (n(a) + PRIOR)` and `p(b) = (n(b) + 1) / (n + V)`, with `n` the counts over the
-    scored tokens of some examples and `V` the tokens of the vocabulary (Dirichlet smoothing: MacKay and Peto 1995).
+    scored tokens of the examples and `V` the size of the vocabulary (Dirichlet smoothing: MacKay and Peto 1995).
 
-    For pairs `strength` turns from one continuation's counts to the other's: `n` is `(1 + strength) / 2` times those of
-    the chosen and `(1 - strength) / 2` times those of the rejected.
+    For paired examples (`chosen_input_ids`, `rejected_input_ids`), `n` is `(1 + strength) / 2` times the counts of the
+    chosen texts plus `(1 - strength) / 2` times those of the rejected texts.
+
+    Args:
+        examples: Examples to count.
+        vocabulary: Number of tokens of the tokenizer.
+
+    Example:
+        >>> ids = torch.tensor([[1, 2, 1, 2]])
+        >>> model = Bigram(Examples({"input_ids": ids, "scored": ids > 0}, size=3), vocabulary=3)
+        >>> model(torch.tensor([[1]])).logits.exp().argmax(-1)
+        tensor([[2]])
     """
 
     def __init__(self, examples: Examples, vocabulary: int) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.zeros(()), requires_grad=False)
-        """Says on which device the model is."""
+        """Unused parameter that tells callers the device of the model."""
         self.strength = 1.0
         inputs = examples.inputs
         sides = ("",) if "input_ids" in inputs else ("chosen_", "rejected_")
-        self._counts = [_counted(inputs[f"{side}input_ids"], inputs[f"{side}scored"], vocabulary) for side in sides]
+        self._counts = [_counts(inputs[f"{side}input_ids"], inputs[f"{side}scored"], vocabulary) for side in sides]
 
-    def forward(self, input_ids: Int[Tensor, "batch tokens"], **_: Any) -> SimpleNamespace:
-        """`logits (batch, tokens, vocabulary)`, which are log-probabilities."""
+    def forward(self, input_ids: Int[Tensor, "batch tokens"], **_: object) -> SimpleNamespace:
+        """Return an object whose `logits (batch, tokens, vocabulary)` are log-probabilities in float64.
+
+        Args:
+            input_ids: Token ids.
+        """
         counts = self._counts[0]
         if len(self._counts) == 2:
             counts = (1 + self.strength) / 2 * counts + (1 - self.strength) / 2 * self._counts[1]
@@ -52,15 +66,24 @@ class Bigram(nn.Module):
         return SimpleNamespace(logits=torch.from_numpy(table)[torch.from_numpy(places).reshape(input_ids.shape)])
 
 
-def _counted(ids: Int[Tensor, "rows tokens"], scored: Tensor, vocabulary: int) -> csr_array:
-    marks = scored[:, 1:]
-    pairs = ids[:, :-1][marks].numpy(), ids[:, 1:][marks].numpy()
+def _counts(ids: Int[Tensor, "rows tokens"], scored: Tensor, vocabulary: int) -> csr_array:
+    """Return the counts `(previous token, next token)` over the scored tokens."""
+    mask = scored[:, 1:]
+    pairs = ids[:, :-1][mask].numpy(), ids[:, 1:][mask].numpy()
     return csr_array((np.ones(len(pairs[0])), pairs), shape=(vocabulary, vocabulary))
 
 
-def bigram_scores(task: Task, processor: Any, length: int, count: int) -> Mapping[Part, Scores]:
-    """What a bigram model, counted on the training part, scores on at most `count` examples of every other part."""
-    model = Bigram(task.examples(Part.TRAIN, processor, length, NO_LIMIT), len(processor))
-    return {
-        part: task.score(model, task.examples(part, processor, length, count), cast(Any, model)) for part in task.parts
-    }
+def bigram_scores(task: Task, tokenizer: Tokenizer, length: int, count: int) -> Mapping[Part, Scores]:
+    """Count bigrams on the training part and score them on every scored part.
+
+    Args:
+        task: A task on text.
+        tokenizer: The tokenizer that the examples are encoded with.
+        length: Largest number of tokens in an example.
+        count: Largest number of examples per scored part.
+
+    Returns:
+        Loss and accuracy of the bigram model by part, in the order of `task.parts`.
+    """
+    model = Bigram(task.examples(Part.TRAIN, tokenizer, length, NO_LIMIT), len(tokenizer))
+    return {part: task.score(model, task.examples(part, tokenizer, length, count), model) for part in task.parts}

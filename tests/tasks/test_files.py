@@ -88,9 +88,9 @@ def test_class_names_of_a_saved_dataset_are_its_labels(tmp_path):
 
 BAD = {
     "broken json": ('{"text": "a"}\n{"text": "b"\n', r"bad.jsonl:2: not JSON .* each line must be one object"),
-    "no object": ('["a"]\n', r"bad.jsonl:1: a list is no row"),
-    "missing keys": ('{"text": "a"}\n{"txt": "b"}\n', r"bad.jsonl:2: has 'txt'; a row needs 'text', or 'prompt'"),
-    "half a pair": ('{"prompt": "a"}\n', r"bad.jsonl:1: has 'prompt'; a row needs"),
+    "no object": ('["a"]\n', r"bad.jsonl:1: a list is not a row"),
+    "missing keys": ('{"text": "a"}\n{"txt": "b"}\n', r"bad.jsonl:2: has 'txt': a row needs 'text', or 'prompt'"),
+    "half a pair": ('{"prompt": "a"}\n', r"bad.jsonl:1: has 'prompt': a row needs"),
     "mixed": (
         '{"text": "a"}\n\n{"prompt": "b", "completion": "c"}\n',
         r"bad.jsonl:3: a row of prompt and completion, but",
@@ -99,9 +99,12 @@ BAD = {
     "empty": ("\n\n", r"bad.jsonl holds no rows"),
     "empty text": ('{"text": " "}\n', r"bad.jsonl:1: 'text' is empty"),
     "empty completion": ('{"prompt": "a", "completion": ""}\n', r"bad.jsonl:1: 'completion' is empty"),
-    "label": ('{"text": "a", "label": 0.5}\n', r"bad.jsonl:1: label 0.5 is no class"),
+    "label": ('{"text": "a", "label": 0.5}\n', r"bad.jsonl:1: label 0.5 is not a class"),
     "messages": ('{"messages": "hi"}\n', r"bad.jsonl:1: 'messages' must be a list of"),
-    "nobody answers": ('{"messages": [{"role": "user", "content": "hi"}]}\n', r"bad.jsonl:1: no turn of the assistant"),
+    "nobody answers": (
+        '{"messages": [{"role": "user", "content": "hi"}]}\n',
+        r"bad.jsonl:1: the assistant has no turn",
+    ),
     "utf-8": (b'{"text": "a"}\n{"text": "\xe9"}\n', r"bad.jsonl:2: not UTF-8 \(byte 0xe9\)"),
 }
 
@@ -119,7 +122,7 @@ def test_other_mistakes_are_named(tmp_path):
     with pytest.raises(AdapterlabError, match="does not exist"):
         read(tmp_path / "nothing.jsonl")
     (tmp_path / "a.docx").write_text("a")
-    with pytest.raises(AdapterlabError, match=r"\.docx is no kind of file known here"):
+    with pytest.raises(AdapterlabError, match=r"files of type \.docx cannot be read"):
         read(tmp_path / "a.docx")
     (tmp_path / "a.csv").write_text("text,label\na,b,c\n")
     with pytest.raises(AdapterlabError, match=r"a.csv:2: 3 columns where the first line names 2"):
@@ -180,7 +183,7 @@ def test_too_few_rows_and_another_form_are_named(tmp_path):
     train = write(tmp_path / "train.jsonl", texts(20))
     with pytest.raises(AdapterlabError, match=r"eval.jsonl holds prompt and completion, but .* holds text"):
         parts_of(FileData("mine", train, eval=write(tmp_path / "eval.jsonl", completions(5))))
-    with pytest.raises(AdapterlabError, match="every row is also in what it is scored on"):
+    with pytest.raises(AdapterlabError, match="every row is also in a part that is scored"):
         parts_of(FileData("mine", train, eval=train))
 
 
@@ -294,7 +297,7 @@ def test_wrong_labels_are_named(tmp_path, tokenizer):
     with pytest.raises(AdapterlabError, match="every training row has the label 'up'"):
         _ = task_of(FileData("mine", alike)).head
     numbered = write(tmp_path / "c.jsonl", [row | {"label": i} for i, row in enumerate(labelled(40))])
-    with pytest.raises(AdapterlabError, match="28 labels on 28 rows are no classes"):
+    with pytest.raises(AdapterlabError, match="28 labels on 28 rows are too many for classes"):
         _ = task_of(FileData("mine", numbered)).head
 
 

@@ -21,7 +21,7 @@ from adapterlab.lab.trial.train import Fixed, backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
-from adapterlab.tasks.steer import Pair, conditions, pairs, sentences, turned
+from adapterlab.tasks.steer import Pair, at_strength, conditions, pairs, sentences
 from adapterlab.tasks.text import score_text
 from tests.conftest import tiny_llama
 from tests.lab.tiny import save_study
@@ -244,9 +244,9 @@ def test_out_of_domain_is_english():
     assert len(pairs(Part.OOD)) > 200
 
 
-def test_a_strength_that_is_not_there_is_the_base():
+def test_an_unsupported_strength_is_the_base_model():
     model = OneWay(BIAS, PUSH)
-    with turned(model, -1.0) as there:
-        assert not there
+    with at_strength(model, -1.0) as supported:
+        assert not supported
         assert model.strength == 0.0
     assert model.strength == 1.0
