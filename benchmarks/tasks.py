@@ -84,6 +84,15 @@ model overrides more methods of `Task` ([base.py](../adapterlab/tasks/base.py));
 
 
 def trial(name: str, adapter: str, lr: float, steps: int, parts: tuple[Part, ...]) -> Trial:
+    """Return a trial on the embedded model.
+
+    Args:
+        name: Name of the task.
+        adapter: Name of the method.
+        lr: Learning rate.
+        steps: Training steps.
+        parts: Parts to score.
+    """
     return Trial(
         model=EMBEDDED,
         model_hash="",
@@ -104,7 +113,12 @@ def trial(name: str, adapter: str, lr: float, steps: int, parts: tuple[Part, ...
 
 
 def measure(name: str, steps: int) -> dict[str, Any]:
-    """Run the three contestants on one task and return their scores."""
+    """Return the scores of the three contestants on one task.
+
+    Args:
+        name: Name of the task.
+        steps: Training steps of full fine-tuning.
+    """
     parts = task(name).parts
     frozen = run(trial(name, FROZEN, 1.0, 0, parts)).scores
     bigram = bigram_scores(task(name), load_causal().tokenizer, LENGTH, WINDOWS)
@@ -128,7 +142,12 @@ def page() -> str:
 
 
 def section(described: Task, figures: dict[str, Any]) -> str:
-    """Return the section of one task: its explanation, an example and its table."""
+    """Return the section of one task: its explanation, an example and its table.
+
+    Args:
+        described: The task.
+        figures: The recorded scores of the task.
+    """
     rows = []
     for contestant, label in CONTESTANTS.items():
         scores = figures["scores"][contestant]
@@ -153,7 +172,11 @@ def section(described: Task, figures: dict[str, Any]) -> str:
 
 
 def example(described: Task) -> list[str]:
-    """Return the lines that show the first example of the test part and its scored text."""
+    """Return the lines that show the first example of the test part and its scored text.
+
+    Args:
+        described: The task.
+    """
     tokenizer = load_causal().tokenizer
     inputs = described.examples(Part.TEST, tokenizer, LENGTH, 1).inputs
     lines: list[str] = []
