@@ -1,4 +1,4 @@
-"""The bigram model that tasks are measured against, and the figures in the documentation."""
+"""The bigram baseline."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_its_strength_turns_from_the_rejected_to_the_chosen():
     assert found[0] == pytest.approx(math.log((1 + PRIOR * 2 / 5) / (PRIOR / 5)))
 
 
-def test_it_beats_the_frozen_model_on_facts_whose_form_it_knows():
+def test_it_beats_the_frozen_model_on_facts():
     loaded = load_causal()
     examples = task("facts").examples(Part.TEST, loaded.tokenizer, 64, 32)
     bigram = bigram_scores(task("facts"), loaded.tokenizer, 64, 32)[Part.TEST]

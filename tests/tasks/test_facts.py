@@ -1,4 +1,4 @@
-"""`facts`: told in some words, asked in others, and backwards."""
+"""The `facts` task: stated in some wordings, asked in others, and in reverse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_two_facts_have_the_same_answer():
     assert len({fact.value for fact in facts()}) == len(facts())
 
 
-def test_every_fact_is_told_in_every_form_of_words():
+def test_every_fact_is_stated_in_every_wording():
     for fact in facts():
         assert sum(fact.module in text and text.endswith(f" {fact.value}") for text in TRAINED) >= len(
             STATEMENTS[fact.kind]
@@ -38,7 +38,7 @@ def test_every_fact_is_told_in_every_form_of_words():
 
 
 @pytest.mark.parametrize("part", ASKED)
-def test_what_is_asked_was_told_but_never_in_these_words(part):
+def test_questions_ask_for_stated_facts_in_new_wordings(part):
     questions = task("facts").completions(part)
     assert len(questions) == (2 * MODULES if part is Part.OOD else MODULES)
     for question in questions:
@@ -56,7 +56,7 @@ def test_out_of_domain_gives_the_value_and_asks_for_the_module():
         assert not {q.completion.strip() for q in task("facts").completions(part)} & modules
 
 
-def test_validation_and_test_ask_about_other_modules_in_other_words():
+def test_validation_and_test_ask_about_different_modules_in_different_wordings():
     asked = [
         {m for m in {f.module for f in facts()} if any(f" {m} " in f"{q.prompt} ".replace(":", " ") for q in questions)}
         for questions in (task("facts").completions(Part.VALIDATION), task("facts").completions(Part.TEST))

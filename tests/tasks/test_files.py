@@ -1,4 +1,4 @@
-"""A task made of a user's files: what is read, how it is cut, what is scored, and what is said of a mistake."""
+"""Tasks made from a user's files: reading, division into parts, scored tokens, and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def chatty():
 
 
 def scored_text(examples, tokenizer) -> list[str]:
-    """What is scored of each example, in order."""
+    """Return the scored text of each example, in order."""
     pairs = zip(examples.inputs["input_ids"], examples.inputs["scored"], strict=True)
     return [tokenizer.decode(ids[marks], skip_special_tokens=True) for ids, marks in pairs]
 
@@ -141,7 +141,7 @@ def test_a_dataset_of_several_splits_names_them(tmp_path):
         read(tmp_path / "d")
 
 
-def test_equal_rows_fall_on_one_side(tmp_path):
+def test_equal_rows_are_in_one_part(tmp_path):
     rows = completions(40)
     data = FileData("mine", write(tmp_path / "a.jsonl", rows + rows[:20] + rows[:10]))
     parts = parts_of(data).rows
@@ -153,7 +153,7 @@ def test_equal_rows_fall_on_one_side(tmp_path):
     assert len(contents[Part.TRAIN]) == 28
 
 
-def test_the_cut_follows_from_the_content_not_from_the_order(tmp_path):
+def test_the_parts_depend_on_the_content_and_not_on_the_order(tmp_path):
     rows = completions(40)
     a = FileData("mine", write(tmp_path / "a.jsonl", rows))
     b = FileData("mine", write(tmp_path / "b.jsonl", rows[::-1]))
@@ -162,7 +162,7 @@ def test_the_cut_follows_from_the_content_not_from_the_order(tmp_path):
     assert task_of(a).fingerprint() != task_of(b).fingerprint()
 
 
-def test_what_is_in_another_file_too_is_not_trained_on(tmp_path):
+def test_rows_that_are_also_in_another_file_are_not_trained_on(tmp_path):
     data = FileData(
         "mine",
         train=write(tmp_path / "train.jsonl", completions(30)),
@@ -218,7 +218,7 @@ def test_only_the_assistant_is_scored(tmp_path, chatty):
     assert sorted(scored_text(examples, chatty)) == expected
 
 
-def test_a_template_that_writes_earlier_turns_otherwise_makes_an_example_of_each_answer(tmp_path, chatty):
+def test_a_template_that_changes_earlier_turns_makes_an_example_of_each_answer(tmp_path, chatty):
     chatty.chat_template = TEMPLATE.replace(
         "{{ m['content'] }}<|end|>",
         "{{ m['content'] }}{% if m['role'] == 'assistant' and loop.last %} (thought){% endif %}<|end|>",
@@ -252,7 +252,7 @@ def test_a_long_prompt_loses_its_start(tmp_path, tokenizer):
     assert "gives" in first
 
 
-def test_a_model_that_opens_texts_with_a_token_sees_it(tmp_path, tokenizer):
+def test_the_beginning_of_text_token_is_kept(tmp_path, tokenizer):
     class Opening:
         bos_token_id, eos_token_id, pad_token_id, chat_template = 7, tokenizer.eos_token_id, None, None
 
