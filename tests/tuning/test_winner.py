@@ -16,7 +16,7 @@ from adapterlab.models.loading import load_causal
 from adapterlab.tuning.winner import how_to_load, keep_winner
 from tests.adapters.methods import small
 from tests.lab.tiny import save_model
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.tasks.files import FileData
 from adapterlab.tasks.halving import halving, out_of_memory
-from adapterlab.tasks.own_text import OwnText
+from adapterlab.tasks.user_text import UserText
 from tests.lab.tiny import save_model
 from tests.lab.trial.test_classifiers import runner_of, trial_of
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 CPU = (
     "[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
@@ -50,7 +50,7 @@ def small_memory(monkeypatch):
 
     def shrink(most: int, bare: int | None = None, error: Exception | None = None) -> list[int]:
         seen: list[int] = []
-        whole = OwnText.loss
+        whole = UserText.loss
 
         def loss(self, model, batch):
             seen.append(len(batch["input_ids"]))
@@ -58,7 +58,7 @@ def small_memory(monkeypatch):
                 raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
             return whole(self, model, batch)
 
-        monkeypatch.setattr(OwnText, "loss", loss)
+        monkeypatch.setattr(UserText, "loss", loss)
         return seen
 
     return shrink

@@ -19,7 +19,7 @@ from adapterlab.surgery.model.new_heads import fresh_parameters
 from adapterlab.tasks.files import FileData, task_of
 from tests.lab.tiny import save_model
 from tests.surgery.test_attach import bits, same_bits
-from tests.tasks.own import labelled, write
+from tests.tasks.user_files import labelled, write
 
 
 def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
