@@ -9,9 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.user_code import load_module
+
+__all__ = ["Adapter", "Context", "LinearAdapter", "State", "Theme", "adapter", "all_adapters", "load_file"]
 
 
 @cache

@@ -10,11 +10,15 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Adapter, Context, Linear, State
+from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.linear import Linear
+from adapterlab.adapters.state import State
 
 
 class Pair(NamedTuple):
@@ -189,6 +193,34 @@ class PrefixAdapter(Adapter):
     @abstractmethod
     def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
         """The keys and values; without a gate the same at every strength, since attention then weighs them by it."""
+
+
+@dataclass(frozen=True)
+class ParameterAdapter(Adapter):
+    """A method that adapts parameters as they are, in whatever module they stand."""
+
+    site = "parameter"
+    tokens_only: ClassVar[bool] = False
+    """Whether only the table of the tokens' embeddings is asked for, with whatever is tied to it."""
+    where_else: ClassVar[str] = ""
+    """What to say to one whose model has no such parameter: the mend, after what is wrong."""
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """The roles of the linear layers whose parameters it adapts; None: it looks at every module."""
+        return None
+
+    @abstractmethod
+    def selects(self, module: torch.nn.Module, name: str) -> bool:
+        """Whether the parameter `name` of `module` is to be adapted."""
+
+    @abstractmethod
+    def init(self, parameter: Tensor, context: Context) -> State:
+        """The state at the start of training; `parameter` may be on the meta device."""
+
+    @abstractmethod
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        """The adapted parameter."""
 
 
 class Signal(NamedTuple):

@@ -8,31 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from adapterlab.adapters.base import Adapter, LinearAdapter, State
-
-
-@dataclass(frozen=True)
-class Property:
-    """What every invariant says of itself."""
-
-    @property
-    def only_at_start(self) -> bool:
-        """Whether it speaks of the state that `init` gives alone."""
-        return False
-
-    def bound(self, dtype: torch.dtype) -> float:
-        """The largest residual that rounding in `dtype` explains."""
-        return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
-
-    def __str__(self) -> str:
-        return (self.__doc__ or "").split("\n")[0].rstrip(".")
+from adapterlab.adapters.base import Adapter, Property
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
@@ -56,6 +40,10 @@ class IdentityAtInit(Invariant):
 
     @property
     def only_at_start(self) -> bool:
+        return True
+
+    @property
+    def starts_as_base(self) -> bool:
         return True
 
     def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.invariants import Property, relative_size
+from adapterlab.adapters.base import Property
+from adapterlab.adapters.invariants import relative_size
 
 
 class Observed(NamedTuple):
@@ -52,6 +53,10 @@ class AnswersAsBaseAtInit(ModelInvariant):
 
     @property
     def only_at_start(self) -> bool:
+        return True
+
+    @property
+    def starts_as_base(self) -> bool:
         return True
 
     def residual(self, observed: Observed) -> float:

@@ -6,11 +6,19 @@ and is computed in the dtype given, whatever autocast says.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import full_precision
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within it, the kind of device that `tensor` is on computes in the dtypes it is given, autocast or not.
+
+    For the small computations that rounding to bfloat16 would break: a matrix that must come out orthogonal.
+    """
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def skew_symmetric(upper: Float[Tensor, "*batch pairs"], size: int) -> Float[Tensor, "*batch {size} {size}"]:

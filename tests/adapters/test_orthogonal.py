@@ -9,8 +9,8 @@ import torch
 from torch.func import jacrev
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import PreservesGram
+from adapterlab.adapters.state import State
 from adapterlab.surgery import attach
 from tests.adapters.methods import context, moved, small
 from tests.conftest import tiny_llama

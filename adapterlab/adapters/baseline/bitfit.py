@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ParameterAdapter, Role, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.adapters.model_invariants import ChangesOnlyVectors
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

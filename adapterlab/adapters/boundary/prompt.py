@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.adapter_types import PromptAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched, Property
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

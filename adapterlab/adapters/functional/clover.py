@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.adapter_types import Pair, PairAdapter
-from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpaces, OrthonormalRows
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
-from adapterlab.adapters.base import Context, Linear, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import Linear
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.adapter_types import ResidualAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import OrthonormalRows, Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.invariants import OrthonormalRows
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.state import State
 
 VARIANTS = ("loreft", "direft", "direft_orthonormal")
 

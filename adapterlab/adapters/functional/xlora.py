@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
-from adapterlab.adapters.base import Context, Linear, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import Linear
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

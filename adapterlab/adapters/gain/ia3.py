@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

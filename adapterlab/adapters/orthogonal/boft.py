@@ -10,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
-from adapterlab.adapters.rotations import cayley, skew_symmetric
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.rotations import cayley, full_precision, skew_symmetric
+from adapterlab.adapters.state import State
 
 LARGEST_BLOCK = 64
 """Factors are multiplied out into blocks of at most this width, and applied as one product."""

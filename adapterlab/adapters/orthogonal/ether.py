@@ -9,8 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import DistanceAtMost, Invariant, PreservesGram, SelfInverse
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

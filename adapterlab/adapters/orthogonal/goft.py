@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
-from adapterlab.adapters.rotations import rotate_blocks
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.rotations import full_precision, rotate_blocks
+from adapterlab.adapters.state import State
 
 LARGEST_BLOCK = 32
 """Rounds of rotations are multiplied out into blocks of at most this width, and applied as one product."""

@@ -11,8 +11,12 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 from torch.nn.functional import normalize
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.rotations import full_precision
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

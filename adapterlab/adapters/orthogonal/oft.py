@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NegativeStrengthInverts, PreservesGram
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
 from adapterlab.adapters.rotations import cayley, rotate_blocks, skew_symmetric
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

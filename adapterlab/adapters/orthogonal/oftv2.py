@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NearlyPreservesGram
 from adapterlab.adapters.orthogonal.oft import OFT
 from adapterlab.adapters.rotations import cayley_neumann, skew_symmetric
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

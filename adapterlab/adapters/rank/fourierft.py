@@ -11,9 +11,12 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rebuild import recomputed
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)

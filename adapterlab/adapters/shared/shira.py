@@ -10,8 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
 Mask = Literal["random", "magnitude", "gradient", "snip", "struct"]

@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 from torch.nn.functional import pad
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, is_bare
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant
+from adapterlab.adapters.linear import Linear, LinearAdapter, is_bare
 from adapterlab.adapters.rebuild import recomputed
+from adapterlab.adapters.state import State
 
 PATTERNS = ("plain", "banded", "random", "top_k")
 WIDEST_SHIFTED = 8

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
-from adapterlab.adapters.base import LinearAdapter
+from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.surgery.attach import Handle
 from adapterlab.surgery.io.peft_layouts import NATIVE, TRANSPOSED, WHOLE, CannotExportError, Folder, Layer, low_rank
 from adapterlab.surgery.sites.linear import LinearSite

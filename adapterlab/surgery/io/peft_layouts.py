@@ -13,9 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.rotations import skew_symmetric
+from adapterlab.adapters.state import State
 from adapterlab.adapters.svd.pissa import as_lora
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import Handle
