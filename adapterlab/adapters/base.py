@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.state import State
 
 
@@ -133,6 +134,17 @@ class Adapter(ABC):
     def unpack(self, state: State) -> State:
         """The state from what `pack` gave, answering with the same bits."""
         return state
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout | None:
+        """Return the adapter in the names and shapes of the library PEFT, or None if PEFT has no such method.
+
+        Args:
+            sites: Sites of the adapter, with their states.
+
+        Raises:
+            CannotExportError: If PEFT has the method, but not with these hyperparameters or at these sites.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""

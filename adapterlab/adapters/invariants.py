@@ -58,7 +58,7 @@ class RankAtMost(Invariant):
     factor: int = 1
     power: int = 1
 
-    def rank(self, adapter: LinearAdapter) -> int:
+    def rank(self, adapter: Adapter) -> int:
         """The bound."""
         return int(getattr(adapter, self.field)) ** self.power * self.factor
 

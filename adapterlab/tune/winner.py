@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adapterlab.adapters.peft_layout import CannotExportError
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
@@ -15,7 +16,6 @@ from adapterlab.lab.trial import train
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.io.peft_export import save_peft
-from adapterlab.surgery.io.peft_layouts import CannotExportError
 from adapterlab.surgery.sites.base import PARAMETERS, STACK
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Task

@@ -14,6 +14,7 @@ from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
 from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.state import State
 
 
@@ -73,8 +74,16 @@ class PrefixTuning(PrefixAdapter):
         return State(shared | {"w_out": w_out, "b_out": context.uniform(2 * rows, bound=hidden**-0.5)})
 
     def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
+        return Prefix(*self._key_value(state))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        rows = torch.cat([tensor for site in sites for tensor in self._key_value(site.state)], dim=1)
+        config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": len(rows)}
+        return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="key-value")
+
+    def _key_value(self, state: State) -> tuple[Float[Tensor, "length kv"], Float[Tensor, "length kv"]]:
         if not self.reparametrized:
-            return Prefix(state["key"], state["value"])
+            return state["key"], state["value"]
         inner: Float[Tensor, "length hidden"] = torch.tanh(affine(state["embedding"], state["w_in"], state["b_in"]))
         key, value = affine(inner, state["w_out"], state["b_out"]).chunk(2, dim=1)
-        return Prefix(key, value)
+        return key, value

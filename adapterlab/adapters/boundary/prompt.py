@@ -12,6 +12,7 @@ from adapterlab.adapters.adapter_types import PromptAdapter
 from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.state import State
 
 
@@ -53,3 +54,8 @@ class PromptTuning(PromptAdapter):
 
     def prompt(self, state: State) -> Float[Tensor, "tokens width"]:
         return state["prompt"]
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        rows = sites[0].state["prompt"]
+        config = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": len(rows)}
+        return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="query")

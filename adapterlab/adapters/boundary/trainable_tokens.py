@@ -12,6 +12,7 @@ from adapterlab.adapters.adapter_types import ParameterAdapter
 from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.state import State
 
 
@@ -56,3 +57,13 @@ class TrainableTokens(ParameterAdapter):
 
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         return parameter.index_add(0, state["ids"], strength * (state["rows"] - state["start"]))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        (site,) = sites
+        module = site.path.rpartition(".")[0]
+        config = {
+            "peft_type": "TRAINABLE_TOKENS",
+            "token_indices": site.state["ids"].tolist(),
+            "target_modules": [module],
+        }
+        return PeftLayout(config, {f"{module}.trainable_tokens_delta": site.state["rows"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 SMALLEST_NORM = 1e-4
@@ -86,6 +88,13 @@ class DeLoRA(LinearAdapter):
             a = torch.cat([a, state["a0"] * state["norm"]])
             b = torch.cat([b, -strength * state["b0"]], 1)
         return linear(x) + affine(affine(x, a), b)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.zero_start or self.frobenius:
+            raise CannotExportError("PEFT's starts elsewhere")
+        config = {"peft_type": "DELORA", "r": self.rank, "delora_lambda": self.boundary}
+        names = {"delora_A": "a", "delora_B": "b", "delora_lambda": "boundary", "delora_w_norm": "norm"}
+        return per_site(config, sites, names)
 
 
 @dataclass(frozen=True)

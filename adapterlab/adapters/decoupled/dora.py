@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RowNormsAre
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -68,3 +70,14 @@ class DoRA(LinearAdapter):
         a, b = state["a"].detach(), state["b"].detach() * (strength * self.alpha / self.rank)
         square = norm.square() + ((2 * affine(weight, a) + b @ (a @ a.T)) * b).sum(1)
         return (norm + strength * (magnitude - norm)) / square.sqrt()
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {
+            "peft_type": "LORA",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "use_dora": True,
+            "lora_dropout": 0.0,
+        }
+        names = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "magnitude"}
+        return per_site(config, sites, names, transposable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -53,3 +55,12 @@ class IA3(LinearAdapter):
         if "gain_in" in state.trainable:
             return linear(x * (1 + strength * (state["gain_in"] - 1)))
         return linear(x) * (1 + strength * (state["gain_out"] - 1))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        onward = [site.path for site in sites if "gain_in" in site.state.trainable]
+
+        def gain(site: PeftSite) -> dict[str, Tensor]:
+            state = site.state
+            return {"ia3_l": state["gain_in"][None] if site.path in onward else state["gain_out"][:, None]}
+
+        return per_site({"peft_type": "IA3", "feedforward_modules": onward}, sites, gain, transposable=True)

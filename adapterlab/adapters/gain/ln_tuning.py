@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.adapters.model_invariants import ChangesOnlyVectors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.state import State
 
 
@@ -43,3 +45,11 @@ class LNTuning(ParameterAdapter):
 
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         return parameter + strength * state["delta"]
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        tensors, modules = {}, dict[str, None]()
+        for site in sites:
+            module, _, name = site.path.rpartition(".")
+            modules[module] = None
+            tensors[f"{module}.ln_tuning_layers.{name}"] = self.value(site.state, site.base)
+        return PeftLayout({"peft_type": "LN_TUNING", "target_modules": list(modules)}, tensors)

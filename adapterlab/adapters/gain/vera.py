@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -57,3 +59,13 @@ class VeRA(LinearAdapter):
         rows = len(state["gain_b"])
         hidden = affine(x, state["a"][:, : x.shape[-1]]) * state["gain_d"]
         return linear(x) + affine(hidden, state["b"][:rows]) * (strength * state["gain_b"])
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        first = sites[0].state
+        return per_site(
+            {"peft_type": "VERA", "r": self.rank, "save_projection": True},
+            sites,
+            {"vera_lambda_d": "gain_d", "vera_lambda_b": "gain_b"},
+            shared={"base_model.vera_A": first["a"], "base_model.vera_B": first["b"]},
+            transposable=True,
+        )

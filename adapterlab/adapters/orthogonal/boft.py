@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import cayley, full_precision, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -96,6 +97,17 @@ class BOFT(LinearAdapter):
         together = max(1, (LARGEST_BLOCK // half).bit_length() - 1)
         for end in range(self.factors, 0, -together):
             yield _product(rotations[max(0, end - together) : end], max(0, end - together))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if self.factors != 1:
+            raise CannotExportError("PEFT multiplies several factors on a GPU with its own compiled code alone")
+
+        def tensors(site: PeftSite) -> dict[str, Tensor]:
+            scale = site.state["scale"] if self.rescale else torch.ones(site.base.shape[0])
+            return {"boft_R": -skew_symmetric(site.state["skew"], self.block_size), "boft_s": scale[:, None]}
+
+        config = {"peft_type": "BOFT", "boft_block_size": self.block_size, "boft_n_butterfly_factor": 1}
+        return per_site(config, sites, tensors)
 
 
 def _product(

@@ -15,6 +15,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import full_precision
 from adapterlab.adapters.state import State
 
@@ -105,3 +106,7 @@ class HRA(LinearAdapter):
             return None
         u = self.unit_normals(state)
         return self.penalty * (torch.eye(self.rank, dtype=u.dtype, device=u.device) - u @ u.T).square().sum()
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "HRA", "r": self.rank, "apply_GS": self.strict}
+        return per_site(config, sites, lambda site: {"hra_u": site.state["normals"].T})

@@ -12,6 +12,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NegativeStrengthInverts, PreservesGram
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import cayley, rotate_blocks, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -97,3 +98,15 @@ class OFT(LinearAdapter):
 
     def _size(self, width: int) -> int:
         return width // self.block_count if self.block_count else self.block_size
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {
+            "peft_type": "OFT",
+            "r": self.block_count,
+            "oft_block_size": 0 if self.block_count else self.block_size,
+            "block_share": self.block_share,
+            "module_dropout": 0.0,
+            "use_cayley_neumann": False,
+        }
+        # PEFT's exact transform is the inverse of the paper's.
+        return per_site(config, sites, lambda site: {"oft_R.weight": -site.state["skew"]})

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NearlyPreservesGram
 from adapterlab.adapters.orthogonal.oft import OFT
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import cayley_neumann, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -49,3 +50,10 @@ class OFTv2(OFT):
         norm = torch.linalg.matrix_norm(skew_symmetric(state["skew"], self._size(width)), 2).max()
         rest = norm**self.neumann_terms
         return rest**2 if self.neumann_terms % 2 else (1 + rest) ** 2 - 1
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if self.neumann_terms < 3:
+            raise CannotExportError("PEFT's series has four terms or more")
+        exact = super().peft_layout(sites)
+        series = {"use_cayley_neumann": True, "num_cayley_neumann_terms": self.neumann_terms + 1}
+        return per_site({**exact.config, **series}, sites, {"oft_R.weight": "skew"})

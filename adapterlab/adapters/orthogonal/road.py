@@ -13,6 +13,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlanes
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -80,3 +81,17 @@ class RoAd(LinearAdapter):
         first, second = y.unflatten(-1, (-1, 2, half)).unbind(-2)
         turned = cos[0] * first - sin[1] * second, sin[2] * first + cos[3] * second
         return torch.stack(turned, -2).flatten(-3)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        # For variant 4, PEFT stores the diagonal's entries of a group (11, then 22) before the others (12, then 21).
+        order = {1: [0], 2: [0, 1], 4: [0, 3, 1, 2]}[self.variant]
+
+        def flat(tensor: Tensor) -> Tensor:
+            return torch.unflatten(tensor[order], 1, (-1, self.group_size // 2)).transpose(0, 1).flatten()
+
+        config = {"peft_type": "ROAD", "variant": f"road_{self.variant}", "group_size": self.group_size}
+        return per_site(
+            config,
+            sites,
+            lambda site: {"road_theta": flat(site.state["angles"]), "road_alpha": flat(site.state["scales"])},
+        )

@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -69,6 +70,13 @@ class C3A(LinearAdapter):
     def scale(self, columns: int) -> float:
         """The factor on the circulant blocks."""
         return 1 / columns if self.scaled else 1.0
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        def kernel(site: PeftSite) -> dict[str, Tensor]:
+            columns = site.base.shape[1]
+            return {"c3a_kernel": site.state["kernel"] * (self.scale(columns) * columns)}  # PEFT divides by `in`
+
+        return per_site({"peft_type": "C3A", "block_size": self.block_size}, sites, kernel)
 
 
 class _Correlation(torch.autograd.Function):

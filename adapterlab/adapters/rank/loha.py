@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -63,3 +65,8 @@ class LoHa(LinearAdapter):
         a = (state["a1"][:, None] * state["a2"]).flatten(0, 1)
         b = (state["b1"][:, :, None] * state["b2"][:, None]).flatten(1)
         return linear(x) + affine(affine(x, a) * (strength * self.alpha / self.rank), b)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "LOHA", "r": self.rank, "alpha": self.alpha}
+        names = {"hada_w1_a": "b1", "hada_w1_b": "a1", "hada_w2_a": "b2", "hada_w2_b": "a2"}
+        return per_site(config, sites, names)

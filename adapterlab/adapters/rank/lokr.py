@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -99,6 +100,37 @@ class LoKr(LinearAdapter):
             y = torch.matmul(torch.matmul(blocks, state["d_a"].mT), state["d_b"].mT)
         y = torch.matmul(c * (strength * self.alpha / self.rank), y)
         return linear(x) + y.flatten(-2)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        sides = {side for site in sites for side in site.base.shape}
+        # PEFT's small side is `decompose_factor` wherever that divides, ours at most the root; without a factor they agree.
+        bounded = all(side % self.factor == 0 and self.factor <= isqrt(side) for side in sides if self.factor)
+        if self.factor and not bounded and any(self.factor < isqrt(side) for side in sides):
+            raise CannotExportError(f"PEFT would cut a side otherwise than by {self.factor}")
+        ranks = {site.path: self._peft_rank(site) for site in sites}
+        config = {
+            "peft_type": "LOKR",
+            "r": self.rank,
+            "alpha": self.alpha,
+            "decompose_factor": self.factor if self.factor and bounded else -1,
+            "decompose_both": self.both,
+            "rank_pattern": ranks,
+            "alpha_pattern": {path: self.alpha * rank / self.rank for path, rank in ranks.items()},
+        }
+        names = {"c": "w1", "c_a": "w1_b", "c_b": "w1_a", "d": "w2", "d_a": "w2_b", "d_b": "w2_a"}
+        return per_site(
+            config, sites, lambda site: {f"lokr_{names[own]}": t for own, t in site.state.trainable.items()}
+        )
+
+    def _peft_rank(self, site: PeftSite) -> int:
+        """Return the rank at which PEFT factors the same sides: those whose larger length is above twice the rank."""
+        rows, columns = site.base.shape
+        small, large = self.split(rows, columns)
+        full = "d" in site.state.trainable
+        rank = max(self.rank, -(-max(large) // 2)) if full else self.rank
+        if full != (rank >= max(large) / 2) or ("c" in site.state.trainable) == (self.both and rank < max(small) / 2):
+            raise CannotExportError(f"at {site.path} PEFT would factor other sides")
+        return rank
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -60,3 +62,13 @@ class LoRA(LinearAdapter):
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         return linear(x) + affine(affine(x, state["a"]) * (strength * self.scale), state["b"])
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {
+            "peft_type": "LORA",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "use_rslora": self.rslora,
+            "lora_dropout": self.dropout,
+        }
+        return per_site(config, sites, {"lora_A.weight": "a", "lora_B.weight": "b"}, transposable=True)

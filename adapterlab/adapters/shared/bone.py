@@ -15,6 +15,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rebuild import built_linear
 from adapterlab.adapters.state import State
 
@@ -67,6 +68,10 @@ class Bone(LinearAdapter):
         return built_linear(x, linear.bias, partial(_multiplied, strength), linear.weight, b) + affine(
             summed, b.flatten(0, 1)
         )
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "MISS", "r": self.block_size, "init_weights": "bat"}
+        return per_site(config, sites, {"miss_block": "b"})
 
 
 def _multiplied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -65,3 +67,9 @@ class MiSS(LinearAdapter):
     def shards(self, rows: int, device: torch.device) -> Tensor:
         """The shard of each output."""
         return torch.arange(rows, device=device) * self.rank // rows
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.efficient:
+            raise CannotExportError("PEFT has the efficient form alone")
+        config = {"peft_type": "MISS", "r": self.rank}
+        return per_site(config, sites, lambda site: {"miss_block": site.state["d"].T})

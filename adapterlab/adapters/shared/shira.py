@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
@@ -85,6 +86,17 @@ class SHiRA(LinearAdapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         values = (strength * state["values"]).to(weight.dtype)
         return weight.flatten().index_add(0, state["entries"], values).view(weight.shape)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        def tensors(site: PeftSite) -> dict[str, Tensor]:
+            rows, columns = site.base.shape
+            entries = site.state["entries"]
+            if len(entries) != self.rank * (rows + columns):
+                raise CannotExportError(f"at {site.path} it has another number of entries than PEFT's")
+            indices = torch.stack([entries // columns, entries % columns]).int()
+            return {"shira_weight": site.state["values"], "shira_indices": indices}
+
+        return per_site({"peft_type": "SHIRA", "r": self.rank}, sites, tensors)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
 
@@ -110,6 +111,23 @@ class VBLoRA(LinearAdapter):
             empty = gaps.new_full((*gaps.shape[:-1], self.vectors), -torch.inf)
             logits[f"logits_{side}"] = empty.scatter(-1, chosen, values)
         return State({"bank": state["bank"], **logits})
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if any("logits_a" not in site.state.trainable for site in sites):
+            raise CannotExportError("it was loaded with its choice of vectors alone")
+        config = {
+            "peft_type": "VBLORA",
+            "r": self.rank,
+            "num_vectors": self.vectors,
+            "vector_length": self.length,
+            "topk": self.top,
+        }
+        return per_site(
+            config,
+            sites,
+            {"vblora_logits_A": "logits_a", "vblora_logits_B": "logits_b"},
+            shared={"base_model.vblora_vector_bank": sites[0].state["bank"]},
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.rank.lora import LoRA
 from adapterlab.adapters.state import State
 
 PARTS = ("p", "q", "values")
@@ -147,3 +149,13 @@ class AdaLoRA(LinearAdapter):
         kept = torch.zeros_like(everywhere).index_fill(0, everywhere.topk(budget).indices, 1.0)
         for state, part in zip(states, kept.split(self.rank), strict=True):
             state["kept"].copy_(part)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        # A pruned value stays zero, so the values can be multiplied into one of the factors.
+        plain = [
+            dataclasses.replace(
+                site, state=State({"a": site.state["q"] * site.state["values"][:, None], "b": site.state["p"]})
+            )
+            for site in sites
+        ]
+        return LoRA(rank=self.rank, alpha=self.alpha).peft_layout(plain)

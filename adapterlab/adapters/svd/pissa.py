@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.rank.lora import LoRA
 from adapterlab.adapters.state import State
 
@@ -58,6 +60,11 @@ class PiSSA(LinearAdapter):
         # One pair of products of twice the rank costs less than two pairs.
         a, b = torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
         return linear(x) + affine(affine(x, a) * strength, b)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        lora = [as_lora(site.state) for site in sites]
+        plain = [replace(site, state=state) for site, (_, state) in zip(sites, lora, strict=True)]
+        return lora[0][0].peft_layout(plain)
 
 
 def as_lora(state: State) -> tuple[LoRA, State]:
