@@ -1,20 +1,14 @@
-"""AntiPaSTO: a trait is a rotation of singular vectors, and its opposite the rotation back.
-
-The method, and the objective that its paper trains it with: hidden states must move along one axis, in opposite directions
-at strengths +1 and -1, while the answers stay coherent and keep their order.
-"""
+"""AntiPaSTO: a trait is a rotation of singular vectors, and its opposite the rotation back."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Theme
@@ -112,102 +106,3 @@ class AntiPaSTO(LinearAdapter):
         r = cayley(skew_symmetric(-strength / 2 * bounded, self.rank))
         s = state["s"]
         return (s + strength * state["shift"])[:, None] * r - torch.diag(s)
-
-
-class Answers(NamedTuple):
-    """What a model gives at one strength to prefixes in pairs that differ by one word."""
-
-    chosen: Float[Tensor, "pairs hidden"]
-    """Hidden states at the end of the prefixes with the one word."""
-    rejected: Float[Tensor, "pairs hidden"]
-    log_probabilities: Float[Tensor, "tokens vocabulary"]
-    """Of the next token, over all tokens of all prefixes."""
-    gap: Float[Tensor, " pairs"]
-    """Log-probability of the chosen continuation less that of the rejected."""
-
-
-def steering_loss(
-    base: Answers,
-    plus: Answers,
-    minus: Answers,
-    subspace: Float[Tensor, "hidden k"] | None = None,
-    *,
-    margin: float = 0.0,
-    kappa: float = 0.3,
-    beta: float = 0.1,
-    barrier: float = 1.0,
-    temperature: float = 3.0,
-    order: float = 1.0,
-    order_margin: float = 0.02,
-) -> Float[Tensor, ""]:
-    """The whole objective at strengths 0, +1 and -1 (Clark 2026, section 3.3); set `order` to 0 for the first half."""
-    loss = projection_loss(base, plus, minus, subspace, margin)
-    for steered in (plus, minus):
-        loss = loss + coherence_barrier(
-            base.log_probabilities, steered.log_probabilities, kappa, beta, barrier, temperature
-        )
-    hesitation = _entropy(base.log_probabilities).mean()
-    return loss + order * order_penalty(plus.gap - base.gap, minus.gap - base.gap, order_margin * hesitation)
-
-
-def projection_loss(
-    base: Answers,
-    plus: Answers,
-    minus: Answers,
-    subspace: Float[Tensor, "hidden k"] | None = None,
-    margin: float = 0.0,
-) -> Float[Tensor, ""]:
-    """How far the shifts at +1 and -1 are from opposite along the axis between chosen and rejected (equations 1 and 2).
-
-    Low where they are opposite and lie in `subspace` (orthonormal columns; all of the space without one). Dimensions are
-    weighed by how far the two signs part there, in standard deviations (equation 5), which is a constant to the gradient.
-    """
-    apart = [answers.chosen - answers.rejected for answers in (base, plus, minus)]
-    shifts = apart[1] - apart[0], apart[2] - apart[0]
-    axis, up, down = (t if subspace is None else t @ subspace for t in (apart[0], *shifts))
-    with torch.no_grad():
-        parted = (up - down).mean(0).square()
-        w = (parted / (up.var(0, correction=0) + down.var(0, correction=0) + 0.05**2)).sqrt()
-    aligned = cosine_similarity(up * w, axis * w, dim=-1) * cosine_similarity(down * w, axis * w, dim=-1)
-    inside, whole = up.norm(dim=-1) * down.norm(dim=-1), shifts[0].norm(dim=-1) * shifts[1].norm(dim=-1)
-    a = aligned * inside / whole.clamp_min(torch.finfo(whole.dtype).eps) + margin
-    a = a + a.relu().square()
-    return (a.sign() * a.abs().log1p()).mean()
-
-
-def coherence_barrier(
-    base: Float[Tensor, "tokens vocabulary"],
-    steered: Float[Tensor, "tokens vocabulary"],
-    kappa: float = 0.3,
-    beta: float = 0.1,
-    weight: float = 1.0,
-    temperature: float = 3.0,
-) -> Float[Tensor, ""]:
-    """0 while the next token's log-probabilities stay near the base's, a log-barrier beyond (section 3.3).
-
-    The total variation may be `kappa sqrt(H + beta)` at a token whose entropy under the base is `H`.
-    """
-    variation = (steered.exp() - base.exp()).abs().sum(-1) / 2
-    budget = (kappa * (_entropy(base) + beta).sqrt()).clamp_max(1 - 1e-3)
-    violation = (variation - budget).relu() / (1 - budget)
-    penalty = -weight * torch.log1p(-violation.clamp_max(1 - 1e-6))
-    return temperature * (torch.logsumexp(penalty / temperature, 0) - math.log(len(penalty)))
-
-
-def order_penalty(
-    plus: Float[Tensor, " pairs"], minus: Float[Tensor, " pairs"], margin: float | Tensor = 0.0
-) -> Float[Tensor, ""]:
-    """0 where the changes of the preference at +1 and -1 lie on either side of 0 by `margin`, in the same order for all.
-
-    The order is the one that the pairs break less; violations count squared (section 3.3).
-    """
-    one, other = (
-        ((margin - up).relu().square() + (margin + down).relu().square()).mean()
-        for up, down in ((plus, minus), (minus, plus))
-    )
-    return torch.minimum(one, other)
-
-
-def _entropy(log_probabilities: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
-    constant = log_probabilities.detach()
-    return -(constant.exp() * constant).sum(-1)
