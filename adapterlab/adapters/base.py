@@ -1,7 +1,14 @@
-"""What an adapter is: a frozen dataclass of hyperparameters, a claim, and two pure functions.
+"""The base class of every method: a frozen dataclass of hyperparameters, a claim, and pure functions of a state.
 
-A new method is one file: subclass `LinearAdapter`, give it a `name` and a `claim`, write `init` and `weight`. Everything
-else (attaching, devices, dtypes, merging, strength, saving) is the work of `adapterlab.surgery`.
+A new method is one file: subclass `LinearAdapter`, set its `name` and `claim`, and write `init` and `weight`. Attaching,
+devices, dtypes, merging, strength and saving are handled by `adapterlab.surgery`, in the same way for all methods.
+
+>>> from adapterlab.adapters import adapter
+>>> method = adapter("lora", rank=4)
+>>> method.settings()
+{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0}
+>>> print(method)
+lora(rank=4)
 """
 
 from __future__ import annotations
@@ -11,7 +18,7 @@ from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +28,7 @@ from adapterlab.adapters.state import State
 
 
 class Theme(StrEnum):
-    """The themes of the argument map."""
+    """Themes of the argument map; each method belongs to one."""
 
     SVD = "svd"
     ORTHOGONAL = "orthogonal"
@@ -36,20 +43,24 @@ class Theme(StrEnum):
 
 @dataclass(frozen=True)
 class Property:
-    """What every invariant says of itself."""
+    """A property that a method declares and that the tests check, described by the first line of its docstring."""
 
     @property
     def only_at_start(self) -> bool:
-        """Whether it speaks of the state that `init` gives alone."""
+        """True if the property holds only for the state that `init` returns, before training."""
         return False
 
     @property
     def starts_as_base(self) -> bool:
-        """Whether it says that the adapted weight, or the model's answer, is the base's before training."""
+        """True if the property implies that the adapter changes nothing before training."""
         return False
 
     def bound(self, dtype: torch.dtype) -> float:
-        """The largest residual that rounding in `dtype` explains."""
+        """Return the largest residual that rounding can explain.
+
+        Args:
+            dtype: Dtype of the adapter's state: float64, float32 or bfloat16.
+        """
         return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
 
     def __str__(self) -> str:
@@ -58,24 +69,29 @@ class Property:
 
 @dataclass(frozen=True)
 class Adapter(ABC):
-    """The base of every method: hyperparameters as fields, and what the method says of itself.
+    """Base class of every method. Its fields are the hyperparameters, all with defaults.
 
-    A concrete subclass that sets `name` is known to `adapterlab.adapter(name)` from then on.
+    A concrete subclass that sets `name` registers itself: `adapterlab.adapter(name)` then creates it.
     """
 
     name: ClassVar[str] = ""
+    """Short name, by which studies and the command line refer to the method."""
     title: ClassVar[str] = ""
+    """Full name."""
     theme: ClassVar[Theme]
+    """Theme of the argument map that the method belongs to."""
     claim: ClassVar[str]
-    """What the method believes about a transformer, in one sentence."""
+    """The method's assumption about transformers, in one sentence."""
     paper: ClassVar[str]
-    """Address of the paper that defines it."""
+    """Address of the paper that defines the method."""
     site: ClassVar[str]
-    """The kind of place that it adapts."""
+    """Kind of site that the method adapts."""
     mergeable: ClassVar[bool] = True
+    """True if the adapter is a change of weights, so that it can be merged into them."""
     size_knob: ClassVar[str | None] = None
-    """The field that sets how many parameters are trained, if there is one."""
+    """Field that sets the number of trained parameters; None if there is no such field."""
     registry: ClassVar[dict[str, type[Adapter]]] = {}
+    """All known methods by name."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -84,55 +100,91 @@ class Adapter(ABC):
 
     @property
     def invariants(self) -> Sequence[Property]:
-        """What the method holds, checked by one test over all methods: of each weight, or of the model."""
+        """Properties of the adapted weights or of the adapted model that hold with these hyperparameters."""
         return ()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        """Why these hyperparameters cannot fit sites of these `(out, in)` shapes and how to mend it, or None."""
+        """Return an error message, with a fix, if these hyperparameters do not fit the model; None if they do.
+
+        Args:
+            shapes: `(out, in)` of every site.
+        """
         return None
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """The values that `size_knob` may take on sites of these shapes, from fewest parameters to most."""
+        """Return the values of `size_knob` that fit the model, from fewest trained parameters to most.
+
+        Args:
+            shapes: `(out, in)` of every site.
+        """
         return range(1, min(min(shape) for shape in shapes) + 1)
 
     def scheduled(self, steps: int) -> Adapter:
-        """The same method for a run of `steps` optimizer steps, where it has a schedule of its own."""
+        """Return the method with its own schedule, if it has one, scaled to the length of a run.
+
+        Args:
+            steps: Number of optimizer steps.
+        """
         return self
 
     def informed(self, *, paired: bool) -> Adapter:
-        """The same method, once it is known whether it can look at runs of the model on pairs."""
+        """Return the method with the settings chosen that depend on the available data.
+
+        Args:
+            paired: True if `attach` was given runs of the model on pairs of prompts.
+        """
         return self
 
     @property
     def starts_as_base(self) -> bool:
-        """Whether the model answers as the base does before training."""
+        """True if the adapted model gives the base model's outputs before training."""
         return True
 
     @property
     def draws_in_training(self) -> bool:
-        """Whether its forward pass draws random numbers while the model trains."""
+        """True if the forward pass draws random numbers in training mode."""
         return bool(getattr(self, "dropout", 0.0))
 
     def strength_problem(self, strength: float) -> str | None:
-        """Why the method means nothing at this strength and which it knows, or None."""
+        """Return an error message if the method does not support a strength; None if it does.
+
+        Args:
+            strength: 0 for the base model, 1 for the trained adapter.
+        """
         return None
 
     def regularizer(self, state: State) -> Tensor | None:
-        """A scalar added to the loss at each site, or None."""
+        """Return a scalar to add to the training loss for one site, or None.
+
+        Args:
+            state: State of the site.
+        """
         return None
 
     def after_step(self, states: Sequence[State], step: int) -> None:
-        """Called with all sites' states after each optimizer step (from 0), before the gradients are cleared.
+        """Change the states in place after an optimizer step.
 
-        Runs without recording gradients; may change the states in place.
+        It is called without recording gradients, and before the gradients are cleared.
+
+        Args:
+            states: States of all sites.
+            step: Number of the step, from 0.
         """
 
     def pack(self, state: State) -> State:
-        """What is saved of a state; all of it, unless a method knows how to say it in less."""
+        """Return the tensors to save for one site: all of them, unless the method has a shorter form.
+
+        Args:
+            state: State of the site.
+        """
         return state
 
     def unpack(self, state: State) -> State:
-        """The state from what `pack` gave, answering with the same bits."""
+        """Return the state from the saved tensors. Its outputs are the same, bit for bit, as those of the packed state.
+
+        Args:
+            state: Tensors that `pack` returned.
+        """
         return state
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout | None:
@@ -146,8 +198,8 @@ class Adapter(ABC):
         """
         return None
 
-    def settings(self) -> dict[str, Any]:
-        """Name and hyperparameters as plain data, what TOML and JSON hold: `{"name": "lora", "rank": 8, ...}`."""
+    def settings(self) -> dict[str, object]:
+        """Return name and hyperparameters as plain data that TOML and JSON can hold."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
     def __str__(self) -> str:
