@@ -134,7 +134,7 @@ def test_a_strength_that_means_nothing_is_refused(llama):
         handle.strength = 0.5
     assert handle.strength == 1.0
     handle.detach()
-    with pytest.raises(AdapterlabError, match="prefix cannot weigh less than nothing"):
+    with pytest.raises(AdapterlabError, match="prefix cannot have a negative weight"):
         attach(llama, small("prefix")).strength = -1.0
 
 

@@ -1,4 +1,12 @@
-"""IA3: useful change is a gain on what the model already computes."""
+"""IA3: a trained gain on each output or input feature of a layer.
+
+>>> import torch
+>>> from adapterlab.adapters import State, adapter
+>>> method, weight = adapter("ia3"), torch.ones(2, 3)
+>>> method.weight(State({"gain_out": torch.tensor([1.0, 2.0])}), weight)
+tensor([[1., 1., 1.],
+        [2., 2., 2.]])
+"""
 
 from __future__ import annotations
 
@@ -18,11 +26,11 @@ from adapterlab.adapters.state import State
 
 @dataclass(frozen=True)
 class IA3(LinearAdapter):
-    """`diag(g) (W x + bias)`, or `W (diag(g) x) + bias` on the layer that leads out of the feed-forward block.
+    """`diag(g) (W x + bias)`, or `W (diag(g) x) + bias` for the last layer of the feed-forward block.
 
     `g = 1 + strength * (gain - 1)`, and `gain (out,)` or `(in,)` starts at one (Liu et al. 2022, section 3.3). The paper
-    adapts keys, values and the feed-forward's hidden units, which is `targets=["key", "value", "down"]`. It scales
-    activations, so a bias is scaled with the rest of the answer.
+    adapts keys, values and the feed-forward block's hidden units, which is `targets=["key", "value", "down"]`. It scales
+    activations, so a bias is scaled with the rest of the output.
     """
 
     name = "ia3"

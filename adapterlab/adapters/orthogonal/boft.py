@@ -126,7 +126,7 @@ def _product(
             # A half's place in its block-to-be is a binary number, and factor i couples the two values of its digit i.
             high, low = halves // 2 ** (i + 1), 2**i
             factor = rotations[i].reshape(runs, high, low, apart, 2, half, 2, half)
-            product = product.unflatten(-1, (high, 2, low, half))
+            product = torch.unflatten(product, -1, (high, 2, low, half))
             product = torch.einsum("goxhalw,ghloawbv->goxhblv", product, factor).flatten(-4)
     return product.reshape(runs, apart, halves, half, halves, half)
 
@@ -135,5 +135,5 @@ def _rotate(
     x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "runs apart halves half halves half"]
 ) -> Float[Tensor, "*batch width"]:
     runs, apart, halves, half = blocks.shape[:4]
-    grouped = x.unflatten(-1, (runs, halves, apart, half))
+    grouped = torch.unflatten(x, -1, (runs, halves, apart, half))
     return torch.einsum("...gaow,goawbv->...gbov", grouped, blocks).flatten(-4)

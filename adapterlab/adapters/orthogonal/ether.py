@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -61,5 +62,5 @@ def reflect(
 ) -> Float[Tensor, "*batch width"]:
     """`x (I + factor u u^T)` block by block, `u` a normal at length 1; a reflection where `factor` is -2."""
     u = normalize(normals, dim=-1)
-    blocks = x.unflatten(-1, tuple(u.shape))
+    blocks = torch.unflatten(x, -1, tuple(u.shape))
     return (blocks + factor * (blocks * u).sum(-1, keepdim=True) * u).flatten(-2)

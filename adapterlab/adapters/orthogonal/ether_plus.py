@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
@@ -67,6 +68,6 @@ class ETHERPlus(LinearAdapter):
     def relaxed(self, x: Float[Tensor, "*batch width"], state: State, side: str, strength: float) -> Tensor:
         """`x H` on one side."""
         u, v = (normalize(state[f"{side}_{which}"], dim=-1) for which in ("u", "v"))
-        blocks = x.unflatten(-1, tuple(u.shape))
+        blocks = torch.unflatten(x, -1, tuple(u.shape))
         along_u, along_v = ((blocks * n).sum(-1, keepdim=True) for n in (u, v))
         return (blocks + strength * (along_v * v - along_u * u)).flatten(-2)

@@ -114,7 +114,7 @@ def _on_leaders(
     """`x` with every `stride`-th feature, from the first, multiplied by the block-diagonal matrix of `blocks`."""
     if stride == 1:
         return rotate_blocks(x, blocks)
-    grouped = x.unflatten(-1, (-1, stride))
+    grouped = torch.unflatten(x, -1, (-1, stride))
     # A copy, lest the whole of x be kept for the backward pass.
     leaders = rotate_blocks(grouped[..., 0].contiguous(), blocks)
     return torch.cat([leaders[..., None], grouped[..., 1:]], -1).flatten(-2)

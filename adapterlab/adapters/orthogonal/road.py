@@ -78,7 +78,7 @@ class RoAd(LinearAdapter):
             (scale * part).repeat_interleave(4 // self.variant, 0).unflatten(-1, (-1, half))
             for part in (angle.cos(), angle.sin())
         )
-        first, second = y.unflatten(-1, (-1, 2, half)).unbind(-2)
+        first, second = torch.unflatten(y, -1, (-1, 2, half)).unbind(-2)
         turned = cos[0] * first - sin[1] * second, sin[2] * first + cos[3] * second
         return torch.stack(turned, -2).flatten(-3)
 

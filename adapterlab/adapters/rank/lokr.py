@@ -93,7 +93,7 @@ class LoKr(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         # kron(C, D) x = C X D^T with the input as a matrix X (in1, in2): the product itself is never made.
         c = state["c"] if "c" in state.trainable else state["c_b"] @ state["c_a"]
-        blocks = x.unflatten(-1, (c.shape[1], -1))
+        blocks = torch.unflatten(x, -1, (c.shape[1], -1))
         if "d" in state.trainable:
             y = torch.matmul(blocks, state["d"].mT)
         else:

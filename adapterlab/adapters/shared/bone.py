@@ -64,7 +64,7 @@ class Bone(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         b = state["b"]
         # The added B_i is the same for every block of inputs, so it sees their sum.
-        summed = strength * x.unflatten(-1, (-1, self.block_size)).sum(-2)
+        summed = strength * torch.unflatten(x, -1, (-1, self.block_size)).sum(-2)
         return built_linear(x, linear.bias, partial(_multiplied, strength), linear.weight, b) + affine(
             summed, b.flatten(0, 1)
         )
