@@ -1,4 +1,12 @@
-"""LoRA: the change of a weight is low-rank."""
+"""LoRA: a low-rank update of the weight.
+
+>>> import torch
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("lora", rank=2), torch.eye(4)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> state["a"].shape, state["b"].shape, torch.equal(method.weight(state, weight), weight)
+(torch.Size([2, 4]), torch.Size([4, 2]), True)
+"""
 
 from __future__ import annotations
 
@@ -21,8 +29,7 @@ from adapterlab.adapters.state import State
 class LoRA(LinearAdapter):
     """`W' = W + strength * scale * B A`.
 
-    `A (rank, in)` starts uniform, `B (out, rank)` at zero. `scale` is `alpha / rank` (Hu et al. 2021, section 4.1), or
-    `alpha / sqrt(rank)` with `rslora` (Kalajdzievski 2023). While the model trains, `A` sees its input under `dropout`.
+    `A (rank, in)` starts uniform and `B (out, rank)` at zero. `scale` is `alpha / rank` (Hu et al. 2021, section 4.1).
     """
 
     name = "lora"
@@ -33,9 +40,13 @@ class LoRA(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of the update."""
     alpha: float = 16.0
+    """Numerator of `scale`."""
     rslora: bool = False
+    """True for `scale = alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023)."""
     dropout: float = 0.0
+    """Probability that an input feature of `A` is dropped in training mode."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -43,7 +54,7 @@ class LoRA(LinearAdapter):
 
     @property
     def scale(self) -> float:
-        """The factor on `B A`."""
+        """Factor on `B A`."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
