@@ -1,4 +1,13 @@
-"""AntiPaSTO: a trait is a rotation of singular vectors, and its opposite the rotation back."""
+"""AntiPaSTO: a rotation of singular vectors whose inverse, at strength -1, steers in the opposite direction.
+
+>>> from adapterlab.adapters import Context, State, adapter
+>>> method, weight = adapter("antipasto", rank=2), torch.eye(4)
+>>> start = method.init(weight, Context.of_layer(weight))
+>>> state = State({"skew": torch.tensor([1.0]), "shift": torch.zeros(2)}, derived=start.derived)
+>>> forth, back = (method.core(state, strength) + torch.eye(2) for strength in (1.0, -1.0))
+>>> torch.allclose(forth @ back, torch.eye(2), atol=1e-6)
+True
+"""
 
 from __future__ import annotations
 
@@ -20,35 +29,41 @@ from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
 DIRECTIONS = ("auto", "task", "top")
+"""Values of `directions`."""
 
 
 @dataclass(frozen=True)
 class AntiPaSTO(LinearAdapter):
-    """`W' = U (S + strength * dS) R V^T` on `rank` singular triplets of `W`, the rest of `W` as it is.
+    """`W' = U (S + strength * dS) R V^T` on `rank` singular triplets of `W`; the rest of `W` is unchanged.
 
-    `R = (I - K)(I + K)^-1`, `K = strength / 2 * limit * tanh(A / limit)`, `limit = 2 tan(max_angle / 2)`, `A` the
-    skew-symmetric matrix in `skew (rank (rank - 1) / 2,)`; `dS` is `shift (rank,)` (Clark 2026, equations 4 and 6 to 8).
-    Strength -1 turns back by the same angles and shifts the other way, which is the method's steering coefficient.
+    `R = (I - K)(I + K)^-1`, `K = strength / 2 * limit * tanh(A / limit)`, `limit = 2 tan(max_angle / 2)`, where `A` is the
+    skew-symmetric matrix with the upper triangle `skew (rank (rank - 1) / 2,)`; `dS` is `shift (rank,)` (Clark 2026,
+    equations 4 and 6 to 8). Strength is the method's steering coefficient: -1 rotates by the opposite angles and shifts in
+    the opposite direction.
 
-    `shift` starts at zero, and `skew` as noise of size `noise`, as the author's code has it: at zero both signs of strength
-    give the base, and the objective no gradient. The paper adapts what writes into the residual stream, `targets=["output",
-    "down"]`, and takes the singular triplets by their task (appendix A.4), which is `directions="task"`: those where `s_k`
-    times the standard deviation of `v_k . x` is largest, a third each over the inputs `x` of chosen prefixes, of rejected
-    ones, and their differences, from the two `runs` given to `attach`. `top` takes the largest `s_k`, and needs no data;
-    `auto` is `task` where `attach` was given runs (the lab gives those of a task that has pairs), else `top`.
+    `shift` starts at zero and `skew` as small noise, as in the author's code: with `skew` at zero, both signs of strength
+    would give the base, and the paper's objective would have no gradient. The paper adapts the layers that write to the
+    residual stream, `targets=["output", "down"]`.
     """
 
     name = "antipasto"
     title = "Anti-parallel subspace training for ordered steering"
     theme = Theme.SVD
-    claim = "A trait is a rotation in the weight's singular basis, and its opposite is the rotation back."
+    claim = "A trait is a rotation in the weight's singular basis, and the opposite trait is the inverse rotation."
     paper = "https://arxiv.org/abs/2601.07473"
     size_knob = "rank"
 
     rank: int = 64
+    """Number of adapted singular triplets."""
     max_angle: float = math.pi / 3
+    """Largest rotation angle that a single entry of `skew` can cause at strength 1, in radians."""
     noise: float = 0.003
+    """Standard deviation of `skew` at the start."""
     directions: str = "auto"
+    """Choice of the triplets. `top` takes the largest `s_k`. `task` takes those with the largest `s_k` times the standard
+    deviation of `v_k . x` (appendix A.4): a third over the inputs `x` of chosen prompts, a third over rejected prompts, a
+    third over their differences, from the two `runs` given to `attach`. `auto` is `task` if `attach` was given runs, else
+    `top`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -57,7 +72,7 @@ class AntiPaSTO(LinearAdapter):
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if not 0 < self.max_angle < math.pi:
-            return f"max_angle {self.max_angle} is no angle between 0 and pi: give one, in radians"
+            return f"max_angle {self.max_angle} is not between 0 and pi: give an angle in radians"
         if self.directions not in DIRECTIONS:
             return f"directions {self.directions!r} does not exist: give one of {', '.join(DIRECTIONS)}"
         return super().validate(shapes)
@@ -81,7 +96,7 @@ class AntiPaSTO(LinearAdapter):
         runs = context.inputs() if context.inputs is not None else ()
         if len(runs) != 2 or runs[0].shape != runs[1].shape or len(runs[0]) < 2:
             raise AdapterlabError(
-                f"{context.site}: antipasto takes directions by how they vary on two or more pairs of prefixes: "
+                f"{context.site}: antipasto selects directions by their variation on two or more pairs of prompts: give "
                 "attach(..., runs=[lambda: model(chosen), lambda: model(rejected)]), or directions='top'"
             )
         first, second = (x.to(vt.dtype) for x in runs)
@@ -100,9 +115,15 @@ class AntiPaSTO(LinearAdapter):
         return linear(x) + affine(affine(affine(x, state["vt"]), self.core(state, strength)), state["u"])
 
     def core(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
-        """What is added between `U` and `V^T`."""
+        """Return `(S + strength * dS) R - S`, the matrix between `U` and `V^T` in the update.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         limit = 2 * math.tan(self.max_angle / 2)
         bounded = limit * (state["skew"] / limit).tanh()
         r = cayley(skew_symmetric(-strength / 2 * bounded, self.rank))
         s = state["s"]
-        return (s + strength * state["shift"])[:, None] * r - torch.diag(s)
+        shifted: Tensor = s + strength * state["shift"]
+        return shifted[:, None] * r - torch.diag(s)

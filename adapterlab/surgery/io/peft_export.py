@@ -3,6 +3,14 @@
 A method that PEFT has is written in PEFT's own format (see `Adapter.peft_layout`). Any other method whose change has a
 bounded rank is written as a plain LoRA with the same change. For the rest, `save_peft` raises `CannotExportError`; the
 adapted model can be merged and saved instead.
+
+>>> from tempfile import TemporaryDirectory
+>>> from torch import nn
+>>> from adapterlab import adapter, attach
+>>> handle = attach(nn.Sequential(nn.Linear(4, 4)), adapter("hra", rank=2))
+>>> with TemporaryDirectory() as folder:
+...     save_peft(handle, folder, base="my-model")
+'HRA'
 """
 
 from __future__ import annotations
@@ -128,18 +136,18 @@ def _low_rank(handle: Handle) -> PeftLayout:
 
 
 def _prompt_settings(handle: Handle, layout: PeftLayout) -> dict[str, object]:
-    """Return the model's sizes as PEFT wants them beside a prompt."""
+    """Return the settings of a prompt that depend on the model."""
     if handle.fresh:
         raise CannotExportError(f"PEFT's {layout.config['peft_type']} cannot train a new head along with the prompt")
     assert isinstance(handle.model, PreTrainedModel)
     model = handle.model.config.get_text_config()
     heads, width = model.num_attention_heads, model.hidden_size
-    kept = heads
+    divided = heads
     if layout.prompt_heads == "key-value":
-        kept = getattr(model, "num_key_value_heads", None) or heads
+        divided = getattr(model, "num_key_value_heads", None) or heads
     return {
         "num_layers": model.num_hidden_layers,
-        "num_attention_heads": kept,
-        "token_dim": width // heads * kept,
+        "num_attention_heads": divided,
+        "token_dim": width // heads * divided,
         "num_transformer_submodules": 1,
     }
