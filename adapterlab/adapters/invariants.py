@@ -34,7 +34,7 @@ class Invariant(Property, ABC):
     @abstractmethod
     def residual(
         self,
-        adapter: LinearAdapter,
+        adapter: Adapter,
         state: State,
         before: Float[Tensor, "out in"],
         after: Float[Tensor, "out in"],
@@ -61,7 +61,7 @@ class IdentityAtInit(Invariant):
     def starts_as_base(self) -> bool:
         return True
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         return relative_size(after - before, before)
 
 
@@ -83,7 +83,7 @@ class RankAtMost(Invariant):
         rank: int = int(getattr(adapter, self.field)) ** self.power * self.factor
         return rank
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         rank = self.rank(adapter)
         s = torch.linalg.svdvals((after - before).double())
         if rank >= len(s) or s[0] == 0:
@@ -102,7 +102,7 @@ class PreservesGram(Invariant):
 
     of: Literal["rows", "columns"] = "rows"
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
         return relative_size(a @ a.T - b @ b.T, b @ b.T)
 
@@ -130,7 +130,7 @@ class NearlyPreservesGram(Invariant):
 
     of: Literal["rows", "columns"] = "rows"
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, NearlyOrthogonal)
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
         stated = adapter.orthogonality_error(state, b.shape[1]).double()
@@ -146,7 +146,8 @@ class NearlyPreservesGram(Invariant):
 class NegativeStrengthInverts(Invariant):
     """Strength -1 undoes strength 1."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, LinearAdapter)
         return relative_size(adapter.weight(state, after, -1.0) - before, before)
 
 
@@ -163,7 +164,7 @@ class InSingularBasis(Invariant):
     right: str
     """Name of the tensor of right singular vectors, `(k, in)`."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         base, change = before.double(), (after - before).double()
         u, vt = state[self.left].double(), state[self.right].double()
         foreign = base @ vt.T - u * torch.einsum("oi,ok,ki->k", base, u, vt)
@@ -177,7 +178,8 @@ class InSingularBasis(Invariant):
 class SelfInverse(Invariant):
     """Applying the adapter to the adapted weight gives the base weight."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, LinearAdapter)
         return relative_size(adapter.weight(state, after) - before, before)
 
 
@@ -187,7 +189,7 @@ class DistanceAtMost(Invariant):
 
     factor: float
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         return max(0.0, relative_size(after - before, before) - self.factor)
 
     def __str__(self) -> str:
@@ -201,7 +203,7 @@ class KeepsPlanes(Invariant):
     group_size: str
     """Name of the hyperparameter that is the size of a group."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         half = getattr(adapter, self.group_size) // 2
         a, b = (torch.unflatten(w.double(), 0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
         basis = torch.linalg.qr(b.mT)[0]
@@ -215,7 +217,7 @@ class RowNormsAre(Invariant):
     tensor: str
     """Name of the tensor, `(out,)`."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         lengths = state[self.tensor].double().abs()
         return relative_size(after.double().norm(dim=1) - lengths, lengths)
 
@@ -227,7 +229,7 @@ class RowNormsAre(Invariant):
 class ScalesLines(Invariant):
     """Every row, or every column, is a multiple of the base's: there are no new directions."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         def off(a: Tensor, b: Tensor) -> float:
             along = (a * b).sum(1, keepdim=True) / (b * b).sum(1, keepdim=True).clamp_min(1e-300)
             return relative_size(a - along * b, b)

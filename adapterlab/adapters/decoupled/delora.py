@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
@@ -116,7 +116,7 @@ class DeLoRA(LinearAdapter):
 class Bounded(Invariant):
     """The norm of the change is at most the boundary (now, plus at the start) times the length of the weight."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, DeLoRA)
         boundary = float(state["boundary"].detach().abs()) + (0 if adapter.zero_start else adapter.boundary)
         size = torch.linalg.vector_norm((after - before).detach().double())

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
@@ -133,7 +133,7 @@ def _signal(spectrum: Complex[Tensor, "frequencies rows blocks"], size: int) -> 
 class BlockCirculant(Invariant):
     """Each row of a block of the change is the row above it, shifted by one place."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, C3A)
         size = adapter.block_size
         blocks = (after - before).double().unfold(0, size, size).unfold(1, size, size)

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
@@ -130,7 +130,7 @@ def _output_spectrum(
 class SparseSpectrum(Invariant):
     """The change has no Fourier coefficients other than the trained ones."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         spectrum = torch.fft.fft2((after - before).double(), norm="ortho")
         rows, columns = before.shape
         j, k = state["entries"] // columns, state["entries"] % columns

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
@@ -157,7 +157,7 @@ class LoKr(LinearAdapter):
 class KroneckerProduct(Invariant):
     """The change is a Kronecker product: its blocks are multiples of one matrix."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, LoKr)
         (r1, c1), (r2, c2) = adapter.split(*before.shape)
         blocks = (after - before).double().reshape(r1, r2, c1, c2).transpose(1, 2).reshape(r1 * c1, r2 * c2)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
@@ -125,7 +125,7 @@ class RandLoRA(LinearAdapter):
 class InRandomBasis(Invariant):
     """Each column of the change (each row if `out < in`) is a linear combination of the random basis's columns."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, RandLoRA)
         change = (after - before).double()
         change = change if len(change) >= change.shape[1] else change.T

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
@@ -96,7 +96,7 @@ def _multiplied(
 class SharedAffineMap(Invariant):
     """Within a row of blocks, the difference of two blocks is multiplied by the same matrix `I + B_i` for all pairs."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, Bone)
         size = adapter.block_size
         old, new = (w.double().reshape(-1, size, w.shape[1] // size, size).transpose(1, 2) for w in (before, after))

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import LinearAdapter
@@ -121,6 +121,6 @@ class SHiRA(LinearAdapter):
 class OnlyAtEntries(Invariant):
     """Every weight that is not selected equals the base's, bit for bit."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         change = (after - before).flatten().index_fill(0, state["entries"], 0.0)
         return relative(change, before, after)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Theme
+from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
@@ -154,7 +154,7 @@ class VBLoRA(LinearAdapter):
 class MixedFromBank(Invariant):
     """Every sub-vector of a factor is an average of vectors of the bank, so it is at most as long as the longest of them."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, VBLoRA)
         longest = torch.linalg.vector_norm(state["bank"], dim=-1).max()
         a, b = adapter.factors(state)
