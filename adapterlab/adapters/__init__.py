@@ -57,7 +57,7 @@ def adapter(name: str, **settings: object) -> Adapter:
 
     Args:
         name: Name of the method.
-        **settings: Hyperparameters by name; the others keep their defaults. A list stands for a tuple.
+        **settings: Hyperparameters by name; the others keep their defaults. A list is converted if a tuple is expected.
 
     Raises:
         UnknownNameError: If there is no such method or hyperparameter; the message has the nearest names.

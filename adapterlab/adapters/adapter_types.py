@@ -197,7 +197,7 @@ class PromptAdapter(Adapter):
     def strength_problem(self, strength: float) -> str | None:
         if strength in (0, 1):
             return None
-        return f"strength {strength:g}: a prompt is there (1) or not (0), nothing between"
+        return f"strength {strength:g}: a prompt is either present (1) or absent (0): give 0 or 1"
 
     @abstractmethod
     def init(self, embedding: Float[Tensor, "vocabulary width"], context: Context) -> State:

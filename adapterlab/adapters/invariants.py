@@ -72,7 +72,9 @@ class RankAtMost(Invariant):
     field: str
     """Name of the hyperparameter."""
     factor: int = 1
+    """Factor on the bound."""
     power: int = 1
+    """Power of the hyperparameter's value."""
 
     def rank(self, adapter: Adapter) -> int:
         """Return the largest rank of the change.
@@ -101,6 +103,7 @@ class PreservesGram(Invariant):
     """The weight's rows (or columns) have the same lengths, and the same angles between them, as in the base."""
 
     of: Literal["rows", "columns"] = "rows"
+    """Vectors that are compared."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
@@ -129,6 +132,7 @@ class NearlyPreservesGram(Invariant):
     """`PreservesGram` up to the error that the method states for its rotation in this state."""
 
     of: Literal["rows", "columns"] = "rows"
+    """Vectors that are compared."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, NearlyOrthogonal)
@@ -188,6 +192,7 @@ class DistanceAtMost(Invariant):
     """The Frobenius norm of the change is at most `factor` times that of the base."""
 
     factor: float
+    """Largest ratio of the two norms."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         return max(0.0, relative_size(after - before, before) - self.factor)

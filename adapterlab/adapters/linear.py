@@ -45,7 +45,7 @@ class Linear(Protocol):
 
 
 def is_bare(linear: Linear) -> bool:
-    """Return True if `linear` is a layer as `init` saw it, with no other adapter on its weight.
+    """Return True if `linear` is a layer exactly as `init` got it, with no other adapter on its weight.
 
     Args:
         linear: The linear map below an adapter.

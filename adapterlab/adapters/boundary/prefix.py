@@ -61,9 +61,9 @@ class PrefixTuning(PrefixAdapter):
         return False
 
     def strength_problem(self, strength: float) -> str | None:
-        return (
-            None if strength >= 0 else f"strength {strength:g}: a prefix cannot have a negative weight: give 0 or more"
-        )
+        if strength >= 0:
+            return None
+        return f"strength {strength:g}: a prefix cannot have a negative weight: give 0 or more"
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         return None if self.length > 0 < self.hidden else "length and hidden must be 1 or more"

@@ -48,7 +48,7 @@ class PromptTuning(PromptAdapter):
         return ChangesNoParameter(), AnswersForOwnTokens()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        return None if self.length > 0 else f"length {self.length} is no prompt: give 1 or more"
+        return None if self.length > 0 else f"length {self.length} is too small: give 1 or more"
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
         return range(1, 1025)

@@ -68,8 +68,8 @@ class XLoRA(RoutedAdapter):
 
     @property
     def invariants(self) -> tuple[Property, ...]:
-        held = AnswersAsBaseAtInit(), ChangesNoParameter()
-        return held if self.top_k and not self.renormalize else (*held, SharesMix())
+        always = AnswersAsBaseAtInit(), ChangesNoParameter()
+        return always if self.top_k and not self.renormalize else (*always, SharesMix())
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         most = min(min(shape) for shape in shapes)

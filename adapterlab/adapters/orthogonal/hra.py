@@ -55,8 +55,8 @@ class HRA(LinearAdapter):
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held = PreservesGram("rows"), RankAtMost("rank")
-        return held if self.strict else (IdentityAtInit(), *held)
+        always = PreservesGram("rows"), RankAtMost("rank")
+        return always if self.strict else (IdentityAtInit(), *always)
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
         return range(2, min(min(shape) for shape in shapes) + 1, 2)

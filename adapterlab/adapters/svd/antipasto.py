@@ -67,8 +67,8 @@ class AntiPaSTO(LinearAdapter):
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held: tuple[Invariant, ...] = (InSingularBasis("u", "vt"), RankAtMost("rank"))
-        return held if self.noise else (IdentityAtInit(), *held)
+        always: tuple[Invariant, ...] = (InSingularBasis("u", "vt"), RankAtMost("rank"))
+        return always if self.noise else (IdentityAtInit(), *always)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if not 0 < self.max_angle < math.pi:

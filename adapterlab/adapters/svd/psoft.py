@@ -50,8 +50,8 @@ class PSOFT(LinearAdapter):
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held: tuple[Invariant, ...] = (IdentityAtInit(), InSingularBasis("u", "vt"), RankAtMost("rank"))
-        return held if self.relaxed or self.neumann_terms else (*held, PreservesGram("rows"))
+        always: tuple[Invariant, ...] = (IdentityAtInit(), InSingularBasis("u", "vt"), RankAtMost("rank"))
+        return always if self.relaxed or self.neumann_terms else (*always, PreservesGram("rows"))
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.neumann_terms < 0:
