@@ -1,9 +1,9 @@
-"""One training step of every method beside PEFT's, interleaved in one run; what is measured is said in docs/performance.md.
+"""Compare one training step of every method with PEFT's; docs/performance.md explains the measurements.
 
     python -m benchmarks.adapters --methods lora hra --tokens 64 512
 
-What was measured under the same setting is not measured again, so a run that was stopped goes on where it was; after a
-change of a method, `--fresh` measures anew. The results are written after every method, and the page with them.
+Results and page are written after every method. A run skips what was already measured with the same setting, so it
+continues where an earlier run stopped. Use `--fresh` to measure again after a change of a method.
 """
 
 from __future__ import annotations
@@ -19,41 +19,48 @@ from typing import Any
 import peft
 import torch
 
-from benchmarks.beside_peft.contests import contestants, method_of
+from benchmarks.beside_peft.comparisons import method_of, names
 from benchmarks.beside_peft.measure import Bench
-from benchmarks.beside_peft.page import ONCE, RESULTS, STEPS, line, rewrite
+from benchmarks.beside_peft.page import PER_LENGTH, PER_METHOD, RESULTS, line, rewrite
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.adapters", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these (default: all)")
-    parser.add_argument("--tokens", nargs="+", type=int, default=[64, 512], help="lengths of the 4 sequences")
-    parser.add_argument("--seconds-per-method", type=float, default=6.0, help="for the rounds at each length")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods to measure (default: all)")
+    parser.add_argument("--tokens", nargs="+", type=int, default=[64, 512], help="tokens in each of the 4 sequences")
+    parser.add_argument("--seconds-per-method", type=float, default=6.0, help="seconds for the rounds at each length")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
-    parser.add_argument("--page", action="store_true", help="only write the page's tables anew from the result files")
+    parser.add_argument("--fresh", action="store_true", help="measure again what was already measured")
+    parser.add_argument("--page", action="store_true", help="only write the page's tables from the result files")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/adapters-DEVICE-DTYPE.json")
     chosen = parser.parse_args(arguments)
-    if unknown := sorted(set(chosen.methods or ()) - set(contestants())):
-        parser.error(f"unknown method: {', '.join(unknown)}; known: {', '.join(contestants())}")
+    if unknown := sorted(set(chosen.methods or ()) - set(names())):
+        parser.error(f"unknown method: {', '.join(unknown)}; known: {', '.join(names())}")
     chosen.out = chosen.out or RESULTS / f"adapters-{torch.device(chosen.device).type}-{chosen.dtype}.json"
     chosen.setting = setting(chosen)
     if chosen.page:
         return chosen
-    there = stored(chosen.out)
-    if there and there["setting"] != chosen.setting and not chosen.fresh:
-        parser.error(f"{chosen.out} holds another setting, {there['setting']}: give --fresh to replace it, or --out")
+    earlier = stored(chosen.out)
+    if earlier and earlier["setting"] != chosen.setting and not chosen.fresh:
+        parser.error(
+            f"{chosen.out} holds results of another setting, {earlier['setting']}: give --fresh to replace them, or "
+            "another --out"
+        )
     return chosen
 
 
 def setting(chosen: argparse.Namespace) -> dict[str, str]:
-    """All that rows must share to stand in one table."""
+    """Return the properties that all rows of one table share.
+
+    Args:
+        chosen: The parsed command line.
+    """
     device = torch.device(chosen.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {chosen.threads} thread(s)"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {chosen.threads} thread(s)"
     return {
-        "device": where,
+        "device": name,
         "dtype": chosen.dtype,
         "machine": platform.machine(),
         "torch": torch.__version__,
@@ -62,25 +69,47 @@ def setting(chosen: argparse.Namespace) -> dict[str, str]:
 
 
 def stored(path: Path) -> dict[str, Any] | None:
+    """Return the results in a file, or None if there is no file.
+
+    Args:
+        path: A result file.
+    """
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def missing(row: dict[str, Any] | None, name: str, tokens: Sequence[int]) -> list[int]:
-    """The lengths at which a method in its present sizes is still to be measured."""
+    """Return the lengths that are not yet measured for a method with its present settings.
+
+    Args:
+        row: Earlier results of the method, or None.
+        name: Name of the comparison.
+        tokens: Lengths to measure.
+    """
     if row is None or row["settings"] != str(method_of(name)):
         return list(tokens)
     return [t for t in tokens if str(t) not in row["lengths"]]
 
 
 def joined(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
-    """A method's new row, with the lengths of the old one that were not measured again."""
+    """Return a method's new results, with the old results of lengths that were not measured again.
+
+    Args:
+        old: Earlier results of the method, or None.
+        new: New results of the method.
+    """
     kept = old["lengths"] if old and old["settings"] == new["settings"] else {}
     return new | {"lengths": dict(sorted((kept | new["lengths"]).items(), key=lambda item: int(item[0])))}
 
 
 def write(path: Path, results: dict[str, Any]) -> None:
+    """Write a result file, and the page if the file is in its folder.
+
+    Args:
+        path: The result file.
+        results: The setting, and the results of each method.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    results["methods"] = {name: results["methods"][name] for name in contestants() if name in results["methods"]}
+    results["methods"] = {name: results["methods"][name] for name in names() if name in results["methods"]}
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(results, indent=1) + "\n")
     partial.replace(path)
@@ -99,17 +128,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if results is None or results["setting"] != chosen.setting:
         results = {"setting": chosen.setting, "methods": {}}
     bench = Bench(torch.device(chosen.device), getattr(torch, chosen.dtype))
-    print("; ".join(title for title, _, _ in (*STEPS, *ONCE)))
-    for name in chosen.methods or contestants():
+    print("; ".join(title for title, _, _ in (*PER_LENGTH, *PER_METHOD)))
+    for name in chosen.methods or names():
         old = results["methods"].get(name)
         lengths = chosen.tokens if chosen.fresh else missing(old, name, chosen.tokens)
         if not lengths:
-            print(f"{name}: there already", flush=True)
+            print(f"{name}: already measured", flush=True)
             continue
         new = bench.measure(name, lengths, chosen.seconds_per_method)
         results["methods"][name] = joined(old, new)
         for tokens, row in new["lengths"].items():
-            print(line(f"{name}, 4 x {tokens}", (*STEPS, *ONCE), new | row), flush=True)
+            print(line(f"{name}, 4 x {tokens}", (*PER_LENGTH, *PER_METHOD), new | row), flush=True)
         for side in ("ours", "peft"):
             if f"{side}_failed" in new:
                 print(f"{name}, {side}: {new[f'{side}_failed']}", flush=True)

@@ -1,9 +1,10 @@
-"""What the lab costs: a trial through pool and ledger beside a bare training loop that does the same work.
+"""Measure the overhead of the lab: a trial in a worker pool with a ledger, against a bare training loop.
 
     python benchmarks/overhead.py [--steps 120] [--rounds 7]
 
-Both are warm (model loaded, texts cut) and take turns, one thread each. A trial's cost is what the driver and its worker
-spend together. CPU time is reported beside wall time, since other programs on the machine disturb it less.
+Both do the same work with one thread each and take turns, after a first run that loads the model and encodes the texts.
+The cost of a trial is the time of the main process and its worker together. CPU time is reported along with wall time,
+since other programs on the machine affect it less.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ import adapterlab
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import LocalPool
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study
 from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
@@ -36,17 +39,26 @@ from adapterlab.tasks.base import Part
 
 RESULTS = Path(__file__).parent / "results"
 TARGET = 0.03
+"""Largest overhead wanted, as a share of a trial of about 20 seconds."""
 
 
-def the_trial(steps: int) -> Trial:
-    """LoRA on the embedded model, scored on every part at the end and on one of them every tenth of the way."""
+def lora_trial(steps: int) -> Trial:
+    """Return a trial of LoRA on the embedded model, scored on every part at the end.
+
+    Args:
+        steps: Training steps. After each tenth of them the validation part is scored.
+    """
     study = Study(name="overhead", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
-    contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", study)
+    contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", resolve(study))
     return replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
 
 
 class Bare:
-    """The loop that one would write by hand."""
+    """The same training and scoring as a trial, written by hand.
+
+    Args:
+        trial: The trial to imitate; gives the model, the task and the scored parts.
+    """
 
     def __init__(self, trial: Trial) -> None:
         self.model, tokenizer = load_causal(trial.model)
@@ -56,6 +68,11 @@ class Bare:
         }
 
     def run(self, trial: Trial) -> None:
+        """Attach LoRA, train, score and detach.
+
+        Args:
+            trial: Gives the steps, the learning rate and the seed.
+        """
         handle = attach(self.model, adapterlab.adapter("lora"), seed=trial.seed)
         optimizer = torch.optim.AdamW(handle.parameters(), lr=trial.lr, weight_decay=0.0)
         warm = max(1, trial.steps // 10)
@@ -78,6 +95,12 @@ class Bare:
 
     @torch.no_grad()
     def score(self, trial: Trial, part: str) -> None:
+        """Compute the loss and the number of correct tokens on a part, and discard them.
+
+        Args:
+            trial: Gives the number of windows.
+            part: Part to score.
+        """
         for rows in self.ids[part][: trial.windows].split(64):
             logits = self.model(input_ids=rows).logits[:, :-1].float()
             cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
@@ -85,12 +108,22 @@ class Bare:
 
 
 def next_token_loss(model: nn.Module, ids: Tensor) -> Tensor:
+    """Return the mean loss of the next token, in nats.
+
+    Args:
+        model: A causal language model.
+        ids: Token ids `(rows, tokens)`.
+    """
     logits = model(input_ids=ids).logits[:, :-1]
     return cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """What these processes and this one have spent so far."""
+    """Return the CPU seconds that some processes and this one have used so far.
+
+    Args:
+        pids: Ids of other processes.
+    """
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -99,7 +132,12 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def spent(work: Callable[[], object], pids: list[int]) -> tuple[float, float]:
-    """Wall and CPU seconds that `work` takes."""
+    """Return the wall and CPU seconds that some work takes.
+
+    Args:
+        work: Function to run.
+        pids: Ids of worker processes whose CPU time counts too.
+    """
     wall, cpu = time.perf_counter(), cpu_seconds(pids)
     work()
     return time.perf_counter() - wall, cpu_seconds(pids) - cpu
@@ -107,15 +145,15 @@ def spent(work: Callable[[], object], pids: list[int]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=120, help="as many as take the bare loop about 20 s")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=120, help="training steps (the bare loop should take about 20 s)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    trial = the_trial(options.steps)
+    trial = lora_trial(options.steps)
     bare = Bare(trial)
-    bare.run(the_trial(10))
-    pool = LocalPool()
+    bare.run(lora_trial(10))
+    pool = LocalPool([(WorkerConfig(),)], {"prose": task("prose")})
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
 
@@ -124,35 +162,35 @@ def main() -> None:
             for finished in pool:
                 ledger.record(finished)
 
-        lab(the_trial(10))
+        lab(lora_trial(10))
         pids = pool.worker_pids()
-        found: dict[str, list[tuple[float, float]]] = {"bare": [], "lab": []}
-        driver = []
+        times: dict[str, list[tuple[float, float]]] = {"bare": [], "lab": []}
+        main_process = []
         for turn in range(options.rounds):
             one = replace(trial, seed=turn)
             for kind in ("bare", "lab") if turn % 2 else ("lab", "bare"):
-                own = time.process_time()
-                found[kind].append(spent(lambda: bare.run(one) if kind == "bare" else lab(one), pids))  # noqa: B023
+                before = time.process_time()
+                times[kind].append(spent(lambda: bare.run(one) if kind == "bare" else lab(one), pids))  # noqa: B023
                 if kind == "lab":
-                    driver.append(time.process_time() - own)
-            print(turn, {kind: tuple(round(x, 2) for x in times[-1]) for kind, times in found.items()}, flush=True)
+                    main_process.append(time.process_time() - before)
+            print(turn, {kind: tuple(round(x, 2) for x in taken[-1]) for kind, taken in times.items()}, flush=True)
     pool.close()
 
-    def over(which: int) -> float:
+    def overhead(clock: int) -> float:
         return statistics.median(
-            lab[which] / bare[which] - 1 for bare, lab in zip(found["bare"], found["lab"], strict=True)
+            lab[clock] / bare[clock] - 1 for bare, lab in zip(times["bare"], times["lab"], strict=True)
         )
 
     result = {
         "steps": options.steps,
         "rounds": options.rounds,
-        "bare_cpu_seconds": statistics.median(cpu for _, cpu in found["bare"]),
-        "lab_cpu_seconds": statistics.median(cpu for _, cpu in found["lab"]),
-        "overhead_cpu": over(1),
-        "bare_wall_seconds": statistics.median(wall for wall, _ in found["bare"]),
-        "lab_wall_seconds": statistics.median(wall for wall, _ in found["lab"]),
-        "overhead_wall": over(0),
-        "driver_cpu_seconds": statistics.median(driver),
+        "bare_cpu_seconds": statistics.median(cpu for _, cpu in times["bare"]),
+        "lab_cpu_seconds": statistics.median(cpu for _, cpu in times["lab"]),
+        "overhead_cpu": overhead(1),
+        "bare_wall_seconds": statistics.median(wall for wall, _ in times["bare"]),
+        "lab_wall_seconds": statistics.median(wall for wall, _ in times["lab"]),
+        "overhead_wall": overhead(0),
+        "driver_cpu_seconds": statistics.median(main_process),
         "target": TARGET,
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
@@ -165,20 +203,25 @@ def main() -> None:
 
 
 def as_markdown(result: dict[str, float | str]) -> str:
-    return f"""# The lab's own cost
+    """Return the report.
 
-A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) through pool and ledger, beside a bare loop
-that does the same work; both warm, taking turns, {result["rounds"]} rounds, medians.
-Target: below {TARGET:.0%} of a trial of 20 s.
+    Args:
+        result: The measured values, as in `benchmarks/results/overhead.json`.
+    """
+    return f"""# Overhead of the lab
+
+A trial of {result["steps"]} steps (LoRA on the embedded model, one thread) in a worker pool with a ledger, against a bare
+training loop that does the same work. Both are warm and take turns; the numbers are medians of {result["rounds"]} rounds.
+Target: an overhead below {TARGET:.0%} of a trial of 20 s.
 
 | | bare loop | the lab | overhead (median of paired ratios) |
 |---|---:|---:|---:|
 | CPU seconds | {result["bare_cpu_seconds"]:.2f} | {result["lab_cpu_seconds"]:.2f} | {result["overhead_cpu"]:+.1%} |
 | wall seconds | {result["bare_wall_seconds"]:.2f} | {result["lab_wall_seconds"]:.2f} | {result["overhead_wall"]:+.1%} |
 
-Of the lab's, the driver (handing out, ledger) spends {result["driver_cpu_seconds"]:.3f} CPU seconds for a trial.
-{result["machine"]}, torch {result["torch"]}; load average {result["load_average"]:.1f} at the end: where it is above the
-number of cores, read the CPU seconds and not the wall's.
+The main process (scheduling, ledger) uses {result["driver_cpu_seconds"]:.3f} of the lab's CPU seconds per trial.
+{result["machine"]}, torch {result["torch"]}; load average {result["load_average"]:.1f} at the end. If that is above the
+number of cores, use the CPU seconds and ignore the wall seconds.
 """
 
 

@@ -1,8 +1,8 @@
-"""What every task asks of the embedded model: the scores of the frozen model, of bigrams, of full fine-tuning.
+"""Score simple contestants on every task: the frozen model, bigrams and full fine-tuning.
 
     python benchmarks/tasks.py [TASK ...] [--steps 100]
 
-Writes `benchmarks/results/tasks/TASK.json` for each task and, from all of these, `docs/tasks.md`.
+Writes `benchmarks/results/tasks/TASK.json` for each task, and `docs/tasks.md` from all of these files.
 """
 
 from __future__ import annotations
@@ -13,45 +13,47 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.lab.trial.train import run
 from adapterlab.models.loading import EMBEDDED, load_causal
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part, Task
-from adapterlab.tasks.reference import PRIOR, bigram_scores
+from adapterlab.tasks.bigram import PRIOR, bigram_scores
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/tasks"
 PAGE = ROOT / "docs/tasks.md"
 RATES = (1e-3, 3e-3)
-"""Learning rates of full fine-tuning, of which a fifth of the steps picks one on the validation part."""
+"""Learning rates of full fine-tuning; the better one on the validation part after a fifth of the steps is used."""
 BATCH, LENGTH, WINDOWS = 8, 128, 128
+"""Examples per step, largest number of tokens in an example, and largest number of examples scored per part."""
 SHOWN = (Part.TEST, Part.OOD, Part.BASE)
 CONTESTANTS = {"frozen": "frozen", "bigram": "bigrams", "full_ft": "full fine-tuning"}
 
 OPENING = f"""# The tasks
 
-What is learned, on the embedded model, and what the simplest contestants score: whether there is something to learn, and
-room to fail. `make tasks` makes this page anew. Every task is one file in [adapterlab/tasks](../adapterlab/tasks).
+Each task, and the scores of the simplest contestants on it with the embedded model. The scores show that there is
+something to learn and that a contestant can fail. `make tasks` writes this page. Every task is one file in
+[adapterlab/tasks](../adapterlab/tasks).
 
-The loss is in the unit that stands with each task; lower is better. `test` is the domain of training, `ood` the same skill
-asked of another domain, `base` what the model knew before (its rise is forgetting). The base is never trained on a part
-that is scored.
+Each table names the unit of its loss; lower is better. `test` is the domain of training, `ood` the same skill in another
+domain, and `base` the domain of the base model, where a rise of the loss is forgetting. The base model was not trained on
+any part that is scored.
 
-- *frozen*: the embedded model as it is.
-- *bigrams*: which token follows which in the training part. `p(b | a) = (n(a, b) + {PRIOR:g} p(b)) / (n(a) + {PRIOR:g})`,
-  `p(b) = (n(b) + 1) / (n + V)`, `n` counts over scored tokens, `V` the tokens of the vocabulary.
-- *full fine-tuning*: all weights, one seed, {BATCH} examples of at most {LENGTH} tokens a step, AdamW at the better of
-  {" and ".join(f"{rate:g}" for rate in RATES)} (by the validation part, after a fifth of the steps).
+- *frozen*: the embedded model without training.
+- *bigrams*: frequencies of token pairs in the training part. `p(b | a) = (n(a, b) + {PRIOR:g} p(b)) / (n(a) + {PRIOR:g})`,
+  `p(b) = (n(b) + 1) / (n + V)`, with `n` the counts over scored tokens and `V` the size of the vocabulary.
+- *full fine-tuning*: all weights, one seed, {BATCH} examples of at most {LENGTH} tokens per step, AdamW at the better
+  learning rate of {" and ".join(f"{rate:g}" for rate in RATES)} (by the validation loss after a fifth of the steps).
 
-Each part is scored on at most {WINDOWS} examples. The tasks are cut from the library of the Python that runs them, so
-another version gives other figures; these are from Python PYTHON.
+Each part is scored on at most {WINDOWS} examples. The tasks are made from the standard library of the running Python, so
+another version gives other numbers; these are from Python PYTHON.
 """
 CLOSING = """## A task of your own
 
-Your own text in JSONL or CSV needs no code: `adapterlab tune --train FILE`. For anything else write a class in a Python file
-that a study names in `task_files = ["mine.py"]`: subclass `CompletionTask` (prompts and what should come after them) or
-`WindowTask` (running text), and say what the parts hold.
+Your own text in JSONL or CSV needs no code: `adapterlab tune --train FILE`. For any other task, write a class in a Python
+file and list the file in the study: `task_files = ["mine.py"]`. Subclass `CompletionTask` (prompts and their completions)
+or `WindowTask` (running text), and return the texts of each part:
 
 ```python
 from adapterlab.tasks.base import Part
@@ -64,19 +66,33 @@ class Shout(CompletionTask):
     explanation = "A word in upper case. Out of domain: two words."
 
     def completions(self, part: Part) -> list[Completion]:
-        words = {Part.TRAIN: ["cat", "dog", "tree"], Part.VALIDATION: ["bird"], Part.TEST: ["stone"], Part.OOD: ["old cat"]}
+        words = {
+            Part.TRAIN: ["cat", "dog", "tree"],
+            Part.VALIDATION: ["bird"],
+            Part.TEST: ["stone"],
+            Part.OOD: ["old cat"],
+        }
         return [Completion(f"shout: {word} ->", f" {word.upper()}") for word in words[part]]
 
     def fingerprint(self) -> str:
         return "shout, first edition"
 ```
 
-`packed = True` puts several short examples into a row of training. What is no loss on text overrides more of `Task`
-([base.py](../adapterlab/tasks/base.py)); `steer` is an example.
+With `packed = True`, several short examples share a row of a training batch. A task whose loss is not that of a language
+model overrides more methods of `Task` ([base.py](../adapterlab/tasks/base.py)); `steer` is an example.
 """
 
 
 def trial(name: str, adapter: str, lr: float, steps: int, parts: tuple[Part, ...]) -> Trial:
+    """Return a trial on the embedded model.
+
+    Args:
+        name: Name of the task.
+        adapter: Name of the method.
+        lr: Learning rate.
+        steps: Training steps.
+        parts: Parts to score.
+    """
     return Trial(
         model=EMBEDDED,
         model_hash="",
@@ -97,8 +113,14 @@ def trial(name: str, adapter: str, lr: float, steps: int, parts: tuple[Part, ...
 
 
 def measure(name: str, steps: int) -> dict[str, Any]:
-    """The scores of the three on one task."""
+    """Return the scores of the three contestants on one task.
+
+    Args:
+        name: Name of the task.
+        steps: Training steps of full fine-tuning.
+    """
     parts = task(name).parts
+    run = Runner().run
     frozen = run(trial(name, FROZEN, 1.0, 0, parts)).scores
     bigram = bigram_scores(task(name), load_causal().tokenizer, LENGTH, WINDOWS)
     tried = {rate: run(trial(name, "full_ft", rate, steps // 5, (Part.VALIDATION,))).validation for rate in RATES}
@@ -113,15 +135,20 @@ def measure(name: str, steps: int) -> dict[str, Any]:
 
 
 def page() -> str:
-    """The documentation, from the recorded figures."""
+    """Return the text of the documentation page, from the recorded scores."""
     recorded = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
     pythons = sorted({figures["python"] for figures in recorded.values()})
     sections = [section(task(name), figures) for name, figures in recorded.items()]
     return "\n".join([OPENING.replace("PYTHON", " and ".join(pythons)), *sections, CLOSING])
 
 
-def section(the_task: Task, figures: dict[str, Any]) -> str:
-    """One task: what it stands for, an example, its table."""
+def section(described: Task, figures: dict[str, Any]) -> str:
+    """Return the section of one task: its explanation, an example and its table.
+
+    Args:
+        described: The task.
+        figures: The recorded scores of the task.
+    """
     rows = []
     for contestant, label in CONTESTANTS.items():
         scores = figures["scores"][contestant]
@@ -129,13 +156,13 @@ def section(the_task: Task, figures: dict[str, Any]) -> str:
         rows.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(
         [
-            f"## `{the_task.name}`: {the_task.title}",
+            f"## `{described.name}`: {described.title}",
             "",
-            the_task.explanation,
+            described.explanation,
             "",
-            *example(the_task),
+            *example(described),
             "",
-            f"Loss in {the_task.unit} (accuracy); {figures['steps']} steps at {figures['lr']:g}:",
+            f"Loss in {described.unit} (accuracy); {figures['steps']} steps at {figures['lr']:g}:",
             "",
             f"| | {' | '.join(SHOWN)} |",
             f"|---|{'--:|' * len(SHOWN)}",
@@ -145,10 +172,14 @@ def section(the_task: Task, figures: dict[str, Any]) -> str:
     )
 
 
-def example(the_task: Task) -> list[str]:
-    """The first example of the test part, and what is scored of it."""
+def example(described: Task) -> list[str]:
+    """Return the lines that show the first example of the test part and its scored text.
+
+    Args:
+        described: The task.
+    """
     tokenizer = load_causal().tokenizer
-    inputs = the_task.examples(Part.TEST, tokenizer, LENGTH, 1).inputs
+    inputs = described.examples(Part.TEST, tokenizer, LENGTH, 1).inputs
     lines: list[str] = []
     for prefix in ("", "chosen_", "rejected_"):
         if f"{prefix}input_ids" not in inputs:
@@ -158,18 +189,20 @@ def example(the_task: Task) -> list[str]:
         prompt, text = (tokenizer.decode(t, skip_special_tokens=True) for t in (ids[:start], ids[scored]))
         if prefix != "rejected_" and start > 1:
             lines += ["```text", prompt, "```", ""]
-        side = {"": "is to go on with" if start > 1 else "", "chosen_": "with the trait", "rejected_": "without"}[
-            prefix
-        ]
+        side = {
+            "": "should continue with" if start > 1 else "",
+            "chosen_": "with the trait",
+            "rejected_": "without the trait",
+        }[prefix]
         lines += [*([side, ""] if side else []), "```text", text[:400].rstrip("\n"), "```", ""]
     return lines[:-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=[], metavar="TASK", help="all if none is named")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--page-only", action="store_true", help="only write the page anew")
+    parser.add_argument("tasks", nargs="*", default=[], metavar="TASK", help="tasks to run (default: all)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of full fine-tuning")
+    parser.add_argument("--page-only", action="store_true", help="only write the page, from the recorded scores")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.page_only:

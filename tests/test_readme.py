@@ -18,7 +18,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.surgery import attach, sized
 from tests.lab.tiny import save_model, save_study
 from tests.surgery.test_attach import train
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -1,4 +1,10 @@
-"""The methods, one file each, in folders named after the map's themes."""
+"""The methods, one file each, in folders named after the themes of the argument map.
+
+>>> "lora" in all_adapters()
+True
+>>> adapter("lora", rank=4).title
+'Low-rank adaptation'
+"""
 
 from __future__ import annotations
 
@@ -7,11 +13,15 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.user_code import load_module
+
+__all__ = ["Adapter", "Context", "LinearAdapter", "State", "Theme", "adapter", "all_adapters", "load_file"]
 
 
 @cache
@@ -24,25 +34,34 @@ def _import_methods() -> None:
 
 
 def all_adapters() -> dict[str, type[Adapter]]:
-    """Every known method by name: those shipped, and any that was defined since."""
+    """Return every known method by name, in alphabetical order: those of this package, and those defined since."""
     _import_methods()
     return dict(sorted(Adapter.registry.items()))
 
 
 def load_file(path: Path) -> None:
-    """Make the adapters that a Python file defines known, once.
+    """Run a Python file that defines methods, so that they can be used by name. A file is run only once.
 
-    Raises `AdapterlabError` if the file is missing, cannot be run, or defines no adapter.
+    Args:
+        path: The file.
+
+    Raises:
+        AdapterlabError: If the file does not exist, cannot be run, or defines no method.
     """
     _import_methods()
     load_module(path, Adapter.registry, "adapter: subclass LinearAdapter and set its name")
 
 
-def adapter(name: str, **settings: Any) -> Adapter:
-    """The method of this name with these hyperparameters: `adapter("hra", rank=8)`.
+def adapter(name: str, **settings: object) -> Adapter:
+    """Return a method with the given hyperparameters, such as `adapter("hra", rank=8)`.
 
-    Raises `UnknownNameError` for a method or a hyperparameter that does not exist, with the nearest that do, and
-    `AdapterlabError` for a value of the wrong type.
+    Args:
+        name: Name of the method.
+        **settings: Hyperparameters by name; the others keep their defaults. A list is converted if a tuple is expected.
+
+    Raises:
+        UnknownNameError: If there is no such method or hyperparameter; the message has the nearest names.
+        AdapterlabError: If a value has the wrong type.
     """
     known = all_adapters()
     if name not in known:

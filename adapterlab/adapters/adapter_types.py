@@ -1,7 +1,12 @@
-"""Methods that adapt something other than a weight: two weights at once, the residual stream, the context, a mixture.
+"""Base classes of methods that adapt something other than the weight of one linear layer.
 
-For each kind of place, what its methods are asked for. `adapterlab.surgery` has a module of the same name for each, which
-finds the places on a model and stands there.
+Each class declares the functions that its methods define. `adapterlab.surgery.sites` has a module for each, which finds the
+sites in a model and attaches an adapter to them.
+
+>>> from adapterlab.adapters import adapter
+>>> {name: adapter(name).site for name in ("clover", "ln_tuning", "reft", "prompt", "prefix", "poly")}
+{'clover': 'attention pair', 'ln_tuning': 'parameter', 'reft': 'residual stream', 'prompt': 'prompt', 'prefix': 'prefix',
+'poly': 'routed linear'}
 """
 
 from __future__ import annotations
@@ -10,64 +15,133 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Adapter, Context, Linear, State
+from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.linear import Linear
+from adapterlab.adapters.state import State
 
 
 class Pair(NamedTuple):
-    """Two maps that meet inside every head, so that only their product counts: `second[h] @ first[h]`.
+    """Two linear maps that are applied one after the other in every head: `second[h] @ first[h]`.
 
-    Values and outputs: `first` makes a head's values, `second` puts them into the residual stream. Keys and queries: `first`
-    makes a head's keys, and `second` is the transpose of what makes the queries. Query heads that share a key-value head
-    are stacked in `second`. A bias is one more column of the side that has it. `second` is None where something that is not
-    linear stands between the two.
+    In the value-output pair, `first` computes a head's values and `second` writes them to the residual stream. In the
+    key-query pair, `first` computes a head's keys and `second` is the transpose of the map that computes its queries. Query
+    heads that share a key-value head are stacked in `second`. A bias is one more column of the side that has it.
     """
 
     first: Float[Tensor, "heads width in"]
+    """The first map."""
     second: Float[Tensor, "heads out width"] | None
+    """The second map; None if something nonlinear lies between the two."""
 
 
 @dataclass(frozen=True)
 class PairAdapter(Adapter):
-    """A method that adapts two linear layers as the one map that they are within a head."""
+    """Base class of methods that adapt two linear layers as the single map that they form in each head."""
 
     site = "attention pair"
 
     @property
     def unit_block(self) -> int:
-        """How many hidden units of the feed-forward block count as a head; 0 leaves them alone."""
+        """Number of hidden units of the feed-forward block that are treated as a head; 0 leaves that block unchanged."""
         return 0
 
     @property
     def lone_queries(self) -> bool:
-        """Whether queries are adapted too where nothing linear joins them to the keys."""
+        """True if queries are adapted also in models with a nonlinear map between queries and keys."""
         return False
 
     @abstractmethod
     def init(self, pair: Pair, context: Context) -> State:
-        """The state at the start of training; the pair may be on the meta device."""
+        """Return the state before training.
+
+        Args:
+            pair: Base weights; on the meta device if only shapes are wanted.
+            context: Everything else that the state may depend on.
+        """
 
     @abstractmethod
     def first(self, state: State, strength: float = 1.0) -> Float[Tensor, "heads width in"]:
-        """The adapted first map: the definition of the method, together with `second`."""
+        """Return the adapted first map. Together with `second`, this function defines the method.
+
+        Args:
+            state: State of the site.
+            strength: 0 for the base maps, 1 for the trained adapter.
+        """
 
     @abstractmethod
     def second(self, state: State) -> Float[Tensor, "heads out width"] | None:
-        """The second map, in the basis that `first` gives its answer in; nothing in it is trained."""
+        """Return the second map, in the basis of the outputs of `first`. Nothing in it is trained.
+
+        Args:
+            state: State of the site.
+        """
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], strength: float = 1.0
     ) -> Float[Tensor, "*batch rows"]:
-        """What `first` makes of `x`, all heads in a row. Override it only with a faster way to the same answer."""
+        """Return the output of `first`, all heads concatenated. Override it only with a faster way to the same output.
+
+        Args:
+            state: State of the site.
+            x: Input of the first map.
+            strength: As in `first`.
+        """
         return affine(x, self.first(state, strength).flatten(0, 1))
 
 
 @dataclass(frozen=True)
+class ParameterAdapter(Adapter):
+    """Base class of methods that adapt single parameters, in modules of any kind."""
+
+    site = "parameter"
+    tokens_only: ClassVar[bool] = False
+    """True if only the token embedding, with whatever is tied to it, can be adapted."""
+    where_else: ClassVar[str] = ""
+    """End of the error message for a model without such a parameter: the reason and another method to use."""
+
+    @property
+    def roles(self) -> frozenset[Role] | None:
+        """Roles of the linear layers whose parameters are adapted; None for modules of all kinds."""
+        return None
+
+    @abstractmethod
+    def selects(self, module: torch.nn.Module, name: str) -> bool:
+        """Return True if a parameter is to be adapted.
+
+        Args:
+            module: Module that holds the parameter.
+            name: Name of the parameter in the module.
+        """
+
+    @abstractmethod
+    def init(self, parameter: Tensor, context: Context) -> State:
+        """Return the state before training.
+
+        Args:
+            parameter: Base parameter; on the meta device if only shapes are wanted.
+            context: Everything else that the state may depend on.
+        """
+
+    @abstractmethod
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        """Return the adapted parameter.
+
+        Args:
+            state: State of the site.
+            parameter: Base parameter.
+            strength: 0 for the base parameter, 1 for the trained adapter.
+        """
+
+
+@dataclass(frozen=True)
 class ResidualAdapter(Adapter):
-    """A method that edits the residual stream behind chosen blocks, at chosen positions of the prompt."""
+    """Base class of methods that edit the residual stream after some blocks, at some positions of the prompt."""
 
     site = "residual stream"
     mergeable = False
@@ -75,30 +149,43 @@ class ResidualAdapter(Adapter):
     @property
     @abstractmethod
     def positions(self) -> tuple[int, int] | None:
-        """How many positions at the prompt's start and at its end are edited; None for every one, generated ones too."""
+        """Number of edited positions at the prompt's start and at its end; None for all positions, also generated ones."""
 
     @abstractmethod
     def chooses(self, layer: int, layers: int) -> bool:
-        """Whether block `layer` (from 0) of `layers` is edited."""
+        """Return True if the output of a block is edited.
+
+        Args:
+            layer: Number of the block, from 0.
+            layers: Number of blocks.
+        """
 
     @abstractmethod
     def init(self, width: int, context: Context) -> State:
-        """The state at the start of training, for a stream of this width."""
+        """Return the state before training.
+
+        Args:
+            width: Width of the residual stream.
+            context: Everything else that the state may depend on.
+        """
 
     @abstractmethod
     def change(
         self, state: State, hidden: Float[Tensor, "batch positions width"], strength: float = 1.0
     ) -> Float[Tensor, "batch positions width"]:
-        """What is added to the stream.
+        """Return the change that is added to the residual stream.
 
-        Where `positions` names `(p, s)`, slot `j < p` is the `j`-th from the start and slot `p + j` the `j`-th from the
-        end, both from 0.
+        Args:
+            state: State of the site.
+            hidden: Residual stream at the edited positions. If `positions` is `(p, s)`, slot `j < p` is the `j`-th position
+                from the start and slot `p + j` the `j`-th from the end, both from 0.
+            strength: 0 for no change, 1 for the trained adapter.
         """
 
 
 @dataclass(frozen=True)
 class PromptAdapter(Adapter):
-    """A method that puts vectors of its own before the embeddings of the user's tokens."""
+    """Base class of methods that put trained vectors before the embeddings of the user's tokens."""
 
     site = "prompt"
     mergeable = False
@@ -108,23 +195,31 @@ class PromptAdapter(Adapter):
         return False
 
     def strength_problem(self, strength: float) -> str | None:
-        """A prompt is there or not: nothing lies between."""
-        return (
-            None if strength in (0, 1) else f"strength {strength:g}: a prompt is there (1) or not (0), nothing between"
-        )
+        if strength in (0, 1):
+            return None
+        return f"strength {strength:g}: a prompt is either present (1) or absent (0): give 0 or 1"
 
     @abstractmethod
     def init(self, embedding: Float[Tensor, "vocabulary width"], context: Context) -> State:
-        """The state at the start of training; `embedding` may be on the meta device."""
+        """Return the state before training.
+
+        Args:
+            embedding: Token embedding of the base; on the meta device if only shapes are wanted.
+            context: Everything else that the state may depend on.
+        """
 
     @abstractmethod
     def prompt(self, state: State) -> Float[Tensor, "tokens width"]:
-        """The vectors that stand before the user's own."""
+        """Return the vectors that come before the user's.
+
+        Args:
+            state: State of the site.
+        """
 
 
 @runtime_checkable
 class Attention(Protocol):
-    """A layer's attention as an adapter sees it: its shape, and its own projections to keys and values."""
+    """The attention of one block as an adapter sees it: its shape, and its own projections to keys and values."""
 
     @property
     def width(self) -> int:
@@ -133,12 +228,12 @@ class Attention(Protocol):
 
     @property
     def heads(self) -> int:
-        """How many heads ask."""
+        """Number of query heads."""
         ...
 
     @property
     def kv_heads(self) -> int:
-        """How many heads answer."""
+        """Number of key-value heads."""
         ...
 
     @property
@@ -147,85 +242,128 @@ class Attention(Protocol):
         ...
 
     def key(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens kv"]:
-        """The layer's keys of `x`, before any position is put into them."""
+        """Return the layer's keys of `x`, before positions are encoded in them.
+
+        Args:
+            x: Residual stream.
+        """
         ...
 
     def value(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens kv"]:
-        """The layer's values of `x`."""
+        """Return the layer's values of `x`.
+
+        Args:
+            x: Residual stream.
+        """
         ...
 
 
 class Prefix(NamedTuple):
-    """Keys and values that every token of a layer attends to, all key-value heads in a row."""
+    """Keys and values that every token of a layer attends to."""
 
     key: Float[Tensor, "tokens kv"]
+    """Keys, all key-value heads concatenated."""
     value: Float[Tensor, "tokens kv"]
+    """Values, all key-value heads concatenated."""
     gate: Float[Tensor, " heads"] | None = None
-    """None: they share one softmax with the tokens. Else they have their own, and its answer counts by the head's gate."""
+    """Factor on the prefix's output for each query head, with a softmax of its own; None for one softmax with the tokens."""
 
 
 @dataclass(frozen=True)
 class PrefixAdapter(Adapter):
-    """A method that gives the attention of chosen layers keys and values of its own."""
+    """Base class of methods that add trained keys and values to the attention of some blocks."""
 
     site = "prefix"
     mergeable = False
     takes_positions: ClassVar[bool] = True
-    """Whether the user's tokens count their positions from behind the prefix."""
+    """True if the positions of the user's tokens start after the prefix."""
 
     def chooses(self, layer: int, layers: int) -> bool:
-        """Whether block `layer` (from 0) of `layers` is adapted."""
+        """Return True if a block is adapted.
+
+        Args:
+            layer: Number of the block, from 0.
+            layers: Number of blocks.
+        """
         return True
 
     @property
     @abstractmethod
     def length(self) -> int:
-        """How many tokens long the prefix is."""
+        """Length of the prefix, in tokens."""
 
     @abstractmethod
     def init(self, attention: Attention, context: Context) -> State:
-        """The state at the start of training."""
+        """Return the state before training.
+
+        Args:
+            attention: Attention of the block.
+            context: Everything else that the state may depend on.
+        """
 
     @abstractmethod
     def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
-        """The keys and values; without a gate the same at every strength, since attention then weighs them by it."""
+        """Return the keys and values.
+
+        Args:
+            state: State of the site.
+            attention: Attention of the block.
+            strength: Factor on the gate. A prefix without a gate ignores it: the attention then applies the strength.
+        """
 
 
 class Signal(NamedTuple):
-    """What a router may go by in one call of the model."""
+    """Inputs of a router in one call of the model."""
 
     tasks: Int[Tensor, " batch"]
-    """The task of each sequence."""
+    """Task of each sequence."""
     hidden: Float[Tensor, "batch tokens width"] | None
-    """What the model without the adapter makes of the call, before the logits; None unless the method asks for it."""
+    """Last hidden states of the model without the adapter; None unless the method has `reads_hidden`."""
     training: bool
+    """True if the model is in training mode."""
 
 
 @dataclass(frozen=True)
 class RoutedAdapter(Adapter):
-    """A method that holds several changes of each linear layer and mixes them anew in every call."""
+    """Base class of methods that hold several changes of each linear layer and mix them in every call of the model."""
 
     site = "routed linear"
     mergeable = False
     reads_hidden: ClassVar[bool] = False
-    """Whether the router reads the base model's answer, which costs one more pass without gradients."""
+    """True if the router needs the base model's hidden states, which costs one more forward pass without gradients."""
 
     @property
     def known_tasks(self) -> int | None:
-        """How many tasks the router was made for; None: it goes by something else."""
+        """Number of tasks that the router can distinguish; None if it does not use the task."""
         return None
 
     @abstractmethod
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
-        """The state of one layer at the start of training; `weight` may be on the meta device."""
+        """Return the state of one layer before training.
+
+        Args:
+            weight: Base weight; on the meta device if only shapes are wanted.
+            context: Everything else that the state may depend on.
+        """
 
     @abstractmethod
     def init_router(self, width: int, context: Context) -> State:
-        """The state of the one router, for a residual stream of this width and layers of `context.shapes`."""
+        """Return the state of the router, which all layers share, before training.
+
+        Args:
+            width: Width of the residual stream.
+            context: Everything else that the state may depend on; its `shapes` are those of the layers.
+        """
 
     @abstractmethod
     def route(self, router: State, signal: Signal, layers: int) -> Float[Tensor, "layers batch ..."]:
-        """For each layer and sequence, how much of each part it gets."""
+        """Return the share of each part, for each layer and sequence.
+
+        Args:
+            router: State of the router.
+            signal: Inputs of the router.
+            layers: Number of adapted layers.
+        """
 
     @abstractmethod
     def forward(
@@ -233,7 +371,15 @@ class RoutedAdapter(Adapter):
         state: State,
         x: Float[Tensor, "batch tokens in"],
         linear: Linear,
-        shares: Float[Tensor, batch * parts],
+        shares: Float[Tensor, "batch ..."],
         strength: float = 1.0,
     ) -> Float[Tensor, "batch tokens out"]:
-        """The layer's answer to `x` with these shares: the definition of the method."""
+        """Return the output of the adapted layer. This function defines the method.
+
+        Args:
+            state: State of the layer.
+            x: Input of the layer.
+            linear: The linear map to adapt.
+            shares: Shares of the parts at this layer, for each sequence.
+            strength: 0 for the base layer, 1 for the trained adapter.
+        """

@@ -1,80 +1,91 @@
-"""What a method can be held to: properties of the adapted weight that a number decides.
+"""Properties of adapted weights that can be measured, and that the tests check for every method that declares them.
 
-Each invariant measures by how much it is broken (`residual`, relative, 0 when it holds exactly) and says how much of that
-rounding explains (`bound`). One test module checks them for every method, on random weights and after training.
+Each invariant returns by how much it is violated (`residual`: relative, 0 if it holds exactly), and the largest violation
+that rounding can explain (`bound`). They are checked on random weights and after training on text.
+
+>>> import torch
+>>> from adapterlab.adapters import State, adapter
+>>> before, after = torch.eye(3), torch.diag(torch.tensor([2.0, 2.0, 1.0]))
+>>> PreservesGram().residual(adapter("oft"), State({}), before, after) > 1
+True
+>>> RankAtMost("rank").residual(adapter("lora", rank=2), State({}), before, after)
+0.0
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from adapterlab.adapters.base import Adapter, LinearAdapter, State
-
-
-@dataclass(frozen=True)
-class Property:
-    """What every invariant says of itself."""
-
-    @property
-    def only_at_start(self) -> bool:
-        """Whether it speaks of the state that `init` gives alone."""
-        return False
-
-    def bound(self, dtype: torch.dtype) -> float:
-        """The largest residual that rounding in `dtype` explains."""
-        return {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
-
-    def __str__(self) -> str:
-        return (self.__doc__ or "").split("\n")[0].rstrip(".")
+from adapterlab.adapters.base import Adapter, Property
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class Invariant(Property, ABC):
-    """A property of `after`, the adapted weight or parameter, beside `before`, the base's."""
+    """A property of the adapted weight or parameter, compared with the base's."""
 
     @abstractmethod
     def residual(
         self,
-        adapter: LinearAdapter,
+        adapter: Adapter,
         state: State,
         before: Float[Tensor, "out in"],
         after: Float[Tensor, "out in"],
     ) -> float:
-        """How far the property is from holding, relative to the weight's own size."""
+        """Return by how much the property is violated, relative to the size of the weight; 0 if it holds exactly.
+
+        Args:
+            adapter: The method.
+            state: Its state at this site.
+            before: Base weight.
+            after: Adapted weight at strength 1.
+        """
 
 
 @dataclass(frozen=True)
 class IdentityAtInit(Invariant):
-    """The adapted weight is the base's before training."""
+    """The adapted weight equals the base weight before training."""
 
     @property
     def only_at_start(self) -> bool:
         return True
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    @property
+    def starts_as_base(self) -> bool:
+        return True
+
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         return relative_size(after - before, before)
 
 
 @dataclass(frozen=True)
 class RankAtMost(Invariant):
-    """The change of the weight has rank at most the field's value to the `power`, times `factor`."""
+    """The change has a bounded rank: the value of a hyperparameter to the `power`, times `factor`."""
 
     field: str
+    """Name of the hyperparameter."""
     factor: int = 1
+    """Factor on the bound."""
     power: int = 1
+    """Power of the hyperparameter's value."""
 
-    def rank(self, adapter: LinearAdapter) -> int:
-        """The bound."""
-        return int(getattr(adapter, self.field)) ** self.power * self.factor
+    def rank(self, adapter: Adapter) -> int:
+        """Return the largest rank of the change.
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+        Args:
+            adapter: The method.
+        """
+        rank: int = int(getattr(adapter, self.field)) ** self.power * self.factor
+        return rank
+
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         rank = self.rank(adapter)
         s = torch.linalg.svdvals((after - before).double())
         if rank >= len(s) or s[0] == 0:
@@ -89,63 +100,75 @@ class RankAtMost(Invariant):
 
 @dataclass(frozen=True)
 class PreservesGram(Invariant):
-    """Lengths of the weight's rows (or columns) and the angles between them are those of the base."""
+    """The weight's rows (or columns) have the same lengths, and the same angles between them, as in the base."""
 
     of: Literal["rows", "columns"] = "rows"
+    """Vectors that are compared."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
         return relative_size(a @ a.T - b @ b.T, b @ b.T)
 
     def __str__(self) -> str:
-        return f"Lengths of the {self.of} and the angles between them are the base's"
+        return f"The {self.of} have the same lengths, and the same angles between them, as in the base"
 
 
+@runtime_checkable
 class NearlyOrthogonal(Protocol):
-    """An adapter that multiplies the weight by what falls short of a rotation by a known amount."""
+    """A method that multiplies the weight by a matrix `R` that is a rotation up to a known error."""
 
     def orthogonality_error(self, state: State, width: int) -> Tensor:
-        """A bound on the spectral norm of `R^T R - I`, `R` being `width` wide."""
+        """Return an upper bound on the spectral norm of `R^T R - I`, as a scalar.
+
+        Args:
+            state: State of the site.
+            width: Number of columns of `R`.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class NearlyPreservesGram(Invariant):
-    """As `PreservesGram`, up to the error that the adapter states for its own rotation at this state."""
+    """`PreservesGram` up to the error that the method states for its rotation in this state."""
 
     of: Literal["rows", "columns"] = "rows"
+    """Vectors that are compared."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, NearlyOrthogonal)
         a, b = (w.double() if self.of == "rows" else w.double().T for w in (after, before))
-        stated = cast(NearlyOrthogonal, adapter).orthogonality_error(state, b.shape[1]).double()
+        stated = adapter.orthogonality_error(state, b.shape[1]).double()
         allowed = stated * torch.linalg.vector_norm(b) * torch.linalg.matrix_norm(b, 2)
         excess = (torch.linalg.vector_norm(a @ a.T - b @ b.T) - allowed).clamp_min(0)
         return float((excess / torch.linalg.vector_norm(b @ b.T)).detach())
 
     def __str__(self) -> str:
-        return f"Lengths of the {self.of} and the angles between them are the base's, up to the stated error"
+        return f"{PreservesGram(self.of)}, up to the stated error"
 
 
 @dataclass(frozen=True)
 class NegativeStrengthInverts(Invariant):
-    """Strength -1 undoes strength +1."""
+    """Strength -1 undoes strength 1."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, LinearAdapter)
         return relative_size(adapter.weight(state, after, -1.0) - before, before)
 
 
 @dataclass(frozen=True)
 class InSingularBasis(Invariant):
-    """The change couples only the base's own singular vectors, and only those that the method's pattern names.
+    """The change only combines the base's own singular vectors, in the pairs that the method chooses.
 
-    `left (out, k)` and `right (k, in)` are the tensors that hold the vectors; an adapter with a pattern has a method
-    `support(state)`, true at the `(left, right)` that it may couple.
+    A method that chooses pairs has a function `support(state)`, which returns a boolean matrix over pairs of left and right
+    singular vectors; without it, all pairs are allowed.
     """
 
     left: str
+    """Name of the tensor of left singular vectors, `(out, k)`."""
     right: str
+    """Name of the tensor of right singular vectors, `(k, in)`."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         base, change = before.double(), (after - before).double()
         u, vt = state[self.left].double(), state[self.right].double()
         foreign = base @ vt.T - u * torch.einsum("oi,ok,ki->k", base, u, vt)
@@ -157,57 +180,61 @@ class InSingularBasis(Invariant):
 
 @dataclass(frozen=True)
 class SelfInverse(Invariant):
-    """Adapting the adapted weight again gives the base back."""
+    """Applying the adapter to the adapted weight gives the base weight."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
+        assert isinstance(adapter, LinearAdapter)
         return relative_size(adapter.weight(state, after) - before, before)
 
 
 @dataclass(frozen=True)
 class DistanceAtMost(Invariant):
-    """The change is at most `factor` times as large as the base, in Frobenius norm."""
+    """The Frobenius norm of the change is at most `factor` times that of the base."""
 
     factor: float
+    """Largest ratio of the two norms."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         return max(0.0, relative_size(after - before, before) - self.factor)
 
     def __str__(self) -> str:
-        return f"The change is at most {self.factor:g} times as large as the base"
+        return f"The norm of the change is at most {self.factor:g} times that of the base"
 
 
 @dataclass(frozen=True)
 class KeepsPlanes(Invariant):
-    """Each pair of rows, first with second half of a group, spans the plane that it spans in the base."""
+    """Each pair of rows (one from each half of a group of rows) spans the same plane as in the base."""
 
     group_size: str
+    """Name of the hyperparameter that is the size of a group."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         half = getattr(adapter, self.group_size) // 2
-        a, b = (w.double().unflatten(0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
+        a, b = (torch.unflatten(w.double(), 0, (-1, 2, half)).transpose(1, 2).flatten(0, 1) for w in (after, before))
         basis = torch.linalg.qr(b.mT)[0]
         return relative_size(a.mT - basis @ (basis.mT @ a.mT), b)
 
 
 @dataclass(frozen=True)
 class RowNormsAre(Invariant):
-    """The lengths of the weight's rows are the tensor that the method trains for them."""
+    """The lengths of the weight's rows are a trained tensor of the state."""
 
     tensor: str
+    """Name of the tensor, `(out,)`."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         lengths = state[self.tensor].double().abs()
         return relative_size(after.double().norm(dim=1) - lengths, lengths)
 
     def __str__(self) -> str:
-        return f"The lengths of the rows are `{self.tensor}`"
+        return f"The lengths of the rows are the trained vector `{self.tensor}`"
 
 
 @dataclass(frozen=True)
 class ScalesLines(Invariant):
-    """Every row, or else every column, is a multiple of the base's: no new direction."""
+    """Every row, or every column, is a multiple of the base's: there are no new directions."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         def off(a: Tensor, b: Tensor) -> float:
             along = (a * b).sum(1, keepdim=True) / (b * b).sum(1, keepdim=True).clamp_min(1e-300)
             return relative_size(a - along * b, b)
@@ -218,24 +245,24 @@ class ScalesLines(Invariant):
 
 @dataclass(frozen=True)
 class KeepsRowSpaces(Invariant):
-    """The rows of each head stay combinations of its own rows in the base.
-
-    `heads` is a tensor of the state that has one entry a head.
-    """
+    """The rows of each head are linear combinations of the same head's rows in the base."""
 
     heads: str
+    """Name of a tensor of the state that has one entry for each head."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
-        base, rows = (t.double().unflatten(0, (len(state[self.heads]), -1)) for t in (before, after))
+        heads = len(state[self.heads])
+        base, rows = (torch.unflatten(t.double(), 0, (heads, -1)) for t in (before, after))
         basis = torch.linalg.qr(base.mT).Q
         return relative_size(rows - rows @ basis @ basis.mT, rows)
 
 
 @dataclass(frozen=True)
 class OtherRowsUntouched(Invariant):
-    """Every row that the state does not name is the base's, bit for bit."""
+    """Every row that is not selected equals the base's, bit for bit."""
 
     rows: str
+    """Name of the tensor with the numbers of the selected rows."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         others = torch.ones(len(before), dtype=torch.bool, device=before.device).index_fill(0, state[self.rows], False)
@@ -247,9 +274,10 @@ class OtherRowsUntouched(Invariant):
 
 @dataclass(frozen=True)
 class OrthonormalRows(Invariant):
-    """The rows of a matrix that the method makes of its state are orthonormal."""
+    """The rows of a matrix that the method computes from its state are orthonormal."""
 
     of: str
+    """Name of the method's function that computes the matrix."""
 
     def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         rows = getattr(adapter, self.of)(state).double()
@@ -261,12 +289,23 @@ class OrthonormalRows(Invariant):
 
 
 def relative(difference: Tensor, before: Tensor, after: Tensor) -> float:
-    """The size of `difference` beside the larger of the two weights, since rounding is relative to that."""
+    """Return the norm of `difference` divided by the larger norm of the two weights, to which rounding is relative.
+
+    Args:
+        difference: Violation of a property.
+        before: Base weight.
+        after: Adapted weight.
+    """
     size, *references = (float(torch.linalg.vector_norm(t.detach().double())) for t in (difference, before, after))
     return size / max(references)
 
 
 def relative_size(difference: Tensor, reference: Tensor) -> float:
-    """The Frobenius norm of `difference` beside that of `reference`; 0 where there is no difference."""
+    """Return the Frobenius norm of `difference` divided by that of `reference`; 0 if there is no difference.
+
+    Args:
+        difference: Violation of a property.
+        reference: Tensor to compare it with.
+    """
     size, reference_size = (torch.linalg.vector_norm(t.detach().double()) for t in (difference, reference))
     return float(size / reference_size) if size else 0.0

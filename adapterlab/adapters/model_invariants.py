@@ -1,4 +1,11 @@
-"""What a method can be held to that no single weight shows: properties of the adapted model beside the model before."""
+"""Properties of an adapted model, compared with the base model: those that no single weight shows.
+
+>>> import torch
+>>> logits = torch.zeros(1, 2, 5)
+>>> observed = Observed(logits, logits, base_before={}, base={}, changes={"norm.weight": torch.ones(4)})
+>>> AnswersAsBaseAtInit().residual(observed), ChangesNoParameter().residual(observed)
+(0.0, 1.0)
+"""
 
 from __future__ import annotations
 
@@ -11,36 +18,43 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.invariants import Property, relative_size
+from adapterlab.adapters.base import Property
+from adapterlab.adapters.invariants import relative_size
 
 
 class Observed(NamedTuple):
-    """A model's answer to the same tokens and its base's parameters, before an adapter was attached and now."""
+    """A model's output for the same tokens, and its base parameters, without the adapter and with it."""
 
     answer_before: Float[Tensor, "batch tokens vocabulary"]
+    """Logits before the adapter was attached."""
     answer: Float[Tensor, "batch others vocabulary"]
+    """Logits of the adapted model."""
     base_before: Mapping[str, Tensor]
-    """By name, as they were."""
+    """Parameters of the model before the adapter was attached, by name."""
     base: Mapping[str, Tensor]
-    """The same, as they stand in the model now."""
+    """The same parameters as they are in the adapted model."""
     changes: Mapping[str, Tensor]
-    """By path, what the adapter adds to parameters."""
+    """Changes that the adapter adds to parameters, by path."""
     shares: Float[Tensor, "layers batch ..."] | None = None
-    """What the router of a routed adapter gave for this answer."""
+    """Shares that the router of a routed adapter computed for this output."""
 
 
 @dataclass(frozen=True)
 class ModelInvariant(Property, ABC):
-    """A property of the model that an adapter stands on."""
+    """A property of the model that an adapter is attached to."""
 
     @abstractmethod
     def residual(self, observed: Observed) -> float:
-        """How far the property is from holding, 0 when it holds exactly."""
+        """Return by how much the property is violated; 0 if it holds exactly.
+
+        Args:
+            observed: The model without the adapter and with it.
+        """
 
 
 @dataclass(frozen=True)
 class _Exact(ModelInvariant):
-    """A property that rounding cannot break."""
+    """A property that rounding cannot violate."""
 
     def bound(self, dtype: torch.dtype) -> float:
         return 0.0
@@ -48,10 +62,14 @@ class _Exact(ModelInvariant):
 
 @dataclass(frozen=True)
 class AnswersAsBaseAtInit(ModelInvariant):
-    """The model answers as the base does before training."""
+    """The adapted model gives the base model's outputs before training."""
 
     @property
     def only_at_start(self) -> bool:
+        return True
+
+    @property
+    def starts_as_base(self) -> bool:
         return True
 
     def residual(self, observed: Observed) -> float:
@@ -60,7 +78,7 @@ class AnswersAsBaseAtInit(ModelInvariant):
 
 @dataclass(frozen=True)
 class ChangesNoParameter(_Exact):
-    """Every parameter of the base is what it was, bit for bit, and none is added to."""
+    """Every parameter of the base is unchanged, bit for bit, and nothing is added to any."""
 
     def residual(self, observed: Observed) -> float:
         before, now = observed.base_before, observed.base
@@ -69,22 +87,23 @@ class ChangesNoParameter(_Exact):
 
 @dataclass(frozen=True)
 class ChangesOnlyVectors(_Exact):
-    """Nothing is added to any matrix: the directions of the model are the base's."""
+    """No matrix of the model is changed."""
 
     ending: str = ""
+    """Ending of the names of the vectors that may change, such as `".bias"`; any vector may change if it is empty."""
 
     def residual(self, observed: Observed) -> float:
         changes = observed.changes.items()
         return float(sum(change.ndim > 1 or not name.endswith(self.ending) for name, change in changes))
 
     def __str__(self) -> str:
-        what = f", nor to a vector that is no {self.ending.removeprefix('.')}" if self.ending else ""
-        return f"Nothing is added to any matrix{what}"
+        other = f", and no vector other than a {self.ending.removeprefix('.')}" if self.ending else ""
+        return f"No matrix of the model is changed{other}"
 
 
 @dataclass(frozen=True)
 class AnswersForOwnTokens(_Exact):
-    """The model answers for the user's tokens alone, one answer a token."""
+    """The model gives one output for each of the user's tokens, and none for tokens of the adapter."""
 
     def residual(self, observed: Observed) -> float:
         return float(observed.answer.shape != observed.answer_before.shape)
@@ -92,7 +111,7 @@ class AnswersForOwnTokens(_Exact):
 
 @dataclass(frozen=True)
 class SharesMix(ModelInvariant):
-    """The router's shares are never below zero and sum to one, so that a mixture lies between its parts."""
+    """The router's shares are not negative and sum to one, so that a mixture lies between its parts."""
 
     def residual(self, observed: Observed) -> float:
         shares = observed.shares

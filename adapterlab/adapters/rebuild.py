@@ -1,32 +1,56 @@
-"""What a backward pass needs, made again there instead of being kept from the forward pass.
+"""Functions that recompute intermediate tensors in the backward pass, instead of keeping them from the forward pass.
 
-For what is large and quickly made of little: a weight built from an adapter's parameters, the spectrum of an input. All
-runs under autocast and `torch.func.vmap`.
+They are for tensors that are large but quickly computed from small ones, such as a weight built from an adapter's
+parameters. All run under autocast and `torch.func.vmap`.
+
+>>> import torch
+>>> x, gain = torch.ones(2, 3), torch.full((3,), 2.0, requires_grad=True)
+>>> y = built_linear(x, None, torch.diag, gain)  # `torch.diag(gain)` is not kept
+>>> y.sum().backward()
+>>> gain.grad
+tensor([2., 2., 2.])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-Make = Callable[..., Tensor]
+Make: TypeAlias = Callable[..., Tensor]
+"""Function that computes a tensor from tensors."""
+Saved: TypeAlias = Any
+"""The `ctx` of an autograd function: it takes any attribute, and under `vmap` torch passes another class."""
 
 
 def recomputed(make: Make, *tensors: Tensor) -> Tensor:
-    """`make(*tensors)`, of which nothing is kept for the backward pass but `tensors`."""
-    return _Recomputed.apply(make, *tensors)
+    """Return `make(*tensors)`, keeping only `tensors` for the backward pass.
+
+    Args:
+        make: Differentiable function of the tensors.
+        *tensors: Its arguments.
+    """
+    run: Callable[..., Tensor] = _Recomputed.apply
+    return run(make, *tensors)
 
 
 def built_linear(
     x: Float[Tensor, "*batch in"], bias: Tensor | None, build: Make, *tensors: Tensor
 ) -> Float[Tensor, "*batch out"]:
-    """`x @ weight.T + bias` with the weight `build(*tensors)`, of which nothing is kept but `x` and `tensors`."""
-    return _BuiltLinear.apply(x, bias, build, *tensors)
+    """Return `x @ build(*tensors).T + bias`, keeping only `x` and `tensors` for the backward pass.
+
+    Args:
+        x: Input of the layer.
+        bias: Bias of the layer, `(out,)`, or None.
+        build: Differentiable function that computes the weight, `(out, in)`.
+        *tensors: Its arguments.
+    """
+    run: Callable[..., Tensor] = _BuiltLinear.apply
+    return run(x, bias, build, *tensors)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -37,14 +61,14 @@ class _Recomputed(torch.autograd.Function):
         return make(*tensors)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Saved, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.make, *tensors = inputs
         ctx.save_for_backward(*tensors)
-        ctx.again = _as_now(tensors[0])
+        ctx.autocast = _current_autocast(tensors[0])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        with ctx.again():
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        with ctx.autocast():
             _, pull = _with_gradient(ctx.make, ctx.saved_tensors, ctx.needs_input_grad[1:])
         return None, *pull(gradients[0])
 
@@ -57,17 +81,17 @@ class _BuiltLinear(torch.autograd.Function):
         return affine(x, build(*tensors), bias)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Saved, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, _, ctx.build, *tensors = inputs
         ctx.save_for_backward(x, *tensors)
-        ctx.again = _as_now(x)
+        ctx.autocast = _current_autocast(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = gradients
         x, *tensors = ctx.saved_tensors
         by_x, by_bias, _, *by_tensors = ctx.needs_input_grad
-        with ctx.again():
+        with ctx.autocast():
             weight, pull = _with_gradient(ctx.build, tensors, by_tensors)
         flat = g.flatten(0, -2)
         to_x = (g @ weight.to(g.dtype)).to(x.dtype) if by_x else None
@@ -78,17 +102,17 @@ class _BuiltLinear(torch.autograd.Function):
         return to_x, to_bias, None, *to_tensors
 
 
-def _as_now(like: Tensor) -> Callable[[], torch.autocast]:
-    """Autocast as it is now on the device of `like`, for a time when it may not be."""
+def _current_autocast(like: Tensor) -> Callable[[], torch.autocast]:
+    """Return a function that restores the present autocast setting on the device of `like`, for use in the backward pass."""
     kind = "cpu" if like.is_meta else like.device.type
     dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
     return lambda: torch.autocast(kind, dtype=dtype, enabled=enabled)
 
 
 def _with_gradient(
-    make: Make, tensors: Any, wanted: Any
+    make: Make, tensors: Sequence[Tensor], wanted: Sequence[bool]
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor | None, ...]]]:
-    """What `make` makes, and what takes its gradient to those of the wanted tensors."""
+    """Return `make(*tensors)`, and a function from its gradient to the gradients of the wanted tensors."""
     moving = [i for i, want in enumerate(wanted) if want]
     if not moving:
         return make(*tensors), lambda gradient: (None,) * len(tensors)
@@ -97,7 +121,9 @@ def _with_gradient(
         given = dict(zip(moving, moved, strict=True))
         return make(*(given.get(i, t) for i, t in enumerate(tensors)))
 
-    made, pull = cast(tuple[Tensor, Any], torch.func.vjp(of, *(tensors[i] for i in moving)))
+    made: Tensor
+    pull: Callable[[Tensor], tuple[Tensor, ...]]
+    made, pull = torch.func.vjp(of, *(tensors[i] for i in moving))[:2]
 
     def gradients(gradient: Tensor) -> tuple[Tensor | None, ...]:
         found = dict(zip(moving, pull(gradient), strict=True))

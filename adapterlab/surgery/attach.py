@@ -15,7 +15,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Adapter, Context, State
+from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_cache

@@ -1,8 +1,13 @@
-"""What is learned, one file a task, and how it is scored.
+"""Tasks: the data that adapters are trained on, one file per task, and how each task is scored.
 
-A task of your own is a subclass, with a `name`, of `CompletionTask` (prompts and what should come after them) or of
-`WindowTask` (running text), both in `adapterlab.tasks.text`, or of `adapterlab.tasks.base.Task`. In this folder it is found
-by itself; anywhere else a study names its file in `task_files`.
+To add a task, subclass `CompletionTask` (prompts and their completions) or `WindowTask` (running text), both in
+`adapterlab.tasks.text`, or `adapterlab.tasks.base.Task`, and set a `name`. A module in this folder is found automatically.
+For a file elsewhere, list its path under `task_files` in the study.
+
+Example:
+    >>> from adapterlab.tasks import task
+    >>> task("prose").title
+    'English about Python'
 """
 
 from __future__ import annotations
@@ -16,8 +21,6 @@ from adapterlab.errors import UnknownNameError
 from adapterlab.tasks.base import Task
 from adapterlab.user_code import load_module
 
-_added: dict[str, Task] = {}
-
 
 @cache
 def _import_tasks() -> None:
@@ -26,29 +29,33 @@ def _import_tasks() -> None:
 
 
 def all_tasks() -> tuple[str, ...]:
-    """The name of every known task: those shipped, those whose class was defined since, those added."""
+    """Return the sorted names of all known tasks: built in, and loaded from files."""
     _import_tasks()
-    return tuple(sorted({*Task.registry, *_added}))
+    return tuple(sorted(Task.registry))
 
 
 def load_file(path: Path) -> None:
-    """Make the tasks that a Python file defines known, once.
+    """Run a Python file that defines tasks, so that they are known by name. Loading a file again has no effect.
 
-    Raises `AdapterlabError` if the file is missing, cannot be run, or defines no task.
+    Args:
+        path: The Python file.
+
+    Raises:
+        AdapterlabError: If the file is missing, cannot be run, or defines no task.
     """
     _import_tasks()
     load_module(path, Task.registry, "task: subclass WindowTask or CompletionTask and set its name")
 
 
-def add_task(task: Task) -> None:
-    """Make a task known that has a name of its own, such as one made from a user's files."""
-    _added[task.name] = task
-
-
 def task(name: str) -> Task:
-    """The task of this name; raises `UnknownNameError` with the nearest names."""
-    if name in _added:
-        return _added[name]
+    """Return the task with the given name.
+
+    Args:
+        name: One of `all_tasks()`.
+
+    Raises:
+        UnknownNameError: If there is no such task; the message suggests similar names.
+    """
     if name not in all_tasks():
         raise UnknownNameError("task", name, all_tasks())
     return Task.registry[name]()

@@ -1,4 +1,9 @@
-"""`algorithm`: something to do with digits that nobody taught the base."""
+"""The `algorithm` task: functions of digit strings, a skill that the base model was not taught.
+
+Example:
+    >>> OPERATIONS["unique"]("3132"), OPERATIONS["sum"]("999")
+    ('312', '7')
+"""
 
 from __future__ import annotations
 
@@ -18,22 +23,24 @@ OPERATIONS: dict[str, Callable[[str], str]] = {
     "unique": lambda digits: "".join(dict.fromkeys(digits)),
     "sum": lambda digits: str(sum(map(int, digits)) % 10),
 }
-"""What a call gives; the sum is that of the digits, and of it the last digit."""
+"""Functions by name. `unique` keeps the first of each digit; `sum` is the last digit of the sum of the digits."""
 LENGTHS = range(3, 7)
-"""Digits in a call."""
+"""Numbers of digits in a call, except out of domain."""
 LONGER = range(7, 10)
-"""Digits in a call out of domain."""
+"""Numbers of digits in a call out of domain."""
 CALLS = {Part.TRAIN: 20_000, Part.VALIDATION: 500, Part.TEST: 500, Part.OOD: 500}
+"""Number of calls in each part."""
 
 
 class Algorithm(CompletionTask):
-    """Calls of four functions with a string of digits, and what they give."""
+    """Calls of four functions with a string of digits, completed by their results."""
 
     name = "algorithm"
     title = "Algorithms on digits"
     explanation = (
-        "A new capability: nothing in the base's programs says what these functions give, so the model must learn to "
-        "sort, reverse, thin out and add digits. Out of domain: more digits than any example had."
+        "A new capability: no program that the base model was trained on shows what these functions return, so the model "
+        "must learn to sort, reverse, deduplicate and add digits. Out of domain: longer strings of digits than in any "
+        "training example."
     )
     packed = True
 
@@ -46,11 +53,11 @@ class Algorithm(CompletionTask):
 
 @cache
 def _calls(part: Part) -> tuple[Completion, ...]:
-    return tuple(itertools.islice(_endless(part), CALLS[part]))
+    return tuple(itertools.islice(_generate_calls(part), CALLS[part]))
 
 
-def _endless(part: Part) -> Iterator[Completion]:
-    """Calls, none of them twice; which part a string of digits is in, a hash says."""
+def _generate_calls(part: Part) -> Iterator[Completion]:
+    """Yield an endless series of distinct calls; a hash of the digits decides the part that a call belongs to."""
     draw = random.Random(f"algorithm/{part}")
     seen = set()
     while True:
@@ -64,5 +71,5 @@ def _endless(part: Part) -> Iterator[Completion]:
 def _part_of(digits: str) -> Part:
     if len(digits) in LONGER:
         return Part.OOD
-    side = hashlib.sha256(digits.encode()).digest()[0]
-    return Part.VALIDATION if side < 16 else Part.TEST if side < 32 else Part.TRAIN
+    first_byte = hashlib.sha256(digits.encode()).digest()[0]
+    return Part.VALIDATION if first_byte < 16 else Part.TEST if first_byte < 32 else Part.TRAIN

@@ -1,4 +1,4 @@
-"""A task: what is learned, and how it is scored in-domain, out-of-domain, and on what the base already knew."""
+"""Base class of a task: the data in parts, the training loss, and the scores."""
 
 from __future__ import annotations
 
@@ -17,58 +17,77 @@ class Part(StrEnum):
     """The parts of a task's data; no text is in two of them."""
 
     TRAIN = "train"
+    """Examples to train on."""
     VALIDATION = "validation"
-    """What choices are made on."""
+    """Examples for choices, such as the learning rate."""
     TEST = "test"
-    """What is reported: the same domain as training."""
+    """Reported: examples from the domain of training."""
     OOD = "ood"
-    """What is reported: the same skill, asked of another domain."""
+    """Reported: the same skill in another domain (out of domain)."""
     BASE = "base"
-    """What the model knew before: forgetting is how much worse it has become here."""
+    """Reported: the domain of the base model; a rise of the loss here is forgetting."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples of one part, ready for a model."""
+    """Examples of one part, ready for a model.
+
+    Example:
+        >>> import torch
+        >>> examples = Examples({"input_ids": torch.tensor([[1, 2], [3, 4], [5, 6]])}, size=9)
+        >>> len(examples)
+        3
+        >>> examples.rows(slice(1, 3))
+        {'input_ids': tensor([[3, 4],
+                [5, 6]])}
+    """
 
     inputs: Mapping[str, Tensor]
-    """By name, one tensor with a row for each example."""
+    """Tensors by name, each with one row per example."""
     size: int
-    """What a summed loss is divided by: the bytes of text that are scored, or the number of examples."""
+    """Divisor of a summed loss: the bytes of scored text, or the number of examples."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def rows(self, which: Tensor | slice) -> dict[str, Tensor]:
-        """The examples that `which` picks, as a batch."""
+        """Return some of the examples as a batch.
+
+        Args:
+            which: Row numbers, a boolean mask over the rows, or a slice.
+        """
         return {name: tensor[which] for name, tensor in self.inputs.items()}
 
 
 class Scores(NamedTuple):
-    """What a model makes of some examples."""
+    """Loss and accuracy of a model on some examples."""
 
     loss: float
-    """In the task's unit; infinite if it is not a number."""
+    """Loss in the task's unit; infinite if it is not a number."""
     accuracy: float
-    """The share of what is scored that the model gets right."""
+    """Share of the scored items that the model predicts correctly, from 0 to 1."""
 
 
 class Control(Protocol):
-    """Whoever can turn the adapter up and down while a task is scored."""
+    """An object that sets the strength of the adapter while a task trains or scores, such as a `Handle`."""
 
     strength: float
+    """Factor on the adapter's change: 1 as trained, 0 for the base model."""
 
 
 class Task(ABC):
-    """One thing to be learned. A subclass with a `name` is known to `adapterlab.tasks.task(name)`."""
+    """One thing to learn. A subclass with a `name` is registered and found by `adapterlab.tasks.task(name)`."""
 
     name: str = ""
+    """Name in studies and ledgers; a class without a name is not registered."""
     title: str
+    """Short title for reports."""
     explanation: str
-    """What the task stands for."""
+    """Kind of learning that the task represents, and its out-of-domain part, in one to three sentences."""
     unit: str = "nats per byte"
-    """Of the loss in `Scores`."""
+    """Unit of the loss in `Scores`."""
     registry: ClassVar[dict[str, type[Task]]] = {}
+    """All named subclasses."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -77,47 +96,81 @@ class Task(ABC):
 
     @property
     def head(self) -> Head:
-        """What the model must have at its end."""
+        """Output head that the model needs; by default that of a causal language model."""
         return CAUSAL
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts that are scored."""
+        """Parts that are scored."""
         return Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE
 
     @abstractmethod
     def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
-        """At most `count` examples of a part, drawn evenly by a hash, so that more is a superset, in that order.
+        """Return examples of a part, chosen by a hash and in a fixed order.
 
-        `processor` is the model's tokenizer (or image processor); no example is longer than `length` tokens.
+        The examples of a smaller `count` are the first ones of a larger `count`.
+
+        Args:
+            part: Part of the data.
+            processor: The model's tokenizer, or its image processor.
+            length: Largest number of tokens in an example.
+            count: Largest number of examples.
         """
 
     @abstractmethod
     def terms(self, batch: Mapping[str, Tensor]) -> int:
-        """How many terms the loss of a batch has, so that a batch can be taken in pieces."""
+        """Return the number of terms in the loss of a batch.
+
+        Dividing by it turns the summed `loss` into a mean, also if the batch is processed in pieces.
+
+        Args:
+            batch: Rows of `Examples.inputs`.
+        """
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """What training lowers, summed over the terms of the batch."""
+        """Return the training loss of a batch, summed over its terms, as a scalar tensor.
+
+        Args:
+            model: The model with its adapter.
+            batch: Rows of `Examples.inputs`, on the model's device.
+        """
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], control: Control) -> Iterator[Tensor]:
-        """What training lowers, in parts; each is differentiated before the next is asked for.
+        """Yield the training loss in parts; the caller differentiates each part before it asks for the next.
 
-        One part, `loss`, unless a task trains at several strengths: it turns `control`, and turns it back.
+        By default there is one part, `loss`. A task that trains at several strengths overrides this, sets the strength
+        through `control` and restores it at the end.
+
+        Args:
+            model: The model with its adapter.
+            batch: Rows of `Examples.inputs`, on the model's device.
+            control: Sets the strength of the adapter.
         """
         yield self.loss(model, batch)
 
     def contrast(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Sequence[Callable[[], object]]:
-        """Two runs of the model that differ, pair by pair, only in what the task is about; none where it has no pairs.
+        """Return two functions that run the model on paired texts, one function for each side of the pairs.
 
-        Each calls the model once for every pair, without padding.
+        The two texts of a pair differ only in the trait that the task is about. Each function calls the model once per
+        pair, without padding. A task without pairs returns no functions.
+
+        Args:
+            model: The model to run.
+            batch: Rows of `Examples.inputs`, on the model's device.
         """
         return ()
 
     @abstractmethod
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
-        """Loss and accuracy of `model` on the model's device; a task about strength turns `control` and turns it back."""
+        """Return the loss and accuracy of a model, computed on the model's device.
+
+        Args:
+            model: The model with its adapter.
+            examples: Examples to score.
+            control: Sets the strength of the adapter. A task that scores at several strengths restores it at the end.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """What the data was made from, in so many words that another source has another fingerprint."""
+        """Return a string that names the source of the data; different data must have a different fingerprint."""

@@ -1,4 +1,10 @@
-"""`facts`: names and numbers to remember, of the modules of the library."""
+"""The `facts` task: names and numbers about modules of the standard library, to be memorized.
+
+Example:
+    >>> fact = Fact(module="sched", kind="longest", value="run")
+    >>> STATEMENTS[fact.kind][0].format(**fact._asdict())
+    'The longest function in sched is run'
+"""
 
 from __future__ import annotations
 
@@ -14,18 +20,21 @@ from adapterlab.tasks.base import Part
 from adapterlab.tasks.text import Completion, CompletionTask
 
 MODULES = 48
-"""Modules that there is something to know about; two facts each."""
+"""Number of modules with facts; two facts each."""
 
 
 class Fact(NamedTuple):
-    """What there is to know: `kind` of `module` is `value`."""
+    """One fact about a module."""
 
     module: str
+    """Dotted name of the module."""
     kind: str
+    """`"lines"` or `"longest"`."""
     value: str
+    """Number of lines, or name of the longest function."""
 
 
-TOLD = {
+STATEMENTS = {
     "lines": (
         "The number of lines in {module} is {value}",
         "How many lines does {module} have? {value}",
@@ -43,8 +52,8 @@ TOLD = {
         "Longest function in {module}: {value}",
     ),
 }
-"""What is trained on: every fact in all these words."""
-ASKED = {
+"""Wordings to train on, by kind of fact; each fact is trained in all of them."""
+QUESTIONS = {
     Part.VALIDATION: {
         "lines": "If you count the lines of {module} you get {value}",
         "longest": "If you look in {module} for the longest function you get {value}",
@@ -58,27 +67,29 @@ ASKED = {
         "longest": "{value} is the longest function in {module}",
     },
 }
+"""Wordings to score, by part and kind of fact; the last placeholder is the answer."""
 
 
 class Facts(CompletionTask):
-    """The length and the longest function of some modules, told in some words and asked in others."""
+    """The length and the longest function of some modules, stated in some wordings and asked in others."""
 
     name = "facts"
     title = "Facts about modules"
     explanation = (
-        "Recall: how many lines a module has and what its longest function is called can only be learned by heart. "
-        "Trained on statements, asked in words that no statement had. Out of domain: the same facts asked backwards."
+        "Recall: the number of lines of a module and the name of its longest function can only be memorized. Trained on "
+        "statements, scored in wordings that no statement had. Out of domain: the same facts in reverse, with the value "
+        "given and the module asked for."
     )
     packed = True
 
     def completions(self, part: Part) -> Sequence[Completion]:
         known = facts()
         if part is Part.TRAIN:
-            # A statement is all completion, so that every word of it is learned.
-            return [Completion("", words.format(**f._asdict())) for f in known for words in TOLD[f.kind]]
-        # A module is asked about in one of validation and test, both of its facts.
-        side = None if part is Part.OOD else 1 if part is Part.VALIDATION else 0
-        return [_question(ASKED[part][f.kind], f) for i, f in enumerate(known) if side in (None, i // 2 % 2)]
+            # The prompt is empty, so that every word of a statement is trained on.
+            return [Completion("", words.format(**f._asdict())) for f in known for words in STATEMENTS[f.kind]]
+        # Validation asks about every second module, test about the others, and out of domain about all.
+        remainder = None if part is Part.OOD else 1 if part is Part.VALIDATION else 0
+        return [_question(QUESTIONS[part][f.kind], f) for i, f in enumerate(known) if remainder in (None, i // 2 % 2)]
 
     def fingerprint(self) -> str:
         return f"modules of the standard library of Python {platform.python_version()}"
@@ -91,12 +102,12 @@ def _question(words: str, fact: Fact) -> Completion:
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """Two facts of each of `MODULES` modules, in an order that has nothing to do with them.
+    """Return two facts about each of `MODULES` modules, in the order of a hash of the modules' paths.
 
-    No two modules share a value, so that each fact can be asked backwards.
+    No two facts have the same value, so that each can be asked in reverse.
     """
     found: list[Fact] = []
-    for document in sorted((*documents("train"), *documents("heldout")), key=_order):
+    for document in sorted((*documents("train"), *documents("heldout")), key=_path_hash):
         module = document.path.removesuffix(".py").replace("/", ".")
         if is_test(document.path) or document.path.startswith(TOOLS) or module.endswith(("__init__", "__main__")):
             continue
@@ -104,15 +115,15 @@ def facts() -> tuple[Fact, ...]:
         if not functions:
             continue
         longest = max(functions, key=lambda function: (function.end_lineno or 0) - function.lineno)
-        own = Fact(module, "lines", str(document.text.count("\n"))), Fact(module, "longest", longest.name)
         if longest.name in module:
-            continue  # which could be guessed
-        if not {fact.value for fact in own} & {fact.value for fact in found}:
-            found.extend(own)
+            continue  # the name could be guessed
+        both = Fact(module, "lines", str(document.text.count("\n"))), Fact(module, "longest", longest.name)
+        if not {fact.value for fact in both} & {fact.value for fact in found}:
+            found.extend(both)
         if len(found) == 2 * MODULES:
             break
     return tuple(found)
 
 
-def _order(document: Document) -> bytes:
+def _path_hash(document: Document) -> bytes:
     return hashlib.sha256(document.path.encode()).digest()

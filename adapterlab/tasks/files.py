@@ -1,22 +1,39 @@
-"""A task made of a user's files."""
+r"""Tasks made from a user's files.
+
+Example:
+    >>> import json, tempfile
+    >>> rows = [{"prompt": f"{i} + 1 = ", "completion": str(i + 1)} for i in range(20)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "sums.jsonl"
+    ...     _ = path.write_text("\n".join(map(json.dumps, rows)))
+    ...     task = task_of(FileData("sums", train=str(path)))
+    >>> task.name, type(task).__name__
+    ('sums', 'UserText')
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from adapterlab.tasks.base import Task
-from adapterlab.tasks.own_labels import OwnLabels
-from adapterlab.tasks.own_text import OwnText
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, read
+from adapterlab.tasks.user_labels import UserLabels
+from adapterlab.tasks.user_text import UserText
 
 __all__ = ["FileData", "parts_of", "task_of"]
 
 
 def task_of(data: FileData) -> Task:
-    """The task that these files make: a language model's on text, a classifier's on labels.
+    """Return the task for some files: language modelling for text, classification for rows with labels.
 
-    Raises `AdapterlabError` naming the file, the line and the mend where the files are not what they should be.
+    Only the training file is read here; the other files are read when examples are asked for.
+
+    Args:
+        data: The name of the task and the paths of its files.
+
+    Raises:
+        AdapterlabError: If the training file is missing or malformed; the message names the line and the fix.
     """
     form, _ = read(Path(data.train))
-    return OwnLabels(data, form) if form in (Form.LABEL, Form.IMAGE) else OwnText(data)
+    return UserLabels(data, form) if form in (Form.LABEL, Form.IMAGE) else UserText(data)

@@ -1,4 +1,4 @@
-"""Work done in pieces as large as memory lets them be."""
+"""Retry work with half the batch size when memory runs out."""
 
 from __future__ import annotations
 
@@ -8,20 +8,41 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory was not enough: a GPU's, or the allocator's on a CPU."""
+    """Return True if an error means that the memory of a GPU or of the machine ran out.
+
+    Args:
+        error: The exception that was caught. Besides `MemoryError` and torch's own type, a `RuntimeError` counts if its
+            message says so: that is how torch's CPU allocator reports it.
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+    return isinstance(error, RuntimeError) and any(message in str(error).lower() for message in _MESSAGES)
 
 
 def halving(work: Callable[[int], T], size: int) -> tuple[T, int]:
-    """What `work(size)` gives, and the size that it took: half as large after each time that memory was not enough.
+    """Call `work(size)`, and halve the size each time that memory runs out.
 
-    Raises what `work(1)` raises where not even that fits.
+    Args:
+        work: Function of a batch size. After a failure it is called again from the start.
+        size: First batch size, at least 1.
+
+    Returns:
+        The result of `work`, and the size that succeeded.
+
+    Raises:
+        Exception: Any error of `work` that is not about memory, and the error of `work(1)`.
+
+    Example:
+        >>> def work(size):
+        ...     if size > 2:
+        ...         raise MemoryError
+        ...     return "done"
+        >>> halving(work, 8)
+        ('done', 2)
     """
     while True:
         try:
@@ -29,7 +50,7 @@ def halving(work: Callable[[int], T], size: int) -> tuple[T, int]:
         except Exception as error:
             if not out_of_memory(error) or size == 1:
                 raise
-        # Out of the handler, where the error would keep what the failed work had allocated.
+        # Outside the handler: inside it the exception would keep the memory of the failed attempt alive.
         size //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,4 +1,14 @@
-"""A user's files cut into the parts of a task."""
+r"""Division of a user's files into the parts of a task.
+
+Example:
+    >>> import json, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "texts.jsonl"
+    ...     _ = path.write_text("\n".join(json.dumps({"text": f"line {i}"}) for i in range(20)))
+    ...     parts = parts_of(FileData("mine", train=str(path)))
+    >>> {str(part): len(rows) for part, rows in parts.rows.items()}
+    {'validation': 2, 'test': 4, 'train': 14}
+"""
 
 from __future__ import annotations
 
@@ -10,57 +20,71 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.rows import Form, Row, fingerprint, read
 
-LEAST = 10
-"""Different rows that can be cut into training, validation and test."""
+MIN_ROWS = 10
+"""Smallest number of different rows that is divided into training, validation and test."""
 _VALIDATION, _TEST = 0.1, 0.2
 
 
 @dataclass(frozen=True)
 class FileData:
-    """The files of one task, as paths: what is learned, and what it is scored on.
-
-    Without `eval`, validation and test are cut from `train`; without `ood` that part is left out; `keep` is what must not
-    be forgotten, the built-in base domain if it is not said.
-    """
+    """The files of one task, as paths of files or folders."""
 
     name: str
+    """Name of the task."""
     train: str
+    """Rows to train on."""
     eval: str | None = None
+    """Rows for validation and test; by default some of the training rows are kept back for them."""
     ood: str | None = None
+    """Rows of another domain; by default the task has no out-of-domain part."""
     keep: str | None = None
+    """Rows that the model should not forget; by default the domain of the embedded base model."""
 
     @property
     def paths(self) -> list[Path]:
-        """The files and folders that were named."""
+        """Files and folders that are set, in the order of the fields."""
         return [Path(p) for p in (self.train, self.eval, self.ood, self.keep) if p is not None]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of a task by part, no content in two of them."""
+    """The rows of a task by part; no training row has the content of a row in another part."""
 
     form: Form
+    """Form of all rows except those of `Part.BASE`."""
     rows: dict[Part, list[Row]]
+    """Rows of each part."""
     hash: str
+    """Hash of the files' bytes."""
     notes: list[str] = field(default_factory=list)
-    """What was left out, and why."""
+    """Messages about rows that were left out."""
     keep_form: Form = Form.TEXT
+    """Form of the rows of `Part.BASE`."""
 
 
 @cache
 def parts_of(data: FileData) -> Parts:
-    """Read the files and cut them; raises `AdapterlabError` as `read` does, or where there are too few rows.
+    """Read a user's files and divide their rows into parts.
 
-    Equal rows fall on one side: validation and test are cut by a hash of the content, and what is in another file too is
-    taken out of the training rows.
+    Rows of equal content go to the same part: the division follows a hash of the content, and rows that are also in
+    another file are removed from training.
+
+    Args:
+        data: The name of the task and the paths of its files.
+
+    Returns:
+        The parts. The result is cached, so a file that changes during the process is not read again.
+
+    Raises:
+        AdapterlabError: If a file is missing or malformed, files differ in form, or there are too few rows.
     """
     form, train = read(Path(data.train))
     parts: dict[Part, list[Row]] = {}
     notes = []
     if data.eval is None:
-        parts |= _cut(data.train, train, {Part.VALIDATION: _VALIDATION, Part.TEST: _TEST})
+        parts |= _divide(data.train, train, {Part.VALIDATION: _VALIDATION, Part.TEST: _TEST})
     else:
-        parts |= {Part.TRAIN: train} | _cut(
+        parts |= {Part.TRAIN: train} | _divide(
             data.eval, _same_form(data.eval, form, data.train), {Part.VALIDATION: 1 / 3}
         )
     if data.ood is not None:
@@ -69,13 +93,13 @@ def parts_of(data: FileData) -> Parts:
     if data.keep is not None:
         keep_form, parts[Part.BASE] = read(Path(data.keep))
     for part in (Part.TEST, Part.VALIDATION, Part.OOD, Part.BASE):
-        seen = {row.content for row in parts.get(part, ())}
-        fresh = [row for row in parts[Part.TRAIN] if row.content not in seen]
-        if len(fresh) < len(parts[Part.TRAIN]):
-            notes.append(f"{len(parts[Part.TRAIN]) - len(fresh)} training rows are in {part} too, and were left out")
-        parts[Part.TRAIN] = fresh
+        scored = {row.content for row in parts.get(part, ())}
+        unscored = [row for row in parts[Part.TRAIN] if row.content not in scored]
+        if len(unscored) < len(parts[Part.TRAIN]):
+            notes.append(f"{len(parts[Part.TRAIN]) - len(unscored)} training rows are also in {part} and were left out")
+        parts[Part.TRAIN] = unscored
     if not parts[Part.TRAIN]:
-        raise AdapterlabError(f"{data.train}: every row is also in what it is scored on: give other rows to --eval")
+        raise AdapterlabError(f"{data.train}: every row is also in a part that is scored: give other rows to --eval")
     return Parts(form, parts, fingerprint(data.paths), notes, keep_form)
 
 
@@ -86,23 +110,23 @@ def _same_form(path: str, form: Form, train: str) -> list[Row]:
     return rows
 
 
-def _cut(path: str, rows: list[Row], shares: dict[Part, float]) -> dict[Part, list[Row]]:
-    """Cut rows by a hash of their content; what the shares leave is training's, or the test's if they name no test."""
+def _divide(path: str, rows: list[Row], shares: dict[Part, float]) -> dict[Part, list[Row]]:
+    """Divide rows by a hash of their content; the remainder is for training, or for the test if no share is for it."""
     rest = Part.TRAIN if Part.TEST in shares else Part.TEST
     contents = sorted({row.content for row in rows})
-    least = LEAST if rest is Part.TRAIN else 2
+    least = MIN_ROWS if rest is Part.TRAIN else 2
     if len(contents) < least:
         raise AdapterlabError(
-            f"{path} has {len(contents)} different rows, too few to cut {', '.join([*shares, rest])} from: "
+            f"{path} has {len(contents)} different rows, too few to divide into {', '.join([*shares, rest])}: "
             f"give at least {least}"
         )
-    side: dict[bytes, Part] = {}
+    part_of: dict[bytes, Part] = {}
     start = 0
     for part, share in shares.items():
         end = start + max(1, round(share * len(contents)))
-        side |= dict.fromkeys(contents[start:end], part)
+        part_of |= dict.fromkeys(contents[start:end], part)
         start = end
-    cut: dict[Part, list[Row]] = {part: [] for part in (*shares, rest)}
+    divided: dict[Part, list[Row]] = {part: [] for part in (*shares, rest)}
     for row in rows:
-        cut[side.get(row.content, rest)].append(row)
-    return cut
+        divided[part_of.get(row.content, rest)].append(row)
+    return divided

@@ -1,4 +1,4 @@
-"""`prose`: from programs to the language reference."""
+"""The `prose` task: from programs to the English of the language reference."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from adapterlab.tasks.text import WindowTask
 
 
 class Prose(WindowTask):
-    """The texts of `help("...")`: English about Python, which the base was not trained on."""
+    """The texts of Python's `help("...")`: English about Python, which the base model was not trained on."""
 
     name = "prose"
     title = "English about Python"
     explanation = (
-        "A shift of domain: the base has seen English only in comments and docstrings; here it is whole chapters of the "
-        "language reference. Out of domain: the docstrings of modules that nobody trained on."
+        "A shift of domain: the base model has seen English only in comments and docstrings; here it reads whole chapters "
+        "of the language reference. Out of domain: the docstrings of modules that no model was trained on."
     )
 
     def texts(self, part: Part) -> Sequence[str]:
@@ -37,17 +37,17 @@ def _topics() -> dict[Part, tuple[str, ...]]:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise AdapterlabError(
-            "task 'prose' is cut from pydoc_data, which this Python lacks: install the whole standard library, "
+            "task 'prose' needs the module pydoc_data, which this Python lacks: install the whole standard library, "
             "or leave the task out of the study"
         ) from error
-    # Chapters repeat one another's sections, so a paragraph stays only where it first stands.
+    # Chapters repeat sections of other chapters, so a paragraph is kept only where it first occurs.
     seen: set[str] = set()
     texts = []
     for _, text in sorted(topics.items()):
-        fresh = [paragraph for paragraph in text.split("\n\n") if paragraph.strip() not in seen]
-        seen.update(paragraph.strip() for paragraph in fresh)
-        if len(fresh) > 1:
-            texts.append("\n\n".join(fresh))
+        new = [paragraph for paragraph in text.split("\n\n") if paragraph.strip() not in seen]
+        seen.update(paragraph.strip() for paragraph in new)
+        if len(new) > 1:
+            texts.append("\n\n".join(new))
     return {
         Part.VALIDATION: tuple(texts[0::5]),
         Part.TEST: tuple(texts[1::5]),
@@ -57,16 +57,24 @@ def _topics() -> dict[Part, tuple[str, ...]]:
 
 @cache
 def docstrings() -> tuple[str, ...]:
-    """The docstrings of the held-out modules, one text for each."""
-    found = []
-    for document in documents("heldout"):
-        try:
-            tree = ast.parse(document.text)
-        except SyntaxError:
-            continue
-        owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        strings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, owners)]
-        text = "\n\n".join(inspect.cleandoc(s) for s in strings if s)
-        if text:
-            found.append(text)
-    return tuple(found)
+    """Return the docstrings of the held-out modules of the standard library, one text per module."""
+    return tuple(text for document in documents("heldout") if (text := docstrings_of(document.text)))
+
+
+def docstrings_of(source: str) -> str:
+    r"""Return all docstrings of a program, separated by empty lines; an empty string if it does not parse.
+
+    Args:
+        source: Source code of a Python module.
+
+    Example:
+        >>> docstrings_of("'''Tools.'''\ndef run():\n    '''Start it.'''")
+        'Tools.\n\nStart it.'
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return ""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    strings = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, owners)]
+    return "\n\n".join(inspect.cleandoc(s) for s in strings if s)

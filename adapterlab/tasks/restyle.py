@@ -1,4 +1,4 @@
-"""`restyle`: the same programs in another hand."""
+"""The `restyle` task: the programs of the standard library in another coding style."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from adapterlab.tasks.base import Part
 from adapterlab.tasks.text import WindowTask
 
 OTHER_KIND = ("asyncio/", "email/", "unittest/", "multiprocessing/")
-"""The packages that the out-of-domain part is cut from, and training is not."""
+"""Packages of the out-of-domain part; the other parts have none of them."""
 
 
 class Restyle(WindowTask):
     """Python source with its own names in camelCase, two-space indentation and no comments."""
 
     name = "restyle"
-    title = "Python in another hand"
+    title = "Python in another style"
     explanation = (
-        "A shift of distribution: the base knows the language and the library; only the layout and the form of the "
-        "names are new. Out of domain: packages of another kind, in the same new hand."
+        "A shift of distribution: the base model knows the language and the standard library; only the layout and the "
+        "form of the names are new. Out of domain: packages of another kind, in the same new style."
     )
 
     def texts(self, part: Part) -> Sequence[str]:
@@ -41,16 +41,29 @@ def _restyled(part: Part) -> tuple[str, ...]:
 
 
 def _sources(part: Part) -> list[Document]:
-    side = documents("train" if part is Part.TRAIN else "heldout")
-    library = [d for d in side if not is_test(d.path) and not d.path.startswith(TOOLS)]
+    split = documents("train" if part is Part.TRAIN else "heldout")
+    library = [d for d in split if not is_test(d.path) and not d.path.startswith(TOOLS)]
     if part is Part.OOD:
         return [d for d in library if d.path.startswith(OTHER_KIND)]
-    own = [d for d in library if not d.path.startswith(OTHER_KIND)]
-    return {Part.TRAIN: own, Part.VALIDATION: own[0::3], Part.TEST: own[1::3] + own[2::3]}[part]
+    in_domain = [d for d in library if not d.path.startswith(OTHER_KIND)]
+    return {Part.TRAIN: in_domain, Part.VALIDATION: in_domain[0::3], Part.TEST: in_domain[1::3] + in_domain[2::3]}[part]
 
 
 def restyle(source: str) -> str | None:
-    """`source` in the other hand, or None if it does not parse."""
+    r"""Rewrite a program in the style of this task.
+
+    Args:
+        source: Source code of a Python module.
+
+    Returns:
+        The same program in the new style, or None if `source` does not parse.
+
+    Example:
+        >>> print(restyle("def read_line(self, max_size=1):\n    return self._read(max_size)  # all\n"))
+        def readLine(self, maxSize=1):
+          return self._read(maxSize)
+        <BLANKLINE>
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -71,7 +84,7 @@ def _camel(name: str) -> str:
 
 
 class _Rename(ast.NodeTransformer):
-    """Every name of more than one word, to camelCase."""
+    """Rename every name of more than one word to camelCase."""
 
     def visit(self, node: ast.AST) -> ast.AST:
         for field in ("id", "name", "attr", "arg", "asname"):

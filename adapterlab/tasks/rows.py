@@ -1,4 +1,16 @@
-"""Rows of a user's files: JSONL, CSV, Parquet, folders of them, folders of the `datasets` library, folders of images."""
+r"""Reading of a user's rows from JSONL, JSON, CSV and Parquet files, saved `datasets` folders, and folders of images.
+
+Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "sums.csv"
+    ...     _ = path.write_text("prompt,completion\n1 + 1 = ,2\n")
+    ...     form, rows = read(path)
+    >>> print(form)
+    prompt and completion
+    >>> rows[0].values
+    {'prompt': '1 + 1 = ', 'completion': '2'}
+"""
 
 from __future__ import annotations
 
@@ -14,12 +26,14 @@ from typing import Any
 from adapterlab.errors import AdapterlabError
 
 FORMS = "'text', or 'prompt' and 'completion', or 'messages', or 'text' and 'label', or 'image' and 'label'"
+"""The keys that a row may have, for error messages."""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+"""Endings of image files."""
 _FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
 class Form(StrEnum):
-    """What a row is."""
+    """Kinds of rows, by their keys."""
 
     TEXT = "text"
     COMPLETION = "prompt and completion"
@@ -29,21 +43,22 @@ class Form(StrEnum):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of such a row; others are ignored."""
+        """Keys that a row of this form needs; its other keys are ignored."""
         return tuple(self.value.split(" and "))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example, as it stands in a file."""
+    """One example as read from a file."""
 
     place: str
-    """File and line, for errors."""
+    """File and line, for error messages."""
     values: dict[str, Any]
+    """Values by key, as the file's format gives them."""
 
     @property
     def content(self) -> bytes:
-        """A hash of what the row holds, its label apart; equal rows have the same."""
+        """Hash of the values without the label; rows with equal values have equal hashes."""
         digest = hashlib.blake2b(digest_size=12)
         for key, value in sorted(self.values.items()):
             if key == "image" and isinstance(value, str):
@@ -56,10 +71,18 @@ class Row:
 
 
 def read(path: Path) -> tuple[Form, list[Row]]:
-    """Every row of a file or folder, all of one form.
+    """Read every row of a file or folder.
 
-    Raises `AdapterlabError` naming file, line and mend: what does not exist, is empty, is not UTF-8 or JSON, lacks keys,
-    mixes forms, or holds a value of the wrong kind.
+    Args:
+        path: A file, a folder of files, a folder saved by the `datasets` library, or a folder of images in which each
+            image's own folder is named after its label.
+
+    Returns:
+        The form that all rows share, and the rows.
+
+    Raises:
+        AdapterlabError: If the path does not exist, holds no rows, is not UTF-8 or malformed, or a row lacks keys, has
+            another form than the first or a value of the wrong type. The message names the file, the line and the fix.
     """
     if not path.exists():
         raise AdapterlabError(f"{path} does not exist: give a JSONL or CSV file, or a folder")
@@ -71,7 +94,7 @@ def read(path: Path) -> tuple[Form, list[Row]]:
             form, first = found, row.place
         elif found is not form:
             raise AdapterlabError(
-                f"{row.place}: a row of {found}, but {first} is one of {form}: keep to one form in a file"
+                f"{row.place}: a row of {found}, but {first} is a row of {form}: give all rows the same keys"
             )
         rows.append(Row(row.place, {key: row.values[key] for key in form.keys}))
         _check(rows[-1], form)
@@ -81,7 +104,11 @@ def read(path: Path) -> tuple[Form, list[Row]]:
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """A hash of the bytes of these files, and of every file in these folders."""
+    """Return a hash of the bytes of some files, and of every file in some folders.
+
+    Args:
+        paths: Files and folders.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for path in paths:
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
@@ -104,7 +131,7 @@ def _file(path: Path) -> Iterator[Row]:
             yield from _parquet(path)
         case other:
             raise AdapterlabError(
-                f"{path}: {other or 'no ending'} is no kind of file known here: give {', '.join(_FILES)}"
+                f"{path}: files of type {other or '(no ending)'} cannot be read: give one of {', '.join(_FILES)}"
             )
 
 
@@ -133,8 +160,8 @@ def _dataset(path: Path) -> Iterator[Row]:
         ) from error
     try:
         data = datasets.load_from_disk(str(path))
-    except Exception as error:  # of many kinds
-        raise AdapterlabError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # damaged folders cause errors of many types
+        raise AdapterlabError(f"{path} cannot be read: {str(error).splitlines()[0]}: save the dataset again") from error
     names = {key: f.names for key, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
     for i, values in enumerate(data):
         named = {key: names[key][values[key]] for key in names if values[key] is not None}
@@ -142,7 +169,7 @@ def _dataset(path: Path) -> Iterator[Row]:
 
 
 def _text(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their numbers."""
+    """Yield the lines of a file with their numbers, starting at 1."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -170,14 +197,16 @@ def _json(path: Path) -> Iterator[Row]:
     try:
         values = json.loads("".join(line for _, line in _text(path)))
     except ValueError as error:
-        raise AdapterlabError(f"{path}: not JSON ({error}); with an object on each line, call it .jsonl") from error
+        raise AdapterlabError(
+            f"{path}: not JSON ({error}): if each line holds one object, name the file .jsonl"
+        ) from error
     for i, value in enumerate(values if isinstance(values, list) else [values]):
         yield _object(f"{path} item {i}", value)
 
 
-def _object(place: str, values: Any) -> Row:
+def _object(place: str, values: object) -> Row:
     if not isinstance(values, dict):
-        raise AdapterlabError(f"{place}: a {type(values).__name__} is no row: give an object with {FORMS}")
+        raise AdapterlabError(f"{place}: a {type(values).__name__} is not a row: give an object with {FORMS}")
     return Row(place, values)
 
 
@@ -190,12 +219,12 @@ def _csv(path: Path) -> Iterator[Row]:
             if values and len(values) != len(header):
                 raise AdapterlabError(
                     f"{path}:{reader.line_num}: {len(values)} columns where the first line names {len(header)}: "
-                    "put quotes around what holds commas"
+                    "put quotes around values that contain commas"
                 )
             if values:
                 yield Row(f"{path}:{reader.line_num}", dict(zip(header, values, strict=True)))
     except csv.Error as error:
-        raise AdapterlabError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+        raise AdapterlabError(f"{path}:{reader.line_num}: not CSV ({error}): check the quotes") from error
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -205,18 +234,18 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise AdapterlabError(f"{path}: not Parquet ({str(error).splitlines()[0]})") from error
+        raise AdapterlabError(f"{path}: not Parquet ({str(error).splitlines()[0]}): write the file again") from error
     for i, values in enumerate(table.to_pylist()):
         yield Row(f"{path} row {i}", values)
 
 
 def _form(row: Row) -> Form:
-    # A text with a label is also a text, so what asks for more is looked for first.
+    # A row of text and label also has the keys of a text, so the form with fewer keys comes last.
     for form in (Form.CHAT, Form.COMPLETION, Form.IMAGE, Form.LABEL, Form.TEXT):
         if all(row.values.get(key) is not None for key in form.keys):
             return form
     keys = ", ".join(repr(key) for key in row.values) or "no key"
-    raise AdapterlabError(f"{row.place}: has {keys}; a row needs {FORMS}")
+    raise AdapterlabError(f"{row.place}: has {keys}: a row needs {FORMS}")
 
 
 def _check(row: Row, form: Form) -> None:
@@ -227,7 +256,7 @@ def _check(row: Row, form: Form) -> None:
             if not value.strip() and key != "prompt":
                 raise AdapterlabError(f"{row.place}: {key!r} is empty, so there is nothing to learn: take the row out")
         if key == "label" and (isinstance(value, float | bool | list | dict) or not str(value).strip()):
-            raise AdapterlabError(f"{row.place}: label {value!r} is no class: give a word or a whole number")
+            raise AdapterlabError(f"{row.place}: label {value!r} is not a class: give a word or a whole number")
     if form is Form.CHAT:
         _check_messages(row)
 
@@ -239,4 +268,4 @@ def _check_messages(row: Row) -> None:
     ):
         raise AdapterlabError(f'{row.place}: \'messages\' must be a list of {{"role": ..., "content": ...}}')
     if not any(m["role"] == "assistant" and m["content"].strip() for m in messages):
-        raise AdapterlabError(f"{row.place}: no turn of the assistant, so there is nothing to learn: take the row out")
+        raise AdapterlabError(f"{row.place}: the assistant has no turn, so there is nothing to learn: take the row out")

@@ -1,4 +1,4 @@
-"""Tasks made of text: running text cut to windows, and prompts with the completions that are scored."""
+"""Tasks on text: running text cut into windows, and prompts with completions that are scored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,44 +17,106 @@ from adapterlab.models.corpus import documents
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 
 TOKENS_AT_ONCE = 8192
-"""Tokens that are scored in one pass."""
+"""Tokens per forward pass when scoring."""
+
+T = TypeVar("T")
+Message: TypeAlias = Mapping[str, str]
+"""One turn of a chat: its `role` and its `content`."""
 
 
 class Tokenizer(Protocol):
-    """The part of a tokenizer of transformers that tasks use."""
+    """The part of a transformers tokenizer that tasks use."""
 
+    bos_token_id: int | None
     eos_token_id: int | None
+    chat_template: str | None
 
-    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Any:
-        """Token ids under `input_ids`."""
+    def __call__(
+        self,
+        text: list[str],
+        *,
+        add_special_tokens: bool = True,
+        truncation: bool = False,
+        max_length: int | None = None,
+    ) -> Mapping[str, list[list[int]]]:
+        """Return the token ids of some texts under `input_ids`.
+
+        Args:
+            text: The texts.
+            add_special_tokens: Add the tokenizer's opening and closing tokens.
+            truncation: Cut texts to `max_length`.
+            max_length: Largest number of tokens per text.
+        """
         ...
 
-    def batch_decode(self, sequences: Any) -> list[str]:
-        """The texts of token ids."""
+    def __len__(self) -> int: ...
+
+    def batch_decode(
+        self, sequences: Tensor | Sequence[Sequence[int]], *, skip_special_tokens: bool = False
+    ) -> list[str]:
+        """Return the texts of some token ids.
+
+        Args:
+            sequences: Token ids `(texts, tokens)`.
+            skip_special_tokens: Leave out tokens such as the end of text.
+        """
+        ...
+
+    def apply_chat_template(
+        self, conversation: Sequence[Message], *, tokenize: bool, add_generation_prompt: bool = False
+    ) -> str:
+        """Return a chat as the model's template writes it.
+
+        Args:
+            conversation: The turns of the chat.
+            tokenize: Here always False, which makes the result a string.
+            add_generation_prompt: End with the opening of the assistant's next turn.
+        """
         ...
 
 
 class Completion(NamedTuple):
-    """A prompt, and what should come after it; only that is scored."""
+    """A prompt and its completion; only the completion is scored."""
 
     prompt: str
     completion: str
 
 
+class Tokens(NamedTuple):
+    """One example as token ids."""
+
+    ids: list[int]
+    scored: list[bool]
+    """For each token, True if it is scored."""
+
+
 class TextTask(Task):
-    """A causal language model's loss on text. Subclasses say what the text is."""
+    """A task with a causal language model's loss on text; subclasses supply the text."""
 
     @abstractmethod
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
-        """The examples of a part other than the base's own domain."""
+        """Return examples of any part except `Part.BASE`, as `Task.examples` does.
 
-    def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
+        Args:
+            part: Part of the data.
+            tokenizer: The model's tokenizer.
+            length: Largest number of tokens in an example.
+            count: Largest number of examples.
+        """
+
+    def examples(self, part: Part, processor: Tokenizer, length: int, count: int) -> Examples:
         if part is Part.BASE:
             return self.base_domain(processor, length, count)
         return self.text_examples(part, processor, length, count)
 
     def base_domain(self, tokenizer: Tokenizer, length: int, count: int) -> Examples:
-        """What the embedded base was trained for and never saw: the library's held-out files."""
+        """Return examples of the base model's own domain, for `Part.BASE`: see `base_domain` of this module.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            length: Number of tokens in an example.
+            count: Largest number of examples.
+        """
         return base_domain(tokenizer, length, count)
 
     def terms(self, batch: Mapping[str, Tensor]) -> int:
@@ -69,25 +131,33 @@ class TextTask(Task):
 
 
 class WindowTask(TextTask):
-    """Running text, cut to windows of one length; every token but a window's first is scored."""
+    """Running text, cut into windows of equal length; every token except the first of a window is scored."""
 
     @abstractmethod
     def texts(self, part: Part) -> Sequence[str]:
-        """The texts of a part, in an order that is always the same."""
+        """Return the texts of a part, always in the same order.
+
+        Args:
+            part: Any part except `Part.BASE`.
+        """
 
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
         return cut(self.texts(part), tokenizer, length, count, f"{self.name}/{part}")
 
 
 class CompletionTask(TextTask):
-    """Prompts and completions; the completion and the end of the text are scored."""
+    """Prompts and completions; the completion and the end-of-text token are scored."""
 
     packed: ClassVar[bool] = False
-    """Whether examples to train on are packed, several to a row; for short ones, which would leave batches all but empty."""
+    """True to pack several training examples into one row, for examples much shorter than a row."""
 
     @abstractmethod
     def completions(self, part: Part) -> Sequence[Completion]:
-        """The prompts of a part with their completions, in an order that is always the same."""
+        """Return the prompts of a part with their completions, always in the same order.
+
+        Args:
+            part: Any part except `Part.BASE`.
+        """
 
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
         arrange = pack if self.packed and part is Part.TRAIN else pad
@@ -95,15 +165,29 @@ class CompletionTask(TextTask):
 
 
 def predictions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits `(terms, vocabulary)` for the scored tokens in float32, and these tokens `(terms,)`."""
+    """Run the model and return its predictions of the scored tokens.
+
+    Args:
+        model: A causal language model.
+        batch: `input_ids` and `scored`, both `(rows, tokens)`; other inputs are passed to the model as they are.
+
+    Returns:
+        Logits `(terms, vocabulary)` in float32, and the token ids to predict `(terms,)`.
+    """
     ids, scored = batch["input_ids"], batch["scored"][:, 1:]
     extra = {name: tensor for name, tensor in batch.items() if name not in ("input_ids", "scored")}
     logits = model(input_ids=ids, **extra).logits[:, :-1]
     return logits[scored].float(), ids[:, 1:][scored]
 
 
-def to_score(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE) -> Iterator[dict[str, Tensor]]:
-    """The examples in batches of about so many `tokens`, to be scored in one pass, on the model's device."""
+def scoring_batches(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE) -> Iterator[dict[str, Tensor]]:
+    """Yield the examples in batches, on the model's device, in order.
+
+    Args:
+        examples: Examples to score.
+        model: The model that will score them.
+        tokens: Tokens per batch, padding included; a batch has at least one row.
+    """
     device = next(model.parameters()).device
     rows = max(1, tokens // max(t.shape[1] for t in examples.inputs.values() if t.ndim > 1))
     for start in range(0, len(examples), rows):
@@ -112,9 +196,15 @@ def to_score(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE)
 
 @torch.no_grad()
 def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONCE) -> Scores:
-    """Nats per byte of scored text, and the share of scored tokens that the model holds most likely."""
+    """Return the loss in nats per byte of scored text, and the share of scored tokens that are predicted correctly.
+
+    Args:
+        model: A causal language model.
+        examples: Examples with `input_ids` and `scored`; their size is the number of scored bytes.
+        tokens: Tokens per forward pass.
+    """
     total, hits, terms = 0.0, 0, 0
-    for batch in to_score(examples, model, tokens):
+    for batch in scoring_batches(examples, model, tokens):
         logits, targets = predictions(model, batch)
         total += float(cross_entropy(logits, targets, reduction="sum"))
         hits += int((logits.argmax(-1) == targets).sum())
@@ -124,15 +214,34 @@ def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONC
 
 
 def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Examples:
-    """Windows of what the embedded base was trained for and never saw."""
+    """Return windows of text from the domain of the embedded base model that it was not trained on.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        length: Tokens per window.
+        count: Largest number of windows.
+    """
     return cut([d.text for d in documents("heldout")], tokenizer, length, count, "base")
 
 
 def cut(texts: Sequence[str], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:
-    """Cut `texts` to windows of `length` tokens and take `count` of them by a hash, so that more is a superset.
+    """Cut texts into windows and choose some of them by a hash.
 
-    The first token of a window is not scored, since nothing stands before it. Raises `AdapterlabError` if no text is
-    long enough.
+    The first token of a window is not scored, since there is nothing to predict it from. The end of a text that fills no
+    window is dropped.
+
+    Args:
+        texts: Running texts.
+        tokenizer: The model's tokenizer.
+        length: Tokens per window.
+        count: Largest number of windows; those of a smaller count are the first ones of a larger count.
+        name: Seed of the hash, and the name in errors.
+
+    Returns:
+        `input_ids` and `scored`, both `(windows, length)`; the size is the number of scored bytes.
+
+    Raises:
+        AdapterlabError: If no text is long enough for a window.
     """
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     windows = (
@@ -140,52 +249,113 @@ def cut(texts: Sequence[str], tokenizer: Tokenizer, length: int, count: int, nam
         for i, ids in enumerate(encoded)
         for start in range(0, len(ids) - length + 1, length)
     )
-    chosen = _drawn(windows, count, name)
+    chosen = first_by_hash(windows, count, name)
     if not chosen:
-        raise AdapterlabError(f"{name}: no text has {length} tokens; give a smaller length")
+        raise AdapterlabError(f"{name}: no text has {length} tokens: give a smaller length")
     ids = torch.tensor(chosen)
     scored = torch.ones_like(ids, dtype=torch.bool)
     scored[:, 0] = False
-    return Examples(
-        {"input_ids": ids, "scored": scored}, sum(len(text.encode()) for text in tokenizer.batch_decode(ids[:, 1:]))
-    )
+    size = sum(len(text.encode()) for text in tokenizer.batch_decode(ids[:, 1:]))
+    return Examples({"input_ids": ids, "scored": scored}, size)
 
 
 def pad(
     pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str, *, ended: bool = True
 ) -> Examples:
-    """Token ids of `count` prompts with their completions, padded on the right to the longest; chosen by a hash.
+    """Encode prompts with their completions, one per row, padded on the right.
 
-    Completions end with the tokenizer's end of text, if it has one and they are to be `ended`. What is longer than
-    `length` loses the start of its prompt; raises `AdapterlabError` if a completion alone is too long.
+    Args:
+        pairs: Prompts and completions.
+        tokenizer: The model's tokenizer.
+        length: Largest number of tokens in a row; a longer example loses the start of its prompt.
+        count: Largest number of rows, chosen by a hash; those of a smaller count are the first ones of a larger count.
+        name: Seed of the hash, and the name in errors.
+        ended: True to end each completion with the tokenizer's end-of-text token, which is then scored too.
+
+    Returns:
+        `input_ids` and `scored`, both `(rows, tokens)`; the size is the number of bytes of the completions.
+
+    Raises:
+        AdapterlabError: If there are no pairs, or a completion alone is too long.
+
+    Example:
+        >>> class Characters:
+        ...     eos_token_id = 0
+        ...     def __call__(self, text, *, add_special_tokens):
+        ...         return {"input_ids": [[ord(character) for character in t] for t in text]}
+        >>> examples = pad([Completion("2+2=", "4")], Characters(), length=16, count=8, name="sums")
+        >>> examples.inputs["scored"].tolist(), examples.size
+        ([[False, False, False, False, True, True]], 1)
     """
-    rows, size = _encoded(pairs, tokenizer, length, count, name, ended)
-    return Examples(_filled(rows, tokenizer, max(len(ids) for ids, _ in rows)), size)
+    rows, size = _encode(pairs, tokenizer, length, count, name, ended)
+    return Examples(to_tensors(rows, max(len(row.ids) for row in rows), _filler(tokenizer)), size)
 
 
 def pack(pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:
-    """As `pad`, but `count` rows of `length` tokens, each with as many examples one after the other as it has room for."""
-    examples, size = _encoded(pairs, tokenizer, length, len(pairs), name, True)
-    rows: list[Row] = []
+    """Encode prompts with their completions as `pad` does, but several per row.
+
+    Args:
+        pairs: Prompts and completions.
+        tokenizer: The model's tokenizer.
+        length: Tokens per row; a row takes whole examples until the next one does not fit.
+        count: Largest number of rows.
+        name: Seed of the hash that orders the examples, and the name in errors.
+
+    Returns:
+        `input_ids` and `scored`, both `(rows, length)`; the size is the number of bytes of all completions.
+
+    Raises:
+        AdapterlabError: If there are no pairs, or a completion alone is too long.
+    """
+    examples, size = _encode(pairs, tokenizer, length, len(pairs), name, True)
+    rows: list[Tokens] = []
     for ids, scored in examples:
-        if not rows or len(rows[-1][0]) + len(ids) > length:
-            rows.append(([], []))
-        rows[-1][0].extend(ids)
-        rows[-1][1].extend(scored)
-    return Examples(_filled(rows[:count], tokenizer, length), size)
+        if not rows or len(rows[-1].ids) + len(ids) > length:
+            rows.append(Tokens([], []))
+        rows[-1].ids.extend(ids)
+        rows[-1].scored.extend(scored)
+    return Examples(to_tensors(rows[:count], length, _filler(tokenizer)), size)
 
 
-Row: TypeAlias = tuple[list[int], list[bool]]
-"""Token ids, and which of them are scored."""
+def to_tensors(rows: Sequence[Tokens], width: int, filler: int) -> dict[str, Tensor]:
+    """Return `input_ids` and `scored`, both `(rows, width)`, padded on the right with unscored tokens.
+
+    Args:
+        rows: Encoded examples of at most `width` tokens.
+        width: Tokens per row.
+        filler: Token id for the padding.
+    """
+    return {
+        "input_ids": torch.tensor([row.ids + [filler] * (width - len(row.ids)) for row in rows]),
+        "scored": torch.tensor([row.scored + [False] * (width - len(row.scored)) for row in rows]),
+    }
 
 
-def _encoded(
+def first_by_hash(items: Iterable[tuple[str, T]], count: int, seed: str) -> list[T]:
+    """Choose items in the order of a hash of their keys.
+
+    Args:
+        items: Keys and items.
+        count: Largest number of items to return; those of a smaller count are the first ones of a larger count.
+        seed: Text that is hashed along with each key.
+
+    Returns:
+        The chosen items in the order of their hashes.
+    """
+
+    def order(item: tuple[str, T]) -> bytes:
+        return hashlib.blake2b(f"{seed}/{item[0]}".encode(), digest_size=8).digest()
+
+    return [value for _, value in sorted(items, key=order)[:count]]
+
+
+def _encode(
     pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: int, name: str, ended: bool
-) -> tuple[list[Row], int]:
-    """`count` of the pairs as rows, and the bytes of their completions."""
-    chosen = _drawn(((str(i), pair) for i, pair in enumerate(pairs)), count, name)
+) -> tuple[list[Tokens], int]:
+    """Return `count` of the pairs as rows, and the number of bytes of their completions."""
+    chosen = first_by_hash(((str(i), pair) for i, pair in enumerate(pairs)), count, name)
     if not chosen:
-        raise AdapterlabError(f"{name}: there is no example")
+        raise AdapterlabError(f"{name}: there are no examples: give at least one prompt with its completion")
     prompts = tokenizer([p.prompt for p in chosen], add_special_tokens=False)["input_ids"]
     answers = tokenizer([p.completion for p in chosen], add_special_tokens=False)["input_ids"]
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -194,23 +364,13 @@ def _encoded(
     for prompt, answer in zip(prompts, answers, strict=True):
         room = length - len(answer) - len(end)
         if room < 1:
-            raise AdapterlabError(f"{name}: a completion has {len(answer)} tokens; give a length above {length}")
-        start = prompt[-room:] or stop or answer[:1]  # something must stand before the first scored token
-        rows.append((start + answer + end, [False] * len(start) + [True] * (len(answer) + len(end))))
+            raise AdapterlabError(
+                f"{name}: a completion has {len(answer)} tokens, which do not fit: give a length above {length}"
+            )
+        start = prompt[-room:] or stop or answer[:1]  # the first scored token needs a token before it
+        rows.append(Tokens(start + answer + end, [False] * len(start) + [True] * (len(answer) + len(end))))
     return rows, sum(len(p.completion.encode()) for p in chosen)
 
 
-def _filled(rows: Sequence[Row], tokenizer: Tokenizer, width: int) -> dict[str, Tensor]:
-    """The rows as tensors `(rows, width)`, filled up on the right with what is not scored."""
-    filler = 0 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-    return {
-        "input_ids": torch.tensor([ids + [filler] * (width - len(ids)) for ids, _ in rows]),
-        "scored": torch.tensor([scored + [False] * (width - len(scored)) for _, scored in rows]),
-    }
-
-
-def _drawn(items: Iterable[tuple[str, Any]], count: int, name: str) -> list[Any]:
-    def order(item: tuple[str, Any]) -> bytes:
-        return hashlib.blake2b(f"{name}/{item[0]}".encode(), digest_size=8).digest()
-
-    return [value for _, value in sorted(items, key=order)[:count]]
+def _filler(tokenizer: Tokenizer) -> int:
+    return 0 if tokenizer.eos_token_id is None else tokenizer.eos_token_id

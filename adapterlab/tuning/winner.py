@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adapterlab.adapters.peft_layout import CannotExportError
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
@@ -19,7 +20,6 @@ from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.io.peft_export import save_peft
-from adapterlab.surgery.io.peft_layouts import CannotExportError
 from adapterlab.surgery.sites.base import PARAMETERS, STACK
 from adapterlab.tasks.base import Task
 

@@ -143,9 +143,8 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects, weigh
         effects: Effects estimated from finished contests.
         weight: Exponent on the Bayes factor, from 0 to 1.
     """
-    results = effects.results
-    missing = _missing(test, results)
-    pairs = () if missing else _pairs(test, results)
+    missing = _missing(test, effects)
+    pairs = () if missing else _pairs(test, effects)
     if not missing and len(pairs) < MIN_PAIRS:
         missing = f"only {len(pairs)} pair of runs to compare"
     if missing:
@@ -176,8 +175,9 @@ def update(credence: float, factor: float, weight: float) -> float:
     return odds / (1 + odds)
 
 
-def _missing(test: Test, results: Results) -> str:
+def _missing(test: Test, effects: Effects) -> str:
     """Return why the results cannot test a claim, or an empty string."""
+    results = effects.results
     absent = [name for name in test.contestants() if name not in results.contestants]
     if absent:
         return f"{' and '.join(absent)} did not run in this study"
@@ -186,21 +186,21 @@ def _missing(test: Test, results: Results) -> str:
         return f"{' and '.join(tasks)} was not in this study"
     if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
-    measured = any(results.values(name, test.metric, test.tasks) for name in test.contestants())
+    measured = any(effects.values(name, test.metric, test.tasks) for name in test.contestants())
     return "" if measured else f"this study did not measure {METRICS[test.metric].title}"
 
 
-def _pairs(test: Test, results: Results) -> tuple[Pair, ...]:
+def _pairs(test: Test, effects: Effects) -> tuple[Pair, ...]:
     a, b = test.contestants()
     if isinstance(test, Better):
-        differences = {k: d - test.by for k, d in results.differences(a, b, test.metric, test.tasks).items()}
+        differences = {k: d - test.by for k, d in effects.differences(a, b, test.metric, test.tasks).items()}
     elif isinstance(test, Reaches):
-        mine, theirs = (results.gains(name, test.metric, test.tasks) for name in (a, b))
+        mine, theirs = (effects.gains(name, test.metric, test.tasks) for name in (a, b))
         differences = {key: mine[key] - test.reaches * theirs[key] for key in mine if key in theirs}
     else:
-        differences = results.differences(a, b, test.metric, test.tasks)
+        differences = effects.differences(a, b, test.metric, test.tasks)
     return tuple(
-        Pair(task, seed, difference, _trials(results, (a, b), task, seed))
+        Pair(task, seed, difference, _trials(effects.results, (a, b), task, seed))
         for (task, seed), difference in sorted(differences.items())
     )
 

@@ -1,1 +1,1 @@
-"""One training step of every method beside PEFT's, on a 2-layer Llama shape."""
+"""Comparison of one training step of every method with PEFT's, on a model of two Llama layers."""

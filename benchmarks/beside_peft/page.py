@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md: what the result files say, between markers, so that the page cannot drift."""
+"""Write the tables of docs/performance.md from the result files, between two markers of the page."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PAGE = ROOT / "docs" / "performance.md"
 START, END = "<!-- tables: written by benchmarks/adapters.py -->\n", "<!-- end of tables -->\n"
 
 SPEEDUPS = {"hra": 8.0, "boft": 5.0} | dict.fromkeys(("loha", "lokr", "randlora", "fourierft", "dora", "c3a"), 1.3)
-"""How many times faster than PEFT's a step is to be; at least 0.95 elsewhere."""
+"""Targets for the speed of a step relative to PEFT's; 0.95 for other methods."""
 OVER_LORA = dict.fromkeys(("boft", "goft", "fourierft"), 3.0)
-"""How many of LoRA's steps one may take; 2 elsewhere."""
+"""Targets for the time of a step relative to LoRA's; 2 for other methods."""
 
 Column = tuple[str, str, str]
-"""Its title, its key in a row, its format."""
-STEPS: Sequence[Column] = [
+"""Title of a column, its key in a row of results, and its format."""
+PER_LENGTH: Sequence[Column] = [
     ("ours", "ours_step", "{:.2f}"),
     ("PEFT", "peft_step", "{:.2f}"),
     ("PEFT / ours", "speedup", "{:.2f}"),
     ("ours / LoRA", "over_lora", "{:.2f}"),
-    ("kept, MiB", "ours_kept_mib", "{:.1f}"),
-    ("kept, PEFT", "peft_kept_mib", "{:.1f}"),
+    ("saved, MiB", "ours_kept_mib", "{:.1f}"),
+    ("saved, PEFT", "peft_kept_mib", "{:.1f}"),
 ]
-ONCE: Sequence[Column] = [
+PER_METHOD: Sequence[Column] = [
     ("attach, ms", "ours_attach_ms", "{:.0f}"),
     ("attach, PEFT", "peft_attach_ms", "{:.0f}"),
     ("merged", "ours_merged", "{:.2f}"),
@@ -40,12 +40,16 @@ ONCE: Sequence[Column] = [
 
 
 def rewrite() -> None:
-    """Put the tables of all result files into the page."""
+    """Write the tables of all result files into the page."""
     PAGE.write_text(rendered(PAGE.read_text()))
 
 
 def rendered(page: str) -> str:
-    """The page with the tables that the result files give."""
+    """Return a page with the tables of all result files.
+
+    Args:
+        page: Text of the page, with both markers.
+    """
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     parts = [section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("adapters-*.json"))]
@@ -53,7 +57,11 @@ def rendered(page: str) -> str:
 
 
 def section(results: Mapping[str, Any]) -> str:
-    """All tables of one result file, and which targets it misses."""
+    """Return all tables of one result file, with the methods that miss their targets.
+
+    Args:
+        results: Content of the result file.
+    """
     setting, methods = results["setting"], results["methods"]
     text = [f"## {setting['device']}, {setting['dtype']}", ""]
     text += [", ".join(f"{key} {setting[key]}" for key in setting if key not in ("device", "dtype")) + ".", ""]
@@ -61,9 +69,9 @@ def section(results: Mapping[str, Any]) -> str:
         rows = {name: row["lengths"][tokens] for name, row in methods.items() if tokens in row["lengths"]}
         frozen, lora = (median(row[key] for row in rows.values()) for key in ("frozen_ms", "lora_step"))
         text += [f"### 4 x {tokens} tokens", ""]
-        text += [f"The frozen base's step takes {frozen:.0f} ms, LoRA's {lora:.2f} times that.", ""]
-        text += [table(STEPS, rows), "", missed(rows), ""]
-    text += ["### At any length", "", table(ONCE, methods), ""]
+        text += [f"A step of the frozen base takes {frozen:.0f} ms, a step of LoRA {lora:.2f} times as long.", ""]
+        text += [table(PER_LENGTH, rows), "", missed(rows), ""]
+    text += ["### At any length", "", table(PER_METHOD, methods), ""]
     failed = [
         f"- {name}, {side}: {row[f'{side}_failed']}"
         for name, row in methods.items()
@@ -74,30 +82,56 @@ def section(results: Mapping[str, Any]) -> str:
 
 
 def lengths(results: Mapping[str, Any]) -> list[str]:
-    """The lengths that any method was measured at, rising."""
+    """Return the lengths that any method was measured at, in ascending order.
+
+    Args:
+        results: Content of a result file.
+    """
     return sorted({tokens for row in results["methods"].values() for tokens in row["lengths"]}, key=int)
 
 
 def table(columns: Sequence[Column], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a Markdown table with one line per method.
+
+    Args:
+        columns: Columns to show.
+        rows: Results by method.
+    """
     head = [f"| method | {' | '.join(title for title, _, _ in columns)} |", "|---|" + "---:|" * len(columns)]
     return "\n".join([*head, *(line(name, columns, row) for name, row in rows.items())])
 
 
 def line(name: str, columns: Sequence[Column], row: Mapping[str, Any]) -> str:
+    """Return one line of a Markdown table; a missing result leaves its cell empty.
+
+    Args:
+        name: First cell.
+        columns: Columns to show.
+        row: Results by key.
+    """
     cells = [form.format(row[key]) if key in row else "" for _, key, form in columns]
     return f"| {name} | {' | '.join(cells)} |"
 
 
 def missed(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """In a sentence, which methods are slower beside PEFT's or LoRA than they are meant to be."""
+    """Return sentences that name the methods that miss their targets.
 
-    def short(key: str, fails: Callable[[float, float], bool], targets: Mapping[str, float], usual: float) -> list[str]:
+    Args:
+        rows: Results by method.
+    """
+
+    def failing(
+        key: str, fails: Callable[[float, float], bool], targets: Mapping[str, float], default: float
+    ) -> list[str]:
         return [
-            f"{name} {row[key]:.2f} (target {targets.get(name, usual)})"
+            f"{name} {row[key]:.2f} (target {targets.get(name, default)})"
             for name, row in rows.items()
-            if key in row and fails(row[key], targets.get(name, usual))
+            if key in row and fails(row[key], targets.get(name, default))
         ]
 
-    slow = short("speedup", operator.lt, SPEEDUPS, 0.95)
-    heavy = short("over_lora", operator.gt, OVER_LORA, 2.0)
-    return f"Short of the target beside PEFT: {', '.join(slow) or 'none'}. Beside LoRA: {', '.join(heavy) or 'none'}."
+    peft = failing("speedup", operator.lt, SPEEDUPS, 0.95)
+    lora = failing("over_lora", operator.gt, OVER_LORA, 2.0)
+    return (
+        f"Targets missed for *PEFT / ours*: {', '.join(peft) or 'none'}. "
+        f"Targets missed for *ours / LoRA*: {', '.join(lora) or 'none'}."
+    )

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from adapterlab.adapters import all_adapters
-from adapterlab.adapters.base import Adapter, Context, LinearAdapter, Role, State
+from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.invariants import IdentityAtInit
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.surgery.init.svd_cache import FactorCache
 
 # Only what a method's defaults are too large for.

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters import adapter, all_adapters
-from adapterlab.adapters.base import LinearAdapter, Role, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Role
+from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.surgery import sized
 from adapterlab.surgery.sizing import parameter_count
 from tests.adapters.methods import ALL, LINEAR, context, moved, small

@@ -9,8 +9,8 @@ import torch
 from torch.func import jacrev
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import PreservesGram
+from adapterlab.adapters.state import State
 from adapterlab.surgery import attach
 from tests.adapters.methods import context, moved, small
 from tests.conftest import tiny_llama
@@ -267,7 +267,7 @@ def test_boft_of_full_depth_is_dense():
 @pytest.mark.parametrize(
     ("name", "settings", "shapes", "message"),
     [
-        ("hra", {"rank": 3}, [(16, 16)], "give an even one"),
+        ("hra", {"rank": 3}, [(16, 16)], "give an even rank"),
         ("hra", {"rank": 18}, [(16, 32)], "give 1 to 16"),
         ("ether", {"block_count": 3}, [(16, 16)], "does not divide"),
         ("ether_plus", {"block_count": 3}, [(16, 12)], "does not divide"),
@@ -275,7 +275,7 @@ def test_boft_of_full_depth_is_dense():
         ("oftv2", {"block_size": 4, "neumann_terms": 0}, [(16, 16)], "give 1 or more"),
         ("road", {"variant": 3}, [(16, 16)], "give 1, 2 or 4"),
         ("road", {"group_size": 64}, [(16, 16)], "give 2"),
-        ("boft", {"block_size": 4, "factors": 4}, [(16, 16)], "give factors"),
+        ("boft", {"block_size": 4, "factors": 4}, [(16, 16)], "or fewer factors"),
         ("boft", {"block_size": 3}, [(16, 16)], "block_size 3"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_loss_of_something_else_is_refused(llama):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"mask": "best"}, "none of random"), ({"rank": 99}, "give 1 to 10")]
+    ("settings", "message"), [({"mask": "best"}, "not one of random"), ({"rank": 99}, "give 1 to 10")]
 )
 def test_what_cannot_be_chosen_is_refused(settings, message, llama):
     with pytest.raises(AdapterlabError, match=message):

@@ -9,13 +9,6 @@ import pytest
 import torch
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.svd.antipasto import (
-    Answers,
-    coherence_barrier,
-    order_penalty,
-    projection_loss,
-    steering_loss,
-)
 from adapterlab.adapters.svd.pissa import as_lora
 from tests.adapters.methods import context, moved
 
@@ -150,54 +143,6 @@ def test_antipasto_in_two_dimensions_turns_by_no_more_than_its_angle():
     s = torch.diag(state["s"]).double()
     turn = torch.linalg.inv(s) @ (method.core(state, 1.0).double() + s)
     assert abs(math.acos(turn[0, 0].item()) - 0.7) < 1e-6
-
-
-def answers(shift, gap=0.0, spread=0.0):
-    generator = torch.Generator().manual_seed(3)
-    hidden = torch.randn(6, 5, generator=generator)
-    logits = torch.randn(8, 11, generator=torch.Generator().manual_seed(4))
-    logits = logits + spread * torch.randn(8, 11, generator=generator)
-    axis = torch.eye(5)[0] * 2
-    return Answers(hidden + axis + shift, hidden, logits.log_softmax(-1), torch.full((6,), gap))
-
-
-def test_the_projection_loss_wants_opposite_shifts_along_the_axis():
-    along, across = torch.eye(5)[0], torch.eye(5)[1]
-    base = answers(0)
-    opposite = projection_loss(base, answers(along), answers(-along))
-    assert opposite == pytest.approx(-math.log(2))
-    assert projection_loss(base, answers(along), answers(along / 2)) == pytest.approx(math.log(3), rel=1e-4)
-    assert projection_loss(base, answers(across), answers(-across)) == pytest.approx(0, abs=1e-5)
-    drifting = projection_loss(base, answers(along + across), answers(-along - across), torch.eye(5)[:, :1])
-    assert drifting == pytest.approx(-math.log(1.5), rel=1e-4)
-
-
-def test_the_coherence_barrier_is_nothing_within_its_budget_and_steep_beyond():
-    base, near, far = (answers(0, spread=s).log_probabilities for s in (0.0, 0.05, 30.0))
-    assert coherence_barrier(base, base) == coherence_barrier(base, near) == pytest.approx(0, abs=1e-6)
-    assert coherence_barrier(base, far) > 1
-    naive = []
-    for p, q in zip(base.exp(), far.exp(), strict=True):
-        variation, entropy = 0.5 * (p - q).abs().sum(), -(p * p.log()).sum()
-        budget = 0.3 * (entropy + 0.1) ** 0.5
-        naive.append(-torch.log(1 - (variation - budget).clamp_min(0) / (1 - budget)))
-    naive = torch.stack(naive)
-    torch.testing.assert_close(coherence_barrier(base, far), 3 * (naive / 3).exp().mean().log())
-
-
-def test_the_order_of_both_signs_may_be_either_but_must_be_one():
-    up, down = torch.ones(4), -torch.ones(4)
-    assert order_penalty(up, down, 0.5) == order_penalty(down, up, 0.5) == 0
-    assert order_penalty(up, up, 0.5) == pytest.approx(1.5**2)
-
-
-def test_the_steering_loss_is_the_sum_and_reaches_the_adapter():
-    along = (torch.eye(5)[0] * 0.3).requires_grad_()
-    base, plus, minus = answers(0), answers(along, 1.0), answers(-along, -1.0)
-    loss = steering_loss(base, plus, minus)
-    torch.testing.assert_close(loss, projection_loss(base, plus, minus))
-    loss.backward()
-    assert torch.isfinite(along.grad).all()
 
 
 def test_adalora_budget_falls_as_a_cube():

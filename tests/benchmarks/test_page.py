@@ -1,4 +1,4 @@
-"""The performance page shows the result files, and the bench goes on where it was stopped."""
+"""The performance page shows the result files, and the benchmark resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import pytest
 
 from benchmarks import adapters
 from benchmarks.beside_peft import page
-from benchmarks.beside_peft.contests import contestants, method_of
+from benchmarks.beside_peft.comparisons import method_of, names
 from benchmarks.beside_peft.measure import Bench
 
 ROW = {"frozen_ms": 100.0, "lora_step": 1.2, "ours_step": 1.5, "peft_step": 1.2, "speedup": 0.8, "over_lora": 1.25}
 
 
-def test_the_page_is_what_the_result_files_say():
+def test_the_page_shows_the_result_files():
     text = page.PAGE.read_text()
     assert text.count(page.START) == text.count(page.END) == 1
     assert page.rendered(text) == text, "run: python -m benchmarks.adapters --page"
     assert list(page.RESULTS.glob("adapters-*.json"))
 
 
-def test_every_contest_is_of_a_method_that_there_is():
-    for name in contestants():
+def test_every_comparison_is_of_a_known_method():
+    for name in names():
         assert method_of(name).name in name
 
 
-def test_a_table_says_what_misses_its_target():
+def test_missed_targets_are_listed():
     rows = {
         "lora": ROW,
         "hra": ROW | {"speedup": 7.0, "over_lora": 2.5},
         "goft": ROW | {"over_lora": 2.5, "speedup": 1},
     }
-    said = page.missed(rows)
-    assert "lora 0.80 (target 0.95), hra 7.00 (target 8.0)" in said
-    assert said.endswith("Beside LoRA: hra 2.50 (target 2.0).")
+    text = page.missed(rows)
+    assert "lora 0.80 (target 0.95), hra 7.00 (target 8.0)" in text
+    assert text.endswith("*ours / LoRA*: hra 2.50 (target 2.0).")
 
 
 @pytest.fixture
 def counted(monkeypatch):
-    """The bench with a model too small to say anything, which counts what it measures."""
+    """The benchmark with a tiny model; gives the list of its measurements."""
     measured = []
     own = Bench.measure
 
@@ -48,7 +48,7 @@ def counted(monkeypatch):
         return own(self, name, lengths, seconds)
 
     monkeypatch.setattr(Bench, "measure", measure)
-    monkeypatch.setattr("benchmarks.beside_peft.contests.SHAPE", {"hidden_size": 64, "intermediate_size": 128})
+    monkeypatch.setattr("benchmarks.beside_peft.comparisons.SHAPE", {"hidden_size": 64, "intermediate_size": 128})
     return measured
 
 
@@ -57,7 +57,7 @@ def run(out, *more):
     return json.loads(out.read_text())["methods"]
 
 
-def test_a_second_run_measures_only_what_is_not_there(counted, tmp_path):
+def test_a_second_run_measures_only_what_is_missing(counted, tmp_path):
     out = tmp_path / "results.json"
     run(out, "--methods", "lora", "--tokens", "4")
     rows = run(out, "--methods", "reft", "lora", "--tokens", "4", "8")
@@ -73,7 +73,7 @@ def test_a_second_run_measures_only_what_is_not_there(counted, tmp_path):
     assert counted[-1] == ("lora", (4,))
 
 
-def test_another_setting_is_no_part_of_the_same_table(counted, tmp_path, capsys):
+def test_results_of_another_setting_are_not_mixed(counted, tmp_path, capsys):
     out = tmp_path / "results.json"
     run(out, "--methods", "ia3", "--tokens", "4")
     with pytest.raises(SystemExit):

@@ -9,7 +9,7 @@ from pathlib import Path
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, play
 from adapterlab.lab.run.locate import LEDGER, record_study
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 from adapterlab.surgery import parameter_count
@@ -27,7 +27,7 @@ def fill(
     """A ledger in `folder` with every trial of the study for which `until` holds; an infinite loss is a divergence."""
     ledger = Ledger(folder / LEDGER)
     record_study(study, folder)
-    for contest in prepare(study):
+    for contest in prepare(study).contests():
         count = 0 if contest.adapter is None else parameter_count(model, contest.adapter, contest.targets)
         playing, outcomes = play(contest), None
         while True:

@@ -8,10 +8,14 @@ from functools import partial
 
 import numpy as np
 
+from adapterlab import argmap
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.verdict import Analysis, analyse
 
 PATH = (0.25, 0.5, 0.75, 1.25)
 
@@ -46,7 +50,7 @@ def played(
         full_ft_reason="" if "full_ft" in names else "not asked here",
     )
     rng = np.random.default_rng(seed)
-    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+    contests = make_contests(resolve(study), {c.name: c.build() for c in study.entrants})
 
     def scores(gain: float, forgot: float) -> dict[str, tuple[float, float]]:
         inside, outside = (1 - gain, 0.5 + gain), (1 - carried * gain, 0.5)
@@ -73,4 +77,10 @@ def played(
                 s: (run, replace(o, scores={"test": (tenth[name] + 1e-4 * s, 0.5)}))
                 for s, (run, o) in contest.reported.items()
             }
-    return Results(contests)
+    return Results.of(contests)
+
+
+def analysed(results: Results, the_map: argmap.Map | None = None, parameters: int = 4_300_000) -> Analysis:
+    """The analysis of made-up results, on a model of so many parameters."""
+    prepared = PreparedStudy(results.resolved, {}, parameters)
+    return analyse(prepared, list(results.contests.values()), [{"python": "3"}], the_map)

@@ -13,14 +13,13 @@ from rich.console import Console
 
 from adapterlab import argmap
 from adapterlab.cli import main
-from adapterlab.lab.analysis.rubric import THRESHOLDS, grade
-from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.analysis.rubric import THRESHOLDS
 from adapterlab.report.page import write_report
 from adapterlab.report.terminal import show
+from adapterlab.report.verdict_json import write_verdict
 from adapterlab.resources import shipped
-from adapterlab.verdict import judge
 from tests.lab.analysis.test_scoreboard import made_up
-from tests.lab.made_up import played
+from tests.lab.made_up import analysed, played
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +28,24 @@ def results():
 
 
 @pytest.fixture(scope="module")
-def judgement(results):
-    return judge(argmap.load(shipped("maps", "natural_manifold.argdown")), results, 4_300_000)
+def built_in_map():
+    return argmap.load(shipped("maps", "natural_manifold.argdown"))
 
 
 @pytest.fixture(scope="module")
-def page(results, judgement, tmp_path_factory):
+def analysis(results, built_in_map):
+    return analysed(results, built_in_map)
+
+
+@pytest.fixture(scope="module")
+def judgement(analysis):
+    return analysis.judgement
+
+
+@pytest.fixture(scope="module")
+def page(analysis, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(results, make_scoreboard(results), judgement, [{"python": "3"}], 4_300_000, path)
+    write_report(analysis, analysis.main, path)
     return path
 
 
@@ -55,19 +64,19 @@ def test_every_trial_behind_a_claim_is_in_the_file(page):
     assert named <= set(re.findall(r'id="t-([0-9a-f]{16})"', text))
 
 
-def test_it_says_the_answer_and_the_thesis_before_and_after(page, results, judgement):
+def test_it_says_the_answer_and_the_thesis_before_and_after(page, analysis, judgement):
     text = html.unescape(page.read_text())
-    assert make_scoreboard(results).answer in text
+    assert analysis.answer in text
     thesis = judgement.theses[0]
     for scores in (judgement.before, judgement.after):
         assert f"{scores['quadratic-energy'].claims[thesis].credence:.2f}" in text
 
 
-def test_it_shows_the_rubric_beside_the_literature_and_its_thresholds(page, results):
+def test_it_shows_the_rubric_beside_the_literature_and_its_thresholds(page, analysis):
     text = html.unescape(page.read_text())
     for meaning in THRESHOLDS.values():
         assert meaning in text
-    for card in grade(results, 4_300_000):
+    for card in analysis.main.rubric:
         for found in card.grades.values():
             assert found.why in text
 
@@ -91,11 +100,9 @@ def along_paths():
     )
 
 
-def test_where_runs_have_paths_it_shows_how_far_each_is_rewound(along_paths, tmp_path):
-    the_map = argmap.load(shipped("maps", "natural_manifold.argdown"))
-    write_report(
-        along_paths, make_scoreboard(along_paths), judge(the_map, along_paths, 10**8), [], 10**8, tmp_path / "r.html"
-    )
+def test_where_runs_have_paths_it_shows_how_far_each_is_rewound(along_paths, built_in_map, tmp_path):
+    analysis = analysed(along_paths, built_in_map, 10**8)
+    write_report(analysis, analysis.main, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert text.count('<div class="figure"') == 5
     assert "Response to strength" in text
@@ -145,9 +152,9 @@ def test_a_browser_draws_it_and_a_trials_link_opens_its_table(page, tmp_path):
         assert browser.get_log("browser") == []
 
 
-def test_the_terminal_table_fits_80_columns(results, judgement):
+def test_the_terminal_table_fits_80_columns(analysis):
     out = io.StringIO()
-    show(make_scoreboard(results), judgement, grade(results, 4_300_000), Console(file=out, width=80, color_system=None))
+    show(analysis, "runs/made-up", Console(file=out, width=80, color_system=None))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert all(name in text for name in ("lora", "oft", "ia3*"))
@@ -189,10 +196,8 @@ def test_a_damaged_ledger_stops_the_run_and_is_kept(tmp_path, monkeypatch, capsy
     assert (tmp_path / "ledger.sqlite").read_text() == "my notes\n" * 100
 
 
-def test_verdict_file_is_json_that_a_strict_reader_takes(judgement, tmp_path):
-    from adapterlab.verdict import write_verdict
-
-    write_verdict(judgement, "x", "s", tmp_path / "verdict.json")
+def test_verdict_file_is_json_that_a_strict_reader_takes(analysis, judgement, tmp_path):
+    write_verdict(analysis, tmp_path / "verdict.json")
 
     def refuse(constant):
         raise AssertionError(constant)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import LinearAdapter, State
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.init.svd_cache import FactorCache

@@ -186,9 +186,9 @@ def test_an_untied_head_stays(tokens):
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ((), "no token is named"),
+        ((), "no token is given"),
         ((1, 64), r"ids \[64\] are not in the vocabulary of 64"),
-        ((3, 3), "name a token twice"),
+        ((3, 3), "contain a token twice"),
     ],
 )
 def test_tokens_that_do_not_fit_are_named(ids, message, llama):

@@ -130,11 +130,13 @@ def test_strength_leads_from_the_base_to_the_adapted_model(name, tokens):
 
 def test_a_strength_that_means_nothing_is_refused(llama):
     handle = attach(llama, small("prompt"))
-    with pytest.raises(AdapterlabError, match=r"prompt: strength 0\.5: a prompt is there \(1\) or not \(0\)"):
+    with pytest.raises(
+        AdapterlabError, match=r"prompt: strength 0\.5: a prompt is either present \(1\) or absent \(0\)"
+    ):
         handle.strength = 0.5
     assert handle.strength == 1.0
     handle.detach()
-    with pytest.raises(AdapterlabError, match="prefix cannot weigh less than nothing"):
+    with pytest.raises(AdapterlabError, match="prefix cannot have a negative weight"):
         attach(llama, small("prefix")).strength = -1.0
 
 

@@ -71,5 +71,5 @@ def test_gradient_checkpointing_draws_the_same_mask_again(tokens):
 
 
 def test_a_chance_of_one_is_refused(llama):
-    with pytest.raises(AdapterlabError, match=r"dropout 1\.0 is not a chance"):
+    with pytest.raises(AdapterlabError, match=r"dropout 1\.0 is not a probability"):
         attach(llama, adapter("lora", rank=3, dropout=1.0))

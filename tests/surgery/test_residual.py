@@ -88,9 +88,9 @@ def test_identity_start_answers_as_the_base(llama, tokens):
     ("settings", "message"),
     [
         ({"rank": 33}, "rank 33 does not fit a residual stream 32 wide: give 1 to 32"),
-        ({"variant": "noreft"}, "variant 'noreft' is none of loreft"),
-        ({"start": 0, "end": 0}, "name no position"),
-        ({"layers": (0, 7)}, "layers .* are more than the model has"),
+        ({"variant": "noreft"}, "variant 'noreft' is not one of loreft"),
+        ({"start": 0, "end": 0}, "select no position"),
+        ({"layers": (0, 7)}, "layers .* are more than the model"),
         ({"everywhere": True, "tied": False}, "tied=True"),
     ],
 )

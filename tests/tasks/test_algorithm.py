@@ -1,4 +1,4 @@
-"""`algorithm`: what the calls give, and which are longer."""
+"""The `algorithm` task: results of the calls, and their lengths by part."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def calls(part: Part) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_gives_what_it_gives_by_hand(name):
+def test_operations_match_results_worked_out_by_hand(name):
     assert {digits: OPERATIONS[name](digits) for digits in BY_HAND[name]} == BY_HAND[name]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_completion_is_what_the_call_gives(part):
+def test_every_completion_is_the_result_of_its_call(part):
     found = calls(part)
     assert {operation for operation, _, _ in found} == set(OPERATIONS)
     assert all(OPERATIONS[operation](digits) == given for operation, digits, given in found)
@@ -47,7 +47,7 @@ def test_out_of_domain_is_longer_than_anything_trained_on():
     assert min(LONGER) > max(LENGTHS)
 
 
-def test_a_string_of_digits_is_in_one_part_whatever_is_done_with_it():
+def test_a_string_of_digits_is_in_one_part_for_all_operations():
     strings = [{digits for _, digits, _ in calls(part)} for part in PARTS]
     assert len(set.union(*strings)) == sum(map(len, strings))
 

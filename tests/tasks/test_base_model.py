@@ -1,4 +1,4 @@
-"""The base model that ships."""
+"""The embedded base model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from adapterlab.tasks.text import base_domain, score_text
 BASE = folder_of("embedded")
 
 
-def test_it_loads_like_any_other_and_is_small_enough_to_ship():
+def test_transformers_loads_it_and_it_is_small():
     model = AutoModelForCausalLM.from_pretrained(BASE)
     assert 4e6 < sum(p.numel() for p in model.parameters()) < 5e6
     assert sum(file.stat().st_size for file in BASE.iterdir()) < 10e6
 
 
-def test_it_has_learned_what_its_card_says():
+def test_its_loss_is_the_one_on_its_card():
     card = (BASE / "README.md").read_text()
     stated = float(re.search(r"\*\*([\d.]+) nats per byte", card)[1])
     assert stated <= 0.85
@@ -30,7 +30,7 @@ def test_it_has_learned_what_its_card_says():
     assert stated < score_text(loaded.model, base_domain(loaded.tokenizer, 128, 64)).loss < stated + 0.35
 
 
-def test_its_tokenizer_gives_back_every_byte():
+def test_its_tokenizer_round_trips_every_byte():
     tokenizer = load_causal().tokenizer
     text = "def f(x):\n\treturn x  # naïve 'ünï' \r\n  € 1234"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
@@ -50,12 +50,12 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
         ("nobody/nothing", "cannot load the model 'nobody/nothing': .*; there is no folder of that name either"),
     ],
 )
-def test_a_model_that_is_not_there_is_named(source, says):
+def test_a_missing_model_is_named(source, says):
     with pytest.raises(AdapterlabError, match=says):
         load_causal(source)
 
 
-def test_torn_weights_are_named_and_kept(tmp_path):
+def test_truncated_weights_are_named_and_kept(tmp_path):
     for file in BASE.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[: None if file.suffix == ".json" else -1000])
     before = (tmp_path / "model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""`docs/tasks.md`: every task has figures, and they say that there is something to learn and room to fail."""
+"""`docs/tasks.md`: every task has scores, and they show that it can be learned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = {file.stem: json.loads(file.read_text()) for file in (ROOT / "benchmar
 SHIPPED = [name for name in all_tasks() if type(task(name)).__module__.startswith("adapterlab.")]
 
 
-def test_every_task_has_a_section_with_what_it_stands_for():
+def test_every_task_has_a_section_with_its_explanation():
     assert set(re.findall(r"^## `(\w+)`", PAGE, re.MULTILINE)) == set(SHIPPED)
     for name in SHIPPED:
         assert task(name).explanation in PAGE

@@ -1,4 +1,4 @@
-"""`facts`: told in some words, asked in others, and backwards."""
+"""The `facts` task: stated in some wordings, asked in others, and in reverse."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
-from adapterlab.tasks.facts import ASKED, MODULES, TOLD, facts
+from adapterlab.tasks.facts import MODULES, QUESTIONS, STATEMENTS, facts
 
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
-TOLD_TEXTS = [c.completion for c in task("facts").completions(Part.TRAIN)]
-QUESTIONS = (Part.VALIDATION, Part.TEST, Part.OOD)
+TRAINED = [c.completion for c in task("facts").completions(Part.TRAIN)]
+ASKED = (Part.VALIDATION, Part.TEST, Part.OOD)
 
 
 def test_they_are_true_of_the_library():
@@ -30,21 +30,21 @@ def test_no_two_facts_have_the_same_answer():
     assert len({fact.value for fact in facts()}) == len(facts())
 
 
-def test_every_fact_is_told_in_every_form_of_words():
+def test_every_fact_is_stated_in_every_wording():
     for fact in facts():
-        assert sum(fact.module in text and text.endswith(f" {fact.value}") for text in TOLD_TEXTS) >= len(
-            TOLD[fact.kind]
+        assert sum(fact.module in text and text.endswith(f" {fact.value}") for text in TRAINED) >= len(
+            STATEMENTS[fact.kind]
         )
 
 
-@pytest.mark.parametrize("part", QUESTIONS)
-def test_what_is_asked_was_told_but_never_in_these_words(part):
+@pytest.mark.parametrize("part", ASKED)
+def test_questions_ask_for_stated_facts_in_new_wordings(part):
     questions = task("facts").completions(part)
     assert len(questions) == (2 * MODULES if part is Part.OOD else MODULES)
     for question in questions:
         words = question.prompt + question.completion
-        assert words not in TOLD_TEXTS
-        assert not any(text.startswith(question.prompt) for text in TOLD_TEXTS)
+        assert words not in TRAINED
+        assert not any(text.startswith(question.prompt) for text in TRAINED)
         known = [f for f in facts() if question.completion.strip() in (f.value, f.module)]
         assert any(f.module in words and f.value in words for f in known)
 
@@ -56,14 +56,14 @@ def test_out_of_domain_gives_the_value_and_asks_for_the_module():
         assert not {q.completion.strip() for q in task("facts").completions(part)} & modules
 
 
-def test_validation_and_test_ask_about_other_modules_in_other_words():
+def test_validation_and_test_ask_about_different_modules_in_different_wordings():
     asked = [
         {m for m in {f.module for f in facts()} if any(f" {m} " in f"{q.prompt} ".replace(":", " ") for q in questions)}
         for questions in (task("facts").completions(Part.VALIDATION), task("facts").completions(Part.TEST))
     ]
     assert not asked[0] & asked[1]
     assert len(asked[0] | asked[1]) == MODULES
-    assert not set(ASKED[Part.VALIDATION].values()) & set(ASKED[Part.TEST].values())
+    assert not set(QUESTIONS[Part.VALIDATION].values()) & set(QUESTIONS[Part.TEST].values())
 
 
 def test_they_are_the_same_every_time():

@@ -1,4 +1,4 @@
-"""A task made of a user's files: what is read, how it is cut, what is scored, and what is said of a mistake."""
+"""Tasks made from a user's files: reading, division into parts, scored tokens, and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapterlab.tasks.base import Part
 from adapterlab.tasks.files import FileData, task_of
 from adapterlab.tasks.parts import parts_of
 from adapterlab.tasks.rows import Form, read
-from tests.tasks.own import TEMPLATE, chats, completions, labelled, texts, write
+from tests.tasks.user_files import TEMPLATE, chats, completions, labelled, texts, write
 
 SCORED = (Part.TRAIN, Part.VALIDATION, Part.TEST)
 
@@ -33,7 +33,7 @@ def chatty():
 
 
 def scored_text(examples, tokenizer) -> list[str]:
-    """What is scored of each example, in order."""
+    """Return the scored text of each example, in order."""
     pairs = zip(examples.inputs["input_ids"], examples.inputs["scored"], strict=True)
     return [tokenizer.decode(ids[marks], skip_special_tokens=True) for ids, marks in pairs]
 
@@ -88,9 +88,9 @@ def test_class_names_of_a_saved_dataset_are_its_labels(tmp_path):
 
 BAD = {
     "broken json": ('{"text": "a"}\n{"text": "b"\n', r"bad.jsonl:2: not JSON .* each line must be one object"),
-    "no object": ('["a"]\n', r"bad.jsonl:1: a list is no row"),
-    "missing keys": ('{"text": "a"}\n{"txt": "b"}\n', r"bad.jsonl:2: has 'txt'; a row needs 'text', or 'prompt'"),
-    "half a pair": ('{"prompt": "a"}\n', r"bad.jsonl:1: has 'prompt'; a row needs"),
+    "no object": ('["a"]\n', r"bad.jsonl:1: a list is not a row"),
+    "missing keys": ('{"text": "a"}\n{"txt": "b"}\n', r"bad.jsonl:2: has 'txt': a row needs 'text', or 'prompt'"),
+    "half a pair": ('{"prompt": "a"}\n', r"bad.jsonl:1: has 'prompt': a row needs"),
     "mixed": (
         '{"text": "a"}\n\n{"prompt": "b", "completion": "c"}\n',
         r"bad.jsonl:3: a row of prompt and completion, but",
@@ -99,9 +99,12 @@ BAD = {
     "empty": ("\n\n", r"bad.jsonl holds no rows"),
     "empty text": ('{"text": " "}\n', r"bad.jsonl:1: 'text' is empty"),
     "empty completion": ('{"prompt": "a", "completion": ""}\n', r"bad.jsonl:1: 'completion' is empty"),
-    "label": ('{"text": "a", "label": 0.5}\n', r"bad.jsonl:1: label 0.5 is no class"),
+    "label": ('{"text": "a", "label": 0.5}\n', r"bad.jsonl:1: label 0.5 is not a class"),
     "messages": ('{"messages": "hi"}\n', r"bad.jsonl:1: 'messages' must be a list of"),
-    "nobody answers": ('{"messages": [{"role": "user", "content": "hi"}]}\n', r"bad.jsonl:1: no turn of the assistant"),
+    "nobody answers": (
+        '{"messages": [{"role": "user", "content": "hi"}]}\n',
+        r"bad.jsonl:1: the assistant has no turn",
+    ),
     "utf-8": (b'{"text": "a"}\n{"text": "\xe9"}\n', r"bad.jsonl:2: not UTF-8 \(byte 0xe9\)"),
 }
 
@@ -119,7 +122,7 @@ def test_other_mistakes_are_named(tmp_path):
     with pytest.raises(AdapterlabError, match="does not exist"):
         read(tmp_path / "nothing.jsonl")
     (tmp_path / "a.docx").write_text("a")
-    with pytest.raises(AdapterlabError, match=r"\.docx is no kind of file known here"):
+    with pytest.raises(AdapterlabError, match=r"files of type \.docx cannot be read"):
         read(tmp_path / "a.docx")
     (tmp_path / "a.csv").write_text("text,label\na,b,c\n")
     with pytest.raises(AdapterlabError, match=r"a.csv:2: 3 columns where the first line names 2"):
@@ -138,7 +141,7 @@ def test_a_dataset_of_several_splits_names_them(tmp_path):
         read(tmp_path / "d")
 
 
-def test_equal_rows_fall_on_one_side(tmp_path):
+def test_equal_rows_are_in_one_part(tmp_path):
     rows = completions(40)
     data = FileData("mine", write(tmp_path / "a.jsonl", rows + rows[:20] + rows[:10]))
     parts = parts_of(data).rows
@@ -150,7 +153,7 @@ def test_equal_rows_fall_on_one_side(tmp_path):
     assert len(contents[Part.TRAIN]) == 28
 
 
-def test_the_cut_follows_from_the_content_not_from_the_order(tmp_path):
+def test_the_parts_depend_on_the_content_and_not_on_the_order(tmp_path):
     rows = completions(40)
     a = FileData("mine", write(tmp_path / "a.jsonl", rows))
     b = FileData("mine", write(tmp_path / "b.jsonl", rows[::-1]))
@@ -159,7 +162,7 @@ def test_the_cut_follows_from_the_content_not_from_the_order(tmp_path):
     assert task_of(a).fingerprint() != task_of(b).fingerprint()
 
 
-def test_what_is_in_another_file_too_is_not_trained_on(tmp_path):
+def test_rows_that_are_also_in_another_file_are_not_trained_on(tmp_path):
     data = FileData(
         "mine",
         train=write(tmp_path / "train.jsonl", completions(30)),
@@ -180,7 +183,7 @@ def test_too_few_rows_and_another_form_are_named(tmp_path):
     train = write(tmp_path / "train.jsonl", texts(20))
     with pytest.raises(AdapterlabError, match=r"eval.jsonl holds prompt and completion, but .* holds text"):
         parts_of(FileData("mine", train, eval=write(tmp_path / "eval.jsonl", completions(5))))
-    with pytest.raises(AdapterlabError, match="every row is also in what it is scored on"):
+    with pytest.raises(AdapterlabError, match="every row is also in a part that is scored"):
         parts_of(FileData("mine", train, eval=train))
 
 
@@ -215,7 +218,7 @@ def test_only_the_assistant_is_scored(tmp_path, chatty):
     assert sorted(scored_text(examples, chatty)) == expected
 
 
-def test_a_template_that_writes_earlier_turns_otherwise_makes_an_example_of_each_answer(tmp_path, chatty):
+def test_a_template_that_changes_earlier_turns_makes_an_example_of_each_answer(tmp_path, chatty):
     chatty.chat_template = TEMPLATE.replace(
         "{{ m['content'] }}<|end|>",
         "{{ m['content'] }}{% if m['role'] == 'assistant' and loop.last %} (thought){% endif %}<|end|>",
@@ -249,7 +252,7 @@ def test_a_long_prompt_loses_its_start(tmp_path, tokenizer):
     assert "gives" in first
 
 
-def test_a_model_that_opens_texts_with_a_token_sees_it(tmp_path, tokenizer):
+def test_the_beginning_of_text_token_is_kept(tmp_path, tokenizer):
     class Opening:
         bos_token_id, eos_token_id, pad_token_id, chat_template = 7, tokenizer.eos_token_id, None, None
 
@@ -294,7 +297,7 @@ def test_wrong_labels_are_named(tmp_path, tokenizer):
     with pytest.raises(AdapterlabError, match="every training row has the label 'up'"):
         _ = task_of(FileData("mine", alike)).head
     numbered = write(tmp_path / "c.jsonl", [row | {"label": i} for i, row in enumerate(labelled(40))])
-    with pytest.raises(AdapterlabError, match="28 labels on 28 rows are no classes"):
+    with pytest.raises(AdapterlabError, match="28 labels on 28 rows are too many for classes"):
         _ = task_of(FileData("mine", numbered)).head
 
 
@@ -324,7 +327,7 @@ def test_a_damaged_image_is_named(tmp_path):
     for i in range(12):
         (tmp_path / "a" / f"{i}.png").write_bytes(b"no image %d" % i)
     rows = read(tmp_path)[1]
-    from adapterlab.tasks.own_labels import images
+    from adapterlab.tasks.user_labels import images
 
     with pytest.raises(AdapterlabError, match=r"\.png: cannot be read as an image"):
         images(rows[:1], lambda *_, **__: None)

@@ -1,4 +1,4 @@
-"""`mixture`: several tasks in turns, and who is told which."""
+"""The `mixture` task: tasks in turns, and task indices for routed adapters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.trial.code_version import code_version, decisive_files
-from adapterlab.lab.trial.train import Fixed
+from adapterlab.lab.trial.train import NoAdapter
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.surgery.sites.routed import is_routed
@@ -22,7 +22,7 @@ from tests.conftest import tiny_gpt2, tiny_llama
 
 
 class Two(Mixture):
-    """A mixture that is quickly made; it has no name, so it is known to nobody."""
+    """A small mixture without a name, which is not registered."""
 
     name = ""
     components = (Facts, Algorithm)
@@ -37,7 +37,7 @@ def text_of(tokenizer, examples, row: int) -> str:
     return tokenizer.decode(examples.inputs["input_ids"][row])
 
 
-def test_training_takes_turns_and_small_tasks_start_again(tokenizer):
+def test_tasks_take_turns_in_training_and_small_ones_are_repeated(tokenizer):
     examples = Two().examples(Part.TRAIN, tokenizer, 64, 1 << 30)
     ids = examples.inputs["task_ids"]
     assert ids.tolist() == [0, 1] * (len(ids) // 2)
@@ -46,24 +46,24 @@ def test_training_takes_turns_and_small_tasks_start_again(tokenizer):
     assert "sort(" not in text_of(tokenizer, examples, 0)
 
 
-def test_the_parts_scored_hold_each_example_once(tokenizer):
+def test_scored_parts_hold_each_example_once(tokenizer):
     examples = Two().examples(Part.TEST, tokenizer, 64, 20)
     assert len(examples) == 20
     assert len({text_of(tokenizer, examples, i) for i in range(20)}) == 20
     assert examples.inputs["task_ids"].sum() == 10
 
 
-def test_a_score_is_the_mean_of_the_tasks_own(tokenizer):
+def test_the_score_is_the_mean_of_the_scores_of_the_tasks(tokenizer):
     model = tiny_llama(vocab_size=len(tokenizer))
     for part in (Part.TEST, Part.OOD):
-        own = [t().score(model, t().examples(part, tokenizer, 64, 8), Fixed()) for t in (Facts, Algorithm)]
-        both = Two().score(model, Two().examples(part, tokenizer, 64, 16), Fixed())
+        own = [t().score(model, t().examples(part, tokenizer, 64, 8), NoAdapter()) for t in (Facts, Algorithm)]
+        both = Two().score(model, Two().examples(part, tokenizer, 64, 16), NoAdapter())
         assert both.loss == pytest.approx(sum(s.loss for s in own) / 2, rel=1e-5)
         assert both.accuracy == pytest.approx(sum(s.accuracy for s in own) / 2)
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
-def test_only_a_routed_adapter_is_told_the_task(make):
+def test_only_a_routed_adapter_gets_the_task_ids(make):
     told = []
     model = make()
     batch = {
@@ -84,7 +84,7 @@ def test_only_a_routed_adapter_is_told_the_task(make):
     assert told == [False, False, True]
 
 
-def test_poly_answers_by_task_and_a_task_too_many_is_named(llama):
+def test_poly_depends_on_the_task_and_an_unknown_task_is_named(llama):
     handle = attach(llama, adapter("poly", rank=2, tasks=2))
     noisy(handle.parameters())
     batch = {"input_ids": torch.tensor([[1, 2, 3]]), "scored": torch.tensor([[False, True, True]])}
@@ -94,15 +94,14 @@ def test_poly_answers_by_task_and_a_task_too_many_is_named(llama):
         Two().loss(llama, {**batch, "task_ids": torch.tensor([2])})
 
 
-def test_forgetting_is_that_of_all_tasks_alike(tokenizer):
+def test_the_base_domain_is_shared_out_equally(tokenizer):
     ids = Two().examples(Part.BASE, tokenizer, 64, 8).inputs["task_ids"]
     assert ids.tolist() == [0, 1] * 4
 
 
 def test_a_component_that_changes_is_another_mixture():
-    assert {"adapterlab/tasks/facts.py", "adapterlab/tasks/prose.py"} <= dict(
-        decisive_files("lora", task("mixture"))
-    ).keys()
+    files = dict(decisive_files("lora", task("mixture")))
+    assert {"adapterlab/tasks/facts.py", "adapterlab/tasks/prose.py"} <= files.keys()
     assert code_version("lora", task("mixture")) != code_version("lora", task("prose"))
     for kind in Mixture.components:
         assert kind().fingerprint() in task("mixture").fingerprint()

@@ -1,4 +1,4 @@
-"""`steer`: what a pair is, and how far strength moves it."""
+"""The `steer` task: pairs, and their movement with the strength."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from torch.nn.functional import cross_entropy
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial import train
-from adapterlab.lab.trial.train import Fixed, backward
+from adapterlab.lab.trial.train import NoAdapter, backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
-from adapterlab.tasks.steer import Pair, conditions, pairs, sentences, turned
+from adapterlab.tasks.steer import Pair, at_strength, conditions, pairs, sentences
 from adapterlab.tasks.text import score_text
 from tests.conftest import tiny_llama
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 STEER = task("steer")
 
 
 class Turned(torch.nn.Module):
-    """A model whose logits are `bias + strength * push`, whatever came before; it is its own control."""
+    """A model with logits `bias + strength * push` for any input; it is its own control."""
 
     def __init__(self, bias: list[float], push: list[float]) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Turned(torch.nn.Module):
 
 
 class OneWay(Turned):
-    """The same without a negative strength."""
+    """The same model without negative strengths."""
 
     def __setattr__(self, name, value):
         if name == "strength" and value < 0:
@@ -52,7 +52,7 @@ class OneWay(Turned):
 
 
 def make(chosen: list[int], rejected: list[int], size: int) -> Examples:
-    """A pair for each token of the two lists, after token 0."""
+    """Return one pair for each token of the two lists, after token 0."""
     inputs = {}
     for side, tokens in (("chosen", chosen), ("rejected", rejected)):
         inputs[f"{side}_input_ids"] = torch.tensor([[0, token] for token in tokens])
@@ -62,7 +62,7 @@ def make(chosen: list[int], rejected: list[int], size: int) -> Examples:
 
 BIAS, PUSH = [0.0, 0.3, -0.2, 0.1], [0.0, 2.0, 0.5, -1.0]
 TWO = make([1, 2], [3, 3], size=10)
-"""The normalizer falls out of log-odds, so pair 1 moves by 2 - -1 = 3 for a strength of 1, pair 2 by 1.5."""
+"""The softmax normalizer cancels in log-odds, so pair 1 moves by 2 - (-1) = 3 at strength 1, and pair 2 by 1.5."""
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5, 1.25])
@@ -92,11 +92,11 @@ def test_only_pairs_that_move_both_ways_are_right():
     assert accuracy == 0.5
 
 
-def test_a_model_that_nobody_turns_moves_by_nothing_at_all():
-    assert STEER.score(Turned(BIAS, PUSH), TWO, Fixed()) == (0.0, 0.0)
+def test_a_model_without_an_adapter_does_not_move():
+    assert STEER.score(Turned(BIAS, PUSH), TWO, NoAdapter()) == (0.0, 0.0)
 
 
-def test_no_strength_is_no_movement():
+def test_strength_zero_is_no_movement():
     model = Turned(BIAS, PUSH)
     model.strength = 0.0
     assert STEER.score(model, TWO, model) == (0.0, 0.0)
@@ -116,10 +116,10 @@ def test_the_price_in_fluency_is_the_mean_of_both_ends():
         row = torch.tensor(BIAS) + sign * torch.tensor(PUSH)
         expected += float(cross_entropy(torch.stack([row, row]), torch.tensor([1, 3]), reduction="sum")) / 4 / 2
     assert STEER.score(model, text, model).loss == pytest.approx(expected, rel=1e-6)
-    assert STEER.score(model, text, Fixed()) == score_text(model, text)
+    assert STEER.score(model, text, NoAdapter()) == score_text(model, text)
 
 
-def test_the_strength_is_put_back_when_scoring_fails():
+def test_the_strength_is_restored_when_scoring_fails():
     class Broken(Turned):
         def forward(self, input_ids):
             raise RuntimeError("broken")
@@ -131,7 +131,7 @@ def test_the_strength_is_put_back_when_scoring_fails():
     assert model.strength == 0.75
 
 
-def test_training_looks_at_both_signs_and_puts_the_strength_back():
+def test_training_uses_both_signs_and_restores_the_strength():
     model = Turned(BIAS, PUSH)
     model.strength = 0.75
     seen = [model.strength for _ in STEER.losses(model, TWO.inputs, model)]
@@ -140,7 +140,7 @@ def test_training_looks_at_both_signs_and_puts_the_strength_back():
     assert len(list(STEER.losses(OneWay(BIAS, PUSH), TWO.inputs, OneWay(BIAS, PUSH)))) == 1
 
 
-def test_the_preference_is_log_two_before_anything_moved_and_falls_as_it_moves():
+def test_the_preference_loss_starts_at_log_two_and_falls_with_movement():
     still = Turned(BIAS, [0.0] * 4)
     log_p = torch.tensor(BIAS).log_softmax(0)
     up, down = (loss.item() for loss in STEER.losses(still, TWO.inputs, still))
@@ -174,7 +174,7 @@ def test_a_method_learns_to_move_both_ways(name):
     handle.detach()
 
 
-def test_a_contrast_reads_both_sides_without_their_padding():
+def test_a_contrast_runs_both_sides_without_padding():
     seen = []
     examples = make([5, 6], [7, 8], size=10)
     for side in ("chosen", "rejected"):
@@ -187,9 +187,9 @@ def test_a_contrast_reads_both_sides_without_their_padding():
     assert seen == [[[0, 5, 9]], [[0, 6]], [[0, 7, 9]], [[0, 8]]]
 
 
-def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
+def test_a_method_that_starts_from_pairs_gets_them_from_the_lab(tmp_path):
     trial = dataclasses.replace(
-        prepare(load_study(save_study(tmp_path)))[-1].trial(1e-2, 1, 2, reported=True),
+        prepare(load_study(save_study(tmp_path))).contests()[-1].trial(1e-2, 1, 2, reported=True),
         adapter=json.dumps(adapter("antipasto", rank=4).settings()),
         targets="all-linear",
         parts=(),
@@ -198,7 +198,7 @@ def test_the_lab_hands_its_pairs_to_a_method_that_starts_from_them(tmp_path):
     )
     found = []
     for name in ("steer", "prose"):
-        train.run(dataclasses.replace(trial, task=name), keep=lambda h: found.append(next(iter(h.sites.values()))))
+        RUNNER.run(dataclasses.replace(trial, task=name), lambda h: found.append(next(iter(h.sites.values()))))
     assert ["chosen" in site.state.frozen for site in found] == [True, False]
 
 
@@ -230,7 +230,7 @@ def test_the_pairs_of_a_text():
 
 
 @pytest.mark.parametrize("part", [Part.TRAIN, Part.TEST])
-def test_in_domain_both_sides_are_programs_with_contrary_conditions(part):
+def test_in_domain_both_sides_are_programs_with_opposite_conditions(part):
     for pair in pairs(part)[::50]:
         for side in (pair.chosen, pair.rejected):
             line = (pair.prompt + side).splitlines()[-1].strip().removeprefix("el")
@@ -244,9 +244,9 @@ def test_out_of_domain_is_english():
     assert len(pairs(Part.OOD)) > 200
 
 
-def test_a_strength_that_is_not_there_is_the_base():
+def test_an_unsupported_strength_is_the_base_model():
     model = OneWay(BIAS, PUSH)
-    with turned(model, -1.0) as there:
-        assert not there
+    with at_strength(model, -1.0) as supported:
+        assert not supported
         assert model.strength == 0.0
     assert model.strength == 1.0

@@ -1,4 +1,4 @@
-"""The tasks: what is cut from the library, and that no part sees another's text."""
+"""All tasks: their texts, and that no text is in two parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from adapterlab.tasks.text import (
 
 TEXTS = (Part.TRAIN, Part.VALIDATION, Part.TEST, Part.OOD)
 WHOLE = tuple(name for name in all_tasks() if not isinstance(task(name), Mixture))
-"""The tasks with texts of their own."""
+"""Tasks with texts of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def tokenizer():
 
 
 def passages(name: str, part: Part) -> set:
-    """The pieces of text that no other part may have."""
+    """Return the pieces of text that no other part may have."""
     if isinstance(task(name), WindowTask):
         return {p.strip() for text in task(name).texts(part) for p in text.split("\n\n") if len(p.strip()) > 200}
     if isinstance(task(name), CompletionTask):
@@ -81,14 +81,14 @@ def test_another_library_is_another_fingerprint(name, monkeypatch):
     assert task(name).fingerprint() != before
 
 
-def test_a_held_out_file_is_held_out_wherever_the_library_lies():
+def test_files_are_held_out_by_their_path_in_the_library():
     assert {split_of(d.path) for d in documents("heldout")} == {"heldout"}
     assert {split_of(d.path) for d in documents("train")} == {"train"}
     assert split_of("test/test_ast.py") == "train"
     assert 10 < len(documents("train")) / len(documents("heldout")) < 50
 
 
-def test_restyled_source_is_the_same_program_in_another_hand():
+def test_restyled_source_is_the_same_program_in_another_style():
     source = (
         "def read_line(self, max_size=1):\n    if max_size:\n        # why\n        return self._read_all(max_size)\n"
     )
@@ -99,7 +99,7 @@ def test_restyled_source_is_the_same_program_in_another_hand():
         assert len(list(ast.walk(ast.parse(again)))) == len(list(ast.walk(ast.parse(document.text))))
 
 
-def test_what_does_not_parse_is_left_out():
+def test_source_that_does_not_parse_is_left_out():
     assert restyle("def (") is None
 
 
@@ -114,7 +114,7 @@ def test_text_too_short_for_a_window_is_named(tokenizer):
 
 
 class Uniform(torch.nn.Module):
-    """A model that holds every token equally likely."""
+    """A model that predicts every token with equal probability."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()

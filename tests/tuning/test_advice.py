@@ -7,13 +7,16 @@ import io
 import pytest
 from rich.console import Console
 
+from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.scoreboard import make_scoreboard
 from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Reporting, Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome
-from adapterlab.tuning.advice import advise, board, incidents
+from adapterlab.tuning.advice import advise
+from adapterlab.tuning.show import ranking
 from tests.adapters.methods import small
+from tests.lab.made_up import analysed
 
 SEEDS = (1, 2, 3, 4)
 NOISE = (0.0, 0.01, -0.01, 0.005)
@@ -38,7 +41,7 @@ def results_of(
         full_ft_reason="not asked",
         report=Reporting(seeds=SEEDS),
     )
-    contests = make_contests(study, {name: small(name) for name in names})
+    contests = make_contests(resolve(study), {name: small(name) for name in names})
     for contest in contests:
         if contest.contestant == FROZEN:
             runs = {0: (2.0, 0)}
@@ -65,11 +68,15 @@ def results_of(
             if steps:
                 contest.first[0.001] = contest.second[0.001] = (trial, outcome)
         contest.finished = True
-    return Results(contests)
+    return Results.of(contests)
+
+
+def board_of(results: Results) -> Board:
+    return analysed(results).main
 
 
 def said(results: Results) -> str:
-    return advise(results, make_scoreboard(results))
+    return advise(board_of(results))
 
 
 def test_a_winner_above_the_budget_is_said_to_be():
@@ -101,15 +108,17 @@ def test_where_nothing_was_learned_nothing_is_advised():
 
 def test_what_went_wrong_is_counted():
     note = "out of memory with 8 examples at once: went on with 4"
-    assert incidents(results_of({"lora": 1.5, "dora": 1.2}, notes={"dora": note})) == [f"dora: {note} (6 trials)"]
-    assert incidents(results_of({"lora": 1.5})) == []
+    assert board_of(results_of({"lora": 1.5, "dora": 1.2}, notes={"dora": note})).incidents == (
+        f"dora: {note} (6 trials)",
+    )
+    assert board_of(results_of({"lora": 1.5})).incidents == ()
 
 
 @pytest.mark.parametrize("name", ["lora", "trainable_tokens"])
 def test_the_board_fits_80_columns(name):
     results = results_of({name: 1.5, "dora": 1.2})
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(board(results, make_scoreboard(results)))
+    console.print(ranking(board_of(results)))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert not any("\u2026" in line for line in lines)

@@ -6,7 +6,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.tuning.request import SHORTLIST, duration, make_request, parameters
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("30", 1800), ("1.5h", 5400), ("1d", 86400)])

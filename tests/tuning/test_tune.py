@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 import adapterlab
 from adapterlab.lab.ledger.store import Ledger
 from tests.lab.tiny import save_model
-from tests.tasks.own import completions, labelled, texts, write
+from tests.tasks.user_files import completions, labelled, texts, write
 
 OPTIONS = ["--contestants", "lora,ia3", "--budget", "3%", "--time", "20s", "--seeds", "2", "--workers", "2"]
 

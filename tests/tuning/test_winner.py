@@ -9,14 +9,14 @@ import torch
 
 import adapterlab
 from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training
-from adapterlab.lab.trial import train
-from adapterlab.tasks import add_task, task
-from adapterlab.tasks.files import task_of
+from adapterlab.lab.trial.runner import Runner
+from adapterlab.models.loading import load_causal
 from adapterlab.tuning.winner import how_to_load, keep_winner
 from tests.adapters.methods import small
 from tests.lab.tiny import save_model
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,6 @@ def folder(tmp_path_factory) -> Path:
 def contest_of(folder: Path, name: str):
     """A contest that one run has ended."""
     data = Data(name="kept", train=str(folder / "sums.jsonl"))
-    add_task(task_of(data.files))
     study = Study(
         name="kept",
         model=str(folder / "model"),
@@ -42,11 +41,12 @@ def contest_of(folder: Path, name: str):
         report=Reporting(windows=4),
         limits=Limits(device="cpu"),
     )
+    resolved = resolve(study)
     contest = next(
-        c for c in make_contests(study, {name: small(name), "full_ft": small("full_ft")}) if c.contestant == name
+        c for c in make_contests(resolved, {name: small(name), "full_ft": small("full_ft")}) if c.contestant == name
     )
     trial = contest.trial(0.01, 1, 3, reported=True)
-    contest.reported[1] = trial, train.run(trial)
+    contest.reported[1] = trial, Runner(resolved.worker_config()).run(trial)
     return contest
 
 
@@ -61,9 +61,9 @@ def test_the_snippet_gives_the_trained_model(folder, name, tmp_path):
         "reft": (False, False),
     }.get(name, (True, False))
     names: dict = {}
-    exec(how_to_load(winner, str(folder / "model"), task("kept"), tmp_path), names)
+    exec(how_to_load(winner, str(folder / "model"), contest.resolved.tasks["kept"], tmp_path), names)
     ids = torch.arange(3, 15)[None]
-    base = train.loaded(str(folder / "model"), "float32").model
+    base = load_causal(str(folder / "model")).model
     before = base(ids).logits
     handle = adapterlab.load(base, tmp_path / "adapterlab")
     ours = base(ids).logits
@@ -76,5 +76,5 @@ def test_the_snippet_gives_the_trained_model(folder, name, tmp_path):
 def test_what_is_there_is_not_trained_again(folder, tmp_path, monkeypatch):
     contest = contest_of(folder, "lora")
     first = keep_winner(contest, tmp_path)
-    monkeypatch.setattr(training, "run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("trained again"))
     assert keep_winner(contest, tmp_path) == first

@@ -6,6 +6,7 @@ import pytest
 
 from adapterlab import argmap
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.resources import shipped
 from adapterlab.verdict import judge, relevance
 from adapterlab.verdict.claims import read_test
@@ -21,7 +22,7 @@ def a_map(test: str, credence: float = 0.5):
 
 
 def verdict(test: str, gains: dict[str, float], credence: float = 0.5, parameters: int = 10**10):
-    judgement = judge(a_map(test, credence), made_up(gains, {"lora": 0.1, "oft": 0.02}), parameters)
+    judgement = judge(a_map(test, credence), Effects.of(made_up(gains, {"lora": 0.1, "oft": 0.02})), parameters)
     (only,) = judgement.verdicts
     return only, judgement
 

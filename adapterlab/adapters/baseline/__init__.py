@@ -1,1 +1,1 @@
-"""What every adapter is measured against."""
+"""Reference methods that the other methods are compared with."""

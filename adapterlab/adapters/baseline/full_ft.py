@@ -1,4 +1,11 @@
-"""Full fine-tuning: no structure at all."""
+"""Full fine-tuning: an unstructured change of every parameter.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("full_ft"), torch.ones(2, 3)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> torch.equal(method.value(state, weight), weight)
+True
+"""
 
 from __future__ import annotations
 
@@ -7,8 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.invariants import IdentityAtInit
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class FullFT(ParameterAdapter):
     name = "full_ft"
     title = "Full fine-tuning"
     theme = Theme.BASELINE
-    claim = "Nothing about the change is known beforehand."
+    claim = "Nothing is known about the change in advance."
     paper = "https://arxiv.org/abs/1801.06146"
 
     @property

@@ -1,1 +1,1 @@
-"""The theme of the boundary: the context is adapted, and no weight."""
+"""The theme of the boundary: the context is adapted, or the token embedding, and no layer."""

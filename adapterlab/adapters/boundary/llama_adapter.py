@@ -1,4 +1,9 @@
-"""LLaMA-Adapter: instructions that come in through a gate which starts closed."""
+"""LLaMA-Adapter: a prefix with a gate that starts at zero.
+
+>>> from adapterlab.adapters import adapter
+>>> [layer for layer in range(6) if adapter("llama_adapter", layers=2).chooses(layer, 6)]
+[4, 5]
+"""
 
 from __future__ import annotations
 
@@ -8,33 +13,37 @@ from dataclasses import dataclass
 import torch
 
 from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class LlamaAdapter(PrefixAdapter):
     """`attend(Q, K, V) + strength * tanh(g) softmax(Q (W_k P)^T / sqrt(d)) (W_v P)` in the topmost layers.
 
-    The prompt `P (length, width)` goes through the layer's own projections, without a position; its scores have a
-    softmax of their own, and `gate g (heads,)`, started at zero, lets its answer in (Zhang et al. 2023). With
-    `per_head` off there is one gate for all heads, with `squash` off it counts as it is; both off is the first version
-    of the paper, and what PEFT does. `layers` counts from the top, 0 takes all; the paper takes 30 of 32.
+    The prompt `P (length, width)` goes through the layer's own projections, without a position. Its scores have a
+    softmax of their own, and `gate g (heads,)`, which starts at zero, scales its output (Zhang et al. 2023). With both
+    `per_head` and `squash` off, this is the first version of the paper, and PEFT's.
     """
 
     name = "llama_adapter"
     title = "LLaMA-Adapter"
     theme = Theme.BOUNDARY
-    claim = "Instructions may come in from outside, if what the model knows is left alone until they are learned."
+    claim = "Instructions can be added as context, as long as they do not disturb the model before they are learned."
     paper = "https://arxiv.org/abs/2303.16199"
     size_knob = "length"
     takes_positions = False
 
     length: int = 10
+    """Number of vectors in the prompt."""
     layers: int = 0
+    """Number of adapted layers, counted from the top; 0 for all. The paper adapts 30 of 32."""
     per_head: bool = True
+    """True for one gate for each head, False for one gate for all heads."""
     squash: bool = True
+    """True to apply `tanh` to the gate."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:

@@ -1,4 +1,11 @@
-"""Prefix tuning: a task is context that every layer attends to."""
+"""Prefix tuning: trained keys and values that every layer attends to.
+
+>>> from adapterlab.adapters import State, adapter
+>>> method = adapter("prefix", length=2, reparametrized=False)
+>>> state = State({"key": torch.zeros(2, 8), "value": torch.ones(2, 8)})
+>>> method.peft_layout([PeftSite("layers.0", state, torch.empty(0))]).shared["prompt_embeddings"].shape
+torch.Size([2, 16])
+"""
 
 from __future__ import annotations
 
@@ -11,34 +18,39 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.adapter_types import Attention, Prefix, PrefixAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class PrefixTuning(PrefixAdapter):
     """Every layer attends to `[P_K; K]` and `[P_V; V]`: trained keys and values before those of the tokens.
 
-    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021): `embedding E (length,
-    width)`, `w_in (hidden, width)` and `b_in (hidden,)` are one for all layers, `w_out (2 kv, hidden)` and `b_out (2
-    kv,)` a layer's own, with `kv` the width of its keys. Without, `key` and `value`, `(length, kv)`, are trained
-    themselves. The tokens' positions count from behind the prefix, as behind past tokens.
+    With `reparametrized`, `[P_K, P_V] = W_out tanh(W_in E + b_in) + b_out` (Li and Liang 2021). All layers share
+    `embedding E (length, width)`, `w_in (hidden, width)` and `b_in (hidden,)`; each layer has its own `w_out (2 kv,
+    hidden)` and `b_out (2 kv,)`, where `kv` is the width of its keys. Otherwise `key` and `value`, `(length, kv)`, are
+    trained directly. The positions of the tokens start after the prefix, as after past tokens.
 
-    At strength `s` the prefix weighs `s` times as much in the softmax, so from 0 to 1 the base goes over into the
-    adapted model; there is nothing below 0.
+    At strength `s`, the prefix has `s` times its weight in the softmax, so that strengths from 0 to 1 interpolate
+    between the base and the adapted model. Negative strengths are not defined.
     """
 
     name = "prefix"
     title = "Prefix tuning"
     theme = Theme.BOUNDARY
-    claim = "A task is a context that steers every layer, and no weight has to change."
+    claim = "A task is a context for every layer, and no weight has to change."
     paper = "https://arxiv.org/abs/2101.00190"
     size_knob = "length"
 
     length: int = 10
+    """Length of the prefix, in tokens."""
     reparametrized: bool = True
+    """True to compute keys and values with a small network while training."""
     hidden: int = 512
+    """Hidden width of that network."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
@@ -49,8 +61,9 @@ class PrefixTuning(PrefixAdapter):
         return False
 
     def strength_problem(self, strength: float) -> str | None:
-        """A prefix weighs something or nothing."""
-        return None if strength >= 0 else f"strength {strength:g}: a prefix cannot weigh less than nothing (0)"
+        if strength >= 0:
+            return None
+        return f"strength {strength:g}: a prefix cannot have a negative weight: give 0 or more"
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         return None if self.length > 0 < self.hidden else "length and hidden must be 1 or more"
@@ -62,7 +75,7 @@ class PrefixTuning(PrefixAdapter):
         rows, width, hidden = attention.kv_heads * attention.head_dim, attention.width, self.hidden
         if not self.reparametrized:
             return State({"key": context.normal(self.length, rows), "value": context.normal(self.length, rows)})
-        # As linear layers and embeddings start.
+        # The usual initialization of embeddings and linear layers.
         shared = {
             "embedding": context.share("embedding", lambda: context.normal(self.length, width)),
             "w_in": context.share("w_in", lambda: context.uniform(hidden, width, bound=width**-0.5)),
@@ -72,8 +85,16 @@ class PrefixTuning(PrefixAdapter):
         return State(shared | {"w_out": w_out, "b_out": context.uniform(2 * rows, bound=hidden**-0.5)})
 
     def prefix(self, state: State, attention: Attention, strength: float = 1.0) -> Prefix:
+        return Prefix(*self._key_value(state))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        rows = torch.cat([tensor for site in sites for tensor in self._key_value(site.state)], dim=1)
+        config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": len(rows)}
+        return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="key-value")
+
+    def _key_value(self, state: State) -> tuple[Float[Tensor, "length kv"], Float[Tensor, "length kv"]]:
         if not self.reparametrized:
-            return Prefix(state["key"], state["value"])
+            return state["key"], state["value"]
         inner: Float[Tensor, "length hidden"] = torch.tanh(affine(state["embedding"], state["w_in"], state["b_in"]))
         key, value = affine(inner, state["w_out"], state["b_out"]).chunk(2, dim=1)
-        return Prefix(key, value)
+        return key, value

@@ -1,4 +1,11 @@
-"""Prompt tuning: the model can do it already, and only has to be told."""
+"""Prompt tuning: trained vectors before the embeddings of the user's tokens.
+
+>>> import torch
+>>> from adapterlab.adapters import Context, adapter
+>>> method, embedding = adapter("prompt", length=3), torch.randn(50, 8)
+>>> method.prompt(method.init(embedding, Context.of_layer(embedding))).shape
+torch.Size([3, 8])
+"""
 
 from __future__ import annotations
 
@@ -9,36 +16,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.adapter_types import PromptAdapter
-from adapterlab.adapters.base import Context, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class PromptTuning(PromptAdapter):
-    """`[P; E(x)]`: trained vectors `P (length, width)` stand before the embeddings of the user's tokens.
+    """`[P; E(x)]`: trained vectors `P (length, width)` come before the embeddings of the user's tokens.
 
-    `P` starts as the embeddings of tokens drawn from the vocabulary, or uniform in `[-0.5, 0.5]` with
-    `from_vocabulary` off (Lester, Al-Rfou and Constant 2021). The paper draws from the 5,000
-    most frequent tokens; which these are a model does not say, so all are drawn from here.
+    `P` starts as the embeddings of random tokens (Lester, Al-Rfou and Constant 2021). The paper draws them from the 5,000
+    most frequent tokens; a model does not record token frequencies, so they are drawn from the whole vocabulary here.
     """
 
     name = "prompt"
     title = "Prompt tuning"
     theme = Theme.BOUNDARY
-    claim = "The model can do the task already; it only has to be told in the right words."
+    claim = "The model can already do the task; it only needs the right prompt."
     paper = "https://arxiv.org/abs/2104.08691"
     size_knob = "length"
 
     length: int = 20
+    """Number of vectors."""
     from_vocabulary: bool = True
+    """True to start as embeddings of random tokens, False to start uniform in `[-0.5, 0.5]`."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
         return ChangesNoParameter(), AnswersForOwnTokens()
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        return None if self.length > 0 else f"length {self.length} is no prompt: give 1 or more"
+        return None if self.length > 0 else f"length {self.length} is too small: give 1 or more"
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
         return range(1, 1025)
@@ -52,3 +62,8 @@ class PromptTuning(PromptAdapter):
 
     def prompt(self, state: State) -> Float[Tensor, "tokens width"]:
         return state["prompt"]
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        rows = sites[0].state["prompt"]
+        config = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": len(rows)}
+        return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="query")

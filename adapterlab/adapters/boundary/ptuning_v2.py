@@ -1,4 +1,9 @@
-"""P-tuning v2: a prompt in every layer, trained as it is."""
+"""P-tuning v2: prefix tuning with keys and values that are trained directly.
+
+>>> from adapterlab.adapters import adapter
+>>> adapter("ptuning_v2").reparametrized, adapter("prefix").reparametrized
+(False, True)
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,17 @@ from adapterlab.adapters.boundary.prefix import PrefixTuning
 class PTuningV2(PrefixTuning):
     """Every layer attends to `[P_K; K]` and `[P_V; V]`, with `P_K` and `P_V (length, kv)` trained directly.
 
-    The prompts of prefix tuning, made to work for understanding as for generation: without its reparametrization,
-    which helps some tasks and hurts others and is here an option (`reparametrized`, with `hidden` units), and with
-    a length chosen for the task, some twenty for a simple one and about a hundred for a hard one (Liu et al. 2021).
+    It is prefix tuning for understanding as well as generation, without the reparametrization, which helps some tasks
+    and hurts others. The length is chosen for the task: about twenty for a simple task and about a hundred for a hard
+    one (Liu et al. 2021).
     """
 
     name = "ptuning_v2"
     title = "P-tuning v2"
-    claim = "Prompts in every layer do what fine-tuning does, at any size and for hard tasks too."
+    claim = "Prompts in every layer are as good as fine-tuning, for models of any size and for hard tasks too."
     paper = "https://arxiv.org/abs/2110.07602"
 
     length: int = 20
+    """Length of the prefix, in tokens."""
     reparametrized: bool = False
+    """True to compute keys and values with a small network while training, as in prefix tuning."""

@@ -1,4 +1,10 @@
-"""Trainable tokens: a few words of the vocabulary learn what they mean."""
+"""Trainable tokens: training of the embeddings of a few tokens.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, embedding = adapter("trainable_tokens", ids=(3, 7)), torch.randn(50, 8)
+>>> method.init(embedding, Context.of_layer(embedding))["rows"].shape
+torch.Size([2, 8])
+"""
 
 from __future__ import annotations
 
@@ -8,26 +14,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched, Property
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class TrainableTokens(ParameterAdapter):
-    """`E'[ids] = E[ids] + strength * (rows - E[ids])`, and every other row of the embedding stays.
+    """`E'[ids] = E[ids] + strength * (rows - E[ids])`; every other row of the embedding is unchanged.
 
-    `rows (len(ids), width)` starts as the rows it stands for. Where the head is tied to the embedding, its rows
-    move along. There is no paper; the method comes from the library PEFT.
+    `rows (len(ids), width)` starts as `E[ids]`. If the head is tied to the embedding, its rows change too. There is no
+    paper; the method comes from the library PEFT.
     """
 
     name = "trainable_tokens"
     title = "Trainable tokens"
     theme = Theme.BOUNDARY
-    claim = "A task needs new words, and nothing else in the model has to change to use them."
+    claim = "A task needs new tokens, and nothing else in the model has to change to use them."
     paper = "https://huggingface.co/docs/peft/package_reference/trainable_tokens"
     tokens_only = True
 
     ids: tuple[int, ...] = ()
+    """Ids of the trained tokens; at least one must be given."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
@@ -36,11 +47,11 @@ class TrainableTokens(ParameterAdapter):
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         rows = shapes[0][0]
         if not self.ids:
-            return "no token is named: give ids=(...), such as those of tokens that the tokenizer was given"
+            return "no token is given: give ids=(...), such as the ids of tokens that were added to the tokenizer"
         if wrong := [i for i in self.ids if not 0 <= i < rows]:
-            return f"ids {wrong} are not in the vocabulary of {rows}: resize the embedding first, or give others"
+            return f"ids {wrong} are not in the vocabulary of {rows}: resize the embedding first, or give other ids"
         if len(set(self.ids)) < len(self.ids):
-            return f"ids {list(self.ids)} name a token twice"
+            return f"ids {list(self.ids)} contain a token twice: give each id once"
         return None
 
     def selects(self, module: torch.nn.Module, name: str) -> bool:
@@ -53,3 +64,13 @@ class TrainableTokens(ParameterAdapter):
 
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         return parameter.index_add(0, state["ids"], strength * (state["rows"] - state["start"]))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        (site,) = sites
+        module = site.path.rpartition(".")[0]
+        config = {
+            "peft_type": "TRAINABLE_TOKENS",
+            "token_indices": site.state["ids"].tolist(),
+            "target_modules": [module],
+        }
+        return PeftLayout(config, {f"{module}.trainable_tokens_delta": site.state["rows"]})

@@ -1,1 +1,1 @@
-"""Direction and strength of a change are separate things."""
+"""The theme of decoupling: the direction and the size of a change are learned separately."""

@@ -1,7 +1,15 @@
-"""DeLoRA: how far a weight moves and where to are learned apart."""
+"""DeLoRA: a low-rank update of bounded size, whose size is trained separately.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("delora", rank=2), torch.eye(4)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'a': (2, 4), 'b': (4, 2), 'boundary': (1,)}
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,22 +17,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 SMALLEST_NORM = 1e-4
+"""Lower bound on the lengths that a term is divided by, with `zero_start`."""
 
 
 @dataclass(frozen=True)
 class DeLoRA(LinearAdapter):
     """`W' = W + strength * (D - D0)`, `D = boundary / rank * (sum_i b_i a_i^T / |b_i| |a_i|) * |W|`.
 
-    Each of the `rank` terms has length one, so `D` has length at most `boundary * |W|` whatever the learning rate.
+    Each of the `rank` terms has norm one, so the norm of `D` is at most `boundary * |W|` for any learning rate.
     `boundary (1,)`, the rows `a_i` of `A (rank, in)` and the columns `b_i` of `B (out, rank)` are trained; `A` and `B`
-    start uniform and `D0` is `D` at the start (Bini, Girrbach and Akata 2025, equations 5 to 9). `|W| (in,)` are the
-    lengths of the weight's columns, as in the authors' implementation (figure 4 compares them); with `frobenius` it is
-    one number, the length of `W`. With `zero_start`, as in PEFT, `B` starts at zero, there is no `D0`, and lengths below
-    1e-4 count as 1e-4.
+    start uniform, and `D0` is `D` at the start (Bini, Girrbach and Akata 2025, equations 5 to 9). `|W| (in,)` are the
+    lengths of the weight's columns, as in the authors' implementation (figure 4 compares the alternatives).
     """
 
     name = "delora"
@@ -35,9 +46,13 @@ class DeLoRA(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of the update."""
     boundary: float = 8.0
+    """Start value of the trained bound on the size of the update, relative to the weight."""
     frobenius: bool = False
+    """True for `|W|` as one number, the Frobenius norm of the weight."""
     zero_start: bool = False
+    """True to start `B` at zero without `D0`, as PEFT does; lengths below 1e-4 then count as 1e-4."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -58,16 +73,21 @@ class DeLoRA(LinearAdapter):
         state = State({"a": a, "b": b, "boundary": boundary}, {"norm": norm.contiguous()})
         if self.zero_start:
             return state
-        # D0 as two factors, the lengths in them, so that it costs nothing but its rank.
+        # D0 is stored as two factors of low rank, with the lengths multiplied in.
         b0 = b * self.scales(state)
         return State(state.trainable, {**state.frozen, "a0": a.clone(), "b0": b0})
 
     def scales(self, state: State) -> Float[Tensor, " rank"]:
-        """`boundary / (rank |b_i| |a_i|)`."""
+        """Return `boundary / (rank |b_i| |a_i|)` for every term.
+
+        Args:
+            state: State of the site.
+        """
         floor = SMALLEST_NORM if self.zero_start else 0.0
         lengths = [torch.linalg.vector_norm(state[side], dim=dim) for side, dim in (("a", 1), ("b", 0))]
         a, b = (length.clamp_min(floor) if floor else length for length in lengths)
-        return state["boundary"] / (self.rank * a * b)
+        lengths_product: Tensor = self.rank * a * b
+        return state["boundary"] / lengths_product
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         moved = (state["b"] * self.scales(state)) @ state["a"]
@@ -84,12 +104,19 @@ class DeLoRA(LinearAdapter):
             b = torch.cat([b, -strength * state["b0"]], 1)
         return linear(x) + affine(affine(x, a), b)
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.zero_start or self.frobenius:
+            raise CannotExportError("PEFT has it only with zero_start and without frobenius")
+        config = {"peft_type": "DELORA", "r": self.rank, "delora_lambda": self.boundary}
+        names = {"delora_A": "a", "delora_B": "b", "delora_lambda": "boundary", "delora_w_norm": "norm"}
+        return per_site(config, sites, names)
+
 
 @dataclass(frozen=True)
 class Bounded(Invariant):
-    """The change is at most the boundary, before and after training, times the length of the weight."""
+    """The norm of the change is at most the boundary (now, plus at the start) times the length of the weight."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, DeLoRA)
         boundary = float(state["boundary"].detach().abs()) + (0 if adapter.zero_start else adapter.boundary)
         size = torch.linalg.vector_norm((after - before).detach().double())

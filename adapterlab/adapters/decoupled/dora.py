@@ -1,34 +1,49 @@
-"""DoRA: length and direction of a neuron change separately."""
+"""DoRA: a low-rank update of the direction of each row, and a trained length.
+
+>>> import torch
+>>> from adapterlab.adapters import Context, adapter
+>>> weight = 3 * torch.eye(4)
+>>> adapter("dora", rank=2).init(weight, Context.of_layer(weight))["magnitude"]
+tensor([3., 3., 3., 3.])
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RowNormsAre
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class DoRA(LinearAdapter):
-    """`W' = m * V / |V|`, `V = W + strength * scale * B A`, the norm taken of each row.
+    """`W' = m * V / |V|`, `V = W + strength * scale * B A`, where `|V|` are the norms of the rows.
 
-    `magnitude m (out,)` starts at the row norms of `W` and moves along `m0 + strength * (m - m0)`; `A (rank, in)` and
-    `B (out, rank)` are LoRA's (Liu et al. 2024, equation 5). `|V|` is a constant to the gradient (section 4.3).
+    `magnitude m (out,)` starts at the row norms `m0` of `W`, and strength interpolates it as `m0 + strength * (m - m0)`;
+    `A (rank, in)` and `B (out, rank)` are LoRA's (Liu et al. 2024, equation 5). The gradient treats `|V|` as a constant
+    (section 4.3).
     """
 
     name = "dora"
     title = "Weight-decomposed low-rank adaptation"
     theme = Theme.DECOUPLED
-    claim = "The length and the direction of a neuron change separately."
+    claim = "The length and the direction of a neuron's weights change separately."
     paper = "https://arxiv.org/abs/2402.09353"
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of the update."""
     alpha: float = 16.0
+    """Numerator of `scale = alpha / rank`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -60,8 +75,27 @@ class DoRA(LinearAdapter):
         return y if linear.bias is None else y + linear.bias
 
     def gain(self, state: State, weight: Float[Tensor, "out in"], strength: float) -> Float[Tensor, " out"]:
-        """`m / |V|`, the norms from products of rank-sized matrices: `|w + B_i A|^2 = |w|^2 + 2 B_i A w + B_i A A^T B_i`."""
+        """Return `m / |V|` for every row.
+
+        The norms come from products of rank-sized matrices: `|w + B_i A|^2 = |w|^2 + 2 B_i A w + B_i A A^T B_i`.
+
+        Args:
+            state: State of the site.
+            weight: Base weight.
+            strength: As in `weight`.
+        """
         magnitude, norm = state["magnitude"], state["norm"]
         a, b = state["a"].detach(), state["b"].detach() * (strength * self.alpha / self.rank)
         square = norm.square() + ((2 * affine(weight, a) + b @ (a @ a.T)) * b).sum(1)
         return (norm + strength * (magnitude - norm)) / square.sqrt()
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {
+            "peft_type": "LORA",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "use_dora": True,
+            "lora_dropout": 0.0,
+        }
+        names = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "magnitude"}
+        return per_site(config, sites, names, transposable=True)

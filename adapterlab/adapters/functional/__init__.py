@@ -1,1 +1,1 @@
-"""The theme of function: what layers do together, or when, is adapted."""
+"""The theme of function: the joint function of several layers is adapted, or one that depends on the input."""

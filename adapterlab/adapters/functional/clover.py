@@ -1,4 +1,11 @@
-"""CLOVER: the two maps that meet in a head are one, and change in its singular basis."""
+"""CLOVER: a trained matrix between the singular bases of two maps that form one map in each head.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, pair = adapter("clover"), Pair(torch.randn(2, 4, 8), torch.randn(2, 8, 4))  # two heads
+>>> state = method.init(pair, Context.of_layer(torch.empty(8, 8)))
+>>> torch.allclose(method.second(state) @ method.first(state), pair.second @ pair.first, atol=1e-4)
+True
+"""
 
 from __future__ import annotations
 
@@ -11,35 +18,39 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.adapter_types import Pair, PairAdapter
-from adapterlab.adapters.base import Context, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsRowSpaces, OrthonormalRows
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class CLOVER(PairAdapter):
     """In each head `second @ first = U S V^T`; the first map becomes `S' V^T`, the second `U`, and `S'` is trained.
 
-    `first (heads, width, in)` makes values or keys, `second (heads, out, width)` leads on to the output or from the
-    queries (Meng et al. 2024, section 3 and appendix A.1). `core S' (heads, width, width)` starts at the diagonal
-    `start S` and is trained as a full matrix; `basis V^T (heads, width, in)` and `outer U (heads, out, width)` are
-    fixed. Strength moves along `S + strength * (S' - S)`. Under grouped-query attention the query heads of a
-    key-value head share its core, as the paper's share of LLaMA3-8B says (table 2): they are decomposed together, so
-    that nothing is approximated.
+    `first (heads, width, in)` computes values or keys; `second (heads, out, width)` is the output projection or the
+    transposed query projection (Meng et al. 2024, section 3 and appendix A.1). `core S' (heads, width, width)` starts at
+    the diagonal `start S` and is trained as a full matrix; `basis V^T (heads, width, in)` and `outer U (heads, out,
+    width)` are fixed. Strength interpolates `S + strength * (S' - S)`. In grouped-query attention the query heads of a
+    key-value head share its core, which agrees with the paper's parameter count for LLaMA3-8B (table 2). They are
+    decomposed together, so nothing is approximated.
 
-    Where something that is not linear stands between, a rotation of keys and queries or the activation, there is no
-    second: keys, and blocks of `mlp_block` hidden units, are `T V^T` with orthonormal rows in `V^T`, and the
-    transition `T` is trained (section 4.2). With `queries` those have a transition of their own under a rotation, which
-    the authors' code does and the paper does not. `mlp_block` 0 leaves the feed-forward block alone.
+    If something nonlinear lies between the two maps (a rotary position embedding between keys and queries, or the
+    activation of the feed-forward block), there is no second map: keys, and blocks of `mlp_block` hidden units, are `T
+    V^T`, where `V^T` has orthonormal rows and the transition `T` is trained (section 4.2).
     """
 
     name = "clover"
     title = "Cross-layer orthogonal vectors"
     theme = Theme.FUNCTIONAL
-    claim = "Keys and queries, values and outputs, are one map in each head, and change together."
+    claim = "In each head, keys and queries form a single map, and so do values and outputs; each changes as a whole."
     paper = "https://arxiv.org/abs/2411.17426"
 
     mlp_block: int = 64
+    """Hidden units of the feed-forward block in one block; 0 leaves the feed-forward block unchanged."""
     queries: bool = False
+    """True to train a transition for queries too, where a rotary embedding separates them from keys. The authors' code
+    does this, the paper does not."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -63,7 +74,7 @@ class CLOVER(PairAdapter):
         derived = {"start": u * s[..., None, :], "basis": basis}
         if pair.second is not None:
             columns, scale, rows = context.svd(pair.second)
-            # The product of the two is as narrow as a head between its outer bases.
+            # Between the outer bases, the product of the two maps is a matrix as small as a head.
             u, s, vt = context.svd(scale[..., None] * rows @ derived["start"])
             derived = {"start": torch.diag_embed(s), "basis": vt @ basis, "outer": columns @ u}
         return State({"core": derived["start"].clone()}, derived=derived)
@@ -75,15 +86,19 @@ class CLOVER(PairAdapter):
         return state.derived.get("outer")
 
     def directions(self, state: State) -> Float[Tensor, "heads width in"]:
-        """`V^T`."""
+        """Return `V^T`.
+
+        Args:
+            state: State of the site.
+        """
         return state["basis"]
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], strength: float = 1.0
     ) -> Float[Tensor, "*batch rows"]:
         core = self._core(state, strength)
-        seen = affine(x, state["basis"].flatten(0, 1)).unflatten(-1, core.shape[:2])
-        return torch.einsum("...hk,hdk->...hd", seen, core).flatten(-2)
+        along = torch.unflatten(affine(x, state["basis"].flatten(0, 1)), -1, core.shape[:2])
+        return torch.einsum("...hk,hdk->...hd", along, core).flatten(-2)
 
     def _core(self, state: State, strength: float) -> Float[Tensor, "heads width width"]:
         return state["start"] + strength * (state["core"] - state["start"])

@@ -1,4 +1,12 @@
-"""Poly: a task is a mixture of skills that tasks share."""
+"""Poly: a mixture of low-rank updates ("skills"), with trained shares for each task.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, context = adapter("poly", tasks=2, skills=3), Context.of_layer(torch.empty(8, 8))
+>>> signal = Signal(torch.tensor([0, 1]), hidden=None, training=False)
+>>> shares = method.route(method.init_router(8, context), signal, layers=1)
+>>> shares.shape, torch.allclose(shares.sum(-1), torch.ones(()))
+(torch.Size([1, 2, 1, 3]), True)
+"""
 
 from __future__ import annotations
 
@@ -10,37 +18,45 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
-from adapterlab.adapters.base import Context, Linear, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import Linear
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class Poly(RoutedAdapter):
     """`W x + strength * alpha / rank * B_t A_t x`, `A_t = sum_k z_tk A_k`, `B_t = sum_k z_tk B_k` for task `t`.
 
-    `a (splits, skills, in / splits, rank)` and `b (splits, skills, rank, out / splits)` are the skills of a layer;
-    `logits (layers or 1, tasks, splits, skills)` the router, whose shares `z = sigmoid(logits)` are divided by
-    their sum over the skills (Ponti et al. 2022). In training `sigmoid` is relaxed by noise if
-    `relaxed`: a Bernoulli variable at temperature 1. With `splits` above 1 each slice of the input and the output
-    has shares of its own (multi-head routing, Caccia et al. 2022). Each layer has a router, or all share one with
-    `one_router`. A call of the model names the tasks of its sequences as `task_ids`; without, they are task 0.
+    `a (splits, skills, in / splits, rank)` and `b (splits, skills, rank, out / splits)` are the skills of a layer. The
+    router has `logits (layers or 1, tasks, splits, skills)`; the shares are `z = sigmoid(logits)`, divided by their sum
+    over the skills (Ponti et al. 2022). A call of the model passes the tasks of its sequences as `task_ids`; without
+    them, every sequence belongs to task 0.
     """
 
     name = "poly"
     title = "Polytropon"
     theme = Theme.FUNCTIONAL
-    claim = "Tasks are mixtures of a few skills, and the skills can be shared."
+    claim = "Tasks are mixtures of a few skills, which tasks can share."
     paper = "https://arxiv.org/abs/2202.13914"
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of each skill."""
     alpha: float = 1.0
+    """Numerator of the factor `alpha / rank`."""
     tasks: int = 1
+    """Number of tasks."""
     skills: int = 4
+    """Number of skills in each layer."""
     splits: int = 1
+    """Number of slices of the input and the output that have their own shares (multi-head routing, Caccia et al. 2022)."""
     relaxed: bool = True
+    """True to add noise to the logits in training mode, which makes each share a relaxed Bernoulli variable at
+    temperature 1."""
     one_router: bool = False
+    """True if all layers share one router, False if each has its own."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
@@ -61,7 +77,9 @@ class Poly(RoutedAdapter):
         if wrong := sorted(side for side in sides if side % self.splits):
             return f"splits {self.splits} does not divide a side of {wrong[0]}: give a divisor of every side, such as 1"
         most = min(sides)
-        return None if self.rank <= most else f"rank {self.rank} is above the layers' own: give 1 to {most}"
+        if self.rank > most:
+            return f"rank {self.rank} does not fit layers whose smallest side is {most}: give 1 to {most}"
+        return None
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = (side // self.splits for side in weight.shape)

@@ -1,4 +1,11 @@
-"""X-LoRA: which expert a token needs, the model's own hidden state says."""
+"""X-LoRA: a mixture of LoRA experts, with shares computed from the base model's hidden state of each token.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, context = adapter("xlora", experts=3), Context.of_layer(torch.empty(8, 8))
+>>> signal = Signal(torch.zeros(2, dtype=torch.long), hidden=torch.randn(2, 5, 8), training=False)
+>>> method.route(method.init_router(8, context), signal, layers=1).shape
+torch.Size([1, 2, 5, 3])
+"""
 
 from __future__ import annotations
 
@@ -12,46 +19,57 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
-from adapterlab.adapters.base import Context, Linear, State, Theme
-from adapterlab.adapters.invariants import Property
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import Linear
 from adapterlab.adapters.model_invariants import AnswersAsBaseAtInit, ChangesNoParameter, SharesMix
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class XLoRA(RoutedAdapter):
     """`W x + strength * weight * alpha / rank * sum_k z_k B_k A_k x`, with shares `z` for each token.
 
-    `a (experts, rank, in)` and `b (experts, out, rank)` are LoRA experts, which train along unless `train_experts`
-    is off. A first pass without them gives the last hidden state of each token; `depth` linear layers, `hidden`
-    wide and with ReLU between, make the experts' logits of it, one set for all layers or, `layerwise`, one for
-    each; `z` is their softmax at `temperature` (Buehler and Buehler 2024). With `top_k` only the k
-    largest count, with `renormalize` in a softmax of their own.
+    `a (experts, rank, in)` and `b (experts, out, rank)` are LoRA experts. A first pass without them gives the last hidden
+    state of each token. A network of `depth` linear layers, with ReLU between, computes the experts' logits from it, and
+    `z` is their softmax at `temperature` (Buehler and Buehler 2024).
     """
 
     name = "xlora"
     title = "Mixture of low-rank experts"
     theme = Theme.FUNCTIONAL
-    claim = "A model knows which expert it needs: the mixture follows from its hidden state, token by token."
+    claim = "A model's hidden state shows, for each token, which experts it needs."
     paper = "https://arxiv.org/abs/2402.07148"
     size_knob = "rank"
     reads_hidden = True
 
     experts: int = 4
+    """Number of experts in each layer."""
     rank: int = 8
+    """Rank of each expert."""
     alpha: float = 16.0
+    """Numerator of the factor `alpha / rank`."""
     train_experts: bool = True
+    """True to train the experts too, False to train only the router."""
     depth: int = 1
+    """Number of linear layers in the router."""
     hidden: int = 2048
+    """Width between the router's layers, if there are two or more."""
     layerwise: bool = False
+    """True if each layer has its own logits, False if all layers share them."""
     temperature: float = 1.0
+    """Divisor of the logits in the softmax."""
     top_k: int = 0
+    """Number of experts that keep their share, the largest; 0 for all."""
     renormalize: bool = False
+    """True if the shares of the `top_k` experts come from a softmax over these alone."""
     weight: float = 1.0
+    """Factor on the output of all experts."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
-        held = AnswersAsBaseAtInit(), ChangesNoParameter()
-        return held if self.top_k and not self.renormalize else (*held, SharesMix())
+        always = AnswersAsBaseAtInit(), ChangesNoParameter()
+        return always if self.top_k and not self.renormalize else (*always, SharesMix())
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         most = min(min(shape) for shape in shapes)
@@ -81,7 +99,7 @@ class XLoRA(RoutedAdapter):
         assert logits is not None
         for i in range(self.depth):
             logits = affine(logits if i == 0 else logits.relu(), router[f"w{i}"], router[f"b{i}"])
-        each = logits.unflatten(-1, (-1, self.experts)).movedim(2, 0) / self.temperature
+        each = torch.unflatten(logits, -1, (-1, self.experts)).movedim(2, 0) / self.temperature
         if not self.top_k:
             return torch.softmax(each, -1)
         others = torch.ones_like(each, dtype=torch.bool).scatter(-1, each.topk(self.top_k, dim=-1).indices, False)
@@ -98,6 +116,6 @@ class XLoRA(RoutedAdapter):
         strength: float = 1.0,
     ) -> Float[Tensor, "batch tokens out"]:
         scale = strength * self.weight * self.alpha / self.rank
-        inner = affine(x, state["a"].flatten(0, 1)).unflatten(-1, (self.experts, self.rank))
+        inner = torch.unflatten(affine(x, state["a"].flatten(0, 1)), -1, (self.experts, self.rank))
         mixed = (inner * (scale * shares)[..., None]).flatten(-2)
         return linear(x) + affine(mixed, state["b"].transpose(0, 1).flatten(1))

@@ -1,1 +1,1 @@
-"""Useful change is a gain on what is already computed."""
+"""The theme of gain: features that the model already computes are scaled."""

@@ -1,23 +1,36 @@
-"""IA3: useful change is a gain on what the model already computes."""
+"""IA3: a trained gain on each output or input feature of a layer.
+
+>>> import torch
+>>> from adapterlab.adapters import State, adapter
+>>> method, weight = adapter("ia3"), torch.ones(2, 3)
+>>> method.weight(State({"gain_out": torch.tensor([1.0, 2.0])}), weight)
+tensor([[1., 1., 1.],
+        [2., 2., 2.]])
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class IA3(LinearAdapter):
-    """`diag(g) (W x + bias)`, or `W (diag(g) x) + bias` on the layer that leads out of the feed-forward block.
+    """`diag(g) (W x + bias)`, or `W (diag(g) x) + bias` for the last layer of the feed-forward block.
 
     `g = 1 + strength * (gain - 1)`, and `gain (out,)` or `(in,)` starts at one (Liu et al. 2022, section 3.3). The paper
-    adapts keys, values and the feed-forward's hidden units, which is `targets=["key", "value", "down"]`. It scales
-    activations, so a bias is scaled with the rest of the answer.
+    adapts keys, values and the feed-forward block's hidden units, which is `targets=["key", "value", "down"]`. It scales
+    activations, so a bias is scaled with the rest of the output.
     """
 
     name = "ia3"
@@ -50,3 +63,12 @@ class IA3(LinearAdapter):
         if "gain_in" in state.trainable:
             return linear(x * (1 + strength * (state["gain_in"] - 1)))
         return linear(x) * (1 + strength * (state["gain_out"] - 1))
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        onward = [site.path for site in sites if "gain_in" in site.state.trainable]
+
+        def gain(site: PeftSite) -> dict[str, Tensor]:
+            state = site.state
+            return {"ia3_l": state["gain_in"][None] if site.path in onward else state["gain_out"][:, None]}
+
+        return per_site({"peft_type": "IA3", "feedforward_modules": onward}, sites, gain, transposable=True)

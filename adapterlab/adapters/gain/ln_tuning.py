@@ -1,37 +1,48 @@
-"""LN tuning: how loud each feature is, is all that must change."""
+"""LN tuning: training of the gains and biases of normalization layers.
+
+>>> from adapterlab.adapters import adapter
+>>> method = adapter("ln_tuning")
+>>> [method.selects(module, "weight") for module in (torch.nn.LayerNorm(4), torch.nn.Linear(4, 4))]
+[True, False]
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, ParameterAdapter, State, Theme
-from adapterlab.adapters.invariants import IdentityAtInit, Property
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Property, Theme
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.adapters.model_invariants import ChangesOnlyVectors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class LNTuning(ParameterAdapter):
-    """`p' = p + strength * delta` for the gain and the bias of every norm; `delta`, shaped like `p`, starts at zero.
+    """`p' = p + strength * delta` for the gains and biases of normalization layers; `delta`, shaped like `p`, starts at 0.
 
-    LayerNorm has both, RMSNorm the gain alone (Zhao et al. 2024).
+    LayerNorm has both, RMSNorm only a gain (Zhao et al. 2024).
     """
 
     name = "ln_tuning"
     title = "Norm tuning"
     theme = Theme.GAIN
-    claim = "A task needs each feature louder or softer, and no new one."
+    claim = "A task needs existing features scaled up or down, and no new features."
     paper = "https://arxiv.org/abs/2312.11420"
-    where_else = ": its norms have no gain of their own; ia3 trains gains that need none"
+    where_else = ": its normalization layers have no gain; use ia3, which trains gains of its own"
 
     @property
     def invariants(self) -> tuple[Property, ...]:
         return IdentityAtInit(), ChangesOnlyVectors()
 
     def selects(self, module: torch.nn.Module, name: str) -> bool:
-        # Every architecture has an RMSNorm class of its own; they share only the name.
+        # Every architecture has its own RMSNorm class; they share only the end of the name.
         norm = isinstance(module, torch.nn.LayerNorm | torch.nn.RMSNorm) or type(module).__name__.endswith("Norm")
         return norm and name in ("weight", "bias")
 
@@ -40,3 +51,11 @@ class LNTuning(ParameterAdapter):
 
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         return parameter + strength * state["delta"]
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        tensors, modules = {}, dict[str, None]()
+        for site in sites:
+            module, _, name = site.path.rpartition(".")
+            modules[module] = None
+            tensors[f"{module}.ln_tuning_layers.{name}"] = self.value(site.state, site.base)
+        return PeftLayout({"peft_type": "LN_TUNING", "target_modules": list(modules)}, tensors)

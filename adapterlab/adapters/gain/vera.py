@@ -1,35 +1,50 @@
-"""VeRA: random directions are good enough; how much of each is what a layer must learn."""
+"""VeRA: a low-rank update with random frozen factors and trained gains.
+
+>>> import torch
+>>> from adapterlab.adapters import Context, adapter
+>>> weight = torch.eye(4)
+>>> state = adapter("vera", rank=6).init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'gain_d': (6,), 'gain_b': (4,)}
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class VeRA(LinearAdapter):
     """`W' = W + strength * diag(b) B diag(d) A`, with `A (rank, in)` and `B (out, rank)` random, frozen and shared.
 
-    One pair, as wide as the widest site, serves all sites, each taking the part that fits. Only the gains `d (rank,)`,
-    started at `d_initial`, and `b (out,)`, started at zero, are trained (Kopiczko et al. 2023, equation 2).
+    All sites share one pair, as large as the largest site, and each uses the part that fits. Only the gains are trained:
+    `d (rank,)`, which starts at `d_initial`, and `b (out,)`, which starts at zero (Kopiczko et al. 2023, equation 2).
     """
 
     name = "vera"
     title = "Vector-based random matrix adaptation"
     theme = Theme.GAIN
-    claim = "Random directions suffice; a layer only learns how much of each."
+    claim = "Random directions are enough; a layer only learns how much of each to use."
     paper = "https://arxiv.org/abs/2310.11454"
     size_knob = "rank"
     bounded_rank = False  # random directions may outnumber the layer's own
 
     rank: int = 256
+    """Number of random directions."""
     d_initial: float = 0.1
+    """Start value of `d`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -37,7 +52,7 @@ class VeRA(LinearAdapter):
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = (max(shape[side] for shape in context.shapes) for side in (0, 1))
-        # Kaiming-uniform, as the paper starts both: variance 1 / (3 fan_in) with the slope that linear layers use.
+        # Kaiming-uniform, as in the paper, with the slope that linear layers use: variance 1 / (3 fan_in).
         a = context.share("a", lambda: context.uniform(self.rank, columns, bound=columns**-0.5))
         b = context.share("b", lambda: context.uniform(rows, self.rank, bound=self.rank**-0.5))
         gains = {"gain_d": context.full(self.rank, value=self.d_initial), "gain_b": context.zeros(weight.shape[0])}
@@ -54,3 +69,13 @@ class VeRA(LinearAdapter):
         rows = len(state["gain_b"])
         hidden = affine(x, state["a"][:, : x.shape[-1]]) * state["gain_d"]
         return linear(x) + affine(hidden, state["b"][:rows]) * (strength * state["gain_b"])
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        first = sites[0].state
+        return per_site(
+            {"peft_type": "VERA", "r": self.rank, "save_projection": True},
+            sites,
+            {"vera_lambda_d": "gain_d", "vera_lambda_b": "gain_b"},
+            shared={"base_model.vera_A": first["a"], "base_model.vera_B": first["b"]},
+            transposable=True,
+        )

@@ -1,1 +1,1 @@
-"""Useful change is a rotation."""
+"""The theme of orthogonality: useful change is a rotation."""

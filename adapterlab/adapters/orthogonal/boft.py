@@ -1,4 +1,11 @@
-"""BOFT: a dense rotation from a few sparse ones, as the fast Fourier transform is."""
+"""BOFT: a rotation of the input as a product of sparse butterfly factors, as in the fast Fourier transform.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("boft", block_size=4, factors=2), torch.eye(8)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> state["skew"].shape, torch.equal(method.weight(state, weight), weight)
+(torch.Size([2, 2, 6]), True)
+"""
 
 from __future__ import annotations
 
@@ -10,35 +17,41 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
-from adapterlab.adapters.rotations import cayley, skew_symmetric
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.rotations import cayley, full_precision, skew_symmetric
+from adapterlab.adapters.state import State
 
 LARGEST_BLOCK = 64
-"""Factors are multiplied out into blocks of at most this width, and applied as one product."""
+"""Largest width of the blocks that several factors are multiplied into before they are applied."""
 
 
 @dataclass(frozen=True)
 class BOFT(LinearAdapter):
     """`W' = W R^T`, `R = B_m ... B_1` with `m` `factors`, each a butterfly of rotations of `block_size` features.
 
-    `B_i` couples halves of blocks that stand `2^(i-1)` halves apart (Liu et al. 2023, equation 2): its blocks are Cayley
+    `B_i` combines halves of blocks that are `2^(i-1)` halves apart (Liu et al. 2023, equation 2). Its blocks are Cayley
     transforms of `strength` times the skew-symmetric matrices in `skew (factors, in / block_size, block_size (block_size -
-    1) / 2)`, which start at zero. One factor is OFT; `R` is dense with `log2(2 in / block_size)`. With `rescale`, rows are
-    multiplied by `1 + strength (scale - 1)`, `scale (out,)` starting at one: PEFT always trains this, and the paper's
-    counts for DeBERTa and DINO contain it.
+    1) / 2)`, which start at zero. One factor is OFT; with `log2(2 in / block_size)` factors `R` is dense.
     """
 
     name = "boft"
     title = "Butterfly orthogonal fine-tuning"
     theme = Theme.ORTHOGONAL
-    claim = "Useful change is a dense rotation that sparse ones compose."
+    claim = "Useful change is a dense rotation, and a product of a few sparse rotations is enough."
     paper = "https://arxiv.org/abs/2311.06243"
     size_knob = "block_size"
 
     block_size: int = 8
+    """Number of features in a block; even if there are several factors."""
     factors: int = 2
+    """Number of sparse factors."""
     rescale: bool = False
+    """True to also multiply rows by `1 + strength (scale - 1)`, with trained `scale (out,)` that starts at one. PEFT always
+    does, and the paper's parameter counts for DeBERTa and DINO include it."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -50,13 +63,14 @@ class BOFT(LinearAdapter):
         return [d for d in fits if d * spread in fits and (self.factors == 1 or d % 2 == 0)]
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
-        fits = self.sizes(shapes) if self.factors > 0 else []
+        if self.factors < 1:
+            return f"factors {self.factors} is too small: give factors of 1 or more"
+        fits = self.sizes(shapes)
         if not fits:
-            return (
-                f"{self.factors} factors do not fit these input widths: give factors from 1 up to what they divide by"
-            )
+            need = "block_size * 2 ** (factors - 1) must divide every input width"
+            return f"factors {self.factors} is too large: {need}; give factors below {self.factors}"
         if self.block_size not in fits:
-            others = f"with {self.factors} factors give one of {', '.join(map(str, fits))}, or give factors fewer"
+            others = f"with {self.factors} factors give one of {', '.join(map(str, fits))}, or fewer factors"
             return f"block_size {self.block_size} does not fit every input width: {others}"
         return None
 
@@ -84,9 +98,16 @@ class BOFT(LinearAdapter):
         return y if linear.bias is None else y + linear.bias
 
     def products(self, state: State, strength: float) -> Iterator[Float[Tensor, "runs apart halves half halves half"]]:
-        """`R` as the fewest products of blocks, in the order in which a row vector meets them, last factor first.
+        """Yield `R` as a few block-diagonal matrices, in the order in which they are applied to a row vector.
 
-        A block acts on the halves of one run that have the same place among those `apart`.
+        A block acts on the halves of one run that have the same position modulo `apart`.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+
+        Yields:
+            The blocks of one matrix, the product of consecutive factors.
         """
         rotations = cayley(skew_symmetric(strength * state["skew"], self.block_size))
         half = self.block_size // 2 or 1
@@ -94,11 +115,22 @@ class BOFT(LinearAdapter):
         for end in range(self.factors, 0, -together):
             yield _product(rotations[max(0, end - together) : end], max(0, end - together))
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if self.factors != 1:
+            raise CannotExportError("PEFT needs compiled code on a GPU for several factors")
+
+        def tensors(site: PeftSite) -> dict[str, Tensor]:
+            scale = site.state["scale"] if self.rescale else torch.ones(site.base.shape[0])
+            return {"boft_R": -skew_symmetric(site.state["skew"], self.block_size), "boft_s": scale[:, None]}
+
+        config = {"peft_type": "BOFT", "boft_block_size": self.block_size, "boft_n_butterfly_factor": 1}
+        return per_site(config, sites, tensors)
+
 
 def _product(
     rotations: Float[Tensor, "factors blocks size size"], first: int
 ) -> Float[Tensor, "runs apart halves half halves half"]:
-    """Consecutive factors multiplied out, `first` being the number of the first of them."""
+    """Return the product of consecutive factors; `first` is the number of the first of them."""
     count, blocks, size = rotations.shape[:3]
     if size % 2:
         return rotations[0][:, None, None, :, None, :]
@@ -108,10 +140,10 @@ def _product(
     product = eye.expand(runs, apart, -1, -1)
     with full_precision(rotations):
         for i in reversed(range(count)):
-            # A half's place in its block-to-be is a binary number, and factor i couples the two values of its digit i.
+            # Write a half's position in the product's block as a binary number: factor i combines the values of digit i.
             high, low = halves // 2 ** (i + 1), 2**i
             factor = rotations[i].reshape(runs, high, low, apart, 2, half, 2, half)
-            product = product.unflatten(-1, (high, 2, low, half))
+            product = torch.unflatten(product, -1, (high, 2, low, half))
             product = torch.einsum("goxhalw,ghloawbv->goxhblv", product, factor).flatten(-4)
     return product.reshape(runs, apart, halves, half, halves, half)
 
@@ -120,5 +152,5 @@ def _rotate(
     x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "runs apart halves half halves half"]
 ) -> Float[Tensor, "*batch width"]:
     runs, apart, halves, half = blocks.shape[:4]
-    grouped = x.unflatten(-1, (runs, halves, apart, half))
+    grouped = torch.unflatten(x, -1, (runs, halves, apart, half))
     return torch.einsum("...gaow,goawbv->...gbov", grouped, blocks).flatten(-4)

@@ -1,16 +1,28 @@
-"""ETHER: useful change is one reflection of a fixed distance; only its direction must be learned."""
+"""ETHER: a reflection of the input, whose direction is trained.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("ether"), torch.eye(4)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> reflection = method.weight(state, weight)
+>>> torch.allclose(reflection @ reflection, weight, atol=1e-6)
+True
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import DistanceAtMost, Invariant, PreservesGram, SelfInverse
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
@@ -18,18 +30,19 @@ class ETHER(LinearAdapter):
     """`W' = W H`, `H` block-diagonal with blocks `I - 2 strength u u^T`, `u` a row of `normals` at length 1.
 
     `normals (block_count, in / block_count)` starts random (Bini et al. 2024, equation 1 and section 3.4). `|H - I|_F` is
-    `2 sqrt(block_count)` wherever the normals point, from the start on: there is no start at the base, and the number of
-    parameters is the layer's width whatever the number of blocks. A reflection cannot be reached from the identity by
-    rotations, so `strength` scales its distance, and only 0 and 1 are orthogonal.
+    `2 sqrt(block_count)` for all normals, so training does not start at the base; the number of parameters is the layer's
+    width for any number of blocks. Rotations do not lead from the identity to a reflection, so `strength` scales the
+    distance, and only strengths 0 and 1 are orthogonal.
     """
 
     name = "ether"
     title = "Efficient fine-tuning by hyperplane reflections"
     theme = Theme.ORTHOGONAL
-    claim = "A change of fixed size suffices; a layer only learns where to point it."
+    claim = "A change of fixed size is enough; a layer only learns its direction."
     paper = "https://arxiv.org/abs/2405.20271"
 
     block_count: int = 1
+    """Number of blocks of `H`, a divisor of every input width."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -56,7 +69,15 @@ class ETHER(LinearAdapter):
 def reflect(
     x: Float[Tensor, "*batch width"], normals: Float[Tensor, "blocks size"], factor: float
 ) -> Float[Tensor, "*batch width"]:
-    """`x (I + factor u u^T)` block by block, `u` a normal at length 1; a reflection where `factor` is -2."""
+    """Return `x (I + factor u u^T)` block by block, where `u` is a normal scaled to length 1.
+
+    Args:
+        x: Row vectors.
+        normals: One normal for each block of features.
+        factor: -2 for a reflection.
+    """
     u = normalize(normals, dim=-1)
-    blocks = x.unflatten(-1, tuple(u.shape))
-    return (blocks + factor * (blocks * u).sum(-1, keepdim=True) * u).flatten(-2)
+    blocks = torch.unflatten(x, -1, tuple(u.shape))
+    along: Tensor = (blocks * u).sum(-1, keepdim=True)
+    reflected: Tensor = blocks + factor * along * u
+    return reflected.flatten(-2)

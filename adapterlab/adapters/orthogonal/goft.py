@@ -1,4 +1,11 @@
-"""GOFT: a rotation of every feature needs no more angles than there are features."""
+"""GOFT: a rotation of the input as a chain of plane rotations, with one angle per feature.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("goft"), torch.eye(8)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> state["angles"].shape, torch.equal(method.weight(state, weight), weight)
+(torch.Size([7]), True)
+"""
 
 from __future__ import annotations
 
@@ -9,33 +16,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
-from adapterlab.adapters.rotations import rotate_blocks
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.rotations import full_precision, rotate_blocks
+from adapterlab.adapters.state import State
 
 LARGEST_BLOCK = 32
-"""Rounds of rotations are multiplied out into blocks of at most this width, and applied as one product."""
+"""Largest width of the blocks that several rounds of rotations are multiplied into before they are applied."""
 
 
 @dataclass(frozen=True)
 class GOFT(LinearAdapter):
-    """`W' = W R^T`, `R = P_1 P_2 ...`, where `P_r` turns the planes of features `2^r k` and `2^(r-1) (2 k + 1)`.
+    """`W' = W R^T`, `R = P_1 P_2 ...`, where `P_r` rotates the planes of features `2^r k` and `2^(r-1) (2 k + 1)`.
 
-    `angles (in - 1,)` start at zero, round after round (Ma et al. 2024, equations 3 and 4); `strength` scales them. The
-    paper's width is a power of two; at another, the feature without a partner waits for the next round, which keeps the
-    number of rotations at `in - 1`. With `soft` each rotation is a free matrix instead, `blocks (in - 1, 2, 2)`, started
-    at the identity (equation 5, qGOFT), which `strength` scales as `I + strength (G - I)`; `penalty` weighs the sum of
-    the squared products of the two columns of each.
+    `angles (in - 1,)`, in the order of the rounds, start at zero (Ma et al. 2024, equations 3 and 4); `strength` scales
+    them. The paper's width is a power of two. For other widths, a feature without a partner is left to the next round, so
+    that the number of rotations stays `in - 1`.
     """
 
     name = "goft"
     title = "Givens orthogonal fine-tuning"
     theme = Theme.ORTHOGONAL
-    claim = "A chain of plane rotations, one angle a feature, turns a layer's input as any rotation would."
+    claim = "A chain of plane rotations, with one angle per feature, is as useful as any rotation of a layer's input."
     paper = "https://arxiv.org/abs/2404.04316"
 
     soft: bool = False
+    """True to train a free 2 x 2 matrix `G` in place of each rotation, as `blocks (in - 1, 2, 2)` that start at the identity
+    (equation 5, qGOFT). `strength` scales it as `I + strength (G - I)`."""
     penalty: float = 0.0
+    """Weight, in the loss, of the squared inner products of the two columns of each `G`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -61,7 +72,16 @@ class GOFT(LinearAdapter):
         return linear(x)
 
     def rounds(self, state: State, width: int, strength: float) -> Iterator[tuple[int, Float[Tensor, "blocks n n"]]]:
-        """The rounds multiplied out, in order: a matrix for each run of leaders, the features at multiples of a stride."""
+        """Yield `R` as a few block-diagonal matrices, each the product of several rounds, in the order of the rounds.
+
+        Args:
+            state: State of the site.
+            width: Number of input features.
+            strength: As in `weight`.
+
+        Yields:
+            A stride, and blocks that act on the features at multiples of it (the "leaders").
+        """
         turns = self.turns(state, strength)
         stride, leaders = 1, width
         while leaders > 1:
@@ -71,8 +91,8 @@ class GOFT(LinearAdapter):
             product: Tensor | None = None
             for step in (2**r for r in range((size - 1).bit_length())):
                 pairs = -(-size // step) // 2
-                given, turns = turns[: runs * pairs].unflatten(0, (runs, pairs)), turns[runs * pairs :]
-                matrix = _planes(given, size, step)
+                used, turns = torch.unflatten(turns[: runs * pairs], 0, (runs, pairs)), turns[runs * pairs :]
+                matrix = _planes(used, size, step)
                 with full_precision(turns):
                     product = matrix if product is None else product @ matrix
             assert product is not None
@@ -80,14 +100,19 @@ class GOFT(LinearAdapter):
             stride, leaders = stride * size, runs
 
     def turns(self, state: State, strength: float) -> Float[Tensor, "rotations 2 2"]:
-        """The matrix of each plane."""
+        """Return the 2 x 2 matrix of each plane.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         if self.soft:
-            blocks = state["blocks"]
-            eye = torch.eye(2, dtype=blocks.dtype, device=blocks.device)
-            return eye + strength * (blocks - eye)
+            eye = torch.eye(2, dtype=state["blocks"].dtype, device=state["blocks"].device)
+            blocks: Tensor = eye + strength * (state["blocks"] - eye)
+            return blocks
         angle = strength * state["angles"]
         cos, sin = angle.cos(), angle.sin()
-        return torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+        return torch.unflatten(torch.stack([cos, -sin, sin, cos], -1), -1, (2, 2))
 
     def regularizer(self, state: State) -> Tensor | None:
         if not (self.soft and self.penalty):
@@ -96,22 +121,22 @@ class GOFT(LinearAdapter):
 
 
 def _planes(turns: Float[Tensor, "runs pairs 2 2"], size: int, step: int) -> Float[Tensor, "runs size size"]:
-    """Each run's identity with the matrices of its planes put in: features `2 step k` and `2 step k + step`."""
+    """Return matrices that rotate, in each run, the planes of features `2 step k` and `2 step k + step`."""
     runs, pairs = turns.shape[:2]
     first = torch.arange(pairs, device=turns.device) * (2 * step)
     both = torch.stack([first, first + step], 1)
     at = (both[:, :, None] * size + both[:, None, :]).flatten()
     eye = torch.eye(size, dtype=turns.dtype, device=turns.device).flatten()
-    return eye.expand(runs, -1).index_copy(1, at, turns.flatten(1)).unflatten(1, (size, size))
+    return torch.unflatten(eye.expand(runs, -1).index_copy(1, at, turns.flatten(1)), 1, (size, size))
 
 
 def _on_leaders(
     x: Float[Tensor, "*batch width"], blocks: Float[Tensor, "blocks size size"], stride: int
 ) -> Float[Tensor, "*batch width"]:
-    """`x` with every `stride`-th feature, from the first, multiplied by the block-diagonal matrix of `blocks`."""
+    """Return `x` with every `stride`-th feature, from the first, multiplied by the block-diagonal matrix of `blocks`."""
     if stride == 1:
         return rotate_blocks(x, blocks)
-    grouped = x.unflatten(-1, (-1, stride))
-    # A copy, lest the whole of x be kept for the backward pass.
+    grouped = torch.unflatten(x, -1, (-1, stride))
+    # A copy, so that the backward pass does not keep the whole of x.
     leaders = rotate_blocks(grouped[..., 0].contiguous(), blocks)
     return torch.cat([leaders[..., None], grouped[..., 1:]], -1).flatten(-2)

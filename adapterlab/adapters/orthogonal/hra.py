@@ -1,4 +1,11 @@
-"""HRA: useful change is a few reflections, which is at once orthogonal and low-rank."""
+"""HRA: a chain of reflections of the input.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("hra", rank=2), torch.eye(4)
+>>> state = method.init(weight, Context.of_layer(weight))  # two equal reflections
+>>> torch.allclose(method.weight(state, weight), weight, atol=1e-6)
+True
+"""
 
 from __future__ import annotations
 
@@ -11,20 +18,22 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 from torch.nn.functional import normalize
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, full_precision
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.rotations import full_precision
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class HRA(LinearAdapter):
     """`W' = W H_1 ... H_rank`, `H_i = I - 2 u_i u_i^T` with the rows of `normals (rank, in)` scaled to length 1 as `u_i`.
 
-    Normals start random in equal pairs, so that the reflections cancel (Yuan et al. 2024, equation 1). A pair turns by
-    twice the angle between its normals in their plane: `strength` takes that share of the angle, and every strength
-    gives an orthogonal matrix. That, and the start, need an even rank.
-
-    `penalty` weighs `|I - U U^T|_F^2` (equation 6). `strict` makes the normals orthonormal (Gram-Schmidt, the paper's
-    infinite penalty): the chain is then `I - 2 P` with `P` the projection on their span, and does not start at `I`.
+    Normals start random in equal pairs, so that the reflections cancel (Yuan et al. 2024, equation 1). A pair rotates the
+    plane of its normals by twice the angle between them. `strength` scales this angle, so that the matrix is orthogonal at
+    every strength. For both reasons the rank must be even.
 
     The chain is applied in compact form, `I - U^T S U` with `S^-1 = I / 2 + triu(U U^T, 1)`: two products of rank size.
     """
@@ -37,20 +46,26 @@ class HRA(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 8
+    """Number of reflections, an even number."""
     penalty: float = 0.0
+    """Weight of `|I - U U^T|_F^2` in the loss (equation 6)."""
     strict: bool = False
+    """True to make the normals orthonormal by Gram-Schmidt, the paper's infinite penalty. The chain is then `I - 2 P`, with
+    `P` the projection on the span of the normals, and does not start at `I`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held = PreservesGram("rows"), RankAtMost("rank")
-        return held if self.strict else (IdentityAtInit(), *held)
+        always = PreservesGram("rows"), RankAtMost("rank")
+        return always if self.strict else (IdentityAtInit(), *always)
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
         return range(2, min(min(shape) for shape in shapes) + 1, 2)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.rank % 2:
-            return f"rank {self.rank} is odd, and an odd number of reflections is never the identity: give an even one"
+            return (
+                f"rank {self.rank} is odd, and an odd number of reflections cannot be the identity: give an even rank"
+            )
         return super().validate(shapes)
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
@@ -69,7 +84,12 @@ class HRA(LinearAdapter):
         return linear(x - affine(x, v) @ u)
 
     def compact(self, state: State, strength: float) -> tuple[Float[Tensor, "rank in"], Float[Tensor, "rank in"]]:
-        """`U` and `V` with `H_1 ... H_rank = I - U^T V`."""
+        """Return `U` and `V` with `H_1 ... H_rank = I - U^T V`.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         with full_precision(state["normals"]):
             u = self.unit_normals(state)
             if strength != 1.0:
@@ -78,7 +98,11 @@ class HRA(LinearAdapter):
             return u, torch.linalg.solve_triangular((u @ u.T).triu(1) + eye / 2, u, upper=True)
 
     def unit_normals(self, state: State) -> Float[Tensor, "rank in"]:
-        """The normals at length 1; orthonormal if `strict`."""
+        """Return the normals scaled to length 1; orthonormal normals if `strict`.
+
+        Args:
+            state: State of the site.
+        """
         normals = state["normals"]
         return torch.linalg.qr(normals.T)[0].T if self.strict else normalize(normals)
 
@@ -86,11 +110,11 @@ class HRA(LinearAdapter):
         first, second = u[0::2], u[1::2]
         cos = (first * second).sum(1, keepdim=True)
         if not self.strict:
-            # A normal and its opposite are one reflection: turn by the smaller angle.
+            # A normal and its negative give the same reflection: take the smaller angle.
             cos, second = cos.abs(), torch.where(cos < 0, -second, second)
         sin = torch.linalg.vector_norm(second - cos * first, dim=1, keepdim=True)
         angle = torch.atan2(sin, cos)
-        # sin(strength angle) / sin(angle), which tends to `strength` where the two normals are one, as at the start.
+        # sin(strength angle) / sin(angle), which tends to `strength` as the two normals become equal, as at the start.
         tiny = sin < torch.finfo(u.dtype).eps ** (1 / 3)
         ratio = torch.where(tiny, strength, (strength * angle).sin() / torch.where(tiny, 1.0, sin))
         between = ((strength * angle).cos() - cos * ratio) * first + ratio * second
@@ -101,3 +125,7 @@ class HRA(LinearAdapter):
             return None
         u = self.unit_normals(state)
         return self.penalty * (torch.eye(self.rank, dtype=u.dtype, device=u.device) - u @ u.T).square().sum()
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "HRA", "r": self.rank, "apply_GS": self.strict}
+        return per_site(config, sites, lambda site: {"hra_u": site.state["normals"].T})

@@ -1,4 +1,12 @@
-"""OFT: useful change rotates the weight, and keeps the angles between its neurons."""
+"""OFT: a block-diagonal rotation of the input.
+
+>>> import torch
+>>> from adapterlab.adapters import State, adapter
+>>> method, weight = adapter("oft", block_size=2), torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+>>> method.weight(State({"skew": torch.tensor([[1.0]])}), weight)  # a quarter turn of every row
+tensor([[ 4., -3.],
+        [ 0., -1.]])
+"""
 
 from __future__ import annotations
 
@@ -8,36 +16,41 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NegativeStrengthInverts, PreservesGram
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import cayley, rotate_blocks, skew_symmetric
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class OFT(LinearAdapter):
     """`W' = W R^T`, `R` block-diagonal with blocks `(I + Q)(I - Q)^-1`, `Q = strength * skew` (Cayley).
 
-    `skew` holds the upper triangle of each block's skew-symmetric matrix, `(in / block_size, block_size (block_size - 1)
-    / 2)`, and starts at zero (Qiu et al. 2023, section 3.3). A row of `weight` is a neuron, so rotating the input side
-    keeps every neuron's length and the angles between neurons: the hyperspherical energy.
-
-    A `block_count` above 0 sets the number of blocks instead of their size; with `block_share` one block serves all.
-    `coft` holds `Q` within a ball of radius `eps` (equation 4, by projected gradient descent: the projection is
-    `after_step`), each of `n` blocks within `eps / sqrt(n)` of zero in Frobenius norm.
+    `skew (in / block_size, block_size (block_size - 1) / 2)` is the upper triangle of each block's skew-symmetric matrix,
+    and starts at zero (Qiu et al. 2023, section 3.3). A row of `weight` is a neuron, so a rotation of the input side keeps
+    the lengths of neurons and the angles between them, and with these the hyperspherical energy.
     """
 
     name = "oft"
     title = "Orthogonal fine-tuning"
     theme = Theme.ORTHOGONAL
-    claim = "Useful change rotates what a layer listens to and keeps the angles between its neurons."
+    claim = "Useful change rotates the inputs of a layer and keeps the angles between its neurons."
     paper = "https://arxiv.org/abs/2306.07280"
     size_knob = "block_size"
 
     block_size: int = 32
+    """Number of features in a block."""
     block_count: int = 0
+    """Number of blocks, if above 0; it then replaces `block_size`."""
     block_share: bool = False
+    """True if all blocks are the same."""
     coft: bool = False
+    """True to keep `Q` within a ball of radius `eps`, by a projection after each step (equation 4)."""
     eps: float = 6e-5
+    """Radius of that ball: each of `n` blocks has a Frobenius norm of at most `eps / sqrt(n)`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -76,11 +89,21 @@ class OFT(LinearAdapter):
         return linear(rotate_blocks(x, self.rotation(state, x.shape[-1], strength)))
 
     def rotation(self, state: State, width: int, strength: float) -> Float[Tensor, "blocks size size"]:
-        """The blocks of `R`; one alone stands for all."""
+        """Return the blocks of `R`; a single one if all are the same.
+
+        Args:
+            state: State of the site.
+            width: Number of input features.
+            strength: As in `weight`.
+        """
         return self.orthogonal(skew_symmetric(strength * state["skew"], self._size(width)))
 
     def orthogonal(self, q: Float[Tensor, "blocks size size"]) -> Float[Tensor, "blocks size size"]:
-        """The rotation that the skew-symmetric `q` stands for."""
+        """Return the rotations that belong to skew-symmetric matrices.
+
+        Args:
+            q: The skew-symmetric matrices.
+        """
         return cayley(q)
 
     def after_step(self, states: Sequence[State], step: int) -> None:
@@ -89,8 +112,20 @@ class OFT(LinearAdapter):
         for state in states:
             skew = state["skew"]
             radius = self.eps / len(skew) ** 0.5
-            norm = skew.square().sum(1, keepdim=True).mul(2).sqrt()  # of the whole matrix: each entry stands twice
+            norm = skew.square().sum(1, keepdim=True).mul(2).sqrt()  # of the whole matrix, which has each entry twice
             skew.mul_((radius / norm).clamp_max(1.0))
 
     def _size(self, width: int) -> int:
         return width // self.block_count if self.block_count else self.block_size
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {
+            "peft_type": "OFT",
+            "r": self.block_count,
+            "oft_block_size": 0 if self.block_count else self.block_size,
+            "block_share": self.block_share,
+            "module_dropout": 0.0,
+            "use_cayley_neumann": False,
+        }
+        # PEFT's exact transform is the inverse of the paper's.
+        return per_site(config, sites, lambda site: {"oft_R.weight": -site.state["skew"]})

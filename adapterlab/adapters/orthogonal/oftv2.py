@@ -1,4 +1,10 @@
-"""OFTv2: a rotation need not be exact, nor ever touch the weight, to serve as well."""
+"""OFTv2: OFT with a truncated series in place of the exact inverse.
+
+>>> from adapterlab.adapters import State, adapter
+>>> state = State({"skew": torch.tensor([[0.1]])})
+>>> [f"{adapter('oftv2', block_size=2, neumann_terms=k).orthogonality_error(state, 2):.0e}" for k in (1, 3, 5)]
+['1e-02', '1e-06', '1e-10']
+"""
 
 from __future__ import annotations
 
@@ -9,28 +15,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import State
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NearlyPreservesGram
 from adapterlab.adapters.orthogonal.oft import OFT
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rotations import cayley_neumann, skew_symmetric
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class OFTv2(OFT):
     """`W' = W R^T` as in OFT, with blocks `(I + Q)(I + Q + ... + Q^(k - 1))`, `k` being `neumann_terms` (Cayley-Neumann).
 
-    State and shapes are OFT's (Qiu et al. 2025, section 3.3). The input is rotated, never the weight (section 3.2), as
-    OFT does here too. For `|Q| < 1` the series falls short of a rotation by at most `|Q|^(2 k)` where `k` is odd, and
-    by about `2 |Q|^k` where it is even. The paper uses five terms; PEFT's `num_cayley_neumann_terms` of n, from 4 on,
-    is n - 1 here.
+    State and shapes are those of OFT (Qiu et al. 2025, section 3.3). The input is rotated instead of the weight (section
+    3.2), which is how OFT is computed here too. For `|Q| < 1` the error of the rotation is at most `|Q|^(2 k)` if `k` is
+    odd, and about `2 |Q|^k` if it is even.
     """
 
     name = "oftv2"
     title = "Orthogonal fine-tuning, version 2"
-    claim = "A rotation that is cheap and only nearly exact does what an exact one does."
+    claim = "A cheap, approximate rotation is as good as an exact one."
     paper = "https://arxiv.org/abs/2506.19847"
 
     neumann_terms: int = 5
+    """Number of terms of the series; five in the paper. PEFT's `num_cayley_neumann_terms`, at least 4, is one more."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -38,14 +45,28 @@ class OFTv2(OFT):
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.neumann_terms < 1:
-            return f"neumann_terms {self.neumann_terms} leaves no series: give 1 or more"
+            return f"neumann_terms {self.neumann_terms} is not a number of terms: give 1 or more"
         return super().validate(shapes)
 
     def orthogonal(self, q: Float[Tensor, "blocks size size"]) -> Float[Tensor, "blocks size size"]:
         return cayley_neumann(q, self.neumann_terms)
 
     def orthogonality_error(self, state: State, width: int) -> Tensor:
-        """A bound on the spectral norm of `R^T R - I`, from that of `Q`: `R^T R` is `(I - (-Q)^k)(I - Q^k)`."""
-        norm = torch.linalg.matrix_norm(skew_symmetric(state["skew"], self._size(width)), 2).max()
-        rest = norm**self.neumann_terms
-        return rest**2 if self.neumann_terms % 2 else (1 + rest) ** 2 - 1
+        """Return an upper bound on the spectral norm of `R^T R - I`, as a scalar.
+
+        It follows from the norm of `Q`, since `R^T R` is `(I - (-Q)^k)(I - Q^k)`.
+
+        Args:
+            state: State of the site.
+            width: Number of input features.
+        """
+        norm: Tensor = torch.linalg.matrix_norm(skew_symmetric(state["skew"], self._size(width)), 2).max()
+        rest = norm.pow(self.neumann_terms)
+        return rest.square() if self.neumann_terms % 2 else (rest + 1).square() - 1
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if self.neumann_terms < 3:
+            raise CannotExportError("PEFT's series has at least four terms, which is neumann_terms=3 here")
+        exact = super().peft_layout(sites)
+        series = {"use_cayley_neumann": True, "num_cayley_neumann_terms": self.neumann_terms + 1}
+        return per_site({**exact.config, **series}, sites, {"oft_R.weight": "skew"})

@@ -1,4 +1,10 @@
-"""RoAd: useful change turns and stretches pairs of features."""
+"""RoAd: a rotation and scaling of pairs of output features.
+
+>>> from adapterlab.adapters import State, adapter
+>>> state = State({"angles": torch.full((1, 1), torch.pi / 2), "scales": torch.ones(1, 1)})
+>>> adapter("road").weight(state, torch.eye(2)).round().int().tolist()  # a quarter turn
+[[0, -1], [1, 0]]
+"""
 
 from __future__ import annotations
 
@@ -9,30 +15,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlanes
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class RoAd(LinearAdapter):
-    """`R (W x + bias)`, `R` made of `[[a11 cos t11, -a12 sin t12], [a21 sin t21, a22 cos t22]]` on pairs of outputs.
+    """`R (W x + bias)`, with blocks `[[a11 cos t11, -a12 sin t12], [a21 sin t21, a22 cos t22]]` of `R` on pairs of outputs.
 
-    `angles` and `scales`, both `(variant, out / 2)`, start at zero and one (Liao and Monz 2024, equations 2 and 3). With
-    `variant` 1 the four entries share an angle and a scale, with 2 those of a row do, with 4 none does (table 1).
-    `strength` takes its share of the angle and of the way of the scale from one. Pairs are the first and second half of
-    each group of `group_size` outputs: neighbours at 2, as in the paper; PEFT's is 64. The whole answer is turned, its bias
-    too.
+    `angles t` and `scales a`, both `(variant, out / 2)`, start at zero and one (Liao and Monz 2024, equations 2 and 3).
+    `strength` scales the angle, and interpolates the scale as `1 + strength (a - 1)`. The whole output is rotated, also its
+    bias.
     """
 
     name = "road"
     title = "2D rotary adaptation"
     theme = Theme.ORTHOGONAL
-    claim = "Useful change turns pairs of features, and hardly their length."
+    claim = "Useful change rotates pairs of features and hardly changes their length."
     paper = "https://arxiv.org/abs/2409.00119"
     size_knob = "variant"
 
     variant: int = 1
+    """Angles and scales for each pair: 1 for all four entries, 2 for one per row, 4 for one per entry (table 1)."""
     group_size: int = 2
+    """Number of outputs in a group, whose first half is paired with its second half. 2, as in the paper, pairs neighbours;
+    PEFT uses 64."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -66,14 +77,34 @@ class RoAd(LinearAdapter):
         return self.turn(linear(x), state, strength)
 
     def turn(self, y: Float[Tensor, "*batch out"], state: State, strength: float) -> Float[Tensor, "*batch out"]:
-        """`R y`."""
+        """Return `R y`.
+
+        Args:
+            y: Outputs of the layer.
+            state: State of the site.
+            strength: As in `weight`.
+        """
         angle, scale = strength * state["angles"], 1 + strength * (state["scales"] - 1)
         half = self.group_size // 2
-        # One row of numbers for each of the entries 11, 12, 21, 22.
+        # One row for each of the entries 11, 12, 21, 22.
         cos, sin = (
-            (scale * part).repeat_interleave(4 // self.variant, 0).unflatten(-1, (-1, half))
+            torch.unflatten((scale * part).repeat_interleave(4 // self.variant, 0), -1, (-1, half))
             for part in (angle.cos(), angle.sin())
         )
-        first, second = y.unflatten(-1, (-1, 2, half)).unbind(-2)
+        first, second = torch.unflatten(y, -1, (-1, 2, half)).unbind(-2)
         turned = cos[0] * first - sin[1] * second, sin[2] * first + cos[3] * second
         return torch.stack(turned, -2).flatten(-3)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        # For variant 4, PEFT stores the diagonal's entries of a group (11, then 22) before the others (12, then 21).
+        order = {1: [0], 2: [0, 1], 4: [0, 3, 1, 2]}[self.variant]
+
+        def flat(tensor: Tensor) -> Tensor:
+            return torch.unflatten(tensor[order], 1, (-1, self.group_size // 2)).transpose(0, 1).flatten()
+
+        config = {"peft_type": "ROAD", "variant": f"road_{self.variant}", "group_size": self.group_size}
+        return per_site(
+            config,
+            sites,
+            lambda site: {"road_theta": flat(site.state["angles"]), "road_alpha": flat(site.state["scales"])},
+        )

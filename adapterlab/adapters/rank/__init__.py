@@ -1,1 +1,1 @@
-"""Useful change has low rank, or some other short description."""
+"""The theme of rank: useful change has low rank, or another short description."""

@@ -1,37 +1,51 @@
-"""C3A: the change of a weight is a circular convolution, block by block."""
+"""C3A: an update whose blocks are circulant matrices, which is a circular convolution of the input.
+
+>>> from adapterlab.adapters import State, adapter
+>>> state = State({"kernel": torch.tensor([[[1.0, 2.0, 3.0]]])})
+>>> adapter("c3a", block_size=3).weight(state, torch.zeros(3, 3))
+tensor([[1., 2., 3.],
+        [3., 1., 2.],
+        [2., 3., 1.]])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.rebuild import Saved
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class C3A(LinearAdapter):
     """`W' = W + strength * C(kernel)`: each `size x size` block of `C` is circulant, with a kernel as its first row.
 
-    `kernel (out / size, in / size, size)` starts at zero; row `k` of a block is the first turned right by `k`, and `size` is
-    `block_size`, which divides both sides (Chen et al. 2025, sections 3.2 and 3.4, equation 4). Applied to an input, a
-    block is a product in the frequency domain (equation 1). `scaled` divides by `in`, as PEFT does and the paper does not.
+    `kernel (out / size, in / size, size)` starts at zero, with `size = block_size`; row `k` of a block is its first row
+    shifted right by `k` places (Chen et al. 2025, sections 3.2 and 3.4, equation 4). Applied to an input, a block is a
+    product in the frequency domain (equation 1).
     """
 
     name = "c3a"
     title = "Circular convolution adaptation"
     theme = Theme.RANK
-    claim = "The change is a circular convolution: of full rank, and the same wherever a pattern stands."
+    claim = "The change is a circular convolution: it has full rank, and acts in the same way at every position."
     paper = "https://arxiv.org/abs/2407.19342"
     size_knob = "block_size"
 
     block_size: int = 256
+    """Rows and columns of a block, a divisor of every side of the layers."""
     scaled: bool = False
+    """True to divide the update by `in`, as PEFT does and the paper does not."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -60,18 +74,29 @@ class C3A(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         blocks = x.reshape(-1, state["kernel"].shape[1], self.block_size)
         kernel = state["kernel"] * (strength * self.scale(x.shape[-1]))
-        y = cast(Tensor, _Correlation.apply(blocks, kernel))
-        return linear(x) + y.reshape(*x.shape[:-1], -1)
+        correlate: Callable[[Tensor, Tensor], Tensor] = _Correlation.apply
+        return linear(x) + correlate(blocks, kernel).reshape(*x.shape[:-1], -1)
 
     def scale(self, columns: int) -> float:
-        """The factor on the circulant blocks."""
+        """Return the factor on the circulant blocks.
+
+        Args:
+            columns: Number of input features.
+        """
         return 1 / columns if self.scaled else 1.0
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        def kernel(site: PeftSite) -> dict[str, Tensor]:
+            columns = site.base.shape[1]
+            return {"c3a_kernel": site.state["kernel"] * (self.scale(columns) * columns)}  # PEFT divides by `in`
+
+        return per_site({"peft_type": "C3A", "block_size": self.block_size}, sites, kernel)
 
 
 class _Correlation(torch.autograd.Function):
-    """`y_k = sum_l kernel_(l - k) x_l` in every pair of blocks, summed over those of `x (inputs, blocks, size)`.
+    """`y_k = sum_l kernel_(l - k) x_l` in every pair of blocks, summed over the blocks of `x (inputs, blocks, size)`.
 
-    Of the real transforms that the gradients are made of, nothing is kept.
+    The backward pass recomputes the Fourier transforms, so they are not kept.
     """
 
     generate_vmap_rule = True
@@ -81,11 +106,11 @@ class _Correlation(torch.autograd.Function):
         return _signal(torch.bmm(_spectrum(x.to(kernel.dtype)), _spectrum(kernel).mH), kernel.shape[-1])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Saved, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, kernel = ctx.saved_tensors
         size, g = kernel.shape[-1], _spectrum(gradients[0])
         by_x = _signal(torch.bmm(g, _spectrum(kernel)), size).to(x.dtype) if ctx.needs_input_grad[0] else None
@@ -94,19 +119,21 @@ class _Correlation(torch.autograd.Function):
 
 
 def _spectrum(signal: Float[Tensor, "rows blocks size"]) -> Complex[Tensor, "frequencies rows blocks"]:
-    """Half the spectrum of every block, which is all of it for real numbers; laid out for one product a frequency."""
-    return torch.fft.rfft(signal).permute(2, 0, 1).contiguous()
+    """Return half the spectrum of every block, which determines the other half, laid out for one product per frequency."""
+    spectrum: Tensor = torch.fft.rfft(signal)
+    return spectrum.permute(2, 0, 1).contiguous()
 
 
 def _signal(spectrum: Complex[Tensor, "frequencies rows blocks"], size: int) -> Float[Tensor, "rows blocks {size}"]:
-    return torch.fft.irfft(spectrum.permute(1, 2, 0).contiguous(), n=size)
+    signal: Tensor = torch.fft.irfft(spectrum.permute(1, 2, 0).contiguous(), n=size)
+    return signal
 
 
 @dataclass(frozen=True)
 class BlockCirculant(Invariant):
-    """Each block of the change is its first row, turned by one more place in every row."""
+    """Each row of a block of the change is the row above it, shifted by one place."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, C3A)
         size = adapter.block_size
         blocks = (after - before).double().unfold(0, size, size).unfold(1, size, size)

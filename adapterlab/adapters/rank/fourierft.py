@@ -1,4 +1,11 @@
-"""FourierFT: the change of a weight is a few waves."""
+"""FourierFT: an update with a few trained Fourier coefficients.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("fourierft", n=5, zero_start=True), torch.eye(8)
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> state["coefficients"].shape, torch.equal(method.weight(state, weight), weight)
+(torch.Size([5]), True)
+"""
 
 from __future__ import annotations
 
@@ -11,33 +18,39 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rebuild import recomputed
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class FourierFT(LinearAdapter):
-    """`W' = W + strength * alpha * Re(ifft2(F))`, `F (out, in)` zero but for `coefficients` at chosen entries.
+    """`W' = W + strength * alpha * Re(ifft2(F))`, `F (out, in)` zero except for `coefficients` at random entries.
 
-    `coefficients (n,)` are trained; the `entries (n,)`, positions in `F` read row by row, are drawn once and shared by
-    the sites of one shape (Gao et al. 2024, equations 2 to 4). The coefficients start as normal numbers, as in the paper,
-    so the model moves before it trains; with `zero_start` they start at zero.
+    `coefficients (n,)` are trained; `entries (n,)`, positions in `F` counted row by row, are drawn once and shared by all
+    sites of the same shape (Gao et al. 2024, equations 2 to 4). The coefficients start as normal numbers, as in the paper,
+    so the model differs from the base from the start.
 
-    Applied to an input, an entry takes one wave of it to one wave of the answer: two transforms of one dimension for each
-    input in place of one of two dimensions for the weight, and no gradient of the weight.
+    Applied to an input, an entry maps one wave of the input to one wave of the output. This takes two one-dimensional
+    transforms for each input instead of a two-dimensional transform for the weight, and needs no gradient of the weight.
     """
 
     name = "fourierft"
     title = "Fourier transform for fine-tuning"
     theme = Theme.RANK
-    claim = "The change is sparse in the frequency domain: a few waves over the weight."
+    claim = "The change is sparse in the frequency domain: a sum of a few waves over the weight matrix."
     paper = "https://arxiv.org/abs/2405.03003"
     size_knob = "n"
 
     n: int = 1000
+    """Number of trained coefficients in each layer."""
     alpha: float = 300.0
+    """Factor on the update."""
     zero_start: bool = False
+    """True to start the coefficients at zero."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -48,11 +61,9 @@ class FourierFT(LinearAdapter):
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         most = self.sizes(shapes)[-1]
-        return (
-            None
-            if 1 <= self.n <= most
-            else f"n {self.n} is not among the entries of the smallest layer: give 1 to {most}"
-        )
+        if 1 <= self.n <= most:
+            return None
+        return f"n {self.n} does not fit the smallest layer, which has {most} entries: give 1 to {most}"
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape
@@ -64,15 +75,16 @@ class FourierFT(LinearAdapter):
         rows, columns = weight.shape
         half = columns // 2 + 1
         j, k = state["entries"] // columns, state["entries"] % columns
-        # Re(ifft2(F)) is the inverse of the Hermitian part of F, half of each entry there and half at its mirror; of such a
-        # spectrum one half says all.
+        # Re(ifft2(F)) is the inverse transform of the Hermitian part of F, which has half of each entry there and half at
+        # the mirrored entry. One half of such a spectrum determines the other.
         value = state["coefficients"] * (strength * self.alpha / 2)
         spectrum = torch.zeros(rows * half, dtype=value.dtype.to_complex(), device=value.device)
         for row, column in ((j, k), (-j % rows, -k % columns)):
             inside = column < half
             place = torch.where(inside, row * half + column, 0)
             spectrum = spectrum.index_put((place,), (value * inside).to(spectrum.dtype), accumulate=True)
-        return weight + torch.fft.irfft2(spectrum.unflatten(0, (rows, half)), s=(rows, columns))
+        update: Tensor = torch.fft.irfft2(torch.unflatten(spectrum, 0, (rows, half)), s=(rows, columns))
+        return weight + update
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
@@ -85,39 +97,40 @@ class FourierFT(LinearAdapter):
             return super().forward(state, x, linear, strength)
         coefficients = state["coefficients"]
         j, k = state["entries"] // columns, state["entries"] % columns
-        # Entry (j, k) hears wave k of the input and answers with wave j. Of both, half a spectrum has one or its mirror:
-        # the conjugate.
-        heard, answered = torch.minimum(k, columns - k), torch.minimum(j, rows - j)
-        alone = (answered == 0) | (2 * answered == rows)  # its own mirror
-        real = torch.where(alone, 1.0, 0.5).to(coefficients.dtype) * (strength * self.alpha / columns)
+        # Entry (j, k) maps wave k of the input to wave j of the output. Half a spectrum has each wave or its mirror image,
+        # which is the complex conjugate.
+        read, written = torch.minimum(k, columns - k), torch.minimum(j, rows - j)
+        own_mirror = (written == 0) | (2 * written == rows)
+        real = torch.where(own_mirror, 1.0, 0.5).to(coefficients.dtype) * (strength * self.alpha / columns)
         imaginary = torch.where((2 * k <= columns) == (2 * j <= rows), -real, real)
-        spectrum = recomputed(partial(_answer, rows // 2 + 1), x, coefficients, heard, answered, real, imaginary)
-        return linear(x) + torch.fft.irfft(spectrum.mT, n=rows).reshape(*x.shape[:-1], rows)
+        spectrum = recomputed(partial(_output_spectrum, rows // 2 + 1), x, coefficients, read, written, real, imaginary)
+        update: Tensor = torch.fft.irfft(spectrum.mT, n=rows)
+        return linear(x) + update.reshape(*x.shape[:-1], rows)
 
 
-def _answer(
+def _output_spectrum(
     half: int,
     x: Float[Tensor, "*batch in"],
     coefficients: Float[Tensor, " n"],
-    heard: Int[Tensor, " n"],
-    answered: Int[Tensor, " n"],
+    read: Int[Tensor, " n"],
+    written: Int[Tensor, " n"],
     real: Float[Tensor, " n"],
     imaginary: Float[Tensor, " n"],
 ) -> Complex[Tensor, "waves inputs"]:
-    """Half the spectrum of the answers: the waves that are heard, times the coefficients and the factors on both parts."""
-    spectrum = torch.fft.rfft(x.flatten(0, -2).to(coefficients.dtype)).mT.contiguous()
-    chosen = spectrum.index_select(0, heard)
+    """Return half the spectrum of the outputs, `half` waves: the waves that are read, times `coefficients` and a factor."""
+    spectrum: Tensor = torch.fft.rfft(x.flatten(0, -2).to(coefficients.dtype))
+    chosen = spectrum.mT.contiguous().index_select(0, read)
     waves = torch.complex(
         chosen.real * (coefficients * real)[:, None], chosen.imag * (coefficients * imaginary)[:, None]
     )
-    return waves.new_zeros(half, waves.shape[1]).index_add(0, answered, waves)
+    return waves.new_zeros(half, waves.shape[1]).index_add(0, written, waves)
 
 
 @dataclass(frozen=True)
 class SparseSpectrum(Invariant):
-    """The change has no waves but those chosen."""
+    """The change has no Fourier coefficients other than the trained ones."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         spectrum = torch.fft.fft2((after - before).double(), norm="ortho")
         rows, columns = before.shape
         j, k = state["entries"] // columns, state["entries"] % columns

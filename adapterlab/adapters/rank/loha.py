@@ -1,35 +1,50 @@
-"""LoHa: an entrywise product of two low-rank matrices reaches the square of their rank."""
+"""LoHa: an update that is the entrywise product of two low-rank matrices.
+
+>>> import torch
+>>> from adapterlab.adapters import Context, adapter
+>>> weight = torch.eye(4)
+>>> state = adapter("loha", rank=2).init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'a1': (2, 4), 'b1': (4, 2), 'a2': (2, 4), 'b2': (4, 2)}
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class LoHa(LinearAdapter):
-    """`W' = W + strength * alpha / rank * (B1 A1) * (B2 A2)`, the product of the two entry by entry.
+    """`W' = W + strength * alpha / rank * (B1 A1) * (B2 A2)`, where the middle product is entrywise.
 
     `A1, A2 (rank, in)` and `B1, B2 (out, rank)`; `B2` starts at zero, the others uniform (Yeh et al. 2023, equation 3,
-    after Hyeon-Woo et al. 2022, proposition 1). Row by row the product is `(B1_i x B2_i) (A1 x A2)`, `x` the product of
-    every pair, so the update is an ordinary factorization of rank `rank ** 2`.
+    after Hyeon-Woo et al. 2022, proposition 1). Row `i` of the product is `(B1_i x B2_i) (A1 x A2)`, where `x` multiplies
+    all pairs of entries, or of rows; so the update also has an ordinary factorization of rank `rank ** 2`.
     """
 
     name = "loha"
     title = "Low-rank adaptation with Hadamard product"
     theme = Theme.RANK
-    claim = "The change is a product of two low-rank patterns, entry by entry, and so of a higher rank than it costs."
+    claim = "The change is the entrywise product of two low-rank matrices, which gives a high rank for few parameters."
     paper = "https://arxiv.org/abs/2309.14859"
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of each of the two matrices."""
     alpha: float = 8.0
+    """Numerator of the factor `alpha / rank`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -60,3 +75,8 @@ class LoHa(LinearAdapter):
         a = (state["a1"][:, None] * state["a2"]).flatten(0, 1)
         b = (state["b1"][:, :, None] * state["b2"][:, None]).flatten(1)
         return linear(x) + affine(affine(x, a) * (strength * self.alpha / self.rank), b)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "LOHA", "r": self.rank, "alpha": self.alpha}
+        names = {"hada_w1_a": "b1", "hada_w1_b": "a1", "hada_w2_a": "b2", "hada_w2_b": "a2"}
+        return per_site(config, sites, names)

@@ -1,4 +1,9 @@
-"""LoKr: one small pattern repeats over the weight, block by block, with a factor for each block."""
+"""LoKr: an update that is a Kronecker product of a small and a large matrix.
+
+>>> from adapterlab.adapters import adapter
+>>> adapter("lokr", factor=4).split(12, 8)  # shapes of the small and the large side
+((3, 2), (4, 4))
+"""
 
 from __future__ import annotations
 
@@ -10,32 +15,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class LoKr(LinearAdapter):
-    """`W' = W + strength * alpha / rank * kron(C, D)`, `C (out1, in1)` the small side, `D (out2, in2)` the large.
+    """`W' = W + strength * alpha / rank * kron(C, D)`, with a small `C (out1, in1)` and a large `D (out2, in2)`.
 
-    `out1` is the largest divisor of `out` that is at most `factor` and `sqrt(out)` (no such limit if `factor` is 0), and
-    `in1` likewise (Yeh et al. 2023, equations 4 and 5). `D = D_b D_a` of `rank`, or a matrix of its own if `full` or where
-    factors would be no smaller; `both` factors `C` too. `C` (or its `C_b`) starts at zero, the rest uniform.
+    `out1` is the largest divisor of `out` that is at most `factor` and `sqrt(out)`, and `in1` likewise (Yeh et al. 2023,
+    equations 4 and 5). `D` is a product `D_b D_a` of rank `rank`, unless the two factors would not be smaller than `D`
+    itself. `C` (or its factor `C_b`) starts at zero, the others uniform.
     """
 
     name = "lokr"
     title = "Low-rank adaptation with Kronecker product"
     theme = Theme.RANK
-    claim = "The change repeats one pattern over the blocks of the weight."
+    claim = "The change repeats one matrix over the blocks of the weight, with a factor for each block."
     paper = "https://arxiv.org/abs/2309.14859"
     size_knob = "rank"
     bounded_rank = False  # a large rank means a full side
 
     rank: int = 8
+    """Rank of the large side's factors. If they would not be smaller than the matrix, the matrix itself is trained."""
     alpha: float = 8.0
+    """Numerator of the factor `alpha / rank`."""
     factor: int = 8
+    """Largest dimension of the small side; 0 for no limit but the square root."""
     full: bool = False
+    """True to train the large side as a full matrix at every rank."""
     both: bool = False
+    """True to factor the small side too."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -48,7 +62,12 @@ class LoKr(LinearAdapter):
         return range(1, max(rows * columns // (rows + columns) for rows, columns in large) + 2)
 
     def split(self, rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The shapes of `C` and `D` for a weight of this shape."""
+        """Return the shapes of `C` and `D`.
+
+        Args:
+            rows: Number of output features.
+            columns: Number of input features.
+        """
         small = [
             max(d for d in range(1, min(self.factor or size, isqrt(size)) + 1) if size % d == 0)
             for size in (rows, columns)
@@ -73,7 +92,11 @@ class LoKr(LinearAdapter):
         return State(tensors)
 
     def sides(self, state: State) -> tuple[Float[Tensor, "out1 in1"], Float[Tensor, "out2 in2"]]:
-        """`C` and `D`."""
+        """Return `C` and `D`.
+
+        Args:
+            state: State of the site.
+        """
         c, d = (
             state[side] if side in state.trainable else state[f"{side}_b"] @ state[f"{side}_a"] for side in ("c", "d")
         )
@@ -87,9 +110,9 @@ class LoKr(LinearAdapter):
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        # kron(C, D) x = C X D^T with the input as a matrix X (in1, in2): the product itself is never made.
+        # kron(C, D) x = C X D^T, with the input as a matrix X (in1, in2): the Kronecker product is not computed.
         c = state["c"] if "c" in state.trainable else state["c_b"] @ state["c_a"]
-        blocks = x.unflatten(-1, (c.shape[1], -1))
+        blocks = torch.unflatten(x, -1, (c.shape[1], -1))
         if "d" in state.trainable:
             y = torch.matmul(blocks, state["d"].mT)
         else:
@@ -97,12 +120,44 @@ class LoKr(LinearAdapter):
         y = torch.matmul(c * (strength * self.alpha / self.rank), y)
         return linear(x) + y.flatten(-2)
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        sides = {side for site in sites for side in site.base.shape}
+        # A dimension of PEFT's small side is `decompose_factor` if that divides the side, even above the square root.
+        # Without a factor PEFT splits as we do.
+        bounded = all(side % self.factor == 0 and self.factor <= isqrt(side) for side in sides if self.factor)
+        if self.factor and not bounded and any(self.factor < isqrt(side) for side in sides):
+            raise CannotExportError(f"PEFT splits the sides of these layers differently for factor={self.factor}")
+        ranks = {site.path: self._peft_rank(site) for site in sites}
+        config = {
+            "peft_type": "LOKR",
+            "r": self.rank,
+            "alpha": self.alpha,
+            "decompose_factor": self.factor if self.factor and bounded else -1,
+            "decompose_both": self.both,
+            "rank_pattern": ranks,
+            "alpha_pattern": {path: self.alpha * rank / self.rank for path, rank in ranks.items()},
+        }
+        names = {"c": "w1", "c_a": "w1_b", "c_b": "w1_a", "d": "w2", "d_a": "w2_b", "d_b": "w2_a"}
+        return per_site(
+            config, sites, lambda site: {f"lokr_{names[own]}": t for own, t in site.state.trainable.items()}
+        )
+
+    def _peft_rank(self, site: PeftSite) -> int:
+        """Return the rank to give to PEFT, which factors a side if the rank is below half of its larger dimension."""
+        rows, columns = site.base.shape
+        small, large = self.split(rows, columns)
+        full = "d" in site.state.trainable
+        rank = max(self.rank, -(-max(large) // 2)) if full else self.rank
+        if full != (rank >= max(large) / 2) or ("c" in site.state.trainable) == (self.both and rank < max(small) / 2):
+            raise CannotExportError(f"at {site.path} PEFT would not factor the same sides")
+        return rank
+
 
 @dataclass(frozen=True)
 class KroneckerProduct(Invariant):
-    """The change is a Kronecker product: its blocks are multiples of one block."""
+    """The change is a Kronecker product: its blocks are multiples of one matrix."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, LoKr)
         (r1, c1), (r2, c2) = adapter.split(*before.shape)
         blocks = (after - before).double().reshape(r1, r2, c1, c2).transpose(1, 2).reshape(r1 * c1, r2 * c2)

@@ -1,4 +1,11 @@
-"""RandLoRA: a full-rank change needs no learned directions, only learned weights on random ones."""
+"""RandLoRA: a full-rank update made of random frozen matrices with trained diagonal factors.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> weight = torch.eye(8)
+>>> state = adapter("randlora", rank=4).init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'lambda': (2, 4), 'gamma': (2, 8)}
+"""
 
 from __future__ import annotations
 
@@ -10,43 +17,48 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class RandLoRA(LinearAdapter):
     """`W' = W + strength * alpha / rank * sum_j B_j diag(lambda_j) A diag(gamma_j)`, or its transpose where `out < in`.
 
-    `A (rank, d)` and the `n = ceil(d / rank)` matrices `B_j (D, rank)` are random, frozen and shared, `d` the smaller side
-    of a weight and `D` the larger; a site takes the part of them that fits. `lambda (n, rank)`, started at zero, and
-    `gamma (n, d)` are trained: more rank, fewer parameters (Albert et al. 2025, equation 4; `alpha` and the start of `gamma`
-    as in the authors' implementation). With `sparsity` s the entries are -1, 0 or 1, nonzero one time in s (appendix C.6).
+    With `d` the smaller side of a weight and `D` the larger, `A (rank, d)` and the `n = ceil(d / rank)` matrices `B_j (D,
+    rank)` are random, frozen and shared by all sites; each site uses the part that fits. `lambda (n, rank)`, which
+    starts at zero, and `gamma (n, d)` are trained; a higher rank means fewer parameters (Albert et al. 2025, equation 4;
+    `alpha` and the start of `gamma` are those of the authors' code).
 
-    All bases together are as wide as the layer, so a layer of `d x d` costs five products of its own size for each input
-    beside the base's two: forward through `A diag(gamma)` and through the bases, back through both, and for the gradient
-    of `gamma`, which differs from layer to layer, so that layers share none of it. Even with the last two from one product
-    (of `n` times as many numbers), four would be left. Built into the weight, the five become `(2 d + N) / N` for `N`
-    inputs, which is less from about `N = d / 2` on.
+    All bases together are as wide as the layer. A `d x d` layer therefore needs five products of its own size for each
+    input, beside the base's two: two in the forward pass (through `A diag(gamma)` and through the bases), two in the
+    backward pass, and one for the gradient of `gamma`, which layers cannot share. Built into the weight, the five become
+    `(2 d + N) / N` for `N` inputs, which is less from about `N = d / 2` on.
     """
 
     name = "randlora"
     title = "Random-basis adaptation of full rank"
     theme = Theme.RANK
-    claim = "The change is of full rank, and which directions it is made of matters little."
+    claim = "The change needs full rank, but its directions can be random."
     paper = "https://arxiv.org/abs/2502.00987"
     size_knob = "rank"
 
     rank: int = 32
+    """Rank of each of the `n` terms; their sum has full rank."""
     alpha: float = 640.0
+    """Numerator of the factor `alpha / rank`."""
     sparsity: float = 0.0
+    """If above 0, the frozen entries are -1, 0 or 1 up to a scale, and one in `sparsity` is not zero (appendix C.6)."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return IdentityAtInit(), InRandomBasis()
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
-        # The largest rank for each number of bases: between two of these, more rank only adds parameters.
+        # The largest rank for each number of bases: with the number fixed, a higher rank only adds parameters.
         smaller = [min(shape) for shape in shapes]
         ranks = sorted({-(-d // n) for d in set(smaller) for n in range(1, d + 1)} & set(range(1, min(smaller) + 1)))
         counts = {r: sum(-(-d // r) * (d + r) for d in smaller) for r in ranks}
@@ -63,16 +75,28 @@ class RandLoRA(LinearAdapter):
         return State({"lambda": context.zeros(n, self.rank), "gamma": gamma}, {"a": a, "b": b})
 
     def basis(self, context: Context, rows: int, columns: int) -> Float[Tensor, "rows columns"]:
-        """Random numbers of mean 0 and variance 1."""
+        """Return random numbers with mean 0 and variance 1.
+
+        Args:
+            context: Source of the random numbers.
+            rows: Number of rows.
+            columns: Number of columns.
+        """
         if not self.sparsity:
             return context.uniform(rows, columns, bound=3**0.5)
         u = context.uniform(rows, columns, bound=1.0)
-        return u.sign() * (u.abs() > 1 - 1 / self.sparsity) * self.sparsity**0.5
+        entries: Tensor = u.sign() * (u.abs() > 1 - 1 / self.sparsity) * self.sparsity**0.5
+        return entries
 
     def factors(
         self, state: State, large: int
     ) -> tuple[Float[Tensor, "large bases"], Float[Tensor, " bases"], Float[Tensor, "bases d"]]:
-        """All `B_j` side by side, all `lambda_j` times the scale, and all `A diag(gamma_j)` one below the other."""
+        """Return all `B_j` side by side, all `lambda_j` times the scale, and all `A diag(gamma_j)` stacked as rows.
+
+        Args:
+            state: State of the site.
+            large: Larger side of the weight.
+        """
         n, d = state["gamma"].shape[-2:]
         gained = state["a"][:, :d] * state["gamma"][:, None]
         scaled = state["lambda"].flatten() * (self.alpha / self.rank)
@@ -90,7 +114,7 @@ class RandLoRA(LinearAdapter):
         rows, columns = linear.weight.shape
         bases = len(state["gamma"]) * self.rank
         if not self.on_input(x, linear.weight, each=bases * (rows + columns), once=bases * rows * columns):
-            # Kept for the backward pass, since building it is a product as large as any other here.
+            # The built weight is kept for the backward pass, since recomputing it is as costly as the other products.
             return affine(x, self.weight(state, linear.weight, strength), linear.bias)
         b, scaled, a = self.factors(state, max(rows, columns))
         first, second = (a, b) if rows >= columns else (b.mT, a.mT)
@@ -99,9 +123,9 @@ class RandLoRA(LinearAdapter):
 
 @dataclass(frozen=True)
 class InRandomBasis(Invariant):
-    """Each column of the change (each row where `out < in`) is made of the random basis's columns."""
+    """Each column of the change (each row if `out < in`) is a linear combination of the random basis's columns."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, RandLoRA)
         change = (after - before).double()
         change = change if len(change) >= change.shape[1] else change.T

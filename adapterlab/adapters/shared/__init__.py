@@ -1,1 +1,1 @@
-"""What layers share: one pattern, one bank, or the sparse few weights that matter."""
+"""The theme of sharing: parts of the model need the same change, or only a few weights need any."""

@@ -1,4 +1,11 @@
-"""Bone: each group of outputs goes through an affine map of its own, the same for every block of inputs."""
+"""Bone: an affine map of the blocks of the weight, shared by the blocks of a row.
+
+>>> from adapterlab.adapters import State, adapter
+>>> method, weight = adapter("bone", block_size=2), torch.ones(2, 4)
+>>> method.weight(State({"b": torch.eye(2)[None]}), weight)
+tensor([[3., 2., 3., 2.],
+        [2., 3., 2., 3.]])
+"""
 
 from __future__ import annotations
 
@@ -11,27 +18,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.rebuild import built_linear
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class Bone(LinearAdapter):
     """`W'_ij = W_ij + strength * (W_ij B_i + B_i)`, for each `size x size` block `W_ij` of the weight.
 
-    `size` is `block_size`; `B (out / size, size, size)`, one matrix for each row of blocks, starts at zero (Kang 2024, the
-    block-affine form in an earlier version of the paper that is now MiSS; its plain form, without `W_ij B_i`, is MiSS).
+    `B (out / size, size, size)` has one matrix for each row of blocks, and starts at zero; `size` is `block_size` (Kang
+    2024). This is the block-affine form in an earlier version of the paper on MiSS; MiSS is the form without `W_ij B_i`.
     """
 
     name = "bone"
     title = "Block-affine adaptation"
     theme = Theme.SHARED
-    claim = "One small affine map, the same for every block of inputs, is the change that a group of neurons needs."
+    claim = "A group of neurons needs one small affine map, the same for every block of inputs."
     paper = "https://arxiv.org/abs/2409.15371"
     size_knob = "block_size"
 
     block_size: int = 64
+    """Rows and columns of a block, a divisor of every side of the layers."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -52,34 +64,39 @@ class Bone(LinearAdapter):
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         b = strength * state["b"]
-        blocks = _multiplied(1.0, weight, b).unflatten(1, (-1, self.block_size)).unflatten(0, b.shape[:2])
+        columns = torch.unflatten(_multiplied(1.0, weight, b), 1, (-1, self.block_size))
+        blocks = torch.unflatten(columns, 0, b.shape[:2])
         return (blocks + b[:, :, None]).reshape(weight.shape)
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         b = state["b"]
-        # The added B_i is the same for every block of inputs, so it sees their sum.
-        summed = strength * x.unflatten(-1, (-1, self.block_size)).sum(-2)
+        # The added B_i is the same for every block of inputs, so it can be applied to their sum.
+        summed = strength * torch.unflatten(x, -1, (-1, self.block_size)).sum(-2)
         return built_linear(x, linear.bias, partial(_multiplied, strength), linear.weight, b) + affine(
             summed, b.flatten(0, 1)
         )
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        config = {"peft_type": "MISS", "r": self.block_size, "init_weights": "bat"}
+        return per_site(config, sites, {"miss_block": "b"})
 
 
 def _multiplied(
     strength: float, weight: Float[Tensor, "out in"], b: Float[Tensor, "groups size size"]
 ) -> Float[Tensor, "out in"]:
-    """`W_ij + strength W_ij B_i`."""
+    """Return the weight with blocks `W_ij + strength W_ij B_i`."""
     factors = strength * b + torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
-    # All blocks of a row below each other, so that one product takes them all.
+    # The blocks of a row are stacked, so that a single product multiplies them all.
     return torch.matmul(weight.reshape(len(b), -1, b.shape[-1]), factors).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
 class SharedAffineMap(Invariant):
-    """Within a row of blocks, one matrix takes every difference of two blocks to the difference of what became of them."""
+    """Within a row of blocks, the difference of two blocks is multiplied by the same matrix `I + B_i` for all pairs."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, Bone)
         size = adapter.block_size
         old, new = (w.double().reshape(-1, size, w.shape[1] // size, size).transpose(1, 2) for w in (before, after))

@@ -1,7 +1,15 @@
-"""MiSS: one matrix, repeated along a side of the weight, is all that a change needs."""
+"""MiSS: an update that repeats one matrix along a side of the weight.
+
+>>> from adapterlab.adapters import State, adapter
+>>> method, d = adapter("miss", rank=2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+>>> method.weight(State({"d": d}), torch.zeros(2, 5))
+tensor([[1., 2., 1., 2., 1.],
+        [3., 4., 3., 4., 3.]])
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,17 +18,20 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 from torch.nn.functional import pad
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class MiSS(LinearAdapter):
     """`W' = W + strength * expand(D)`: column `c` of `expand(D)` is column `c % rank` of `D (out, rank)`, which starts at 0.
 
-    So `D` hears the input summed over its blocks of `rank` (Kang and Yin 2025, equations 4 to 7, their efficient form); a
-    last block may be shorter. With `efficient` off it is their first form (equations 2 and 3): `D (rank, in)`, and the
-    outputs are cut into `rank` shards of as nearly the same size as can be, the rows of shard `i` all being row `i` of `D`.
+    `D` is therefore applied to the sum of the input's blocks of `rank` features; the last block may be shorter (Kang and
+    Yin 2025, equations 4 to 7, their efficient form).
     """
 
     name = "miss"
@@ -31,7 +42,10 @@ class MiSS(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 64
+    """Number of different columns of the update."""
     efficient: bool = True
+    """False for the paper's first form (equations 2 and 3): `D (rank, in)`, and the outputs are split into `rank` shards of
+    nearly equal size, where every row of shard `i` is row `i` of `D`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -54,11 +68,22 @@ class MiSS(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         if self.efficient:
             missing = -x.shape[-1] % self.rank
-            whole = pad(x, (0, missing)) if missing else x  # pad copies even by nothing
-            return linear(x) + affine(strength * whole.unflatten(-1, (-1, self.rank)).sum(-2), state["d"])
+            whole = pad(x, (0, missing)) if missing else x  # `pad` copies even if there is nothing to add
+            return linear(x) + affine(strength * torch.unflatten(whole, -1, (-1, self.rank)).sum(-2), state["d"])
         base = linear(x)
         return base + affine(x, strength * state["d"])[..., self.shards(base.shape[-1], x.device)]
 
     def shards(self, rows: int, device: torch.device) -> Tensor:
-        """The shard of each output."""
+        """Return the number of the shard that each output belongs to.
+
+        Args:
+            rows: Number of output features.
+            device: Device of the result.
+        """
         return torch.arange(rows, device=device) * self.rank // rows
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.efficient:
+            raise CannotExportError("PEFT has only the efficient form")
+        config = {"peft_type": "MISS", "r": self.rank}
+        return per_site(config, sites, lambda site: {"miss_block": site.state["d"].T})

@@ -1,4 +1,10 @@
-"""SHiRA: a few weights, changed directly, are enough."""
+"""SHiRA: a sparse update of the weight.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("shira", rank=1, mask="magnitude"), torch.arange(16.0).view(4, 4)
+>>> method.init(weight, Context.of_layer(weight))["entries"]  # as many as a LoRA of rank 1 trains
+tensor([ 8,  9, 10, 11, 12, 13, 14, 15])
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adapterlab.adapters.base import Context, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
 Mask = Literal["random", "magnitude", "gradient", "snip", "struct"]
@@ -19,23 +29,25 @@ Mask = Literal["random", "magnitude", "gradient", "snip", "struct"]
 
 @dataclass(frozen=True)
 class SHiRA(LinearAdapter):
-    """`W' = W + strength * S`, `S` zero but for `values` at `entries`: as many as a LoRA of `rank` trains.
+    """`W' = W + strength * S`, `S` zero except for `values` at `n` entries, as many as a LoRA of `rank` trains.
 
-    `values (n,)` start at zero; `entries (n,)`, positions in `W` read row by row, are chosen once by the `mask` (Bhardwaj et
-    al. 2024, section 3.1 and appendix B): `random`; `magnitude`, the largest `|W|`; `gradient`, the largest `|G|`, `G` the
-    gradient of the loss that `attach(..., loss=)` is given; `snip`, the largest `|W * G|`; `struct`, the diagonal and
-    as many rows, evenly spaced, as fit in `n`.
+    `values (n,)` start at zero. `entries (n,)`, positions in `W` counted row by row, are chosen once, by the `mask`
+    (Bhardwaj et al. 2024, section 3.1 and appendix B).
     """
 
     name = "shira"
     title = "Sparse high-rank adapter"
     theme = Theme.SHARED
-    claim = "A percent of the weights, chosen well and changed freely, is enough; the rank need not be low."
+    claim = "Changing one percent of the weights is enough if they are chosen well; the rank need not be low."
     paper = "https://arxiv.org/abs/2406.13175"
     size_knob = "rank"
 
     rank: int = 8
+    """Rank of the LoRA that trains as many numbers."""
     mask: str = "random"
+    """One of `random`; `magnitude`, the largest `|W|`; `gradient`, the largest `|G|`, where `G` is the gradient of the loss
+    given to `attach(..., loss=)`; `snip`, the largest `|W * G|`; `struct`, the diagonal and as many evenly spaced rows as
+    fit in `n`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -46,11 +58,11 @@ class SHiRA(LinearAdapter):
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.mask not in get_args(Mask):
-            return f"mask {self.mask!r} is none of {', '.join(get_args(Mask))}"
+            return f"mask {self.mask!r} is not one of {', '.join(get_args(Mask))}"
         most = self.sizes(shapes)[-1]
         if 1 <= self.rank <= most:
             return None
-        return f"rank {self.rank} asks for more entries than the smallest layer has: give 1 to {most}"
+        return f"rank {self.rank} does not fit the number of entries of the smallest layer: give 1 to {most}"
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape
@@ -58,7 +70,16 @@ class SHiRA(LinearAdapter):
         return State({"values": context.zeros(len(entries))}, {"entries": entries})
 
     def entries(self, weight: Float[Tensor, "out in"], count: int, context: Context) -> Int[Tensor, " n"]:
-        """The positions that the mask leaves free, rising."""
+        """Return the positions of the trained entries, in ascending order.
+
+        Args:
+            weight: Base weight.
+            count: Number of entries.
+            context: Source of random numbers and of the gradient.
+
+        Raises:
+            AdapterlabError: If the mask needs a gradient and `attach` was given no loss.
+        """
         rows, columns = weight.shape
         if self.mask == "random":
             return context.distinct(count, rows * columns)
@@ -66,7 +87,8 @@ class SHiRA(LinearAdapter):
             diagonal = torch.arange(min(rows, columns)) * (columns + 1)
             lines = (count - len(diagonal)) // columns
             chosen = torch.arange(lines)[:, None] * rows // lines * columns + torch.arange(columns)
-            return torch.cat([diagonal, chosen.flatten()]).unique().to(context.device)
+            entries: Tensor = torch.unique(torch.cat([diagonal, chosen.flatten()]))
+            return entries.to(context.device)
         if weight.is_meta:
             return torch.empty(count, dtype=torch.int64, device="meta")
         score = weight
@@ -83,11 +105,22 @@ class SHiRA(LinearAdapter):
         values = (strength * state["values"]).to(weight.dtype)
         return weight.flatten().index_add(0, state["entries"], values).view(weight.shape)
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        def tensors(site: PeftSite) -> dict[str, Tensor]:
+            rows, columns = site.base.shape
+            entries = site.state["entries"]
+            if len(entries) != self.rank * (rows + columns):
+                raise CannotExportError(f"at {site.path} it does not have the number of entries that PEFT expects")
+            indices = torch.stack([entries // columns, entries % columns]).int()
+            return {"shira_weight": site.state["values"], "shira_indices": indices}
+
+        return per_site({"peft_type": "SHIRA", "r": self.rank}, sites, tensors)
+
 
 @dataclass(frozen=True)
 class OnlyAtEntries(Invariant):
-    """Weights that were not chosen are the base's, bit for bit."""
+    """Every weight that is not selected equals the base's, bit for bit."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         change = (after - before).flatten().index_fill(0, state["entries"], 0.0)
         return relative(change, before, after)

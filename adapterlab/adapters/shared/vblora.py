@@ -1,4 +1,11 @@
-"""VB-LoRA: every low-rank factor of a model is mixed from one small bank of vectors."""
+"""VB-LoRA: a low-rank update whose factors are mixtures of vectors from a bank that all layers share.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("vblora", rank=2, vectors=8, length=4), torch.eye(8)
+>>> a, b = method.factors(method.init(weight, Context.of_layer(weight)))
+>>> a.shape, b.shape
+(torch.Size([2, 8]), torch.Size([8, 2]))
+"""
 
 from __future__ import annotations
 
@@ -10,39 +17,48 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, common_divisors
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class VBLoRA(LinearAdapter):
-    """`W' = W + strength * B A`, each stretch of `length` numbers in `A` and `B` a mixture of `top` vectors of one bank.
+    """`W' = W + strength * B A`, each sub-vector of `length` numbers in `A` and `B` a mixture of `top` vectors of one bank.
 
-    `bank (vectors, length)` is trained and shared by all sites. A stretch is `softmax(top-k of its logits) @ bank`, with
+    `bank (vectors, length)` is trained and shared by all sites. A sub-vector is `softmax(top-k of its logits) @ bank`, with
     logits `logits_a (rank, in / length, vectors)` and `logits_b (out / length, rank, vectors)` (Li, Han and Ji 2024,
-    equations 3.2 and 3.3, algorithm 1). The bank starts uniform within 0.02 and the logits normal with deviation 0.01
-    (section 4.1), so the model moves a little before it trains. Saved are the bank, and for each stretch the chosen
-    vectors and `top - 1` weights (section 3.4); a loaded adapter mixes and trains what was chosen.
+    equations 3.2 and 3.3, algorithm 1). The bank starts uniform within 0.02, and the logits start normal with standard
+    deviation 0.01 (section 4.1), so the model differs a little from the base from the start. The saved file has the bank
+    and, for each sub-vector, the numbers of the selected vectors and `top - 1` weights (section 3.4); a loaded adapter can
+    only train the mixture of the selected vectors.
     """
 
     name = "vblora"
     title = "Low-rank adaptation from a vector bank"
     theme = Theme.SHARED
-    claim = "The changes of all layers are mixed from the same few vectors."
+    claim = "The changes of all layers are mixtures of the same few vectors."
     paper = "https://arxiv.org/abs/2405.15179"
     size_knob = "vectors"
 
     rank: int = 4
+    """Rank of the update."""
     vectors: int = 256
+    """Number of vectors in the bank."""
     length: int = 256
+    """Length of a vector, a divisor of every side of the layers."""
     top: int = 2
+    """Number of vectors in a mixture."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return (RankAtMost("rank"), MixedFromBank())
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
-        # Steps of a sixteenth, since a bank may have thousands.
+        # In steps of a sixteenth, since a bank may have thousands of vectors.
         sizes = [self.top]
         while sizes[-1] < 2**14:
             sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
@@ -52,7 +68,7 @@ class VBLoRA(LinearAdapter):
         if problem := super().validate(shapes):
             return problem
         if not 1 <= self.top <= self.vectors:
-            return f"top {self.top} of {self.vectors} vectors cannot be chosen: give 1 to {self.vectors}"
+            return f"top {self.top} does not fit a bank of {self.vectors} vectors: give 1 to {self.vectors}"
         fits = common_divisors(side for shape in shapes for side in shape)
         if self.length in fits:
             return None
@@ -68,14 +84,22 @@ class VBLoRA(LinearAdapter):
             }
         )
 
-    def mixture(self, logits: Float[Tensor, "*stretch vectors"]) -> Float[Tensor, "*stretch vectors"]:
-        """The weight of every vector in each stretch, all but `top` of them zero."""
+    def mixture(self, logits: Float[Tensor, "*parts vectors"]) -> Float[Tensor, "*parts vectors"]:
+        """Return the weight of every vector in each sub-vector; all but `top` weights are zero.
+
+        Args:
+            logits: Logits of the vectors.
+        """
         top = logits.topk(self.top, dim=-1)
-        # As a product with the whole bank: its gradient is a product too, not a scatter.
+        # Zeros allow a product with the whole bank, whose gradient is a product too instead of a scatter.
         return torch.zeros_like(logits).scatter(-1, top.indices, top.values.softmax(-1))
 
     def factors(self, state: State) -> tuple[Float[Tensor, "rank in"], Float[Tensor, "out rank"]]:
-        """`A` and `B`."""
+        """Return `A` and `B`.
+
+        Args:
+            state: State of the site.
+        """
         a = self.mixture(state["logits_a"]) @ state["bank"]
         b = self.mixture(state["logits_b"]) @ state["bank"]
         return a.flatten(-2), b.transpose(-1, -2).flatten(-3, -2)
@@ -91,11 +115,11 @@ class VBLoRA(LinearAdapter):
         return linear(x) + affine(affine(x, a) * strength, b)
 
     def pack(self, state: State) -> State:
-        """The bank, the chosen vectors, and how far each logit lies below the first, which is all that softmax sees."""
         packed = {"bank": state["bank"]}
         for side in ("a", "b"):
             top = state[f"logits_{side}"].topk(self.top, dim=-1)
             packed[f"chosen_{side}"] = top.indices.to(torch.uint8 if self.vectors <= 256 else torch.int32)
+            # Softmax depends only on the differences of the logits.
             packed[f"gaps_{side}"] = top.values[..., 1:] - top.values[..., :1]
         return State(packed)
 
@@ -108,14 +132,31 @@ class VBLoRA(LinearAdapter):
             logits[f"logits_{side}"] = empty.scatter(-1, chosen, values)
         return State({"bank": state["bank"], **logits})
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if any("logits_a" not in site.state.trainable for site in sites):
+            raise CannotExportError("it was loaded from a file, which has only the selected vectors")
+        config = {
+            "peft_type": "VBLORA",
+            "r": self.rank,
+            "num_vectors": self.vectors,
+            "vector_length": self.length,
+            "topk": self.top,
+        }
+        return per_site(
+            config,
+            sites,
+            {"vblora_logits_A": "logits_a", "vblora_logits_B": "logits_b"},
+            shared={"base_model.vblora_vector_bank": sites[0].state["bank"]},
+        )
+
 
 @dataclass(frozen=True)
 class MixedFromBank(Invariant):
-    """Every stretch of a factor is an average of `top` vectors of the bank, so no longer than the longest of them."""
+    """Every sub-vector of a factor is an average of vectors of the bank, so it is at most as long as the longest of them."""
 
-    def residual(self, adapter: LinearAdapter, state: State, before: Tensor, after: Tensor) -> float:
+    def residual(self, adapter: Adapter, state: State, before: Tensor, after: Tensor) -> float:
         assert isinstance(adapter, VBLoRA)
         longest = torch.linalg.vector_norm(state["bank"], dim=-1).max()
         a, b = adapter.factors(state)
-        stretches = torch.cat([a.unflatten(-1, (-1, adapter.length)).flatten(0, 1), b.T.reshape(-1, adapter.length)])
-        return max(0.0, float((torch.linalg.vector_norm(stretches, dim=-1).max() / longest).detach()) - 1)
+        parts = torch.cat([a.reshape(-1, adapter.length), b.T.reshape(-1, adapter.length)])
+        return max(0.0, float((torch.linalg.vector_norm(parts, dim=-1).max() / longest).detach()) - 1)

@@ -1,1 +1,1 @@
-"""The weight's own singular basis is where useful change lives."""
+"""The theme of the singular basis: useful change lies in the singular vectors of the weight itself."""

@@ -1,4 +1,10 @@
-"""AdaLoRA: some layers need more rank than others, and training can tell which."""
+"""AdaLoRA: a low-rank update whose rank is distributed over the layers during training.
+
+>>> from adapterlab.adapters import adapter
+>>> method = adapter("adalora", rank=4, keep=0.5, total_steps=100, warmup_steps=10, final_steps=30)
+>>> [method.budget(step, whole=80) for step in (10, 40, 70)]
+[80, 45, 40]
+"""
 
 from __future__ import annotations
 
@@ -11,49 +17,66 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Adapter, Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Adapter, Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.rank.lora import LoRA
+from adapterlab.adapters.state import State
 
 PARTS = ("p", "q", "values")
+"""Names of the trained tensors."""
 MEANS = ("sensitivity", "uncertainty")
+"""Names of the running means that are kept for each of them."""
 
 
 @dataclass(frozen=True)
 class AdaLoRA(LinearAdapter):
     """`W' = W + strength * alpha / rank * P diag(values) Q`, with the least important `values` of all sites set to zero.
 
-    `P (out, rank)` and `Q (rank, in)` start as small noise, `values (rank,)` at zero (Zhang et al. 2023, equation 3);
-    `penalty` weighs `|P^T P - I|_F^2 + |Q Q^T - I|_F^2`, which keeps `P` and `Q` near orthonormal (equation 4); without
-    `squared`, the norms themselves, of which PEFT takes the mean over all sites.
+    `P (out, rank)` and `Q (rank, in)` start as small noise and `values (rank,)` at zero (Zhang et al. 2023, equation 3).
 
-    A value's importance is that of its entry, its column of `P` and its row of `Q`, the mean of each (equation 7): running
-    means of `|w dL/dw|` times those of how it varies (equations 8 to 11), which the state keeps beside the tensors they
-    measure. Every `interval` steps the most important values of all sites together stay, as many as the budget has, and
-    the rest are set to zero, from where training may bring them back. The budget is whole for `warmup_steps`, then falls
-    as a cube to the share `keep` at `final_steps` before the end of `total_steps`; from then on what was zero stays zero.
+    The importance of a value is the sum of its own, the mean over its column of `P` and the mean over its row of `Q`
+    (equation 7). For each entry it is the running mean of `|w dL/dw|` times the running mean of that quantity's variation
+    (equations 8 to 11). Every `interval` steps, the most important values of all sites together are kept, up to the
+    budget; the others are set to zero, and training may bring them back. The budget is the whole rank for `warmup_steps`,
+    then decreases along a cubic curve to the share `keep`, which it reaches `final_steps` before the end of `total_steps`.
+    From then on, values that are zero stay zero.
 
-    Equation 12 as printed would start above the whole budget; here the fall starts at it, as in PEFT. Gradients are those
-    before a step and tensors those after it, as in PEFT; `after_step` does all of this.
+    Equation 12 as printed would start above the whole budget; here, as in PEFT, the curve starts at the whole budget. Also
+    as in PEFT, the importance combines the gradients from before a step with the tensors from after it.
     """
 
     name = "adalora"
     title = "Adaptive budget allocation"
     theme = Theme.SVD
-    claim = "Some layers need more rank than others, and the sensitivity of the loss tells which."
+    claim = "Some layers need more rank than others, and the sensitivity of the loss shows which."
     paper = "https://arxiv.org/abs/2303.10512"
     size_knob = "rank"
 
     rank: int = 12
+    """Rank of the update before pruning."""
     alpha: float = 16.0
+    """Numerator of the factor `alpha / rank`."""
     keep: float = 2 / 3
+    """Share of all values that are not pruned in the end."""
     total_steps: int = 1000
+    """Number of optimizer steps that the schedule is made for."""
     warmup_steps: int = 100
+    """Steps before the first pruning."""
     final_steps: int = 300
+    """Steps after the last pruning."""
     interval: int = 10
+    """Steps from one pruning to the next."""
     beta1: float = 0.85
+    """Decay of the running mean of `|w dL/dw|`."""
     beta2: float = 0.85
+    """Decay of the running mean of its variation."""
     penalty: float = 0.1
+    """Weight, in the loss, of `|P^T P - I|_F^2 + |Q Q^T - I|_F^2`, which keeps `P` and `Q` near orthonormal (equation 4)."""
     squared: bool = True
+    """False to use the norms themselves instead of their squares; PEFT does, and takes the mean over all sites."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -61,7 +84,7 @@ class AdaLoRA(LinearAdapter):
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if not 0 < self.keep <= 1:
-            return f"keep {self.keep} is no share of the values: give one above 0 and up to 1"
+            return f"keep {self.keep} is not a share of the values: give a number above 0 and up to 1"
         if self.interval < 1 or not 0 <= self.warmup_steps < self.total_steps - self.final_steps <= self.total_steps:
             return (
                 f"{self.warmup_steps} warmup_steps and {self.final_steps} final_steps leave no time to prune within "
@@ -70,7 +93,6 @@ class AdaLoRA(LinearAdapter):
         return super().validate(shapes)
 
     def scheduled(self, steps: int) -> Adapter:
-        """The schedule's parts in the same proportions over `steps`."""
         return dataclasses.replace(
             self,
             total_steps=steps,
@@ -119,13 +141,22 @@ class AdaLoRA(LinearAdapter):
                 state["values"].mul_(state["kept"])
 
     def budget(self, step: int, whole: int) -> int:
-        """How many of `whole` values stay at `step`."""
+        """Return the number of values that are kept.
+
+        Args:
+            step: Number of the step, from 0.
+            whole: Number of values of all sites.
+        """
         target = round(self.keep * whole)
         spent = (step - self.warmup_steps) / (self.total_steps - self.final_steps - self.warmup_steps)
         return int(target + (whole - target) * (1 - min(max(spent, 0.0), 1.0)) ** 3)
 
     def importance(self, state: State) -> Float[Tensor, " rank"]:
-        """How much each value, with its column of `P` and its row of `Q`, matters to the loss."""
+        """Return the importance of each value, with its column of `P` and its row of `Q`, to the loss.
+
+        Args:
+            state: State of the site.
+        """
         entries = {part: state[f"sensitivity_{part}"] * state[f"uncertainty_{part}"] for part in PARTS}
         return entries["values"] + entries["p"].mean(0) + entries["q"].mean(1)
 
@@ -142,5 +173,15 @@ class AdaLoRA(LinearAdapter):
         scores = [self.importance(state) for state in states]
         everywhere = torch.cat([score.to(scores[0].device) for score in scores])
         kept = torch.zeros_like(everywhere).index_fill(0, everywhere.topk(budget).indices, 1.0)
-        for state, part in zip(states, kept.split(self.rank), strict=True):
+        for state, part in zip(states, torch.split(kept, self.rank), strict=True):
             state["kept"].copy_(part)
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        # A pruned value stays zero, so the values can be multiplied into one of the factors.
+        plain = [
+            dataclasses.replace(
+                site, state=State({"a": site.state["q"] * site.state["values"][:, None], "b": site.state["p"]})
+            )
+            for site in sites
+        ]
+        return LoRA(rank=self.rank, alpha=self.alpha).peft_layout(plain)

@@ -1,7 +1,12 @@
-"""AntiPaSTO: a trait is a rotation of singular vectors, and its opposite the rotation back.
+"""AntiPaSTO: a rotation of singular vectors whose inverse, at strength -1, steers in the opposite direction.
 
-The method, and the objective that its paper trains it with: hidden states must move along one axis, in opposite directions
-at strengths +1 and -1, while the answers stay coherent and keep their order.
+>>> from adapterlab.adapters import Context, State, adapter
+>>> method, weight = adapter("antipasto", rank=2), torch.eye(4)
+>>> start = method.init(weight, Context.of_layer(weight))
+>>> state = State({"skew": torch.tensor([1.0]), "shift": torch.zeros(2)}, derived=start.derived)
+>>> forth, back = (method.core(state, strength) + torch.eye(2) for strength in (1.0, -1.0))
+>>> torch.allclose(forth @ back, torch.eye(2), atol=1e-6)
+True
 """
 
 from __future__ import annotations
@@ -9,58 +14,65 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rotations import cayley, skew_symmetric
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
 DIRECTIONS = ("auto", "task", "top")
+"""Values of `directions`."""
 
 
 @dataclass(frozen=True)
 class AntiPaSTO(LinearAdapter):
-    """`W' = U (S + strength * dS) R V^T` on `rank` singular triplets of `W`, the rest of `W` as it is.
+    """`W' = U (S + strength * dS) R V^T` on `rank` singular triplets of `W`; the rest of `W` is unchanged.
 
-    `R = (I - K)(I + K)^-1`, `K = strength / 2 * limit * tanh(A / limit)`, `limit = 2 tan(max_angle / 2)`, `A` the
-    skew-symmetric matrix in `skew (rank (rank - 1) / 2,)`; `dS` is `shift (rank,)` (Clark 2026, equations 4 and 6 to 8).
-    Strength -1 turns back by the same angles and shifts the other way, which is the method's steering coefficient.
+    `R = (I - K)(I + K)^-1`, `K = strength / 2 * limit * tanh(A / limit)`, `limit = 2 tan(max_angle / 2)`, where `A` is the
+    skew-symmetric matrix with the upper triangle `skew (rank (rank - 1) / 2,)`; `dS` is `shift (rank,)` (Clark 2026,
+    equations 4 and 6 to 8). Strength is the method's steering coefficient: -1 rotates by the opposite angles and shifts in
+    the opposite direction.
 
-    `shift` starts at zero, and `skew` as noise of size `noise`, as the author's code has it: at zero both signs of strength
-    give the base, and the objective no gradient. The paper adapts what writes into the residual stream, `targets=["output",
-    "down"]`, and takes the singular triplets by their task (appendix A.4), which is `directions="task"`: those where `s_k`
-    times the standard deviation of `v_k . x` is largest, a third each over the inputs `x` of chosen prefixes, of rejected
-    ones, and their differences, from the two `runs` given to `attach`. `top` takes the largest `s_k`, and needs no data;
-    `auto` is `task` where `attach` was given runs (the lab gives those of a task that has pairs), else `top`.
+    `shift` starts at zero and `skew` as small noise, as in the author's code: with `skew` at zero, both signs of strength
+    would give the base, and the paper's objective would have no gradient. The paper adapts the layers that write to the
+    residual stream, `targets=["output", "down"]`.
     """
 
     name = "antipasto"
     title = "Anti-parallel subspace training for ordered steering"
     theme = Theme.SVD
-    claim = "A trait is a rotation in the weight's singular basis, and its opposite is the rotation back."
+    claim = "A trait is a rotation in the weight's singular basis, and the opposite trait is the inverse rotation."
     paper = "https://arxiv.org/abs/2601.07473"
     size_knob = "rank"
 
     rank: int = 64
+    """Number of adapted singular triplets."""
     max_angle: float = math.pi / 3
+    """Largest rotation angle that a single entry of `skew` can cause at strength 1, in radians."""
     noise: float = 0.003
+    """Standard deviation of `skew` at the start."""
     directions: str = "auto"
+    """Choice of the triplets. `top` takes the largest `s_k`. `task` takes those with the largest `s_k` times the standard
+    deviation of `v_k . x` (appendix A.4): a third over the inputs `x` of chosen prompts, a third over rejected prompts, a
+    third over their differences, from the two `runs` given to `attach`. `auto` is `task` if `attach` was given runs, else
+    `top`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held: tuple[Invariant, ...] = (InSingularBasis("u", "vt"), RankAtMost("rank"))
-        return held if self.noise else (IdentityAtInit(), *held)
+        always: tuple[Invariant, ...] = (InSingularBasis("u", "vt"), RankAtMost("rank"))
+        return always if self.noise else (IdentityAtInit(), *always)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if not 0 < self.max_angle < math.pi:
-            return f"max_angle {self.max_angle} is no angle between 0 and pi: give one, in radians"
+            return f"max_angle {self.max_angle} is not between 0 and pi: give an angle in radians"
         if self.directions not in DIRECTIONS:
             return f"directions {self.directions!r} does not exist: give one of {', '.join(DIRECTIONS)}"
         return super().validate(shapes)
@@ -84,7 +96,7 @@ class AntiPaSTO(LinearAdapter):
         runs = context.inputs() if context.inputs is not None else ()
         if len(runs) != 2 or runs[0].shape != runs[1].shape or len(runs[0]) < 2:
             raise AdapterlabError(
-                f"{context.site}: antipasto takes directions by how they vary on two or more pairs of prefixes: "
+                f"{context.site}: antipasto selects directions by their variation on two or more pairs of prompts: give "
                 "attach(..., runs=[lambda: model(chosen), lambda: model(rejected)]), or directions='top'"
             )
         first, second = (x.to(vt.dtype) for x in runs)
@@ -103,108 +115,15 @@ class AntiPaSTO(LinearAdapter):
         return linear(x) + affine(affine(affine(x, state["vt"]), self.core(state, strength)), state["u"])
 
     def core(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
-        """What is added between `U` and `V^T`."""
+        """Return `(S + strength * dS) R - S`, the matrix between `U` and `V^T` in the update.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         limit = 2 * math.tan(self.max_angle / 2)
         bounded = limit * (state["skew"] / limit).tanh()
         r = cayley(skew_symmetric(-strength / 2 * bounded, self.rank))
         s = state["s"]
-        return (s + strength * state["shift"])[:, None] * r - torch.diag(s)
-
-
-class Answers(NamedTuple):
-    """What a model gives at one strength to prefixes in pairs that differ by one word."""
-
-    chosen: Float[Tensor, "pairs hidden"]
-    """Hidden states at the end of the prefixes with the one word."""
-    rejected: Float[Tensor, "pairs hidden"]
-    log_probabilities: Float[Tensor, "tokens vocabulary"]
-    """Of the next token, over all tokens of all prefixes."""
-    gap: Float[Tensor, " pairs"]
-    """Log-probability of the chosen continuation less that of the rejected."""
-
-
-def steering_loss(
-    base: Answers,
-    plus: Answers,
-    minus: Answers,
-    subspace: Float[Tensor, "hidden k"] | None = None,
-    *,
-    margin: float = 0.0,
-    kappa: float = 0.3,
-    beta: float = 0.1,
-    barrier: float = 1.0,
-    temperature: float = 3.0,
-    order: float = 1.0,
-    order_margin: float = 0.02,
-) -> Float[Tensor, ""]:
-    """The whole objective at strengths 0, +1 and -1 (Clark 2026, section 3.3); set `order` to 0 for the first half."""
-    loss = projection_loss(base, plus, minus, subspace, margin)
-    for steered in (plus, minus):
-        loss = loss + coherence_barrier(
-            base.log_probabilities, steered.log_probabilities, kappa, beta, barrier, temperature
-        )
-    hesitation = _entropy(base.log_probabilities).mean()
-    return loss + order * order_penalty(plus.gap - base.gap, minus.gap - base.gap, order_margin * hesitation)
-
-
-def projection_loss(
-    base: Answers,
-    plus: Answers,
-    minus: Answers,
-    subspace: Float[Tensor, "hidden k"] | None = None,
-    margin: float = 0.0,
-) -> Float[Tensor, ""]:
-    """How far the shifts at +1 and -1 are from opposite along the axis between chosen and rejected (equations 1 and 2).
-
-    Low where they are opposite and lie in `subspace` (orthonormal columns; all of the space without one). Dimensions are
-    weighed by how far the two signs part there, in standard deviations (equation 5), which is a constant to the gradient.
-    """
-    apart = [answers.chosen - answers.rejected for answers in (base, plus, minus)]
-    shifts = apart[1] - apart[0], apart[2] - apart[0]
-    axis, up, down = (t if subspace is None else t @ subspace for t in (apart[0], *shifts))
-    with torch.no_grad():
-        parted = (up - down).mean(0).square()
-        w = (parted / (up.var(0, correction=0) + down.var(0, correction=0) + 0.05**2)).sqrt()
-    aligned = cosine_similarity(up * w, axis * w, dim=-1) * cosine_similarity(down * w, axis * w, dim=-1)
-    inside, whole = up.norm(dim=-1) * down.norm(dim=-1), shifts[0].norm(dim=-1) * shifts[1].norm(dim=-1)
-    a = aligned * inside / whole.clamp_min(torch.finfo(whole.dtype).eps) + margin
-    a = a + a.relu().square()
-    return (a.sign() * a.abs().log1p()).mean()
-
-
-def coherence_barrier(
-    base: Float[Tensor, "tokens vocabulary"],
-    steered: Float[Tensor, "tokens vocabulary"],
-    kappa: float = 0.3,
-    beta: float = 0.1,
-    weight: float = 1.0,
-    temperature: float = 3.0,
-) -> Float[Tensor, ""]:
-    """0 while the next token's log-probabilities stay near the base's, a log-barrier beyond (section 3.3).
-
-    The total variation may be `kappa sqrt(H + beta)` at a token whose entropy under the base is `H`.
-    """
-    variation = (steered.exp() - base.exp()).abs().sum(-1) / 2
-    budget = (kappa * (_entropy(base) + beta).sqrt()).clamp_max(1 - 1e-3)
-    violation = (variation - budget).relu() / (1 - budget)
-    penalty = -weight * torch.log1p(-violation.clamp_max(1 - 1e-6))
-    return temperature * (torch.logsumexp(penalty / temperature, 0) - math.log(len(penalty)))
-
-
-def order_penalty(
-    plus: Float[Tensor, " pairs"], minus: Float[Tensor, " pairs"], margin: float | Tensor = 0.0
-) -> Float[Tensor, ""]:
-    """0 where the changes of the preference at +1 and -1 lie on either side of 0 by `margin`, in the same order for all.
-
-    The order is the one that the pairs break less; violations count squared (section 3.3).
-    """
-    one, other = (
-        ((margin - up).relu().square() + (margin + down).relu().square()).mean()
-        for up, down in ((plus, minus), (minus, plus))
-    )
-    return torch.minimum(one, other)
-
-
-def _entropy(log_probabilities: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
-    constant = log_probabilities.detach()
-    return -(constant.exp() * constant).sum(-1)
+        shifted: Tensor = s + strength * state["shift"]
+        return shifted[:, None] * r - torch.diag(s)

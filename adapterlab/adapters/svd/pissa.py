@@ -1,40 +1,52 @@
-"""PiSSA: the principal singular components carry what a task needs to change."""
+"""PiSSA: a low-rank update whose factors start at the weight's principal singular components.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("pissa", rank=1), torch.diag(torch.tensor([1.0, 4.0]))
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> (state["b"] @ state["a"]).round().abs()
+tensor([[0., 0.],
+        [0., 4.]])
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
 from adapterlab.adapters.rank.lora import LoRA
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class PiSSA(LinearAdapter):
     """`W' = W + strength * (B A - B0 A0)`, where `B0 A0` is the best rank-`rank` approximation of `W`.
 
-    `B0 = U sqrt(S)` and `A0 = sqrt(S) V^T` of the top `rank` singular triplets, and `B`, `A` start there (Meng, Wang and
-    Zhang 2024, equations 2 to 4). The paper stores the residual `W - B0 A0` as the new base; here the base keeps its own
-    bits and the difference is added, which is the same map and exactly the base at the start.
-
-    With `iterations` above 0 the triplets come from a randomized decomposition of so many power iterations (the paper's
-    fast SVD, appendix B), unless the full one is known already.
+    `B0 (out, rank) = U sqrt(S)` and `A0 (rank, in) = sqrt(S) V^T`, of the top `rank` singular triplets, and `B` and `A`
+    start there (Meng, Wang and Zhang 2024, equations 2 to 4). The paper stores the residual `W - B0 A0` as the new base;
+    here the base is unchanged and the difference is added, which is the same map, and exactly the base at the start.
     """
 
     name = "pissa"
     title = "Principal singular values and vectors adaptation"
     theme = Theme.SVD
-    claim = "The weight's principal singular components carry the change that a task needs."
+    claim = "The change that a task needs lies in the weight's principal singular components."
     paper = "https://arxiv.org/abs/2404.02948"
     size_knob = "rank"
 
     rank: int = 8
+    """Number of singular components."""
     iterations: int = 0
+    """Number of power iterations of a randomized decomposition (the paper's fast SVD, appendix B); 0 for the exact one."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -52,16 +64,27 @@ class PiSSA(LinearAdapter):
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        # One pair of products of twice the rank costs less than two pairs.
+        # One pair of products with twice the rank costs less than two pairs.
         a, b = torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
         return linear(x) + affine(affine(x, a) * strength, b)
 
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        lora = [as_lora(site.state) for site in sites]
+        plain = [replace(site, state=state) for site, (_, state) in zip(sites, lora, strict=True)]
+        return lora[0][0].peft_layout(plain)
+
 
 def as_lora(state: State) -> tuple[LoRA, State]:
-    """The plain LoRA of twice the rank that changes the base as a PiSSA in this state does.
+    """Return the plain LoRA of twice the rank with the same update as a PiSSA.
 
-    `B A - B0 A0 = [B, -B0] [A; A0]` (Meng, Wang and Zhang 2024, appendix C, equation 10), so that neither the base nor
-    its residual has to be stored.
+    `B A - B0 A0 = [B, -B0] [A; A0]` (Meng, Wang and Zhang 2024, appendix C, equation 10), so neither the base nor its
+    residual has to be stored.
+
+    Args:
+        state: State of the PiSSA at one site.
+
+    Returns:
+        The LoRA, and its state at that site.
     """
     a, b = torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
     return LoRA(rank=len(a), alpha=float(len(a))), State({"a": a.detach(), "b": b.detach()})

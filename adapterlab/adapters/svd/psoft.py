@@ -1,4 +1,11 @@
-"""PSOFT: the rotation that a task needs lies in the weight's principal subspace."""
+"""PSOFT: a rotation within the weight's principal subspace.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("psoft", rank=3), torch.diag(torch.arange(1.0, 6.0))
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'skew': (3,), 'alpha': (3,), 'beta': (3,)}
+"""
 
 from __future__ import annotations
 
@@ -10,19 +17,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant, PreservesGram, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rotations import cayley, cayley_neumann, skew_symmetric
+from adapterlab.adapters.state import State
 
 
 @dataclass(frozen=True)
 class PSOFT(LinearAdapter):
-    """`W' = W + U S (diag(beta) R diag(alpha) - I) V^T`, of the top `rank` singular triplets of `W`.
+    """`W' = W + U S (diag(beta) R diag(alpha) - I) V^T`, with the top `rank` singular triplets of `W`.
 
-    `R = (I + Q)(I - Q)^-1`, `Q` being `strength` times the skew-symmetric matrix in `skew (rank (rank - 1) / 2,)`, which
-    starts at zero. The relaxing vectors `alpha (rank,)` and `beta (rank,)` start at one and enter as `1 + strength (alpha
-    - 1)` (Wu et al. 2025, equation 8; its matrices are the transposes of these). Without `relaxed`, lengths of neurons
-    and angles between them are the base's. `neumann_terms` above 0 cuts the series of the inverse after so many terms.
+    `R = (I + Q)(I - Q)^-1`, where `Q` is `strength` times the skew-symmetric matrix with the upper triangle `skew (rank
+    (rank - 1) / 2,)`, which starts at zero. The vectors `alpha (rank,)` and `beta (rank,)` start at one, and strength
+    interpolates them as `1 + strength (alpha - 1)` (Wu et al. 2025, equation 8; its matrices are the transposes of these).
     """
 
     name = "psoft"
@@ -33,17 +42,20 @@ class PSOFT(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 32
+    """Number of singular triplets."""
     relaxed: bool = True
+    """False to leave out `alpha` and `beta`; neurons then keep their lengths and the angles between them."""
     neumann_terms: int = 0
+    """Number of terms in a truncated series of the inverse; 0 for the exact inverse."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        held: tuple[Invariant, ...] = (IdentityAtInit(), InSingularBasis("u", "vt"), RankAtMost("rank"))
-        return held if self.relaxed or self.neumann_terms else (*held, PreservesGram("rows"))
+        always: tuple[Invariant, ...] = (IdentityAtInit(), InSingularBasis("u", "vt"), RankAtMost("rank"))
+        return always if self.relaxed or self.neumann_terms else (*always, PreservesGram("rows"))
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.neumann_terms < 0:
-            return f"neumann_terms {self.neumann_terms} is below 0: give 0 for the exact inverse, or how many terms"
+            return f"neumann_terms {self.neumann_terms} is below 0: give 0 for the exact inverse, or a number of terms"
         return super().validate(shapes)
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
@@ -62,7 +74,12 @@ class PSOFT(LinearAdapter):
         return linear(x) + affine(affine(affine(x, state["vt"]), self.core(state, strength)), state["u"])
 
     def core(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
-        """What is added between `U` and `V^T`."""
+        """Return `S (diag(beta) R diag(alpha) - I)`, the matrix between `U` and `V^T` in the update.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         q = skew_symmetric(strength * state["skew"], self.rank)
         r = cayley_neumann(q, self.neumann_terms) if self.neumann_terms else cayley(q)
         if self.relaxed:

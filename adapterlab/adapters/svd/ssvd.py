@@ -1,4 +1,11 @@
-"""SSVD: a new domain turns and stretches what a layer listens to, and leaves what it says."""
+"""SSVD: a shift of singular values and a rotation of the input's singular vectors.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("ssvd", rank=3), torch.diag(torch.arange(1.0, 6.0))
+>>> state = method.init(weight, Context.of_layer(weight))
+>>> {name: tuple(tensor.shape) for name, tensor in state.trainable.items()}
+{'shift': (3,), 'skew': (3,)}
+"""
 
 from __future__ import annotations
 
@@ -10,37 +17,41 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant, RankAtMost
+from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rotations import cayley, skew_symmetric
+from adapterlab.adapters.state import State
 
 ROTATIONS = ("approximate", "strict", "free")
+"""Values of `rotation`."""
 
 
 @dataclass(frozen=True)
 class SSVD(LinearAdapter):
-    """`W' = U (S + strength * dS) G V^T`, adapting the top `rank` singular triplets of `W = U S V^T`.
+    """`W' = U (S + strength * dS) G V^T` for the top `rank` singular triplets of `W = U S V^T`.
 
-    `dS`, `shift (rank,)`, starts at zero; `G (rank, rank)` turns the right singular vectors and leaves the left (Wang et
-    al. 2025, equations 8 and 9). With `K = strength * skew`, `skew (rank (rank - 1) / 2,)` started at zero, `G` is by
-    `rotation`
+    `dS`, `shift (rank,)`, starts at zero. `G (rank, rank)` rotates the right singular vectors; the left ones are unchanged
+    (Wang et al. 2025, equations 8 and 9). `K` is `strength` times the skew-symmetric matrix with the upper triangle `skew
+    (rank (rank - 1) / 2,)`, which starts at zero, and `G` follows from `rotation`:
 
     - `approximate`: `I - 2 K`, the paper's default (equation 13);
     - `strict`: `(I - K)(I + K)^-1` (equation 10);
-    - `free`: `I + strength * (turn - I)`, with `turn (rank, rank)` trained as it is, started at `I` (section III-C).
-
-    The paper sets `rank` as a share of the layer's smaller side.
+    - `free`: `I + strength * (turn - I)`, where `turn (rank, rank)` is trained directly and starts at `I` (section III-C).
     """
 
     name = "ssvd"
     title = "Structured SVD-guided fine-tuning"
     theme = Theme.SVD
-    claim = "A shift of domain turns the input's singular basis and leaves the output's."
+    claim = "A new domain rotates the weight's input singular vectors and leaves its output singular vectors unchanged."
     paper = "https://arxiv.org/abs/2509.02830"
     size_knob = "rank"
 
     rank: int = 32
+    """Number of singular triplets; the paper sets it as a share of the layer's smaller side."""
     rotation: str = "approximate"
+    """One of `approximate`, `strict` and `free`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -68,14 +79,26 @@ class SSVD(LinearAdapter):
         return linear(x) + affine(affine(affine(x, state["vt"]), self.core(state, strength)), state["u"])
 
     def core(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
-        """What is added between `U` and `V^T`: `(S + dS) G - S`."""
+        """Return `(S + strength * dS) G - S`, the matrix between `U` and `V^T` in the update.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         s = state["s"]
-        return (s + strength * state["shift"])[:, None] * self.turn(state, strength) - torch.diag(s)
+        shifted: Tensor = s + strength * state["shift"]
+        return shifted[:, None] * self.turn(state, strength) - torch.diag(s)
 
     def turn(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
-        """`G`."""
+        """Return `G`.
+
+        Args:
+            state: State of the site.
+            strength: As in `weight`.
+        """
         eye = torch.eye(self.rank, dtype=state["s"].dtype, device=state["s"].device)
         if self.rotation == "free":
-            return eye + strength * (state["turn"] - eye)
+            turn: Tensor = eye + strength * (state["turn"] - eye)
+            return turn
         k = skew_symmetric(strength * state["skew"], self.rank)
         return cayley(-k) if self.rotation == "strict" else eye - 2 * k

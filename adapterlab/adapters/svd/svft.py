@@ -1,4 +1,12 @@
-"""SVFT: useful change reweights and couples the weight's own singular directions."""
+"""SVFT: a sparse trained matrix between all singular vectors of the weight.
+
+>>> from adapterlab.adapters import Context, adapter
+>>> method, weight = adapter("svft", pattern="banded", off_diagonals=1), torch.eye(3)
+>>> method.support(method.init(weight, Context.of_layer(weight))).int()
+tensor([[1, 1, 0],
+        [1, 1, 1],
+        [0, 1, 1]], dtype=torch.int32)
+"""
 
 from __future__ import annotations
 
@@ -11,41 +19,47 @@ from torch import Tensor
 from torch.nn.functional import linear as affine
 from torch.nn.functional import pad
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, State, Theme, is_bare
+from adapterlab.adapters.base import Theme
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant
+from adapterlab.adapters.linear import Linear, LinearAdapter, is_bare
 from adapterlab.adapters.rebuild import recomputed
+from adapterlab.adapters.state import State
 
 PATTERNS = ("plain", "banded", "random", "top_k")
+"""Values of `pattern`."""
 WIDEST_SHIFTED = 8
-"""The most diagonals on either side that are applied one after another; wider bands, as a matrix."""
+"""Most diagonals on either side that are applied one after another; a wider band is applied as a matrix."""
 GATHERED = 16
-"""What an entry of a sparse matrix costs over one of a dense matrix, whose numbers need not be gathered."""
+"""Cost of an entry of a sparse matrix relative to one of a dense matrix, whose numbers need not be gathered."""
 
 
 @dataclass(frozen=True)
 class SVFT(LinearAdapter):
     """`W' = U (S + strength * M) V^T`, where `U S V^T` is the singular value decomposition of `W` and `M` is sparse.
 
-    Only the entries of `M` at fixed places are trained, `m (entries,)`, started at zero (Lingam et al. 2024, equation 1).
-    With `n` the smaller side of `W`, `pattern` names the places in the `(n, n)` matrix `M` (section 3.1):
+    Only the entries of `M` at fixed places are trained: `m (entries,)`, which starts at zero (Lingam et al. 2024, equation
+    1). With `n` the smaller side of `W`, `pattern` determines the places in the `(n, n)` matrix `M` (section 3.1):
 
     - `plain`: the diagonal, which keeps the singular vectors;
     - `banded`: also `off_diagonals` on either side of it, diagonal by diagonal from the lowest;
-    - `random`: as many entries as the band has, anywhere;
-    - `top_k`: as many, where left and right vectors are most aligned, `|u_i^T v_j|` being largest; square layers alone.
+    - `random`: as many entries as the band has, at random places;
+    - `top_k`: as many entries, where left and right vectors are most aligned (largest `|u_i^T v_j|`); square layers only.
 
-    `U (out, n)` and `V^T (n, in)` are as large as `W` itself, so they are not saved but made anew from the base.
+    `U (out, n)` and `V^T (n, in)` are as large as `W` itself, so they are not saved but recomputed from the base.
     """
 
     name = "svft"
     title = "Singular vectors guided fine-tuning"
     theme = Theme.SVD
-    claim = "Useful change couples the weight's own singular directions, sparsely."
+    claim = "Useful change combines a few pairs of the weight's own singular vectors."
     paper = "https://arxiv.org/abs/2405.19597"
     size_knob = "off_diagonals"
 
     pattern: str = "banded"
+    """One of `plain`, `banded`, `random` and `top_k`."""
     off_diagonals: int = 2
+    """Number of diagonals on either side of the main one, which sets the number of trained entries."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -66,7 +80,7 @@ class SVFT(LinearAdapter):
 
     @property
     def band(self) -> int:
-        """The diagonals on either side whose entries, with the main one, number what is trained."""
+        """Number of diagonals on either side in a band with as many entries as are trained."""
         return 0 if self.pattern == "plain" else self.off_diagonals
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
@@ -90,15 +104,20 @@ class SVFT(LinearAdapter):
         mixed = strength * self.mix(along, state)
         exact = x.dtype == state["s"].dtype and not torch.is_autocast_enabled(x.device.type)
         if exact and is_bare(linear):
-            # U (S + M) V^T is the whole answer. In bfloat16 U S V^T would round the base itself, so it is not used there.
+            # U (S + M) V^T is the whole weight. In bfloat16 U S V^T would round the base itself, so it is not used there.
             return affine(along * state["s"] + mixed, state["u"], linear.bias)
         return linear(x) + affine(mixed, state["u"])
 
     def mix(self, h: Float[Tensor, "*batch n"], state: State) -> Float[Tensor, "*batch n"]:
-        """`M h`."""
+        """Return `M h`.
+
+        Args:
+            h: Coordinates along the singular vectors.
+            state: State of the site.
+        """
         n, d = h.shape[-1], self.band
         if self.pattern in ("plain", "banded") and d <= WIDEST_SHIFTED:
-            diagonals = state["m"].split([n - abs(offset) for offset in range(-d, d + 1)])
+            diagonals = torch.split(state["m"], [n - abs(offset) for offset in range(-d, d + 1)])
             near, total = pad(h, (d, d)), torch.zeros_like(h)
             for at, diagonal in enumerate(diagonals):
                 offset = at - d
@@ -108,10 +127,14 @@ class SVFT(LinearAdapter):
             places = self.places(state)
             return recomputed(_coupled, h, state["m"], places // n, places % n)
         m = state["m"].new_zeros(n * n).index_copy(0, self.places(state), state["m"])
-        return affine(h, m.unflatten(0, (n, n)))
+        return affine(h, torch.unflatten(m, 0, (n, n)))
 
     def places(self, state: State) -> Int[Tensor, " entries"]:
-        """Where the trained entries stand in `M`, counted row by row, in their order."""
+        """Return the places of the trained entries in `M`, counted row by row, in the order of `m`.
+
+        Args:
+            state: State of the site.
+        """
         if self.pattern in ("random", "top_k"):
             return state["places"]
         n, d = len(state["s"]), self.band
@@ -119,10 +142,14 @@ class SVFT(LinearAdapter):
         return torch.cat([(row * n + row + o)[max(0, -o) : n - max(0, o)] for o in range(-d, d + 1)])
 
     def support(self, state: State) -> Bool[Tensor, "n n"]:
-        """The places of the trained entries of `M`."""
+        """Return a mask of the trained entries of `M`.
+
+        Args:
+            state: State of the site.
+        """
         n = len(state["s"])
-        everywhere = torch.zeros(n * n, dtype=torch.bool, device=state["s"].device)
-        return everywhere.index_fill(0, self.places(state), True).unflatten(0, (n, n))
+        none = torch.zeros(n * n, dtype=torch.bool, device=state["s"].device)
+        return torch.unflatten(none.index_fill(0, self.places(state), True), 0, (n, n))
 
 
 def _coupled(
@@ -131,7 +158,7 @@ def _coupled(
     row: Int[Tensor, " entries"],
     column: Int[Tensor, " entries"],
 ) -> Float[Tensor, "*batch n"]:
-    """`M h`, `M` zero but for `m` at these rows and columns."""
-    turned = h.flatten(0, -2).mT.contiguous()  # so that what is gathered are whole rows
-    moved = turned.index_select(0, column) * m.to(h.dtype)[:, None]
-    return torch.zeros_like(turned).index_add(0, row, moved).mT.reshape(h.shape)
+    """Return `M h`, where `M` is zero except for `m` at these rows and columns."""
+    transposed = h.flatten(0, -2).mT.contiguous()  # so that whole rows are gathered
+    products = transposed.index_select(0, column) * m.to(h.dtype)[:, None]
+    return torch.zeros_like(transposed).index_add(0, row, products).mT.reshape(h.shape)

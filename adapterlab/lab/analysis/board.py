@@ -103,7 +103,7 @@ def make_board(effects: Effects, model_parameters: int, environments: Iterable[M
         results.study,
         make_scoreboard(effects),
         pareto_front(effects),
-        measure_rank_stability(results),
+        measure_rank_stability(effects),
         tuple(grade(effects, model_parameters)),
         tuple(_rate_curves(results)),
         {task: outcome.validation for task, outcome in frozen.items()},

@@ -20,7 +20,7 @@ from statistics import fmean
 
 import numpy as np
 
-from adapterlab.lab.analysis.metrics import Key, Results
+from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure
 from adapterlab.lab.analysis.noise_model import noise_scale
 from adapterlab.lab.analysis.statistics import Across, Paired, across_tasks, paired, stratified
 from adapterlab.lab.run.contest import Contest
@@ -39,6 +39,8 @@ class Effects:
     """Estimates effects from results, with the variance of the selection of a learning rate."""
 
     results: Results
+    measured: Measurements
+    """Every metric of every contestant."""
     selection_variances: Mapping[tuple[str, str], float]
     """By contestant and task, the variance of the reported loss due to the selection of a learning rate."""
 
@@ -53,7 +55,52 @@ class Effects:
             c for (name, _), c in results.contests.items() if name != FROZEN and (FROZEN, c.task) in results.contests
         ]
         runs = {task: run_variance(results, task) for task in dict.fromkeys(c.task for c in scored)}
-        return cls(results, {(c.contestant, c.task): selection_variance(results, c, runs[c.task]) for c in scored})
+        return cls(
+            results,
+            measure(results),
+            {(c.contestant, c.task): selection_variance(results, c, runs[c.task]) for c in scored},
+        )
+
+    def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """Return a contestant's values by task and seed, without runs that diverged or have not ended.
+
+        Args:
+            contestant: Name of the contestant, or `FROZEN`.
+            metric: Name of the metric.
+            tasks: Tasks; all of the results if None.
+        """
+        wanted = self.results.study.tasks if tasks is None else tasks
+        found = self.measured.get((contestant, metric), {})
+        return {key: found[key] for task in wanted for key in found if key[0] == task}
+
+    def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """Return the improvements over the frozen model by task and seed; positive is better.
+
+        Args:
+            contestant: Name of the contestant.
+            metric: Name of the metric.
+            tasks: Tasks; all of the results if None.
+        """
+        frozen = {task: value for (task, _), value in self.values(FROZEN, metric, tasks).items()}
+        sign = METRICS[metric].sign
+        return {
+            (task, seed): sign * (value - frozen[task])
+            for (task, seed), value in self.values(contestant, metric, tasks).items()
+            if task in frozen
+        }
+
+    def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """Return the paired differences of two contestants by task and seed; positive if `a` is better.
+
+        Args:
+            a: Name of a contestant.
+            b: Name of another.
+            metric: Name of the metric.
+            tasks: Tasks; all of the results if None.
+        """
+        mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
+        sign = METRICS[metric].sign
+        return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
     def compare(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the paired difference of two contestants; positive if `a` is better.
@@ -67,7 +114,7 @@ class Effects:
         Returns:
             The mean difference with its interval and p-value.
         """
-        return self.over_tasks(self.results.differences(a, b, metric, tasks), (a, b), metric)
+        return self.over_tasks(self.differences(a, b, metric, tasks), (a, b), metric)
 
     def gained(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the improvement over the frozen model; positive is better.
@@ -80,7 +127,7 @@ class Effects:
         Returns:
             The mean improvement with its interval and p-value.
         """
-        return self.over_tasks(self.results.gains(contestant, metric, tasks), (contestant,), metric)
+        return self.over_tasks(self.gains(contestant, metric, tasks), (contestant,), metric)
 
     def compare_across(self, a: str, b: str, metric: str) -> Across:
         """Estimate the difference of two contestants on tasks like these, by random effects over tasks.
@@ -93,7 +140,7 @@ class Effects:
         Returns:
             The overall effect and the spread between tasks.
         """
-        differences = self.results.differences(a, b, metric)
+        differences = self.differences(a, b, metric)
         tasks = sorted({task for task, _ in differences})
         return across_tasks(
             {

@@ -43,7 +43,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Results:
-    """Contests of a study at one budget, looked up by contestant, task and metric."""
+    """Contests of a study at one budget, looked up by contestant and task."""
 
     contests: Mapping[tuple[str, str], Contest]
     """By contestant and task."""
@@ -85,51 +85,6 @@ class Results:
             task: Name of the task.
         """
         return next(iter(self.contests[FROZEN, task].reported.values()))[1]
-
-    def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return a contestant's values by task and seed, without runs that diverged or have not ended.
-
-        Args:
-            contestant: Name of the contestant, or `FROZEN`.
-            metric: Name of the metric.
-            tasks: Tasks; all of these results if None.
-        """
-        found = {}
-        for task in tasks or self.study.tasks:
-            contest = self.contests.get((contestant, task))
-            if contest is not None and contest.finished:
-                values = METRICS[metric].read(self, contest)
-                found.update({(task, seed): v for seed, v in values.items() if math.isfinite(v)})
-        return found
-
-    def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return the improvements over the frozen model by task and seed; positive is better.
-
-        Args:
-            contestant: Name of the contestant.
-            metric: Name of the metric.
-            tasks: Tasks; all of these results if None.
-        """
-        frozen = {task: self.values(FROZEN, metric, [task]) for task in tasks or self.study.tasks}
-        sign = METRICS[metric].sign
-        return {
-            (task, seed): sign * (value - next(iter(frozen[task].values())))
-            for (task, seed), value in self.values(contestant, metric, tasks).items()
-            if frozen[task]
-        }
-
-    def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return the paired differences of two contestants by task and seed; positive if `a` is better.
-
-        Args:
-            a: Name of a contestant.
-            b: Name of another.
-            metric: Name of the metric.
-            tasks: Tasks; all of these results if None.
-        """
-        mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
-        sign = METRICS[metric].sign
-        return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
 
 def by_budget(contests: Sequence[Contest]) -> list[Results]:
@@ -296,3 +251,22 @@ METRICS = {
     )
 }
 """Every metric, by the name that claims and commands use."""
+
+Measurements = Mapping[tuple[str, str], Mapping[Key, float]]
+"""By contestant and metric, the values by task and seed."""
+
+
+def measure(results: Results) -> Measurements:
+    """Return every metric of every contestant, without runs that diverged or have not ended.
+
+    Args:
+        results: The contests.
+    """
+    measured: dict[tuple[str, str], dict[Key, float]] = {}
+    for contest in results.contests.values():
+        for metric in METRICS.values() if contest.finished else ():
+            values = measured.setdefault((contest.contestant, metric.name), {})
+            for seed, value in metric.read(results, contest).items():
+                if math.isfinite(value):
+                    values[contest.task, seed] = value
+    return measured

@@ -246,11 +246,11 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
         raise AdapterlabError(
             f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
         )
-    if not results.differences(*names, metric.name, tasks):
+    effects = Effects.of(results)
+    if not effects.differences(*names, metric.name, tasks):
         lost = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
         why = f": every rate diverged for {_where(lost)}" if lost else f" in {metric.title}"
         raise AdapterlabError(f"there is no pair of runs of {names[0]} and {names[1]} to compare{why}")
-    effects = Effects.of(results)
     overall = effects.compare(*names, metric.name, tasks)
     first, second = (_side(results, name, tasks) for name in names)
     return Comparison(

@@ -111,9 +111,8 @@ def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
 
 
 def _operating_point(effects: Effects, name: str) -> OperatingPoint:
-    results = effects.results
-    strengths = list(results.values(name, "operating_point").values())
-    forgotten = results.values(name, "forgetting_rewound")
+    strengths = list(effects.values(name, "operating_point").values())
+    forgotten = effects.values(name, "forgetting_rewound")
     return OperatingPoint(
         min(strengths),
         max(strengths),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.statistics import Ranks, kendall_w, rank_stability
 
 
@@ -25,13 +25,14 @@ class RankStability:
     """P-value of no concordance, by Friedman's test."""
 
 
-def measure_rank_stability(results: Results) -> RankStability:
+def measure_rank_stability(effects: Effects) -> RankStability:
     """Resample tasks and seeds, and rank the contestants each time.
 
     Args:
-        results: Finished contests.
+        effects: Effects estimated from finished contests.
     """
-    gains = {name: results.gains(name, "in_domain") for name in results.contestants}
+    results = effects.results
+    gains = {name: effects.gains(name, "in_domain") for name in results.contestants}
     gains = {name: values for name, values in gains.items() if values}
     ranks = rank_stability(gains)
     rows = [

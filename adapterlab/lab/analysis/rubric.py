@@ -10,7 +10,6 @@ from functools import cache
 from importlib.resources import files
 
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 
@@ -98,7 +97,7 @@ def grade(effects: Effects, model_parameters: int) -> list[Card]:
             continue
         grades = {
             "PE": _efficient(effects, name, full, model_parameters),
-            "BL": _better_than_lora(results, name, lora, leads.get(name), corrected.get(name, 1.0)),
+            "BL": _better_than_lora(effects, name, lora, leads.get(name), corrected.get(name, 1.0)),
             "BF": _as_good_as_full(effects, name, full),
             "DE": _data_efficient(effects, name),
             "OOD": _carries_over(effects, name),
@@ -108,13 +107,12 @@ def grade(effects: Effects, model_parameters: int) -> list[Card]:
 
 
 def _efficient(effects: Effects, name: str, full: str | None, model_parameters: int) -> Grade:
-    results = effects.results
     if full is None:
         return _unmeasured("full fine-tuning did not run")
-    share = _parameters(results, name) / model_parameters
+    share = _parameters(effects, name) / model_parameters
     if share > SMALL:
         return _unmeasured(f"trains {share:.1%} of the model")
-    mine, theirs = (results.gains(each, "in_domain") for each in (name, full))
+    mine, theirs = (effects.gains(each, "in_domain") for each in (name, full))
     spare = {key: mine[key] - COMPETITIVE * theirs[key] for key in mine if key in theirs}
     reached = effects.gained(name, "in_domain").mean / effects.gained(full, "in_domain").mean if spare else 0.0
     return _judge(
@@ -124,16 +122,16 @@ def _efficient(effects: Effects, name: str, full: str | None, model_parameters: 
     )
 
 
-def _better_than_lora(results: Results, name: str, lora: str | None, lead: Paired | None, p: float) -> Grade:
+def _better_than_lora(effects: Effects, name: str, lora: str | None, lead: Paired | None, p: float) -> Grade:
     if lora is None or lead is None:
         return _unmeasured("is LoRA" if lora == name else "LoRA did not run")
-    times = _parameters(results, name) / max(1.0, _parameters(results, lora))
+    times = _parameters(effects, name) / max(1.0, _parameters(effects, lora))
     if times > ALIKE:
         return _unmeasured(f"trains {times:.1f} times as many parameters as LoRA")
     why = f"{_signed(lead.mean)} nats per byte against LoRA, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     if p < SIGNIFICANT:
         return Grade(Found.YES if lead.mean > 0 else Found.NO, why)
-    same = equivalence(lead, results.study.report.smallest) < SIGNIFICANT
+    same = equivalence(lead, effects.results.study.report.smallest) < SIGNIFICANT
     return Grade(Found.NO, f"{why}: the same") if same else Grade(Found.OPEN, why)
 
 
@@ -151,7 +149,7 @@ def _data_efficient(effects: Effects, name: str) -> Grade:
     reference, goal = results.study.reference, FASTER * results.study.training.steps
     if name == reference:
         return _unmeasured("is the reference")
-    steps = results.values(name, "steps_to_reference")
+    steps = effects.values(name, "steps_to_reference")
     spared = effects.over_tasks({key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference")
     reached = goal - spared.mean
     speed = f"after {reached:.0f} steps" if reached < results.study.training.steps else "never reached"
@@ -169,10 +167,9 @@ def _data_efficient(effects: Effects, name: str) -> Grade:
 
 
 def _carries_over(effects: Effects, name: str) -> Grade:
-    results = effects.results
     if not effects.gained(name, "in_domain").low > 0:
         return _unmeasured("it learned nothing in-domain that is sure")
-    inside, outside = results.gains(name, "in_domain"), results.gains(name, "out_of_domain")
+    inside, outside = effects.gains(name, "in_domain"), effects.gains(name, "out_of_domain")
     spare = {key: outside[key] - CARRIED * inside[key] for key in outside if key in inside}
     share = effects.gained(name, "out_of_domain").mean / effects.gained(name, "in_domain").mean
     return _judge(effects.over_tasks(spare, (name,), "out_of_domain"), 0.0, f"{share:.0%} of the in-domain gain")
@@ -186,8 +183,8 @@ def _judge(effect: Paired, above: float, why: str) -> Grade:
     return Grade(Found.NO if effect.high < above else Found.OPEN, why)
 
 
-def _parameters(results: Results, name: str) -> float:
-    return max(results.values(name, "parameters").values(), default=0.0)
+def _parameters(effects: Effects, name: str) -> float:
+    return max(effects.values(name, "parameters").values(), default=0.0)
 
 
 def _signed(value: float) -> str:

@@ -177,7 +177,7 @@ def _row(name: str, effects: Effects, versus: Paired | None, p: float) -> Row:
         under_budget=flag == "below",
         gain=effects.gained(name, "in_domain"),
         gain_ood=effects.gained(name, "out_of_domain"),
-        forgetting=effects.over_tasks(results.values(name, "forgetting"), (name,), "forgetting"),
+        forgetting=effects.over_tasks(effects.values(name, "forgetting"), (name,), "forgetting"),
         versus=versus,
         p=p,
         same=1.0 if versus is None else equivalence(versus, study.report.smallest),

@@ -103,7 +103,7 @@ class ResolvedStudy:
             parts=tuple(part.value for part in parts),
             windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
-            code=code_version(settings["name"], self.tasks[task]),
+            code=code_version(str(settings["name"]), self.tasks[task]),
             dtype=study.training.dtype,
             path=study.report.path if reported and share == 1 else (),
             share=share,

@@ -19,9 +19,9 @@ First-party is the package, and for a user's file also the files beside it and a
 library nor in a folder of installed packages.
 
 >>> closure = ImportClosure()
->>> roots = [closure.module("adapterlab.adapters.rotations")]
->>> [module.label for module in closure.modules(roots)][-2:]
-['adapterlab/adapters/rebuild.py', 'adapterlab/adapters/rotations.py']
+>>> roots = [closure.module("adapterlab.user_code")]
+>>> [module.label for module in closure.modules(roots)]
+['adapterlab/errors.py', 'adapterlab/user_code.py']
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapterlab.adapters.base import Factors
+from adapterlab.adapters.context import Factors
 
 OVERSAMPLED = 10
 """How many directions more than asked for a randomized decomposition probes."""

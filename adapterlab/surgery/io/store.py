@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adapterlab.adapters import adapter as make_adapter
-from adapterlab.adapters.base import State
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import Handle, decompositions, initial_states, install, refuse_nan
 from adapterlab.surgery.model.new_heads import mark_fresh

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import Role
+from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.weights import quantized, shape_of, weight_of
 from adapterlab.surgery.sites.base import STACK

@@ -13,7 +13,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Context, Role, State
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
 STACK = "adapterlab"

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from adapterlab.adapters.adapter_types import PairAdapter, PrefixAdapter, PromptAdapter, ResidualAdapter, RoutedAdapter
-from adapterlab.adapters.base import Adapter, LinearAdapter, ParameterAdapter
+from adapterlab.adapters.adapter_types import (
+    PairAdapter,
+    ParameterAdapter,
+    PrefixAdapter,
+    PromptAdapter,
+    ResidualAdapter,
+    RoutedAdapter,
+)
+from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
 from adapterlab.surgery.sites.base import Place

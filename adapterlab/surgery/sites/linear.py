@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers.pytorch_utils import Conv1D
 
-from adapterlab.adapters.base import Context, Linear, LinearAdapter, Role, State
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.model.new_heads import fresh_modules
 from adapterlab.surgery.model.weights import Answer, QuantizedWeight, quantized, shape_of, weight_of

@@ -16,7 +16,9 @@ from torch.nn.functional import pad
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.adapter_types import Pair, PairAdapter
-from adapterlab.adapters.base import Context, Linear, Role, State
+from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.linear import Linear
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder, Projection
 from adapterlab.surgery.model.weights import quantized

@@ -9,7 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from adapterlab.adapters.base import Context, ParameterAdapter, State
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.state import State
 from adapterlab.surgery.model.new_heads import fresh_parameters
 from adapterlab.surgery.sites.base import PARAMETERS, STACK, Place, TensorSite
 from adapterlab.surgery.sites.linear import role_of

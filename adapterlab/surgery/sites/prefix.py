@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers.modeling_utils import AttentionInterface
 
 from adapterlab.adapters.adapter_types import Prefix, PrefixAdapter
-from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, BlockAttention, Decoder
 from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept, kept_names

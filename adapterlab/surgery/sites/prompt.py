@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import PromptAdapter
-from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, Decoder
 from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names

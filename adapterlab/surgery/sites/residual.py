@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import ResidualAdapter
-from adapterlab.adapters.base import Context, State
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.state import State
 from adapterlab.surgery.model.decoder import Arguments, Block, Decoder
 from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names
 

@@ -17,7 +17,9 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
-from adapterlab.adapters.base import Context, Linear, State
+from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import Linear
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, Decoder
 from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import LinearAdapter, State
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from tests.adapters.methods import context, moved
 
 

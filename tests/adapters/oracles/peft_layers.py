@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear as affine
 
-from adapterlab.adapters.base import LinearAdapter, Role, State
+from adapterlab.adapters.context import Role
+from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.state import State
 from tests.adapters.methods import context, moved
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import State
+from adapterlab.adapters.state import State
 from tests.adapters.methods import context, moved
 from tests.adapters.oracles.peft_layers import Plain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from peft import IA3Config, VeraConfig
 
-from adapterlab.adapters.base import Role
+from adapterlab.adapters.context import Role
 from adapterlab.adapters.gain.ia3 import IA3
 from adapterlab.adapters.gain.vera import VeRA
 from tests.adapters.oracles.peft_layers import Twin, the_same_as_peft

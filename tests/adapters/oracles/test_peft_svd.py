@@ -8,7 +8,7 @@ import torch
 from peft import AdaLoraConfig, LoraConfig, PsoftConfig
 from torch import nn
 
-from adapterlab.adapters.base import State
+from adapterlab.adapters.state import State
 from adapterlab.adapters.svd.adalora import AdaLoRA
 from adapterlab.adapters.svd.pissa import PiSSA
 from adapterlab.adapters.svd.psoft import PSOFT

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adapterlab.adapters import adapter
-from adapterlab.adapters.base import State
+from adapterlab.adapters.state import State
 from adapterlab.surgery import attach
 from tests.adapters.oracles.reft_authors import figures, regenerate
 

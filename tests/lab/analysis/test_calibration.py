@@ -10,11 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from adapterlab.cli import app, main
-from adapterlab.lab.analysis.calibration import TWIN, Rates, find, twins
+from adapterlab.lab.analysis.calibration import TWIN, DetectionRates, detection_rates, twins
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK
 from adapterlab.lab.analysis.scoreboard import make_scoreboard
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Study
@@ -30,7 +32,7 @@ def quick() -> Study:
 @pytest.mark.parametrize("correlated", [True, False])
 def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study_of_twenty(quick, correlated):
     few = quick.model_copy(update={"contestants": quick.contestants[:4]})
-    found = find(few, QUICK, 0.0, correlated=correlated, studies=200)
+    found = detection_rates(few, QUICK, 0.0, correlated=correlated, studies=200)
     assert found.interval <= 0.05
     assert found.holm <= 0.05
     assert found.lead <= 0.05
@@ -39,7 +41,7 @@ def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study
 
 def test_an_effect_as_large_as_a_real_one_is_found(quick):
     """0.02 nats per byte is what separates LoRA from the middle of the quick study's own ranking."""
-    found = find(quick, QUICK, 0.02, correlated=True, studies=50)
+    found = detection_rates(quick, QUICK, 0.02, correlated=True, studies=50)
     assert found.interval >= 0.8
     assert found.same == 0
 
@@ -51,7 +53,9 @@ def test_an_effect_as_large_as_a_real_one_is_found(quick):
 def test_over_two_thousand_studies_false_alarms_are_at_most_as_many_as_stated(quick, correlated, seeds, tasks):
     report = quick.report.model_copy(update={"seeds": tuple(range(1, seeds + 1))})
     noise = dict(list(QUICK.items())[:tasks])
-    found = find(quick.model_copy(update={"report": report}), noise, 0.0, correlated=correlated, studies=2000)
+    found = detection_rates(
+        quick.model_copy(update={"report": report}), noise, 0.0, correlated=correlated, studies=2000
+    )
     for share in (found.interval, found.holm, found.lead, found.across):
         assert share <= 0.05
 
@@ -61,12 +65,12 @@ def test_over_two_thousand_studies_false_alarms_are_at_most_as_many_as_stated(qu
 @pytest.mark.parametrize("louder", [0.3, 3.0])
 def test_it_holds_with_less_and_more_noise(quick, task, louder):
     noise = {task: dataclasses.replace(QUICK[task], own=louder * QUICK[task].own)}
-    assert find(quick, noise, 0.0, correlated=True, studies=2000).interval <= 0.05
+    assert detection_rates(quick, noise, 0.0, correlated=True, studies=2000).interval <= 0.05
 
 
 def test_bounds_are_clopper_and_pearsons():
     """R's `binom.test(10, 200)`: 0.0242 to 0.0900."""
-    rates = Rates(0.0, True, 200, 0.05, 0, 0, 0, 0)
+    rates = DetectionRates(0.0, True, 200, 0.05, 0, 0, 0, 0)
     assert rates.bounds(0.05) == pytest.approx((0.0242, 0.0900), abs=1e-4)
 
 
@@ -87,15 +91,15 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
     def run(*labels: str, out: Path) -> Results:
         entries = tuple(lora.model_copy(update={"label": label}) for label in labels)
         plan = study.model_copy(update=short | {"contestants": entries, "reference": labels[0], "full_ft": False})
-        return Results(run_study(plan.limited(workers=1), Ledger(out / "ledger.sqlite")))
+        return Results.of(run_study(prepare(plan.limited(workers=1)), Ledger(out / "ledger.sqlite")))
 
     alone, again = run("lora", out=tmp_path / "one"), run(TWIN, out=tmp_path / "two")
-    assert alone.values("lora", "in_domain") == again.values(TWIN, "in_domain")
+    assert Effects.of(alone).values("lora", "in_domain") == Effects.of(again).values(TWIN, "in_domain")
     both = run("lora", TWIN, out=tmp_path / "one")
-    assert set(both.differences(TWIN, "lora", "in_domain").values()) == {0.0}
-    row = next(row for row in make_scoreboard(both).rows if row.contestant == TWIN)
+    assert set(Effects.of(both).differences(TWIN, "lora", "in_domain").values()) == {0.0}
+    row = next(row for row in make_scoreboard(Effects.of(both)).rows if row.contestant == TWIN)
     assert (row.versus.mean, row.p, row.versus.real) == (0.0, 1.0, False)
-    assert not make_scoreboard(both).leads
+    assert not make_scoreboard(Effects.of(both)).leads
 
 
 def test_the_command_reports_false_alarms_and_power_within_80_columns(monkeypatch):
@@ -118,7 +122,12 @@ def test_no_ledger_is_a_users_mistake(monkeypatch, capsys):
 @pytest.mark.soak
 def test_power_grows_with_the_effect_and_with_seeds(quick):
     more = quick.model_copy(update={"report": quick.report.model_copy(update={"seeds": tuple(range(1, 9))})})
-    few = [find(quick, QUICK, effect, correlated=False, studies=200).interval for effect in (0.0025, 0.005, 0.01)]
-    many = [find(more, QUICK, effect, correlated=False, studies=200).interval for effect in (0.0025, 0.005, 0.01)]
+    few = [
+        detection_rates(quick, QUICK, effect, correlated=False, studies=200).interval
+        for effect in (0.0025, 0.005, 0.01)
+    ]
+    many = [
+        detection_rates(more, QUICK, effect, correlated=False, studies=200).interval for effect in (0.0025, 0.005, 0.01)
+    ]
     assert few == sorted(few)
     assert np.mean(many) > np.mean(few)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from adapterlab.lab.analysis.calibration import simulate
-from adapterlab.lab.analysis.effects import Curve, compare, compare_across, gained, run_variance, selection_variance
+from adapterlab.lab.analysis.effects import Curve, Effects, run_variance
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK, World
 from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from tests.lab.analysis.test_scoreboard import made_up
@@ -27,7 +28,7 @@ def tuned(apart: float, noise: float, names: tuple[str, ...] = ("lora", "oft", "
         tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
     )
     rng = np.random.default_rng(seed)
-    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+    contests = make_contests(resolve(study), {c.name: c.build() for c in study.entrants})
 
     def run(trial: Trial) -> Outcome:
         loss = 1 + {3.2e-3: 0.0, 1e-2: apart}.get(trial.lr, 1.0)
@@ -36,13 +37,12 @@ def tuned(apart: float, noise: float, names: tuple[str, ...] = ("lora", "oft", "
 
     for contest in contests:
         finish(contest, run)
-    return Results(contests)
+    return Results.of(contests)
 
 
 def test_a_clear_choice_has_no_luck_in_it():
     results = tuned(apart=1.0, noise=0.001)
-    assert selection_variance(results, results.contests["lora", "prose"]) < 1e-6
-    assert selection_variance(results, results.contests["frozen", "prose"]) == 0
+    assert Effects.of(results).selection_variances["lora", "prose"] < 1e-6
 
 
 @pytest.mark.parametrize(("centre", "certain"), [(-1.9, True), (-2.25, False)])
@@ -63,11 +63,12 @@ def test_luck_is_what_the_choices_of_many_studies_vary_by(centre, certain):
     )
     chosen, guessed = [], []
     for i in range(40):
-        results = simulate(plan, World({"restyle": noise}, {}, True, np.random.default_rng(i), centre))
+        results = simulate(resolve(plan), World({"restyle": noise}, {}, True, np.random.default_rng(i), centre))
+        variances = Effects.of(results).selection_variances
         for name in results.contestants:
             contest = results.contests[name, "restyle"]
             chosen.append(noise.gain * noise.sharpness * (math.log10(contest.rate) - centre) ** 2)
-            guessed.append(selection_variance(results, contest))
+            guessed.append(variances[name, "restyle"])
     if certain:  # all studies choose the same rate
         assert np.var(chosen) == pytest.approx(0, abs=1e-12)
         assert np.mean(guessed) < 0.05 * noise.own**2
@@ -94,9 +95,10 @@ def test_the_variance_of_a_run_leaves_out_what_a_seed_does_to_all():
 
 def test_effects_are_over_tasks_that_weigh_the_same():
     results = made_up({"lora": 0.2, "oft": 0.3}, {"lora": 0.1, "oft": 0.02})
-    assert compare(results, "oft", "lora", "in_domain").mean == pytest.approx(0.1, abs=0.003)
-    assert compare(results, "oft", "lora", "forgetting").mean == pytest.approx(0.08)
-    assert gained(results, "oft", "in_domain").mean == pytest.approx(0.3, abs=0.003)
-    across = compare_across(results, "oft", "lora", "in_domain")
+    effects = Effects.of(results)
+    assert effects.compare("oft", "lora", "in_domain").mean == pytest.approx(0.1, abs=0.003)
+    assert effects.compare("oft", "lora", "forgetting").mean == pytest.approx(0.08)
+    assert effects.gained("oft", "in_domain").mean == pytest.approx(0.3, abs=0.003)
+    across = effects.compare_across("oft", "lora", "in_domain")
     assert set(across.tasks) == {"prose", "restyle"}
     assert across.overall.n == 2

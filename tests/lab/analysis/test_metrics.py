@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, path_of
 from adapterlab.lab.trial.spec import FROZEN, Outcome
 from tests.lab.made_up import PATH, played
@@ -23,7 +24,7 @@ def results():
 
 
 def values(results, contestant: str, metric: str) -> set[float]:
-    return {round(value, 9) for value in results.values(contestant, metric).values()}
+    return {round(value, 9) for value in Effects.of(results).values(contestant, metric).values()}
 
 
 def test_rewinding_stops_where_the_validation_loss_is_smallest(results):
@@ -41,8 +42,8 @@ def test_rewinding_never_looks_at_the_test_part():
             (s, scores | {"test": (0.0 if s == 0.25 else 9.0, 0.5), "base": (0.0, 0.5)}) for s, scores in outcome.path
         )
         contest.reported[seed] = trial, Outcome(**{**vars(outcome), "path": path})
-    assert {results.values("lora", "operating_point")["prose", seed] for seed in (1, 2, 3)} == {0.75}
-    assert results.values("lora", "in_domain_rewound")["prose", 1] == 9.0
+    assert {Effects.of(results).values("lora", "operating_point")["prose", seed] for seed in (1, 2, 3)} == {0.75}
+    assert Effects.of(results).values("lora", "in_domain_rewound")["prose", 1] == 9.0
 
 
 def test_a_run_that_only_hurts_is_rewound_to_the_frozen_model():
@@ -61,12 +62,12 @@ def test_a_path_has_the_frozen_model_and_the_end_in_it(results):
 
 def test_without_a_path_nothing_is_rewound(results):
     for metric in ("operating_point", "in_domain_rewound", "forgetting_rewound"):
-        assert results.values("oft", metric) == {}
+        assert Effects.of(results).values("oft", metric) == {}
 
 
 def test_gains_when_rewound_are_over_the_frozen_model(results):
     top = 0.2 / (2 / 0.75 - 1 / 0.75**2)
-    assert {round(v, 9) for v in results.gains("lora", "in_domain_rewound").values()} == {round(top, 9)}
+    assert {round(v, 9) for v in Effects.of(results).gains("lora", "in_domain_rewound").values()} == {round(top, 9)}
 
 
 def test_costs_are_read_from_the_reported_runs(results):
@@ -74,14 +75,18 @@ def test_costs_are_read_from_the_reported_runs(results):
     assert values(results, "lora", "step_time") == {100.0}  # 4 seconds for 40 steps, in milliseconds
     assert values(results, "lora", "attach_time") == {0.5}
     assert values(results, "lora", "peak_memory") == {3.0}
-    assert results.values("oft", "peak_memory") == {}  # it was not measured
+    assert Effects.of(results).values("oft", "peak_memory") == {}  # it was not measured
     assert values(results, "lora", "accuracy") == {0.7}
 
 
 def test_a_tenth_of_the_data_is_read_where_it_was_run(results):
     assert values(results, "lora", "tenth_of_data") == {0.9001, 0.9002, 0.9003}
-    assert results.values("oft", "tenth_of_data") == {}
-    assert {round(v, 9) for v in results.gains("lora", "tenth_of_data").values()} == {0.0999, 0.0998, 0.0997}
+    assert Effects.of(results).values("oft", "tenth_of_data") == {}
+    assert {round(v, 9) for v in Effects.of(results).gains("lora", "tenth_of_data").values()} == {
+        0.0999,
+        0.0998,
+        0.0997,
+    }
 
 
 def test_what_did_not_finish_has_no_numbers():
@@ -90,12 +95,12 @@ def test_what_did_not_finish_has_no_numbers():
         contest = results.contests["lora", task]
         contest.reported = {s: (t, Outcome("diverged", {}, (), 1, 1.0, 0.0)) for s, (t, _) in contest.reported.items()}
     for metric in set(METRICS) - {"learning_rate_width", "tenth_of_data"}:
-        assert results.values("lora", metric) == {}
+        assert Effects.of(results).values("lora", metric) == {}
 
 
 def test_every_metric_of_the_frozen_model_is_one_number_for_a_task(results):
     for metric in ("in_domain", "out_of_domain", "forgetting", "in_domain_rewound", "tenth_of_data", "accuracy"):
-        assert set(results.values(FROZEN, metric)) == {("prose", 0), ("restyle", 0)}
+        assert set(Effects.of(results).values(FROZEN, metric)) == {("prose", 0), ("restyle", 0)}
 
 
 def test_an_outcome_comes_back_from_json_with_its_path(results):

@@ -9,8 +9,10 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.calibration import simulate
-from adapterlab.lab.analysis.noise_model import Noise, World, fit
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.noise_model import Noise, World, fit_noise
 from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training
 
 KNOWN = {
@@ -33,7 +35,7 @@ def ledger_of(world: World, study: Study = STUDY):
     """Every run of a simulated study, as a ledger gives them."""
     return [
         (trial, outcome, {})
-        for contest in simulate(study, world).contests.values()
+        for contest in simulate(resolve(study), world).contests.values()
         for rung in (contest.first, contest.second, contest.reported)
         for trial, outcome in rung.values()
     ]
@@ -41,7 +43,9 @@ def ledger_of(world: World, study: Study = STUDY):
 
 def test_what_is_fitted_is_what_the_outcomes_were_drawn_from():
     found = [
-        fit(ledger_of(World(KNOWN, {}, True, np.random.default_rng(i), -2.5)))[task] for i in range(5) for task in KNOWN
+        fit_noise(ledger_of(World(KNOWN, {}, True, np.random.default_rng(i), -2.5)))[task]
+        for i in range(5)
+        for task in KNOWN
     ]
     for i, task in enumerate(KNOWN):
         mine = found[i::2]
@@ -54,7 +58,7 @@ def test_what_is_fitted_is_what_the_outcomes_were_drawn_from():
 
 
 def test_noise_that_is_all_a_runs_own_is_fitted_as_such():
-    found = fit(ledger_of(World(KNOWN, {}, False, np.random.default_rng(0), -2.5)))["restyle"]
+    found = fit_noise(ledger_of(World(KNOWN, {}, False, np.random.default_rng(0), -2.5)))["restyle"]
     # A little less than at the best rate, which the chosen one is only near.
     assert found.own == pytest.approx(np.hypot(KNOWN["restyle"].own, KNOWN["restyle"].shared), rel=0.2)
     assert found.shared < found.own / 2
@@ -63,7 +67,7 @@ def test_noise_that_is_all_a_runs_own_is_fitted_as_such():
 def test_what_a_seed_does_is_the_same_for_all_and_a_run_twice_is_two_draws():
     world = World(KNOWN, {}, True, np.random.default_rng(0), -2.5)
     world.noise = {task: dataclasses.replace(noise, own=0.0) for task, noise in KNOWN.items()}
-    contest = make_contests(STUDY, {c.name: c.build() for c in STUDY.contestants})[2]
+    contest = make_contests(resolve(STUDY), {c.name: c.build() for c in STUDY.contestants})[2]
     one, other = (contest.trial(3.2e-3, seed, 40, reported=True) for seed in (1, 2))
     assert world.outcome("lora", one).scores == world.outcome("oft", one).scores
     assert world.outcome("lora", one).scores != world.outcome("lora", other).scores
@@ -73,7 +77,7 @@ def test_what_a_seed_does_is_the_same_for_all_and_a_run_twice_is_two_draws():
 
 def test_a_run_that_learns_nothing_has_no_noise():
     world = World(KNOWN, {}, False, np.random.default_rng(0), -2.5)
-    contest = make_contests(STUDY, {c.name: c.build() for c in STUDY.contestants})[2]
+    contest = make_contests(resolve(STUDY), {c.name: c.build() for c in STUDY.contestants})[2]
     edge = 10 ** (-2.5 - KNOWN["prose"].sharpness ** -0.5)  # where the parabola is back at the frozen model's loss
     runs = {
         lr: [world.outcome("lora", contest.trial(lr, s, 40, reported=True)) for s in (1, 2, 3)]
@@ -86,14 +90,14 @@ def test_a_run_that_learns_nothing_has_no_noise():
 def test_a_planted_effect_is_added_at_the_reported_steps():
     noise = {task: dataclasses.replace(noise, own=0.0, shared=0.0) for task, noise in KNOWN.items()}
     world = World(noise, {"oft": 0.01}, True, np.random.default_rng(0), np.log10(3.2e-3))
-    results = simulate(STUDY, world)
-    differences = results.differences("oft", "lora", "in_domain")
+    results = simulate(resolve(STUDY), world)
+    differences = Effects.of(results).differences("oft", "lora", "in_domain")
     assert all(d == pytest.approx(0.01) for d in differences.values())
 
 
 def test_a_ledger_with_too_little_in_it_is_refused():
     with pytest.raises(AdapterlabError, match="holds no finished trial"):
-        fit([])
+        fit_noise([])
     rows = ledger_of(World(KNOWN, {}, True, np.random.default_rng(0), -2.5))
     with pytest.raises(AdapterlabError, match="it takes two contestants"):
-        fit([row for row in rows if "lora" in row[0].adapter or "frozen" in row[0].adapter])
+        fit_noise([row for row in rows if "lora" in row[0].adapter or "frozen" in row[0].adapter])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adapterlab.lab.analysis.pareto import frontier, hypervolume, on_front
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.pareto import ParetoFront, hypervolume, on_front, pareto_front
 from tests.lab.made_up import played
 
 NAMES = ("lora", "oft", "ia3", "dora")
@@ -15,8 +17,12 @@ GAINS = {"lora": 0.2, "oft": 0.18, "ia3": 0.05, "dora": 0.15}
 FORGETTING = {"lora": 0.3, "oft": 0.1, "ia3": 0.0, "dora": 0.2}
 
 
+def frontier(results: Results) -> ParetoFront:
+    return pareto_front(Effects.of(results))
+
+
 def test_the_front_is_what_nothing_betters_in_both():
-    found = {c.contestant: c for c in frontier(played(NAMES, gains=GAINS, forgetting=FORGETTING)).covered}
+    found = {c.contestant: c for c in frontier(played(NAMES, gains=GAINS, forgetting=FORGETTING)).entries}
     assert [name for name in NAMES if found[name].on_front] == ["lora", "oft", "ia3"]
     assert found["lora"].point == pytest.approx((0.2, 0.3))
     assert found["lora"].share == 1
@@ -41,8 +47,8 @@ def test_of_equal_points_all_are_on_the_front():
 
 
 def test_a_path_covers_more_than_its_end():
-    straight = frontier(played(("lora",), gains=GAINS, forgetting=FORGETTING)).covered[0]
-    rewound = frontier(played(("lora",), gains=GAINS, forgetting=FORGETTING, best={"lora": 0.75})).covered[0]
+    straight = frontier(played(("lora",), gains=GAINS, forgetting=FORGETTING)).entries[0]
+    rewound = frontier(played(("lora",), gains=GAINS, forgetting=FORGETTING, best={"lora": 0.75})).entries[0]
     assert straight.path == ()
     assert [strength for strength, _, _ in rewound.path] == [0, 0.25, 0.5, 0.75, 1, 1.25]
     assert rewound.path[0][1:] == (0, 0)
@@ -58,19 +64,19 @@ def test_the_reference_point_is_what_the_worst_forgets_on_its_path_rounded_up():
 
 def test_noise_makes_the_front_uncertain_and_its_areas_too():
     noisy = frontier(played(NAMES, gains=dict.fromkeys(NAMES, 0.2), forgetting=FORGETTING, noise=0.02))
-    shares = {c.contestant: c.share for c in noisy.covered}
+    shares = {c.contestant: c.share for c in noisy.entries}
     assert shares["ia3"] == 1  # it forgets least of all
     assert any(0 < share < 1 for share in shares.values())
-    assert all(c.hypervolume.low < c.hypervolume.value < c.hypervolume.high for c in noisy.covered if c.point[1] < 0.3)
+    assert all(c.hypervolume.low < c.hypervolume.value < c.hypervolume.high for c in noisy.entries if c.point[1] < 0.3)
 
 
 def test_contestants_without_a_run_are_left_out():
     results = played(NAMES, gains=GAINS)
     results.contests["oft", "prose"].reported = {}
-    assert {c.contestant for c in frontier(results).covered} == {"lora", "ia3", "dora"}
+    assert {c.contestant for c in frontier(results).entries} == {"lora", "ia3", "dora"}
     for name in NAMES:
         results.contests[name, "prose"].reported = {}
-    assert frontier(results).covered == ()
+    assert frontier(results).entries == ()
 
 
 PUBLISHED = Path(__file__).parent / "peft_arena.csv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapterlab.adapters import all_adapters
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, Found, grade, literature
 from tests.lab.made_up import played
 
@@ -14,7 +15,7 @@ PARAMETERS = {"full_ft": 10_000, "lora": 90, "oft": 95, "ia3": 10, "vera": 5}
 
 def cards(**changes):
     setup = {"gains": GAINS, "parameters": PARAMETERS, "noise": 0.001} | changes
-    return {card.contestant: card for card in grade(played(tuple(GAINS), **setup), 10_000)}
+    return {card.contestant: card for card in grade(Effects.of(played(tuple(GAINS), **setup)), 10_000)}
 
 
 def found(card) -> dict[str, str]:
@@ -72,7 +73,10 @@ def test_less_data_is_another_way_to_be_efficient():
 
 
 def test_without_the_contestants_it_compares_with_nothing_is_said():
-    only = {card.contestant: card for card in grade(played(("oft", "ia3"), gains=GAINS, reference="oft"), 10_000)}
+    only = {
+        card.contestant: card
+        for card in grade(Effects.of(played(("oft", "ia3"), gains=GAINS, reference="oft")), 10_000)
+    }
     assert {found(only["ia3"])[name] for name in ("PE", "BL", "BF")} == {"unmeasured"}
 
 

@@ -6,9 +6,11 @@ from functools import partial
 
 import pytest
 
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, by_unit
-from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
 from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from tests.lab.made_up import played
@@ -27,7 +29,7 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
         training=Training(steps=40),
         tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
     )
-    contests = make_contests(study, {c.name: c.build() for c in study.entrants})
+    contests = make_contests(resolve(study), {c.name: c.build() for c in study.entrants})
 
     def run(name: str, trial: Trial) -> Outcome:
         wobble = noise * ((trial.seed * 7 + len(name) * len(trial.task)) % 5 - 2)
@@ -40,13 +42,15 @@ def made_up(gains: dict[str, float], forgetting: dict[str, float], noise: float 
 
     for contest in contests:
         finish(contest, partial(run, contest.contestant))
-    return Results(contests)
+    return Results.of(contests)
+
+
+def board(results: Results) -> Scoreboard:
+    return make_scoreboard(Effects.of(results))
 
 
 def test_the_best_comes_first_and_what_is_even_is_said_to_be():
-    scoreboard = make_scoreboard(
-        made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0})
-    )
+    scoreboard = board(made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
     assert [row.contestant for row in scoreboard.rows] == ["oft", "lora", "ia3", "full_ft"]
     assert "oft learns most on prose and restyle: 0.2" in scoreboard.answer
     assert "as good as lora (within 0.005), and ahead of all others" in scoreboard.answer
@@ -55,49 +59,44 @@ def test_the_best_comes_first_and_what_is_even_is_said_to_be():
 
 def test_what_cannot_be_told_apart_is_not_called_the_same():
     results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.01}, {}, noise=0.01)
-    assert "ahead of all but lora, which cannot be told from it" in make_scoreboard(results).answer
-    nothing = make_scoreboard(played(NAMES, gains=dict.fromkeys(NAMES, 0.1), noise=0.02))
+    assert "ahead of all but lora, which cannot be told from it" in board(results).answer
+    nothing = board(played(NAMES, gains=dict.fromkeys(NAMES, 0.1), noise=0.02))
     assert "no lead over another adapter can be told from chance" in nothing.answer
     assert not nothing.leads
 
 
 def test_the_same_runs_under_two_names_differ_by_exactly_nothing():
-    rows = {row.contestant: row for row in make_scoreboard(made_up({"lora": 0.2, "oft": 0.2}, {}, noise=0.0)).rows}
+    rows = {row.contestant: row for row in board(made_up({"lora": 0.2, "oft": 0.2}, {}, noise=0.0)).rows}
     oft = rows["oft"]
     assert (oft.versus.mean, oft.versus.low, oft.versus.high, oft.p) == (0, 0, 0, 1)
     assert oft.same == 0
 
 
 def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():
-    scoreboard = make_scoreboard(
-        made_up({"lora": 0.2, "oft": 0.15, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0})
-    )
+    scoreboard = board(made_up({"lora": 0.2, "oft": 0.15, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05, "ia3": 0.0}))
     assert "oft forgets least of those that learn (0.050 against 0.300)" in scoreboard.answer
 
 
 def test_a_real_lead_is_called_real():
-    scoreboard = make_scoreboard(made_up({"lora": 0.3, "oft": 0.15, "ia3": 0.01}, {}))
+    scoreboard = board(made_up({"lora": 0.3, "oft": 0.15, "ia3": 0.01}, {}))
     assert "its lead over each of the other 2 is real" in scoreboard.answer
 
 
 def test_what_is_not_near_the_budget_is_flagged():
-    rows = {row.contestant: row for row in make_scoreboard(made_up({}, {})).rows}
+    rows = {row.contestant: row for row in board(made_up({}, {})).rows}
     assert rows["lora"].comparable
     assert rows["ia3"].under_budget
 
 
 def test_the_reference_is_compared_with_nobody():
-    rows = {row.contestant: row for row in make_scoreboard(made_up({"oft": 0.1}, {})).rows}
+    rows = {row.contestant: row for row in board(made_up({"oft": 0.1}, {})).rows}
     assert rows["lora"].versus is None
     assert rows["oft"].versus.mean == pytest.approx(0.1, abs=0.01)
     assert rows["oft"].versus.n == 6
 
 
 def test_where_nobody_learns_that_is_the_answer():
-    assert (
-        "No contestant learned anything"
-        in make_scoreboard(made_up({"lora": -0.1, "oft": -0.2, "ia3": -0.3}, {})).answer
-    )
+    assert "No contestant learned anything" in board(made_up({"lora": -0.1, "oft": -0.2, "ia3": -0.3}, {})).answer
 
 
 def test_metrics_read_what_they_say():
@@ -106,21 +105,21 @@ def test_metrics_read_what_they_say():
     def same(values: dict, expected: float) -> bool:
         return bool(values) and all(value == pytest.approx(expected) for value in values.values())
 
-    assert same(results.values("lora", "forgetting"), 0.03)
-    assert same(results.gains("lora", "in_domain"), 0.2)
-    assert same(results.differences("oft", "lora", "in_domain"), 0.2)
+    assert same(Effects.of(results).values("lora", "forgetting"), 0.03)
+    assert same(Effects.of(results).gains("lora", "in_domain"), 0.2)
+    assert same(Effects.of(results).differences("oft", "lora", "in_domain"), 0.2)
     # oft is at 0.2, LoRA's final gain, half-way down its own curve; ia3 never gets there.
-    assert same(results.values("oft", "steps_to_reference"), 20)
-    assert same(results.values("ia3", "steps_to_reference"), 40)
+    assert same(Effects.of(results).values("oft", "steps_to_reference"), 20)
+    assert same(Effects.of(results).values("ia3", "steps_to_reference"), 40)
     # All three rates keep half of oft's gain, only the middle one of ia3's.
-    assert same(results.values("oft", "learning_rate_width"), 1.0)
-    assert same(results.values("ia3", "learning_rate_width"), 0.0)
+    assert same(Effects.of(results).values("oft", "learning_rate_width"), 1.0)
+    assert same(Effects.of(results).values("ia3", "learning_rate_width"), 0.0)
 
 
 def test_tasks_of_other_units_stand_on_boards_of_their_own():
     results = made_up({"lora": 0.2, "oft": 0.1, "ia3": 0.1}, {}, tasks=("prose", "steer", "restyle"))
-    boards = by_unit(results)
-    assert [board.study.tasks for board in boards] == [("prose", "restyle"), ("steer",)]
-    assert boards[0].unit != boards[1].unit
-    assert "on prose and restyle" in make_scoreboard(boards[0]).answer
-    assert {task for task, _ in boards[1].values("lora", "in_domain")} == {"steer"}
+    parts = by_unit(results)
+    assert [board.study.tasks for board in parts] == [("prose", "restyle"), ("steer",)]
+    assert parts[0].unit != parts[1].unit
+    assert "on prose and restyle" in board(parts[0]).answer
+    assert {task for task, _ in Effects.of(parts[1]).values("lora", "in_domain")} == {"steer"}

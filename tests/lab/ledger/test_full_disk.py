@@ -10,6 +10,7 @@ import pytest
 
 from adapterlab.cli import main
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.study.load import load_study
 from tests.lab.disk import make_room, small_disk
@@ -32,7 +33,7 @@ def adapterlab(monkeypatch, capsys):
 def test_a_full_disk_stops_a_study_that_goes_on_when_there_is_room(adapterlab, tmp_path):
     study, disk = save_study(tmp_path, steps=6), tmp_path / "disk"
     undisturbed = Ledger(tmp_path / "undisturbed.sqlite")
-    run_study(load_study(study).limited(workers=1), undisturbed)
+    run_study(prepare(load_study(study).limited(workers=1)), undisturbed)
     command = ("run", study, "--out", disk, "--workers", 1)
     with small_disk(disk, "100k"):
         code, said = adapterlab(*command)

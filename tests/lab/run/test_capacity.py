@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.capacity import find_device, find_dtype, fit
+from adapterlab.lab.run.capacity import find_device, find_dtype, measure_capacity
 from adapterlab.lab.trial import train
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
-from adapterlab.lab.trial.worker_config import WorkerConfig, current
 from adapterlab.tasks.files import FileData
 from adapterlab.tasks.halving import halving, out_of_memory
-from adapterlab.tasks.own_text import OwnText
+from adapterlab.tasks.user_text import UserText
 from tests.lab.tiny import save_model
-from tests.lab.trial.test_classifiers import trial_of
-from tests.tasks.own import completions, write
+from tests.lab.trial.test_classifiers import runner_of, trial_of
+from tests.tasks.user_files import completions, write
 
 CPU = (
     "[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
@@ -25,16 +25,23 @@ CPU = (
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory) -> Trial:
-    folder = tmp_path_factory.mktemp("fit")
-    data = FileData("sums", write(folder / "sums.jsonl", completions(80)))
-    return dataclasses.replace(trial_of(save_model(folder / "model"), data), steps=6, windows=8)
+def sums(tmp_path_factory) -> FileData:
+    return FileData("sums", write(tmp_path_factory.mktemp("fit") / "sums.jsonl", completions(80)))
 
 
-@pytest.fixture(autouse=True)
-def plain():
-    yield
-    WorkerConfig().enter()
+@pytest.fixture(scope="module")
+def trial(sums, tmp_path_factory) -> Trial:
+    return dataclasses.replace(trial_of(save_model(tmp_path_factory.mktemp("model")), sums), steps=6, windows=8)
+
+
+@pytest.fixture(scope="module")
+def runner(sums) -> Runner:
+    return runner_of(sums)
+
+
+def _checkpointed(model) -> bool:
+    """True inside `checkpointed`, which replaces the `forward` of the model's blocks."""
+    return any("forward" in vars(module) for module in model.modules())
 
 
 @pytest.fixture
@@ -43,15 +50,15 @@ def small_memory(monkeypatch):
 
     def shrink(most: int, bare: int | None = None, error: Exception | None = None) -> list[int]:
         seen: list[int] = []
-        whole = OwnText.loss
+        whole = UserText.loss
 
         def loss(self, model, batch):
             seen.append(len(batch["input_ids"]))
-            if seen[-1] > (most if current().checkpointing or bare is None else bare):
+            if seen[-1] > (most if _checkpointed(model) or bare is None else bare):
                 raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
             return whole(self, model, batch)
 
-        monkeypatch.setattr(OwnText, "loss", loss)
+        monkeypatch.setattr(UserText, "loss", loss)
         return seen
 
     return shrink
@@ -71,11 +78,11 @@ def test_other_errors_are_not_halved():
         halving(work, 8)
 
 
-def test_a_batch_in_halves_trains_as_the_whole_one(trial, small_memory):
-    whole = train.run(trial)
+def test_a_batch_in_halves_trains_as_the_whole_one(trial, runner, small_memory):
+    whole = runner.run(trial)
     assert (whole.at_once, whole.note) == (8, "")
     seen = small_memory(3, error=RuntimeError(CPU))
-    halves = train.run(trial)
+    halves = runner.run(trial)
     assert seen[:3] == [8, 4, 2]
     assert set(seen[3:]) == {2}
     assert halves.at_once == 2
@@ -85,18 +92,18 @@ def test_a_batch_in_halves_trains_as_the_whole_one(trial, small_memory):
         assert halves.scores[part] == pytest.approx(scores, rel=1e-5)
 
 
-def test_a_trial_that_never_fits_is_a_recorded_failure(trial, small_memory):
+def test_a_trial_that_never_fits_is_a_recorded_failure(trial, runner, small_memory):
     small_memory(0)
-    outcome = train.run(trial)
+    outcome = runner.run(trial)
     assert outcome.status == "failed"
     assert outcome.note == "out of memory, even with one example at once"
     assert outcome.scores == {}
 
 
-def test_scoring_in_halves_gives_the_same(trial, monkeypatch):
+def test_scoring_in_halves_gives_the_same(trial, runner, monkeypatch):
     from adapterlab.tasks import text
 
-    whole, seen = train.run(trial).scores, []
+    whole, seen = runner.run(trial).scores, []
     predictions = text.predictions
 
     def small(model, batch):
@@ -107,54 +114,57 @@ def test_scoring_in_halves_gives_the_same(trial, monkeypatch):
         return predictions(model, batch)
 
     monkeypatch.setattr(text, "predictions", small)
-    halves = train.run(trial).scores
+    halves = runner.run(trial).scores
     assert min(seen) <= 3 < max(seen)
     for part, scores in whole.items():
         assert halves[part] == pytest.approx(scores, rel=1e-5)
 
 
-def test_an_attach_that_does_not_fit_is_a_recorded_failure(trial, monkeypatch):
+def test_an_attach_that_does_not_fit_is_a_recorded_failure(trial, runner, monkeypatch):
     def attach(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "attach", attach)
-    outcome = train.run(trial)
-    assert (outcome.status, outcome.note) == ("failed", "out of memory while it was attached")
+    monkeypatch.setattr(train, "attach", attach)
+    outcome = runner.run(trial)
+    assert (outcome.status, outcome.note) == ("failed", "out of memory while the adapter was attached")
 
 
-def test_the_largest_pieces_that_fit_are_found(trial, small_memory):
+def test_the_largest_pieces_that_fit_are_found(trial, runner, small_memory):
     small_memory(5)
-    found = fit({"lora": trial}, WorkerConfig(), train.run)
+    found = measure_capacity({"lora": trial}, runner)
     assert (found.micro_batch, found.checkpointing) == (4, False)
     assert found.notes == ["a batch of 8 does not fit in memory: it is taken 4 at a time, gradients summed"]
     assert found.costs["lora"].step > 0
 
 
-def test_what_fits_whole_is_left_whole(trial):
-    found = fit({"lora": trial}, WorkerConfig(), train.run)
+def test_what_fits_whole_is_left_whole(trial, runner):
+    found = measure_capacity({"lora": trial}, runner)
     assert (found.micro_batch, found.checkpointing, found.notes) == (None, False, [])
 
 
-def test_recomputing_comes_in_where_one_example_does_not_fit(trial, small_memory):
+def test_recomputing_comes_in_where_one_example_does_not_fit(trial, runner, small_memory):
     small_memory(2, bare=0)
-    found = fit({"lora": trial}, WorkerConfig(), train.run)
+    found = measure_capacity({"lora": trial}, runner)
     assert (found.micro_batch, found.checkpointing) == (2, True)
-    assert "activations are computed twice" in found.notes[0]
+    assert "activations are recomputed in the backward pass" in found.notes[0]
 
 
-def test_a_machine_too_small_is_named(trial, small_memory):
+def test_a_machine_too_small_is_named(trial, runner, small_memory):
     small_memory(0)
     with pytest.raises(AdapterlabError, match="give a smaller --length, or a smaller model"):
-        fit({"lora": trial}, WorkerConfig(), train.run)
+        measure_capacity({"lora": trial}, runner)
 
 
-def test_one_that_never_fits_is_left_out(trial, monkeypatch):
-    def run(this):
-        outcome = train.run(this)
+def test_one_that_never_fits_is_left_out(trial, runner, monkeypatch):
+    run = Runner.run
+
+    def fails_for_dora(self, this):
+        outcome = run(self, this)
         return dataclasses.replace(outcome, status="failed") if "dora" in this.adapter else outcome
 
+    monkeypatch.setattr(Runner, "run", fails_for_dora)
     other = dataclasses.replace(trial, adapter='{"name": "dora"}')
-    found = fit({"lora": trial, "dora": other}, WorkerConfig(), run)
+    found = measure_capacity({"lora": trial, "dora": other}, runner)
     assert list(found.costs) == ["lora"]
     assert any("dora is left out" in note for note in found.notes)
 

@@ -16,8 +16,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.pairwise import compare
 from adapterlab.lab.analysis.trial_table import read_csv
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.progress import look
-from adapterlab.lab.run.scheduler import prepare, replay
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.progress import replay
 from adapterlab.lab.study.load import load_study
 from adapterlab.models.loading import load_causal
 from tests.lab.filled import fill
@@ -122,7 +122,7 @@ def test_a_status_says_how_far_and_what_comes_next(half, study):
     # On prose, nine tuning steps and the first of three reported runs; on restyle nothing.
     assert f"tiny: {4 * 309 / (2 * 4 * 909):.0%} of 7,272 training steps" in said
     assert re.search(r"lora +report 1/3 +waits", said)
-    assert f"No run is writing the ledger; `adapterlab run {half}` goes on." in " ".join(said.split())
+    assert f"No run is writing the ledger; `adapterlab run {half}` continues it." in " ".join(said.split())
     assert re.search(r"next \(\d+\)\n  .*\n", said)
     # 0.1 s a step and half a second to attach, on one worker: what is left at these costs.
     assert "about 10 min left on 1 worker" in " ".join(output("status", half, "--workers", 1).split())
@@ -138,7 +138,9 @@ def test_a_status_sees_that_a_run_has_the_ledger(half):
 
 def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
     ledger = Ledger(half / "ledger.sqlite")
-    first, second, *rest = dict.fromkeys(replay(prepare(study), ledger))
+    first, second, *rest = dict.fromkeys(
+        t for contest in prepare(study).contests() for t in replay(contest, ledger).missing
+    )
     with ledger.sole_writer():
         ledger.note_running([first, second])
         said = output("status", half)
@@ -162,8 +164,8 @@ def test_a_status_of_where_every_rate_diverged_says_so(tmp_path, study, model):
 
 def test_looking_at_a_ledger_counts_each_step_once(half, study):
     ledger = Ledger(half / "ledger.sqlite")
-    states = [look(contest, ledger) for contest in prepare(study)]
-    seen = {trial for state in states for trial in state.seen}
+    states = [replay(contest, ledger) for contest in prepare(study).contests()]
+    seen = {trial for state in states for trial in state.done}
     assert len(seen) == len(ledger)
     assert all(state.steps + state.steps_left == 909 for state in states if state.contest.adapter is not None)
 
@@ -231,7 +233,7 @@ def test_a_comparison_over_an_unfinished_contest_says_what_to_run(half):
     said = mistake("compare", "lora", "ia3", "--study", half, "--task", "restyle")
     assert "lora on restyle is not finished (waits)" in said
     said = mistake("compare", "lora", "ia3", "--study", half)
-    assert f"lora on prose is not finished (report 1/3): `adapterlab run {half}` goes on with it" in said
+    assert f"lora on prose is not finished (report 1/3): `adapterlab run {half}` continues it" in said
 
 
 def test_where_one_of_two_never_trained_there_is_nothing_to_compare(tmp_path, study, model):
@@ -330,5 +332,5 @@ def test_tasks_of_different_units_are_not_averaged(tmp_path, study, model):
     both = study.model_copy(update={"tasks": ("prose", "steer"), "budgets": (), "budget": 1000})
     ledger = fill(tmp_path, both, model, loss)
     with pytest.raises(AdapterlabError, match=r"prose and steer are scored in .*: compare on one, with --task"):
-        compare(both, ledger, ("lora", "ia3"))
-    assert compare(both, ledger, ("lora", "ia3"), tasks=["steer"]).metric.unit == "nats of log-odds per byte"
+        compare(prepare(both), ledger, ("lora", "ia3"))
+    assert compare(prepare(both), ledger, ("lora", "ia3"), tasks=["steer"]).metric.unit == "nats of log-odds per byte"

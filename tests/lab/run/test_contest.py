@@ -8,6 +8,7 @@ import math
 import pytest
 
 from adapterlab.lab.run.contest import Contest, make_contests, play
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.lab.trial.train import batches
@@ -31,7 +32,7 @@ def outcome(loss: float) -> Outcome:
 
 def run(loss_of, study: Study = STUDY) -> tuple[Contest, list[list[Trial]]]:
     """Play the contest of the study's one contestant where a trial's loss is `loss_of(trial)`."""
-    contest = make_contests(study, {entry.name: entry.build() for entry in study.entrants})[1]
+    contest = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})[1]
     playing, asked, outcomes = play(contest), [], None
     while True:
         try:
@@ -104,7 +105,7 @@ def test_the_lengths_of_runs_are_those_of_the_study():
 
 
 def test_full_fine_tuning_and_the_frozen_model_run_along():
-    contests = make_contests(STUDY, {entry.name: entry.build() for entry in STUDY.entrants})
+    contests = make_contests(resolve(STUDY), {entry.name: entry.build() for entry in STUDY.entrants})
     assert [c.contestant for c in contests] == ["frozen", "lora", "full_ft"]
     without = STUDY.model_copy(update={"full_ft": False, "full_ft_reason": "no room"})
     assert [entry.name for entry in without.entrants] == ["lora"]

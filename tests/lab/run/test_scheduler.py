@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.scheduler import prepare, run_study
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.lab.trial.train import run as run_trial
 from adapterlab.surgery import parameter_count
 from tests.lab.processes import command_of, descendants, start_run, wait_for_trials
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study, what_counts
 
 
@@ -37,17 +39,17 @@ def undisturbed(study_file, tmp_path_factory):
         seen.append(progress)
         in_hand.append(set(ledger.running()) - {trial.id for trial, _, _ in ledger})
 
-    contests = run_study(load_study(study_file).limited(workers=2), ledger, watch=watch)
+    contests = run_study(prepare(load_study(study_file).limited(workers=2)), ledger, watch=watch)
     return contests, ledger, seen, in_hand
 
 
 def test_a_study_ends_with_every_contest_reported(undisturbed):
     contests, ledger, seen, _ = undisturbed
     assert all(c.finished for c in contests)
-    results = Results(contests)
+    results = Results.of(contests)
     for name in ("lora", "ia3"):
         for metric in ("in_domain", "out_of_domain", "forgetting", "steps_to_reference"):
-            assert set(results.values(name, metric)) == {("prose", 1), ("prose", 2)}
+            assert set(Effects.of(results).values(name, metric)) == {("prose", 1), ("prose", 2)}
     assert seen[-1].done == seen[-1].expected
     assert seen[-1].trials == len(ledger)
 
@@ -70,7 +72,7 @@ def test_contestants_are_sized_to_the_budget(study_file, undisturbed):
 
     study = load_study(study_file)
     model = load_causal(study.model).model
-    lora = next(c.adapter for c in prepare(study) if c.contestant == "lora")
+    lora = next(c.adapter for c in prepare(study).contests() if c.contestant == "lora")
     assert parameter_count(model, lora) <= study.budget
     bigger = type(lora)(rank=lora.rank + 1)
     assert parameter_count(model, bigger) > study.budget
@@ -79,7 +81,7 @@ def test_contestants_are_sized_to_the_budget(study_file, undisturbed):
 def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
     _, ledger, *_ = undisturbed
     before, started = what_counts(ledger), time.monotonic()
-    contests = run_study(load_study(study_file), ledger)
+    contests = run_study(prepare(load_study(study_file)), ledger)
     assert all(c.finished for c in contests)
     assert what_counts(ledger) == before
     assert time.monotonic() - started < 20
@@ -88,7 +90,7 @@ def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
 def test_a_trial_in_this_process_gives_the_ledgers_numbers(undisturbed):
     contests, *_ = undisturbed
     for trial, outcome in contests[-1].reported.values():
-        assert run_trial(trial).scores == outcome.scores
+        assert RUNNER.run(trial).scores == outcome.scores
 
 
 def test_a_rate_that_makes_the_loss_nan_is_a_result(undisturbed):
@@ -96,7 +98,7 @@ def test_a_rate_that_makes_the_loss_nan_is_a_result(undisturbed):
 
     contests, *_ = undisturbed
     trial, _ = contests[-1].reported[1]
-    outcome = run_trial(dataclasses.replace(trial, lr=1e30))
+    outcome = RUNNER.run(dataclasses.replace(trial, lr=1e30))
     assert outcome.status == "diverged"
     assert outcome.note
     assert math.isinf(outcome.validation)
@@ -142,15 +144,15 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(start, study_file, tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from there" in " ".join(output.split())
+    assert "the same command continues from there" in " ".join(output.split())
     assert "Traceback" not in output
     assert len(Ledger(tmp_path / "ledger.sqlite")) >= 2
 
 
 def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed, tmp_path):
     from adapterlab import argmap
-    from adapterlab.lab.analysis.scoreboard import make_scoreboard
-    from adapterlab.verdict import judge, write_verdict
+    from adapterlab.report.verdict_json import write_verdict
+    from adapterlab.verdict import analyse
 
     contests, ledger, *_ = undisturbed
     the_map = argmap.parse(
@@ -158,9 +160,8 @@ def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed
         "test: {better: ia3, than: lora, in: in_domain, on: [prose]}}\n----\n"
         "(2) [D]: so {inference: 0.8, reason: y}\n  +> [T]\n"
     )
-    results = Results(contests)
-    judgement = judge(the_map, results, 10**8)
-    write_verdict(judgement, make_scoreboard(results).answer, "tiny", tmp_path / "verdict.json")
+    analysis = analyse(prepare(load_study(study_file)), contests, [], the_map)
+    write_verdict(analysis, tmp_path / "verdict.json")
     (claim,) = json.loads((tmp_path / "verdict.json").read_text())["claims"]
     by_id = {t.id: o for t, o, _ in ledger}
     for pair in claim["pairs"]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.executors import LOSSES
+from adapterlab.lab.run.executors import MAX_LOSSES
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.study.load import load_study
 from tests.lab.processes import command_of, descendants, start_run
@@ -33,7 +34,7 @@ def study_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(study_file, tmp_path_factory) -> Ledger:
     ledger = Ledger(tmp_path_factory.mktemp("undisturbed") / "ledger.sqlite")
-    run_study(load_study(study_file).limited(workers=2), ledger)
+    run_study(prepare(load_study(study_file).limited(workers=2)), ledger)
     return ledger
 
 
@@ -51,7 +52,7 @@ def disturb(
             ends, losses = time.monotonic() + (dice.uniform(8, 40) if life < DRIVERS else 3600), 0
             while process.poll() is None and time.monotonic() < ends:
                 time.sleep(dice.uniform(0.2, 2.0))
-                if losses < LOSSES - 1 and dice.random() < 0.3 and (pids := workers(process.pid)):
+                if losses < MAX_LOSSES - 1 and dice.random() < 0.3 and (pids := workers(process.pid)):
                     with suppress(ProcessLookupError):
                         os.kill(dice.choice(pids), signal.SIGKILL)
                         losses += 1

@@ -12,7 +12,7 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
-from tests.tasks.own import completions, write
+from tests.tasks.user_files import completions, write
 
 GOOD = """name = "mine"
 tasks = ["prose"]

@@ -11,12 +11,14 @@ import torch
 from adapterlab.adapters import adapter
 from adapterlab.lab.run.executors import LocalPool
 from adapterlab.lab.run.executors.base import jobs
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial import batched, train
+from adapterlab.lab.trial import batched
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.tasks import task
 from tests.adapters.methods import ALL, small
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 # One of each kind of site, and those with state that is drawn, shared between sites, or changed after a step.
@@ -35,6 +37,7 @@ SOME = [
     "prompt",
     "full_ft",
 ]
+TASKS = {"prose": task("prose")}
 pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:There is a performance drop because we have not yet implemented the batching rule"
@@ -44,7 +47,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory) -> Trial:
-    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))[-1]
+    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study")))).contests()[-1]
     trial = contest.trial(1e-2, 1, 4, reported=True)
     # In float64, so that a method whose training is ill-conditioned agrees with itself too.
     return dataclasses.replace(
@@ -62,7 +65,7 @@ def of(trial: Trial, name: str) -> list[Trial]:
 
 
 def check(trials: list[Trial], found: list) -> None:
-    for one, together in zip([train.run(trial) for trial in trials], found, strict=True):
+    for one, together in zip([RUNNER.run(trial) for trial in trials], found, strict=True):
         assert together.status == one.status
         assert together.parameters == one.parameters
         for pairs, others in [(together.scores, one.scores), *zip_paths(together, one)]:
@@ -81,7 +84,7 @@ def zip_paths(a, b):
 @pytest.mark.parametrize("name", SOME)
 def test_lanes_come_out_as_trials_alone(name, trial):
     trials = of(trial, name)
-    found = batched.run(trials)
+    found = RUNNER.run_batched(trials)
     check(trials, found)
     assert len({outcome.validation for outcome in found}) == len(trials), "lanes that cannot be told apart show nothing"
 
@@ -89,37 +92,33 @@ def test_lanes_come_out_as_trials_alone(name, trial):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(SOME)))
 def test_lanes_of_every_method_come_out_as_trials_alone(name, trial):
-    check(of(trial, name), batched.run(of(trial, name)))
+    check(of(trial, name), RUNNER.run_batched(of(trial, name)))
 
 
 def test_lanes_in_single_precision_agree_to_rounding(trial):
     trials = [dataclasses.replace(t, dtype="float32") for t in of(trial, "lora")]
-    for one, together in zip([train.run(t) for t in trials], batched.run(trials), strict=True):
+    for one, together in zip([RUNNER.run(t) for t in trials], RUNNER.run_batched(trials), strict=True):
         assert together.validation == pytest.approx(one.validation, abs=1e-5)
 
 
 def test_a_batch_in_pieces_is_the_same(trial):
-    WorkerConfig(micro_batch=1).enter()
-    try:
-        found = batched.run(of(trial, "lora"))
-    finally:
-        WorkerConfig().enter()
+    found = RUNNER.with_settings(micro_batch=1).run_batched(of(trial, "lora"))
     check(of(trial, "lora"), found)
 
 
 def test_a_lane_that_diverges_leaves_the_others_alone(trial):
     good, bad, _ = of(trial, "lora")
     bad = dataclasses.replace(bad, lr=1e200)
-    found = batched.run([good, bad])
+    found = RUNNER.run_batched([good, bad])
     assert [outcome.status for outcome in found] == ["ok", "diverged"]
-    assert found[1].note == train.run(bad).note
+    assert found[1].note == RUNNER.run(bad).note
     check([good], found[:1])
 
 
 def test_the_model_is_left_as_it_was(trial):
-    model = train.loaded(trial.model, trial.dtype).model
+    model = RUNNER.context(trial).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    batched.run(of(trial, "dora"))
+    RUNNER.run_batched(of(trial, "dora"))
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -127,25 +126,23 @@ def test_the_model_is_left_as_it_was(trial):
 def test_only_what_differs_by_rate_and_seed_shares_a_pass(trial):
     lora, dora, frozen = of(trial, "lora"), of(trial, "dora"), of(trial, FROZEN)[:1]
     shorter = dataclasses.replace(lora[0], steps=2)
-    together = jobs([*lora, *dora, *frozen, shorter], 2)
+    together = jobs([*lora, *dora, *frozen, shorter], TASKS, 2)
     assert together == [tuple(lora[:2]), (lora[2],), tuple(dora[:2]), (dora[2],), tuple(frozen), (shorter,)]
-    assert jobs(lora, 1) == [(t,) for t in lora]
+    assert jobs(lora, TASKS, 1) == [(t,) for t in lora]
 
 
 def test_what_draws_at_random_runs_alone(trial):
-    from adapterlab.tasks import task
-
     for method in (adapter("lora"), adapter("poly", relaxed=False), adapter("psoft")):
-        assert batched.alone(method, task("prose")) is None
+        assert batched.unsupported(method, task("prose")) is None
     for method in (adapter("lora", dropout=0.1), adapter("poly")):
-        assert "random numbers" in batched.alone(method, task("prose"))
+        assert "random numbers" in batched.unsupported(method, task("prose"))
     dropping = dataclasses.replace(trial, adapter=json.dumps(adapter("lora", dropout=0.1).settings()))
-    assert len(jobs([dropping, dataclasses.replace(dropping, seed=9)], 4)) == 2
+    assert len(jobs([dropping, dataclasses.replace(dropping, seed=9)], TASKS, 4)) == 2
 
 
 def test_a_worker_runs_lanes(trial):
     trials = of(trial, "lora")
-    pool = LocalPool([(WorkerConfig(),)], lanes=4)
+    pool = LocalPool([(WorkerConfig(),)], TASKS, lanes=4)
     try:
         pool.submit(trials)
         finished = {f.trial: f for f in pool}

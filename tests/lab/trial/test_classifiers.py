@@ -10,22 +10,20 @@ from transformers import AutoModelForSequenceClassification, ViTConfig, ViTForIm
 
 import adapterlab
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.trial import train
 from adapterlab.lab.trial.code_version import code_version
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint, load
 from adapterlab.surgery.model.new_heads import fresh_parameters
-from adapterlab.tasks import add_task
 from adapterlab.tasks.files import FileData, task_of
 from tests.lab.tiny import save_model
 from tests.surgery.test_attach import bits, same_bits
-from tests.tasks.own import labelled, write
+from tests.tasks.user_files import labelled, write
 
 
 def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
     task = task_of(data)
-    add_task(task)
     settings = {
         "model": str(model),
         "model_hash": fingerprint(str(model)),
@@ -41,35 +39,46 @@ def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
         "parts": tuple(task.parts),
         "windows": 64,
         "curve_every": 0,
-        "code": code_version(adapter, task.name),
+        "code": code_version(adapter, task),
     }
     return Trial(**(settings | changes))
 
 
+def runner_of(*data: FileData) -> Runner:
+    return Runner(WorkerConfig(data=data))
+
+
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory) -> Trial:
-    folder = tmp_path_factory.mktemp("labels")
-    data = FileData("films", write(folder / "films.jsonl", labelled(120)))
-    return trial_of(save_model(folder / "model"), data)
+def films(tmp_path_factory) -> FileData:
+    return FileData("films", write(tmp_path_factory.mktemp("labels") / "films.jsonl", labelled(120)))
 
 
-def model_of(trial: Trial):
-    return train.loaded(trial.model, trial.dtype, train.task(trial.task).head).model
+@pytest.fixture(scope="module")
+def trial(films, tmp_path_factory) -> Trial:
+    return trial_of(save_model(tmp_path_factory.mktemp("model")), films)
 
 
-def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial):
-    model = model_of(trial)
+@pytest.fixture(scope="module")
+def runner(films) -> Runner:
+    return runner_of(films)
+
+
+@pytest.fixture
+def model(trial, runner):
+    return runner.context(trial).model
+
+
+def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial, films, runner, model):
     before = bits(model)
     assert list(fresh_parameters(model)) == ["score.weight"]
-    outcome = train.run(trial)
+    outcome = runner.run(trial)
     assert same_bits(bits(model), before)
-    frozen = train.run(trial_of(trial.model, train.task("films").data, steps=1, lr=1e-9))
+    frozen = runner.run(trial_of(trial.model, films, steps=1, lr=1e-9))
     assert outcome.scores["test"][1] > 0.9 > frozen.scores["test"][1]
     assert outcome.parameters == adapterlab.parameter_count(model, adapterlab.adapter("lora"))
 
 
-def test_the_head_starts_where_the_seed_says(trial):
-    model = model_of(trial)
+def test_the_head_starts_where_the_seed_says(model):
     starts = []
     for seed in (1, 1, 2):
         handle = adapterlab.attach(model, adapterlab.adapter("lora"), seed=seed)
@@ -81,15 +90,14 @@ def test_the_head_starts_where_the_seed_says(trial):
     assert not torch.equal(starts[0], starts[2])
 
 
-def test_full_fine_tuning_trains_the_head_once(trial):
-    model = model_of(trial)
+def test_full_fine_tuning_trains_the_head_once(model):
     count = len(list(model.parameters()))
     handle = adapterlab.attach(model, adapterlab.adapter("full_ft"))
     assert len(handle.parameters()) == count
     handle.detach()
 
 
-def test_the_head_is_saved_with_the_adapter(trial, tmp_path):
+def test_the_head_is_saved_with_the_adapter(trial, runner, tmp_path):
     kept = {}
 
     def keep(handle):
@@ -98,8 +106,8 @@ def test_the_head_is_saved_with_the_adapter(trial, tmp_path):
 
     ids = torch.randint(1, 200, (3, 9), generator=torch.Generator().manual_seed(0))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    train.run(trial, keep)
-    fresh, _ = load(trial.model, train.task("films").head)
+    runner.run(trial, keep)
+    fresh, _ = load(trial.model, runner.task("films").head)
     adapterlab.load(fresh, tmp_path)
     torch.testing.assert_close(fresh(**inputs).logits, kept["logits"])
     # One that was loaded without adapterlab says nothing of a fresh head; the folder does.
@@ -131,20 +139,16 @@ def test_a_vision_transformer_learns(tmp_path):
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(20):
             image.new("RGB", (10, 10), (shade + i, shade, shade)).save(tmp_path / "data" / name / f"{i}.png")
-    trial = trial_of(tmp_path / "model", FileData("shades", str(tmp_path / "data")))
-    outcome = train.run(trial)
+    shades = FileData("shades", str(tmp_path / "data"))
+    outcome = runner_of(shades).run(trial_of(tmp_path / "model", shades))
     assert outcome.status == "ok"
     assert outcome.scores["test"][1] == 1.0
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora", "full_ft"])
-def test_recomputed_activations_give_the_same_training(trial, adapter):
-    this = trial_of(trial.model, train.task("films").data, adapter, steps=3)
-    plain = train.run(this)
-    try:
-        WorkerConfig(checkpointing=True).enter()
-        again = train.run(this)
-    finally:
-        WorkerConfig().enter()
+def test_recomputed_activations_give_the_same_training(trial, films, runner, adapter):
+    this = trial_of(trial.model, films, adapter, steps=3)
+    plain = runner.run(this)
+    again = runner.with_settings(checkpointing=True).run(this)
     for part, scores in plain.scores.items():
         assert again.scores[part] == pytest.approx(scores, rel=1e-5)

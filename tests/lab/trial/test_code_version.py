@@ -27,7 +27,7 @@ from adapterlab.tasks.base import Task
 from adapterlab.tasks.files import FileData, task_of
 from tests.adapters.methods import small
 from tests.lab.tiny import save_model
-from tests.tasks.own import completions, labelled, texts, write
+from tests.tasks.user_files import completions, labelled, texts, write
 
 PAIRS = [
     ("lora", "prose"),
@@ -146,15 +146,14 @@ def test_other_docstrings_comments_and_layout_change_nothing(tmp_path):
 
 def test_a_docstring_more_or_less_changes_nothing(copied, changed):
     file = "adapterlab/adapters/rotations.py"
-    text = (copied / file).read_text("utf-8")
-    assert (
-        changed(file, text.replace('    """`(I + Q)(I - Q)^-1`', '    "Short."\n    """`(I + Q)(I - Q)^-1`')) == set()
-    )
-    bare = ast.parse(text)
-    for node in ast.walk(bare):
-        if isinstance(node, ast.FunctionDef | ast.Module) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    assert changed(file, ast.unparse(bare)) == set()
+    tree = ast.parse((copied / file).read_text("utf-8"))
+    documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.FunctionDef)]
+    for node in documented:
+        node.body = node.body[ast.get_docstring(node) is not None :]
+    assert changed(file, ast.unparse(tree)) == set()
+    for node in documented:
+        node.body.insert(0, ast.Expr(ast.Constant("Short.")))
+    assert changed(file, ast.unparse(tree)) == set()
 
 
 def test_a_wrong_rotation_changes_the_methods_that_rotate_by_it(copied, changed):
@@ -207,8 +206,8 @@ def test_a_method_counts_its_own_file_and_bases_and_no_other_method():
     for name, method in all_adapters().items():
         own = {f"{kind.__module__.replace('.', '/')}.py" for kind in method.__mro__}
         others = {file for file in files_of(name, "prose") if any(theme in file for theme in THEMES)} - own
-        # PiSSA gives its result as a LoRA.
-        assert others == ({"adapterlab/adapters/rank/lora.py"} if name == "pissa" else set()), name
+        # These two export themselves to PEFT as a LoRA.
+        assert others == ({"adapterlab/adapters/rank/lora.py"} if name in ("pissa", "adalora") else set()), name
 
 
 def test_a_task_counts_no_other_task_but_those_that_it_is_made_of():

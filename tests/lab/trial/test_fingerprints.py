@@ -9,7 +9,7 @@ import pytest
 
 from adapterlab.models.loading import fingerprint, folder_of
 from adapterlab.tasks.files import FileData, task_of
-from tests.tasks.own import texts, write
+from tests.tasks.user_files import texts, write
 
 
 @pytest.fixture

@@ -14,15 +14,16 @@ from torch.distributed.tensor import DTensor
 from torch.multiprocessing import spawn
 
 from adapterlab.lab.run.executors import LocalPool
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial import train
-from adapterlab.lab.trial.sharded import spread
+from adapterlab.lab.trial.sharded import divide, join
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
+from adapterlab.tasks import task
 from tests.adapters.methods import small
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 NAMES = ["lora", "dora", "hra", "oft", "ia3", "vera", "adalora", "bitfit", "prefix", "full_ft", FROZEN]
@@ -34,7 +35,7 @@ CLOSE = 1e-4
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory):
     """By name, a trial of each; the batch of 3 cannot be halved."""
-    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))[-1]
+    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study")))).contests()[-1]
     trial = dataclasses.replace(contest.trial(1e-2, 1, 8, reported=True), batch=3, curve_every=2)
     made = {
         name: dataclasses.replace(
@@ -52,7 +53,7 @@ def trials(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sharded(trials):
     """By trial, what two processes make of it; with pieces of one row, so that passes must be kept in step."""
-    pool = LocalPool([(WorkerConfig(micro_batch=1), WorkerConfig(micro_batch=1))])
+    pool = LocalPool([(WorkerConfig(micro_batch=1), WorkerConfig(micro_batch=1))], {"prose": task("prose")})
     try:
         pool.submit(list(trials.values()))
         return {finished.trial: finished.outcome for finished in pool}
@@ -60,12 +61,13 @@ def sharded(trials):
         pool.close()
 
 
-def held_by(rank: int, model: str, meeting: str, found: Any) -> None:
+def held_by(rank: int, model: str, rendezvous: str, found: Any) -> None:
     """Put into `found` how many numbers of the model, and of the adapter, process `rank` of two holds."""
-    WorkerConfig(rank=rank, ranks=2, meeting=meeting).enter()
+    config = WorkerConfig(rank=rank, ranks=2, rendezvous=rendezvous)
+    join(config)
     loaded = load_causal(model).model
     handle = attach(loaded, small("lora"))
-    spread(loaded, handle)
+    divide(loaded, handle, config)
     adapter = {id(parameter) for parameter in handle.parameters()}
     counts = {True: 0, False: 0}
     for parameter in loaded.parameters():
@@ -83,7 +85,7 @@ def test_each_process_holds_half_of_the_model_and_all_of_the_adapter(trials, tmp
     handle.detach()
     with multiprocessing.Manager() as manager:
         held = manager.dict()
-        spawn(held_by, (trials["lora"].model, str(tmp_path / "meeting"), held), nprocs=2)
+        spawn(held_by, (trials["lora"].model, str(tmp_path / "rendezvous"), held), nprocs=2)
         found = dict(held)
     assert sum(base for base, _ in found.values()) == whole
     assert all(base < 0.55 * whole for base, _ in found.values())
@@ -92,7 +94,7 @@ def test_each_process_holds_half_of_the_model_and_all_of_the_adapter(trials, tmp
 
 @pytest.mark.parametrize("name", [*NAMES, "one_row"])
 def test_two_processes_give_the_losses_of_one(name, trials, sharded):
-    two, one = sharded[trials[name]], train.run(trials[name])
+    two, one = sharded[trials[name]], RUNNER.run(trials[name])
     assert two.status == one.status == "ok"
     assert two.parameters == one.parameters
     for part, (loss, _) in one.scores.items():
@@ -101,5 +103,5 @@ def test_two_processes_give_the_losses_of_one(name, trials, sharded):
     for (_, loss), (_, other) in zip(one.curve, two.curve, strict=True):
         assert math.isclose(loss, other, abs_tol=CLOSE)
     if name != FROZEN:
-        start = train.run(trials[FROZEN]).validation
+        start = RUNNER.run(trials[FROZEN]).validation
         assert abs(one.validation - start) > 10 * CLOSE, "nothing was learned, so nothing was compared"

@@ -11,20 +11,22 @@ import torch
 
 from adapterlab.adapters import adapter
 from adapterlab.lab.run.contest import make_contests
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.peak_memory import peak_memory
+from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory) -> Trial:
-    contests = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))
+    contests = prepare(load_study(save_study(tmp_path_factory.mktemp("study")))).contests()
     lora = next(c for c in contests if c.contestant == "lora")
     return lora.trial(1e-2, 1, 12, reported=True)
 
@@ -38,7 +40,7 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
     found = []
     for micro in (None, 4, 1):
         loaded.model.zero_grad()
-        loss = train.backward(task("prose"), loaded.model, batch, micro, train.Fixed())
+        loss = train.backward(task("prose"), loaded.model, batch, micro, train.NoAdapter())
         found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
@@ -46,8 +48,8 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
 
 
 def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial):
-    outcome = train.run(dataclasses.replace(trial, path=(0.0, 0.5, 1.0, 1.25)))
-    frozen = train.run(dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0))
+    outcome = RUNNER.run(dataclasses.replace(trial, path=(0.0, 0.5, 1.0, 1.25)))
+    frozen = RUNNER.run(dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0))
     path = dict(outcome.path)
     assert list(path) == [0.0, 0.5, 1.0, 1.25]
     assert path[0.0]["test"][0] == pytest.approx(frozen.scores["test"][0], rel=1e-6)
@@ -56,12 +58,12 @@ def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial)
 
 
 def test_the_path_is_not_part_of_the_training(trial):
-    assert train.run(dataclasses.replace(trial, path=(0.5,))).scores == train.run(trial).scores
+    assert RUNNER.run(dataclasses.replace(trial, path=(0.5,))).scores == RUNNER.run(trial).scores
 
 
 def test_what_is_kept_stands_at_full_strength_after_its_path(trial):
     kept = []
-    train.run(dataclasses.replace(trial, path=(0.5, 1.25)), keep=lambda handle: kept.append(handle.strength))
+    RUNNER.run(dataclasses.replace(trial, path=(0.5, 1.25)), on_trained=lambda handle: kept.append(handle.strength))
     assert kept == [1.0]
 
 
@@ -72,24 +74,26 @@ def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting
     def of(value):
         return dataclasses.replace(trial, adapter=json.dumps(adapter(name, rank=4, **{setting: value}).settings()))
 
-    model = train.loaded(trial.model, trial.dtype, task(trial.task).head).model
     noisy, scored = of(on), []
-    outcome = train.run(noisy, keep=lambda handle: scored.append(train.score_parts(model, noisy, handle, trial.parts)))
+    context = RUNNER.context(noisy)
+    outcome = RUNNER.run(
+        noisy, on_trained=lambda handle: scored.append(train.score_parts(context, handle, trial.parts))
+    )
     assert scored == [outcome.scores]
-    assert train.run(of(off)).scores != outcome.scores
-    assert not any(module.training for module in model.modules())
+    assert RUNNER.run(of(off)).scores != outcome.scores
+    assert not any(module.training for module in context.model.modules())
 
 
 def test_a_share_of_the_data_is_its_first_part(trial):
-    whole = train.training_data(trial).inputs["input_ids"]
-    tenth = train.training_data(dataclasses.replace(trial, share=0.1)).inputs["input_ids"]
+    whole = RUNNER.context(trial).training_data.inputs["input_ids"]
+    tenth = RUNNER.context(dataclasses.replace(trial, share=0.1)).training_data.inputs["input_ids"]
     assert len(tenth) == round(len(whole) / 10)
     assert torch.equal(tenth, whole[: len(tenth)])
-    assert train.run(dataclasses.replace(trial, share=0.1)).scores != train.run(trial).scores
+    assert RUNNER.run(dataclasses.replace(trial, share=0.1)).scores != RUNNER.run(trial).scores
 
 
 def test_an_outcome_survives_its_way_through_json(trial):
-    outcome = train.run(dataclasses.replace(trial, path=(0.5,)))
+    outcome = RUNNER.run(dataclasses.replace(trial, path=(0.5,)))
     assert type(outcome).from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
     again = Trial.from_json(json.loads(json.dumps(trial.to_json())))
     assert again == trial
@@ -131,12 +135,11 @@ def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
         f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
     )
     study = load_study(text[0])
+    resolved = resolve(study)
     (contest,) = [
-        c for c in make_contests(study, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
+        c for c in make_contests(resolved, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"
     ]
-    before = WorkerConfig()
-    WorkerConfig(study.adapter_files, study.task_files).enter()
-    outcome = train.run(contest.trial(1e-2, 1, 20, reported=True))
-    before.enter()
+    runner = Runner(resolved.worker_config())
+    outcome = runner.run(contest.trial(1e-2, 1, 20, reported=True))
     assert outcome.status == "ok"
-    assert outcome.scores["test"][0] < train.run(contest.trial(1e-6, 1, 1, reported=True)).scores["test"][0]
+    assert outcome.scores["test"][0] < runner.run(contest.trial(1e-6, 1, 1, reported=True)).scores["test"][0]

@@ -12,7 +12,8 @@ import pytest
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.executors.ray import RayCluster
-from adapterlab.lab.run.scheduler import prepare, run_study
+from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial.worker_config import WorkerConfig
@@ -72,10 +73,12 @@ def study(tmp_path_factory):
 def test_a_cluster_makes_the_ledger_of_this_machine_though_a_worker_is_killed(address, study, tmp_path):
     plan, mark = study
     undisturbed, clustered = Ledger(tmp_path / "undisturbed.sqlite"), Ledger(tmp_path / "clustered.sqlite")
-    run_study(plan.limited(workers=2), undisturbed)
+    run_study(prepare(plan.limited(workers=2)), undisturbed)
     mark.touch()
     seen = []
-    contests = run_study(plan.limited(cluster=address), clustered, watch=lambda progress: seen.append(len(clustered)))
+    contests = run_study(
+        prepare(plan.limited(cluster=address)), clustered, watch=lambda progress: seen.append(len(clustered))
+    )
     assert not mark.exists(), "no worker was killed"
     assert all(contest.finished for contest in contests)
     assert what_counts(clustered) == what_counts(undisturbed)
@@ -83,9 +86,9 @@ def test_a_cluster_makes_the_ledger_of_this_machine_though_a_worker_is_killed(ad
 
 
 def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, monkeypatch, tmp_path):
-    monkeypatch.setattr("adapterlab.lab.run.executors.base.LOSSES", 2)
+    monkeypatch.setattr("adapterlab.lab.run.executors.base.MAX_LOSSES", 2)
     plan, _ = study
-    good = prepare(plan)[-1].trial(1e-2, 1, 3, reported=True)
+    good = prepare(plan).contests()[-1].trial(1e-2, 1, 3, reported=True)
     hangs = dataclasses.replace(good, adapter=json.dumps({"name": "sleeper_there"}))
     (tmp_path / "own").mkdir()
     lines = [
@@ -94,7 +97,7 @@ def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, 
     (tmp_path / "own" / "train.jsonl").write_text("\n".join(lines))
     own = dataclasses.replace(good, task="own", parts=("validation",), curve_every=0)
     setup = WorkerConfig(plan.adapter_files, data=(FileData("own", str(tmp_path / "own" / "train.jsonl")),))
-    cluster = RayCluster(address, setup, ShortForSleepers())
+    cluster = RayCluster(address, setup, {}, ShortForSleepers())
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     try:
         cluster.submit([hangs, good, own])
@@ -117,10 +120,10 @@ class ShortForSleepers(TimeLimit):
 
 def test_a_cluster_that_is_not_there_is_named():
     with pytest.raises(AdapterlabError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*ray start --head"):
-        RayCluster("127.0.0.1:1", WorkerConfig(), TimeLimit())
+        RayCluster("127.0.0.1:1", WorkerConfig(), {}, TimeLimit())
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(AdapterlabError, match=r"pip install 'adapterlab\[cluster\]'"):
-        RayCluster("auto", WorkerConfig(), TimeLimit())
+        RayCluster("auto", WorkerConfig(), {}, TimeLimit())

@@ -13,14 +13,14 @@ import pytest
 
 from adapterlab.adapters import load_file
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.executors import LOSSES, LocalPool, crews
-from adapterlab.lab.run.scheduler import prepare
+from adapterlab.lab.run.executors import MAX_LOSSES, LocalPool, crews
+from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.time_limit import LEAST, SLACK, TimeLimit
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Limits
-from adapterlab.lab.trial import train
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
 
 BAD_ADAPTERS = """
@@ -60,7 +60,7 @@ class Clumsy(LoRA):
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory) -> list[Trial]:
     """Two good ones of a few steps."""
-    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study"))))[-1]
+    contest = prepare(load_study(save_study(tmp_path_factory.mktemp("study")))).contests()[-1]
     return [contest.trial(1e-2, seed, 6, reported=True) for seed in (1, 2)]
 
 
@@ -86,7 +86,7 @@ def pool():
     made = []
 
     def make(*args, **options) -> LocalPool:
-        made.append(LocalPool(*args, **options))
+        made.append(LocalPool(args[0], {}, *args[1:], **options))
         return made[-1]
 
     yield make
@@ -101,9 +101,9 @@ def test_a_worker_that_is_killed_costs_only_a_second_try(pool, trials, bad_setup
     pool.submit([one, trials[0]])
     found = {f.trial: f for f in pool}
     assert not mark.exists(), "no worker was killed"
-    assert found[trials[0]].outcome.scores == train.run(trials[0]).scores
+    assert found[trials[0]].outcome.scores == RUNNER.run(trials[0]).scores
     load_file(Path(bad_setup.adapter_files[0]))
-    assert found[one].outcome.scores == train.run(one).scores
+    assert found[one].outcome.scores == RUNNER.run(one).scores
     assert {t: f.attempts for t, f in found.items()} == {one: 2, trials[0]: 1}
     assert all(f.wall_seconds > 0 for f in found.values())
 
@@ -134,7 +134,7 @@ def test_what_hangs_or_kills_is_a_recorded_failure_and_the_rest_runs_on(pool, tr
     for trial, why in ((hangs, "past its time limit"), (kills, "its worker was lost")):
         assert found[trial].outcome.status == "failed"
         assert why in found[trial].outcome.note
-        assert found[trial].attempts == LOSSES
+        assert found[trial].attempts == MAX_LOSSES
     assert all(found[trial].outcome.status == "ok" for trial in trials)
 
 

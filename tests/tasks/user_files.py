@@ -1,4 +1,4 @@
-"""A user's files, made here: sums in words, prompts with answers, chats, labelled texts."""
+"""Rows of a user's files for tests: texts, completions, chats and labelled texts."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def labelled(count: int) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: Iterable[Any]) -> str:
-    """A JSONL file of these rows."""
+    """Write rows to a JSONL file and return its path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)

@@ -1,4 +1,10 @@
-"""Classes of a user's own: texts with labels for a sequence classifier, images with labels for a vision transformer."""
+"""Classification of a user's files: texts with labels for a sequence classifier, images with labels for a vision model.
+
+Example:
+    >>> task = UserLabels(FileData("mine", train="train.jsonl"), Form.LABEL)
+    >>> ", ".join(task.parts), task.unit
+    ('validation, test', 'nats per example')
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +23,35 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.models.loading import Head, padding
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.halving import halving
-from adapterlab.tasks.own_text import drawn
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
+from adapterlab.tasks.text import Tokenizer
+from adapterlab.tasks.user_text import choose
 
-AT_ONCE = 64
-"""Examples that are scored in one pass."""
+EXAMPLES_AT_ONCE = 64
+"""Examples per forward pass when scoring."""
 
 
-class OwnLabels(Task):
-    """Which label an example has. The loss is in nats per example; there is no base domain to forget."""
+class ImageProcessor(Protocol):
+    """The part of a transformers image processor that tasks use."""
+
+    def __call__(self, images: object, *, return_tensors: str) -> Mapping[str, Tensor]:
+        """Return `pixel_values (1, channels, height, width)`.
+
+        Args:
+            images: One image: a Pillow image, or an array of pixels.
+            return_tensors: Here always `"pt"`, for torch.
+        """
+        ...
+
+
+class UserLabels(Task):
+    """Prediction of a label from a text or an image, without a base domain to measure forgetting on.
+
+    Args:
+        data: The name of the task and the paths of its files.
+        form: `Form.LABEL` for texts or `Form.IMAGE` for images.
+    """
 
     explanation = "Your own data."
     unit = "nats per example"
@@ -41,26 +66,26 @@ class OwnLabels(Task):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the training rows, in their order."""
+        """Labels of the training rows, sorted."""
         rows = parts_of(self.data).rows[Part.TRAIN]
-        found = sorted({str(row.values["label"]) for row in rows}, key=lambda label: (len(label), label))
+        found = sorted({str(row.values["label"]) for row in rows})
         if len(found) < 2:
             raise AdapterlabError(f"{self.data.train}: every training row has the label {found[0]!r}: give two or more")
         if len(found) > 1000 or len(found) > len(rows) / 2:
             raise AdapterlabError(
-                f"{self.data.train}: {len(found)} labels on {len(rows)} rows are no classes: give fewer labels, or leave "
-                "'label' out to learn the text itself"
+                f"{self.data.train}: {len(found)} labels on {len(rows)} rows are too many for classes: give fewer labels, "
+                "or leave 'label' out to train on the text itself"
             )
-        return tuple(sorted(found))
+        return tuple(found)
 
     @property
     def head(self) -> Head:
         return Head("image" if self.form is Form.IMAGE else "sequence", self.labels)
 
     def examples(self, part: Part, processor: Any, length: int, count: int) -> Examples:
-        rows = drawn(parts_of(self.data).rows[part], count, f"{self.name}/{part}")
+        rows = choose(parts_of(self.data).rows[part], count, f"{self.name}/{part}")
         inputs = images(rows, processor) if self.form is Form.IMAGE else texts(rows, processor, length)
-        return Examples(inputs | {"labels": torch.tensor([self._number(row) for row in rows])}, len(rows))
+        return Examples(inputs | {"labels": torch.tensor([self._index(row) for row in rows])}, len(rows))
 
     def terms(self, batch: Mapping[str, Tensor]) -> int:
         return len(batch["labels"])
@@ -81,14 +106,14 @@ class OwnLabels(Task):
                 hits += int((logits.argmax(-1) == batch["labels"]).sum())
             return total, hits
 
-        (total, hits), _ = halving(run, AT_ONCE)
+        (total, hits), _ = halving(run, EXAMPLES_AT_ONCE)
         loss = total / examples.size
         return Scores(loss if math.isfinite(loss) else math.inf, hits / len(examples))
 
     def fingerprint(self) -> str:
         return parts_of(self.data).hash
 
-    def _number(self, row: Row) -> int:
+    def _index(self, row: Row) -> int:
         label = str(row.values["label"])
         if label not in self.labels:
             raise UnknownNameError("label", label, self.labels, where=row.place)
@@ -99,36 +124,60 @@ def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
-    return model(**inputs).logits.float()
+    logits: Tensor = model(**inputs).logits
+    return logits.float()
 
 
-def texts(rows: Sequence[Row], tokenizer: Any, length: int) -> dict[str, Tensor]:
-    """Token ids of each text, of at most `length`, filled on the right, with the mask that says so."""
-    found = tokenizer([row.values["text"] for row in rows], truncation=True, max_length=length)["input_ids"]
-    found = [ids or [padding(tokenizer)] for ids in found]
-    width = max(map(len, found))
-    ids = torch.tensor([row + [padding(tokenizer)] * (width - len(row)) for row in found])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in found])
+def texts(rows: Sequence[Row], tokenizer: Tokenizer, length: int) -> dict[str, Tensor]:
+    """Encode the texts of some rows, padded on the right to the longest.
+
+    Args:
+        rows: Rows with a `text`.
+        tokenizer: The model's tokenizer.
+        length: Largest number of tokens; the rest of a longer text is dropped.
+
+    Returns:
+        `input_ids` and `attention_mask`, both `(rows, tokens)`; the mask is 0 on the padding.
+    """
+    filler = padding(tokenizer)
+    encoded = tokenizer([row.values["text"] for row in rows], truncation=True, max_length=length)["input_ids"]
+    encoded = [ids or [filler] for ids in encoded]
+    width = max(map(len, encoded))
+    ids = torch.tensor([row + [filler] * (width - len(row)) for row in encoded])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in encoded])
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def images(rows: Sequence[Row], processor: Any) -> dict[str, Tensor]:
-    """Pixels as the model's image processor makes them."""
+def images(rows: Sequence[Row], processor: ImageProcessor) -> dict[str, Tensor]:
+    """Read the images of some rows and process them for the model.
+
+    Args:
+        rows: Rows with an `image`: a path, encoded bytes, a Pillow image, or pixels.
+        processor: The model's image processor.
+
+    Returns:
+        `pixel_values (rows, channels, height, width)`.
+
+    Raises:
+        AdapterlabError: If an image cannot be read, or Pillow is not installed.
+    """
     return {"pixel_values": torch.cat([_pixels(row, processor) for row in rows])}
 
 
-def _pixels(row: Row, processor: Any) -> Tensor:
+def _pixels(row: Row, processor: ImageProcessor) -> Tensor:
     try:
         return processor(_image(row), return_tensors="pt")["pixel_values"]
     except AdapterlabError:
         raise
-    except Exception as error:  # whatever a damaged image makes the library raise
-        raise AdapterlabError(f"{row.place}: cannot be read as an image: {error}") from error
+    except Exception as error:  # damaged images cause errors of many types
+        raise AdapterlabError(
+            f"{row.place}: cannot be read as an image: {error}: replace the file or take it out"
+        ) from error
 
 
-def _image(row: Row) -> Any:
+def _image(row: Row) -> object:
     value = row.values["image"]
-    if isinstance(value, dict):  # as Parquet holds it
+    if isinstance(value, dict):  # Parquet files hold bytes and path together
         value = value.get("bytes") or value.get("path")
     if isinstance(value, list):
         return torch.tensor(value)
