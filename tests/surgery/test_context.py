@@ -130,7 +130,9 @@ def test_strength_leads_from_the_base_to_the_adapted_model(name, tokens):
 
 def test_a_strength_that_means_nothing_is_refused(llama):
     handle = attach(llama, small("prompt"))
-    with pytest.raises(AdapterlabError, match=r"prompt: strength 0\.5: a prompt is either present \(1\) or absent \(0\)"):
+    with pytest.raises(
+        AdapterlabError, match=r"prompt: strength 0\.5: a prompt is either present \(1\) or absent \(0\)"
+    ):
         handle.strength = 0.5
     assert handle.strength == 1.0
     handle.detach()
