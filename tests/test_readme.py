@@ -47,8 +47,9 @@ def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.
 
 
 @pytest.mark.parametrize("code", PYTHON)
-def test_its_python_runs(code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_its_python_runs(code, tmp_path, monkeypatch, request):
+    needs_results = "adapterlab.run(" in code
+    monkeypatch.chdir(request.getfixturevalue("place_with_results") if needs_results else tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
