@@ -25,8 +25,8 @@ from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Reporti
 from adapterlab.lab.trial import train
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
+from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.new_heads import fresh_parameters
-from adapterlab.surgery.sites.linear import linears
 from adapterlab.tasks import add_task, task
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.files import parts_of, task_of

@@ -16,7 +16,7 @@ from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.io.peft_export import save_peft
 from adapterlab.surgery.io.peft_layouts import CannotExportError
-from adapterlab.surgery.sites.base import PARAMETERS, STACK
+from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Task
 
@@ -79,11 +79,7 @@ def _save(handle: Handle, contest: Contest, folder: Path) -> Winner:
         return Winner(contest.contestant, False, False, why)
     handle.merge()
     try:
-        plain = {
-            name: tensor
-            for name, tensor in handle.model.state_dict().items()
-            if f".{STACK}." not in f".{name}" and f".{PARAMETERS}." not in f".{name}"
-        }
+        plain = {name: tensor for name, tensor in handle.model.state_dict().items() if not in_adapter(name)}
         handle.model.save_pretrained(folder / "merged", state_dict=plain)  # type: ignore[operator]
     finally:
         handle.unmerge()

@@ -1,7 +1,7 @@
 """A decoder seen by structure: its backbone, its blocks, and in each block the attention.
 
 Nothing here knows a model by name. A block is an entry of the longest list of modules that all hold projections to keys
-and values; those are told by the names that projections bear everywhere (`adapterlab.surgery.sites.linear.role_of`).
+and values; those are told by the names that projections bear everywhere (`adapterlab.surgery.model.linear_layers.role_of`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Role
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.linear_layers import linears, role_of
+from adapterlab.surgery.model.submodules import LINEAR_SITES, in_adapter
 from adapterlab.surgery.model.weights import quantized, shape_of, weight_of
-from adapterlab.surgery.sites.base import STACK
-from adapterlab.surgery.sites.linear import linears, role_of
 
 # One layer for queries, keys and values: all queries, then all keys, then all values; or, as Megatron has it, for each
 # key-value head its queries, its key and its value.
@@ -72,7 +72,7 @@ class Projection:
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if not self.fused:
             return cast(Tensor, self.module(x))
-        if self.module._modules.get(STACK) is None:
+        if self.module._modules.get(LINEAR_SITES) is None:
             return affine(x, self.weight, self.bias)
         return cast(Tensor, self.module(x))[..., self.cut]
 
@@ -164,7 +164,7 @@ class Decoder:
         keyed = [path for path in linears(self.model) if role_of(path) is Role.KEY or path.rpartition(".")[2] in _FUSED]
         lists = []
         for path, module in self.model.named_modules():
-            if isinstance(module, nn.ModuleList) and f".{STACK}" not in f".{path}" and len(module):
+            if isinstance(module, nn.ModuleList) and not in_adapter(path) and len(module):
                 each = [f"{path}.{i}." for i in range(len(module))]
                 if all(any(key.startswith(start) for key in keyed) for start in each):
                     lists.append((path, module))

@@ -16,11 +16,6 @@ from torch import Tensor, nn
 from adapterlab.adapters.base import Context, Role, State
 from adapterlab.errors import AdapterlabError
 
-STACK = "adapterlab"
-"""The name under which a module keeps the sites that stand on it."""
-PARAMETERS = "adapterlab_parameters"
-"""The name under which a module keeps the sites that stand in for its parameters."""
-
 
 class Place(ABC):
     """Somewhere that an adapter could stand, before anything is changed."""
@@ -143,26 +138,26 @@ class TensorSite(Site):
         self._base, self.merged = {}, False
 
 
-def kept_names(holder: nn.Module, key: str) -> list[str]:
+def site_names(holder: nn.Module, key: str) -> list[str]:
     """The names of the adapters that a module keeps under `key`."""
     return list(cast(nn.ModuleDict, holder._modules.get(key) or {}))
 
 
-def keep(holder: nn.Module, key: str, name: str, site: nn.Module) -> None:
+def add_site(holder: nn.Module, key: str, name: str, site: nn.Module) -> None:
     """Make `site` part of the model: `holder` keeps it under `key`."""
     if key not in holder._modules:
         holder.add_module(key, nn.ModuleDict())
     cast(nn.ModuleDict, holder._modules[key])[name] = site
 
 
-def drop(holder: nn.Module, key: str, site: nn.Module) -> None:
-    """Undo `keep`."""
+def remove_site(holder: nn.Module, key: str, site: nn.Module) -> None:
+    """Undo `add_site`."""
     kept = cast(nn.ModuleDict, holder._modules[key])
     del kept[next(name for name, other in kept.items() if other is site)]
     if not len(kept):
         del holder._modules[key]
 
 
-def kept(holder: nn.Module, key: str) -> Iterator[Any]:
+def sites_on(holder: nn.Module, key: str) -> Iterator[Any]:
     """The sites that `holder` keeps under `key`, the first attached first."""
     yield from cast(nn.ModuleDict, holder._modules.get(key) or {}).values()

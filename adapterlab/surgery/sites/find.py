@@ -10,8 +10,9 @@ from adapterlab.adapters.adapter_types import PairAdapter, PrefixAdapter, Prompt
 from adapterlab.adapters.base import Adapter, LinearAdapter, ParameterAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
+from adapterlab.surgery.model.linear_layers import select
 from adapterlab.surgery.sites.base import Place
-from adapterlab.surgery.sites.linear import LinearPlace, select
+from adapterlab.surgery.sites.linear import LinearPlace
 from adapterlab.surgery.sites.pair import pair_places
 from adapterlab.surgery.sites.parameter import ParameterPlace, parameters_of
 from adapterlab.surgery.sites.prefix import PrefixPlace

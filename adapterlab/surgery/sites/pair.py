@@ -19,9 +19,10 @@ from adapterlab.adapters.adapter_types import Pair, PairAdapter
 from adapterlab.adapters.base import Context, Linear, Role, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder, Projection
+from adapterlab.surgery.model.linear_layers import linears, role_of
 from adapterlab.surgery.model.weights import quantized
 from adapterlab.surgery.sites.base import Place, Site
-from adapterlab.surgery.sites.linear import LinearStack, in_state_dtype, linears, push, role_of, stack_of
+from adapterlab.surgery.sites.linear import LinearStack, in_state_dtype, push, stack_of
 
 
 class PairPlace(Place):

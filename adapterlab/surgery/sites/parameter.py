@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.base import Context, ParameterAdapter, State
+from adapterlab.surgery.model.linear_layers import role_of
 from adapterlab.surgery.model.new_heads import fresh_parameters
-from adapterlab.surgery.sites.base import PARAMETERS, STACK, Place, TensorSite
-from adapterlab.surgery.sites.linear import role_of
+from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
+from adapterlab.surgery.sites.base import Place, TensorSite
 
 
 class ParameterPlace(Place):
@@ -34,7 +35,7 @@ class ParameterPlace(Place):
     @property
     def names(self) -> Collection[str]:
         module, parameter = self.owners[0]
-        keys = cast(nn.ModuleDict, module._modules.get(PARAMETERS) or {})
+        keys = cast(nn.ModuleDict, module._modules.get(PARAMETER_SITES) or {})
         return [key.removeprefix(f"{parameter}:") for key in keys if key.startswith(f"{parameter}:")]
 
     def init(self, adapter: ParameterAdapter, context: Context) -> State:
@@ -61,15 +62,15 @@ class ParameterSite(TensorSite):
     def install(self, name: str) -> None:
         """Begin to stand in for the parameter, as part of the first module that holds it."""
         module, parameter = self._owners[0]
-        if PARAMETERS not in module._modules:
-            module.add_module(PARAMETERS, nn.ModuleDict())
-        sites, key = cast(nn.ModuleDict, module._modules[PARAMETERS]), f"{parameter}:{name}"
+        if PARAMETER_SITES not in module._modules:
+            module.add_module(PARAMETER_SITES, nn.ModuleDict())
+        sites, key = cast(nn.ModuleDict, module._modules[PARAMETER_SITES]), f"{parameter}:{name}"
         sites[key] = self
 
         def leave() -> None:
             del sites[key]
             if not len(sites):
-                del module._modules[PARAMETERS]
+                del module._modules[PARAMETER_SITES]
 
         self._leave = [leave]
         for owner, parameter in self._owners:
@@ -114,7 +115,7 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     tokens = getattr(embedding, "weight", None)
     fresh = {id(parameter) for parameter in fresh_parameters(model).values()}
     for path, module in model.named_modules():
-        if f".{STACK}" in f".{path}":
+        if in_adapter(path):
             continue
         if adapter.roles is not None and role_of(path) not in adapter.roles:
             continue

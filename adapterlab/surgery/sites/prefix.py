@@ -21,10 +21,9 @@ from adapterlab.adapters.adapter_types import Prefix, PrefixAdapter
 from adapterlab.adapters.base import Context, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, BlockAttention, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept, kept_names
+from adapterlab.surgery.model.submodules import PREFIX_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names, sites_on
 
-PREFIXES = "adapterlab_prefixes"
-"""The name under which an attention keeps its prefixes."""
 _FUNCTION = "adapterlab"
 
 
@@ -51,7 +50,7 @@ class PrefixPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.attention.module, PREFIXES)
+        return site_names(self.attention.module, PREFIX_SITES)
 
     def init(self, adapter: PrefixAdapter, context: Context) -> State:
         return adapter.init(self.attention, context)
@@ -70,7 +69,7 @@ class PrefixSite(Site):
         module = place.attention.module
         if not isinstance(module.config, _Config):
             cast(Any, module).config = _Config(module.config, module)
-        keep(module, PREFIXES, name, self)
+        add_site(module, PREFIX_SITES, name, self)
         self._leave: list[Callable[[], None]] = []
         if place.first and adapter.takes_positions:
             backbone = place.decoder.backbone
@@ -80,8 +79,8 @@ class PrefixSite(Site):
         for leave in self._leave:
             leave()
         module = self._attention[0].module
-        drop(module, PREFIXES, self)
-        if PREFIXES not in module._modules:
+        remove_site(module, PREFIX_SITES, self)
+        if PREFIX_SITES not in module._modules:
             module.config = vars(module.config)["own"]
 
     def prefix(self) -> Prefix:
@@ -112,7 +111,7 @@ class _Config:
 
     @property
     def _attn_implementation(self) -> str:
-        active = any(site.active for site in kept(self.module, PREFIXES))
+        active = any(site.active for site in sites_on(self.module, PREFIX_SITES))
         return _FUNCTION if active else cast(str, self.own._attn_implementation)
 
     def __getattr__(self, name: str) -> Any:
@@ -139,7 +138,7 @@ def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: 
     function = source.ALL_ATTENTION_FUNCTIONS.get_interface(
         own._attn_implementation, getattr(source, "eager_attention_forward", None)
     )
-    sites: list[PrefixSite] = [site for site in kept(module, PREFIXES) if site.active]
+    sites: list[PrefixSite] = [site for site in sites_on(module, PREFIX_SITES) if site.active]
     prefixes = [(site, site.prefix()) for site in sites]
     shown_key, shown_value, shown_mask = key, value, mask
     for site, prefix in prefixes:

@@ -17,10 +17,8 @@ from adapterlab.adapters.adapter_types import PromptAdapter
 from adapterlab.adapters.base import Context, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names
-
-PROMPTS = "adapterlab_prompts"
-"""The name under which a backbone keeps its prompts."""
+from adapterlab.surgery.model.submodules import PROMPT_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names
 
 
 class PromptPlace(Place):
@@ -40,7 +38,7 @@ class PromptPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.decoder.backbone, PROMPTS)
+        return site_names(self.decoder.backbone, PROMPT_SITES)
 
     def init(self, adapter: PromptAdapter, context: Context) -> State:
         base = self.like.detach()
@@ -58,7 +56,7 @@ class PromptSite(Site):
         self.adapter = adapter
         self._backbone, self._embedding = (decoder.backbone,), (decoder.embedding,)
         self._inserted = 0
-        keep(decoder.backbone, PROMPTS, name, self)
+        add_site(decoder.backbone, PROMPT_SITES, name, self)
         before = decoder.backbone.register_forward_pre_hook(self._insert, with_kwargs=True)
         after = decoder.backbone.register_forward_hook(self._cut)
         self._leave: list[Callable[[], None]] = [before.remove, after.remove]
@@ -66,7 +64,7 @@ class PromptSite(Site):
     def remove(self) -> None:
         for leave in self._leave:
             leave()
-        drop(self._backbone[0], PROMPTS, self)
+        remove_site(self._backbone[0], PROMPT_SITES, self)
 
     def _insert(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         self._inserted = 0

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from adapterlab.adapters.adapter_types import ResidualAdapter
 from adapterlab.adapters.base import Context, State
 from adapterlab.surgery.model.decoder import Arguments, Block, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names
-
-EDITS = "adapterlab_edits"
-"""The name under which a block keeps the edits of what it gives."""
+from adapterlab.surgery.model.submodules import RESIDUAL_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names
 
 
 class Positions:
@@ -99,7 +97,7 @@ class ResidualPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.block.module, EDITS)
+        return site_names(self.block.module, RESIDUAL_SITES)
 
     def init(self, adapter: ResidualAdapter, context: Context) -> State:
         return adapter.init(self.decoder.width, context)
@@ -116,13 +114,13 @@ class ResidualSite(Site):
         self.adapter, self.positions = adapter, place.positions
         self._block = (place.block.module,)
         self._hook = place.block.module.register_forward_hook(self._edit)
-        keep(place.block.module, EDITS, name, self)
+        add_site(place.block.module, RESIDUAL_SITES, name, self)
         self.positions.watch(place.decoder)
 
     def remove(self) -> None:
         self._hook.remove()
         self.positions.release()
-        drop(self._block[0], EDITS, self)
+        remove_site(self._block[0], RESIDUAL_SITES, self)
 
     def _edit(self, module: nn.Module, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output

@@ -20,11 +20,9 @@ from adapterlab.adapters.adapter_types import RoutedAdapter, Signal
 from adapterlab.adapters.base import Context, Linear, State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Arguments, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names
+from adapterlab.surgery.model.submodules import ROUTER_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names
 from adapterlab.surgery.sites.linear import LinearPlace, LinearStack, in_state_dtype, push
-
-ROUTERS = "adapterlab_routers"
-"""The name under which a backbone keeps its routers."""
 
 
 def is_routed(model: nn.Module) -> bool:
@@ -134,7 +132,7 @@ class RouterPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.decoder.backbone, ROUTERS)
+        return site_names(self.decoder.backbone, ROUTER_SITES)
 
     def init(self, adapter: RoutedAdapter, context: Context) -> State:
         return adapter.init_router(self.decoder.width, context)
@@ -160,7 +158,7 @@ class RouterSite(Site):
         hooks = [backbone.register_forward_pre_hook(self._route, with_kwargs=True)]
         if root is not backbone:
             hooks.append(root.register_forward_pre_hook(self._see_tasks, with_kwargs=True))
-        keep(backbone, ROUTERS, name, self)
+        add_site(backbone, ROUTER_SITES, name, self)
         self._blocks = tuple(m for m in backbone.modules() if isinstance(m, GradientCheckpointingLayer))
         self._leave: list[Callable[[], None]] = [hook.remove for hook in hooks]
 
@@ -170,7 +168,7 @@ class RouterSite(Site):
         for block in self._blocks:
             if isinstance(own := vars(block).get("_gradient_checkpointing_func"), _Replayed):
                 cast(Any, block)._gradient_checkpointing_func = own.own
-        drop(self._backbone[0], ROUTERS, self)
+        remove_site(self._backbone[0], ROUTER_SITES, self)
 
     def _see_tasks(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         self._tasks = kwargs.pop("task_ids", None)
