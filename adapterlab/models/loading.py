@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.new_heads import mark_fresh
+from adapterlab.surgery.model.new_heads import mark_new_heads
 
 EMBEDDED = "embedded"
 
@@ -94,7 +94,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
         raise AdapterlabError(
             f"cannot load the model {source!r}: it lacks {', '.join(sorted(missing)[:3])}; is it a language model?"
         )
-    mark_fresh(model, missing)
+    mark_new_heads(model, missing)
     if head.kind == "sequence" and model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = padding(processor)
     return Loaded(model.eval(), processor)

@@ -65,7 +65,7 @@ def broken(method, model, handle, before, at_start):
             continue
         if isinstance(invariant, Invariant):
             nothing = torch.empty(0, 0), torch.empty(0, 0)
-            tensors = ((site.state, *(site.both() or nothing)) for site in handle.sites.values())
+            tensors = ((site.state, *(site.base_and_adapted() or nothing)) for site in handle.sites.values())
             residual = max(invariant.residual(method, state, a.detach(), b.detach()) for state, a, b in tensors)
         else:
             residual = invariant.residual(observed(model, handle, before))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import LinearAdapter
-from adapterlab.surgery.attach import Handle
+from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.io.peft_layouts import NATIVE, TRANSPOSED, WHOLE, CannotExportError, Folder, Layer, low_rank
 from adapterlab.surgery.sites.linear import LinearSite
 
@@ -29,8 +29,8 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
     found = _folder(handle)
     config = {"base_model_name_or_path": base, "task_type": task_type, "inference_mode": True, **found.config}
     tensors = {f"{PREFIX}{key}": tensor for key, tensor in found.tensors.items()} | found.shared
-    if handle.fresh:
-        config["modules_to_save"] = sorted({name.rpartition(".")[0] for name in handle.fresh})
+    if handle.new_heads:
+        config["modules_to_save"] = sorted({name.rpartition(".")[0] for name in handle.new_heads})
         for path in config["modules_to_save"]:
             module = handle.model.get_submodule(path)
             tensors |= {f"{PREFIX}{path}.{name}": tensor for name, tensor in module.state_dict().items()}

@@ -18,7 +18,7 @@ from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.rotations import skew_symmetric
 from adapterlab.adapters.svd.pissa import as_lora
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import Handle
+from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 from adapterlab.surgery.sites.prefix import PrefixSite
@@ -106,7 +106,7 @@ def low_rank(adapter: Any, layers: list[Layer]) -> Folder:
         raise CannotExportError(f"its change has rank {rank}")
     tensors = {}
     for layer in layers:
-        before, after = layer.site.both()
+        before, after = layer.site.base_and_adapted()
         if layer.site.bias is not layer.site.below.bias:
             raise CannotExportError(f"it changes biases, as at {layer.path}, and a LoRA does not")
         change = (after - before).detach().double()
@@ -333,7 +333,7 @@ def _prefix(handle: Handle) -> Folder:
 
 def _embeddings(handle: Handle, kind: str, rows: Tensor, grouped: bool) -> Folder:
     """What PEFT calls a prompt encoder, as its table; as narrow as the keys where they are `grouped`."""
-    if handle.fresh:
+    if handle.new_heads:
         raise CannotExportError(f"PEFT's {kind} trains no new head along")
     model = cast(Any, handle.model).config.get_text_config()
     heads, width = model.num_attention_heads, model.hidden_size
@@ -365,7 +365,7 @@ def _ln_tuning(handle: Handle) -> Folder:
     for path, site in handle.sites.items():
         module, _, name = path.rpartition(".")
         modules[module] = None
-        _, tensors[f"{module}.ln_tuning_layers.{name}"] = cast(ParameterSite, site).both()
+        _, tensors[f"{module}.ln_tuning_layers.{name}"] = cast(ParameterSite, site).base_and_adapted()
     return Folder({"peft_type": "LN_TUNING", "target_modules": list(modules)}, tensors)
 
 

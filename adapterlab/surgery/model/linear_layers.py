@@ -1,20 +1,25 @@
-"""The linear layers of a model, by structure and by name."""
+"""Find the linear layers of a model, by structure and by name."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Role
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.surgery.model.new_heads import fresh_modules
+from adapterlab.surgery.model.new_heads import new_head_modules
 from adapterlab.surgery.model.submodules import in_adapter
 
-# The names that Hugging Face decoders and encoders use for the leaves of a block.
+LinearLayer: TypeAlias = nn.Linear | Conv1D
+"""A linear layer; `Conv1D` is GPT-2's, which stores its weight transposed."""
+Targets: TypeAlias = str | Sequence[str]
+"""Linear layers to adapt: `"all-linear"`, or one or more roles, endings of a path, or patterns with `*`."""
+
+# Names that Hugging Face decoders and encoders give to the linear layers of a block.
 _ROLES = {
     Role.QUERY: {"q_proj", "query", "q_lin", "wq", "q"},
     Role.KEY: {"k_proj", "key", "k_lin", "wk", "k"},
@@ -38,31 +43,57 @@ _ROLES = {
 
 
 def role_of(path: str) -> Role:
-    """What the linear layer at this dotted path does, by the name it bears; the longest known ending decides."""
+    """Return the role of a linear layer in its block, judged by its name.
+
+    Args:
+        path: Dotted path of the layer. The longest known ending of it decides.
+
+    Returns:
+        The role; `Role.OTHER` for an unknown name.
+
+    >>> role_of("model.layers.0.self_attn.q_proj"), role_of("h.0.attn.c_proj"), role_of("h.0.mlp.c_proj")
+    (<Role.QUERY: 'query'>, <Role.OUTPUT: 'output'>, <Role.DOWN: 'down'>)
+    """
     endings = [(len(name), role) for role, names in _ROLES.items() for name in names if f".{path}".endswith(f".{name}")]
     return max(endings)[1] if endings else Role.OTHER
 
 
-def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for one that makes the logits or is fresh."""
-    head, fresh = _head(model), fresh_modules(model)
+def linears(model: nn.Module) -> dict[str, LinearLayer]:
+    """Return the linear layers of a model by path, without the output head and new classifier heads.
+
+    Args:
+        model: A model; adapters that are already attached are skipped.
+
+    >>> list(linears(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))))
+    ['0', '2']
+    """
+    head, new = _head(model), new_head_modules(model)
     return {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and path not in fresh and not in_adapter(path)
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and path not in new and not in_adapter(path)
     }
 
 
-def select(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
-    """The linear layers that `targets` names: `"all-linear"`, or roles, endings of a path, or patterns with `*`.
+def select(model: nn.Module, targets: Targets) -> dict[str, LinearLayer]:
+    """Return the linear layers that `targets` names, by path.
 
-    Raises `UnknownNameError` for a target that matches none, `AdapterlabError` for one that names another kind of layer or
-    the head of a model that ties it to the embedding.
+    Args:
+        model: The model to search.
+        targets: `"all-linear"`, or one or more of: a role (`"query"`, `"down"`), an ending of a path (`"q_proj"`), or a
+            pattern (`"model.layers.0.*"`).
+
+    Raises:
+        UnknownNameError: A target matches no layer.
+        AdapterlabError: The model has no linear layer, or a target names another kind of layer or the output head.
+
+    >>> list(select(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), "1"))
+    ['1']
     """
     found = linears(model)
     if targets == "all-linear":
         if not found:
-            raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed(model)}")
+            raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed_hint(model)}")
         return found
     chosen: set[str] = set()
     for target in [targets] if isinstance(targets, str) else targets:
@@ -72,19 +103,19 @@ def select(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Modul
             if role_of(path) == target or f".{path}".endswith(f".{target}") or fnmatch.fnmatchcase(path, target)
         }
         if not hits:
-            _refuse(model, target)
+            _raise_if_not_linear(model, target)
             names = {path.rsplit(".", 1)[-1] for path in found} | {role_of(path).value for path in found}
             raise UnknownNameError("target", target, names, where=type(model).__name__)
         chosen |= hits
     return {path: module for path, module in found.items() if path in chosen}
 
 
-def _head(model: nn.Module) -> nn.Module | None:
-    return cast("nn.Module | None", getattr(model, "get_output_embeddings", lambda: None)())
+def _head(model: nn.Module) -> object:
+    return getattr(model, "get_output_embeddings", lambda: None)()
 
 
-def _refuse(model: nn.Module, target: str) -> None:
-    """Say why what `target` names cannot be adapted, if it names anything."""
+def _raise_if_not_linear(model: nn.Module, target: str) -> None:
+    """Raise an error that explains why the module named by `target` cannot be adapted, if there is one."""
     for path, module in model.named_modules():
         if f".{path}".endswith(f".{target}"):
             if module is _head(model):
@@ -96,12 +127,12 @@ def _refuse(model: nn.Module, target: str) -> None:
                 )
             kind = type(module).__name__
             raise AdapterlabError(
-                f"target {target!r} is a {kind} ({path}): this method adapts linear layers{_packed(model)}"
+                f"target {target!r} is a {kind} ({path}): this method adapts linear layers{_packed_hint(model)}"
             )
 
 
-def _packed(model: nn.Module) -> str:
-    """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
+def _packed_hint(model: nn.Module) -> str:
+    """Return the end of an error message for a model whose quantizer replaced `nn.Linear`; empty for other models."""
     for path, module in model.named_modules():
         if hasattr(module, "qweight") or hasattr(module, "_packed_params"):
             return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"

@@ -15,7 +15,7 @@ from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint, load
-from adapterlab.surgery.model.new_heads import fresh_parameters
+from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks import add_task
 from adapterlab.tasks.files import FileData, task_of
 from tests.lab.tiny import save_model
@@ -60,7 +60,7 @@ def model_of(trial: Trial):
 def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial):
     model = model_of(trial)
     before = bits(model)
-    assert list(fresh_parameters(model)) == ["score.weight"]
+    assert list(new_head_parameters(model)) == ["score.weight"]
     outcome = train.run(trial)
     assert same_bits(bits(model), before)
     frozen = train.run(trial_of(trial.model, train.task("films").data, steps=1, lr=1e-9))
