@@ -54,7 +54,7 @@ class SavedAdapter:
     tensors: dict[str, Tensor]
     """Tensors by `path/name`, new heads by `fresh/path`."""
     aliases: dict[str, str]
-    """For each tensor that several sites share, the name under which it was written, by its other names."""
+    """For tensors that several sites share: the name that was written, by each of the others."""
     new_heads: Sequence[str]
     """Paths of the new heads."""
 

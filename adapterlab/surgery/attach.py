@@ -195,12 +195,12 @@ def install(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Yield while everything random in the model's forward passes (dropout, an adapter's own draws) comes from a seed.
+    """Yield with torch's global generators seeded, and restore their state afterwards.
 
-    The state of the global generators is restored afterwards.
+    Within the block everything random in forward passes (dropout, an adapter's own draws) depends on the seed alone.
 
     Args:
-        seed: Seed of torch's global generators within the block.
+        seed: Seed of the generators.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

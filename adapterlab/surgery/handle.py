@@ -84,7 +84,7 @@ class Handle:
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Yield while the model computes as without the adapter.
+        """Yield with the adapter disabled: within the block the model computes as without it.
 
         Raises:
             AdapterlabError: The adapter is merged.
@@ -101,7 +101,7 @@ class Handle:
                 site.enabled = enabled
 
     def merge(self) -> None:
-        """Replace the base's weights by the adapted ones, so that the model runs at its own speed; undone by `unmerge`.
+        """Replace the base's weights by the adapted ones, so that calls have no overhead; undone by `unmerge`.
 
         Raises:
             AdapterlabError: The method does not change weights, or an adapter below is not merged.

@@ -148,7 +148,9 @@ def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:
     sites = [path for path, site in handle.sites.items() if isinstance(site, RoutedSite)]
     experts = getattr(handle.adapter, "experts", 0)
     if not sites or not experts or len(folders) != experts:
-        raise AdapterlabError(f"{handle.adapter} has {experts} experts, and {len(folders)} folders were given")
+        raise AdapterlabError(
+            f"{handle.adapter} has {experts} experts, and {len(folders)} folders were given: give one for each"
+        )
     parts: dict[str, list[Tensor]] = {f"{path}/{name}": [] for path in sites for name in ("a", "b")}
     wanted = {name: getattr(handle.adapter, name) for name in ("rank", "alpha")}
     for folder in folders:

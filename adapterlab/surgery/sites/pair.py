@@ -166,7 +166,7 @@ class PairSite(Site):
         return projection, stacked
 
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
-        """Return the first projection's weight, and its value if the first alone took the change of both."""
+        """Return the first projection's weight before and after, with the change of both projections moved into it."""
         (before, _), (after, _) = self._first()
         return before, after
 
@@ -291,8 +291,9 @@ class PairHalf(StackEntry):
 def pair_places(decoder: Decoder, adapter: PairAdapter) -> Iterator[tuple[str, PairPlace]]:
     """Yield the pairs of a decoder with their paths.
 
-    Keys with queries (under a rotary embedding the keys alone, and the queries alone if the method asks for them), values
-    with the output, and, if the method asks for it, the first layer of each feed-forward block.
+    These are the keys with the queries, the values with the output and, if the method asks for it, the first layer of
+    each feed-forward block. Under a rotary embedding the keys are adapted without the queries, and the queries by
+    themselves if the method asks for it.
 
     Args:
         decoder: The decoder.

@@ -226,7 +226,7 @@ def _widen(mask: object, more: int, strength: float, query: Tensor, key: Tensor,
 
 
 def _full_mask(queries: int, keys: int, causal: bool, device: torch.device) -> Tensor:
-    """Return the mask, `(1, 1, queries, keys)`, that a model means when it gives none."""
+    """Return the mask, `(1, 1, queries, keys)`, that is implied by a call without one."""
     if not causal:
         return torch.ones(1, 1, queries, keys, dtype=torch.bool, device=device)
     rows = torch.arange(keys - queries, keys, device=device)

@@ -67,7 +67,7 @@ class Shares:
 
     @contextmanager
     def disable(self) -> Iterator[None]:
-        """Yield while the routed layers compute as without the adapter."""
+        """Yield with the adapter disabled in all routed layers."""
         self.disabled = True
         try:
             yield
@@ -76,7 +76,7 @@ class Shares:
 
     @contextmanager
     def use(self, weights: Tensor | None) -> Iterator[None]:
-        """Yield while the given routing weights are the current ones.
+        """Yield with other routing weights as the current ones.
 
         Args:
             weights: Routing weights of another call.

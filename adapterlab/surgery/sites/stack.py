@@ -71,7 +71,7 @@ class BaseLinear:
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Position of an entry in a stack. No `nn.Module`, so that an entry can hold it without registering submodules."""
+    """Position of an entry in a stack; not an `nn.Module`, so that the entry does not register it as a submodule."""
 
     below: Linear
     """The entry below, or the layer itself."""
