@@ -53,7 +53,7 @@ def observed(model, handle, before):
         parameters,
         {name: p for name, p in model.named_parameters() if name in parameters},
         handle.deltas(),
-        router.shares.given if router is not None else None,
+        router.shares.current if router is not None else None,
     )
 
 
