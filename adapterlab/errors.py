@@ -1,7 +1,10 @@
-"""The one family of errors that a user can cause.
+"""Errors that a user can cause.
 
-Each message says what was wrong, where, and how to mend it, in a line or two. The command line prints the message
-without a traceback and exits with 2.
+Each message says in a line or two what is wrong, where, and how to fix it. The command line prints the message without a
+traceback and exits with status 2.
+
+>>> print(UnknownNameError("adapter", "lorra", ["lora", "dora", "oft"], where="study.toml"))
+unknown adapter 'lorra' in study.toml: did you mean lora, dora?
 """
 
 from __future__ import annotations
@@ -11,13 +14,17 @@ from difflib import get_close_matches
 
 
 class AdapterlabError(Exception):
-    """A mistake in what was asked for, or in what was given."""
+    """Base class of all errors caused by the user's input."""
 
 
 class UnknownNameError(AdapterlabError):
-    """A name that is none of the known ones; the message gives the nearest.
+    """A name that does not exist; the message suggests similar ones, or lists all.
 
-    `kind` is what was named ("adapter", "task", "setting"), `where` the file or option that named it.
+    Args:
+        kind: Kind of thing that is named, such as "adapter", "task" or "setting".
+        name: The unknown name.
+        known: The names that exist.
+        where: File or option in which the name was given.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:

@@ -1,4 +1,8 @@
-"""The maps and studies that come with the program."""
+"""Files of maps and studies that come with the package.
+
+>>> shipped("studies", "quick.toml").name
+'quick.toml'
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,14 @@ PACKAGE = Path(__file__).parent
 
 
 def shipped(kind: Literal["maps", "studies"], name: str) -> Path:
-    """The file of this name among those that come with the program, installed or run from its source.
+    """Return the path of a map or study that comes with the package, installed or run from a checkout.
 
-    Raises `UnknownNameError` with the names that exist.
+    Args:
+        kind: Folder of the file.
+        name: Name of the file with its ending.
+
+    Raises:
+        UnknownNameError: There is no such file; the message names similar ones.
     """
     folders = [PACKAGE / kind, PACKAGE.parent / kind]
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])

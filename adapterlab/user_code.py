@@ -1,4 +1,15 @@
-"""Python files of a user's own, that define adapters or tasks."""
+"""Load Python files of a user's own that define adapters or tasks.
+
+>>> import tempfile
+>>> registry = {}
+>>> with tempfile.TemporaryDirectory() as folder:
+...     file = Path(folder) / "mine.py"
+...     _ = file.write_text("x = 1")
+...     load_module(file, registry, "adapter: subclass LinearAdapter and set its name")
+Traceback (most recent call last):
+    ...
+adapterlab.errors.AdapterlabError: ...mine.py defines no adapter: subclass LinearAdapter and set its name
+"""
 
 from __future__ import annotations
 
@@ -13,10 +24,15 @@ from adapterlab.errors import AdapterlabError
 
 
 def load_module(path: Path, registry: MutableMapping[str, type[Any]], should_define: str) -> None:
-    """Run a Python file once, so that what it defines is in `registry`.
+    """Run a Python file, so that the classes that it defines register themselves; a file is run once for each process.
 
-    Raises `AdapterlabError`, and leaves `registry` as it was, if the file is missing, cannot be run, defines nothing
-    (`should_define` says what it lacks), or takes a name that another has.
+    Args:
+        path: The file.
+        registry: Classes by name, to which defining a class adds an entry.
+        should_define: Description of what the file should define, for the error message.
+
+    Raises:
+        AdapterlabError: The file is missing, cannot be run, defines nothing, or reuses a name. `registry` is unchanged.
     """
     path = path.resolve()
     module = f"adapterlab_file_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
@@ -24,13 +40,13 @@ def load_module(path: Path, registry: MutableMapping[str, type[Any]], should_def
         return
     spec = importlib.util.spec_from_file_location(module, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise AdapterlabError(f"{path} is no Python file")
+        raise AdapterlabError(f"{path} is not a Python file")
     before = dict(registry)
     sys.modules[module] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(sys.modules[module])
         problem = _problem(before, registry, should_define)
-    except Exception as error:  # whatever the user's file raises
+    except Exception as error:  # the user's file may raise any
         problem = f"cannot be run: {type(error).__name__}: {error}"
     if problem is not None:
         del sys.modules[module]
@@ -40,7 +56,7 @@ def load_module(path: Path, registry: MutableMapping[str, type[Any]], should_def
 
 
 def _problem(before: Mapping[str, type[Any]], after: Mapping[str, type[Any]], lacks: str) -> str | None:
-    """What is wrong with what a file has defined, or None."""
+    """Return what is wrong with the definitions of a file, or None."""
     for name, other in before.items():
         if after[name] is not other:
             where = getattr(sys.modules[other.__module__], "__file__", other.__module__)

@@ -61,7 +61,7 @@ def test_the_adapter_of_the_guide_is_a_whole_one(llama, tokens):
     handle = attach(llama, method)
     train(llama, handle, tokens)
     for site in handle.sites.values():
-        before, after = site.both()
+        before, after = site.base_and_adapted()
         assert not (before == after).all()
         for invariant in method.invariants:
             if not invariant.only_at_start:

@@ -1,1 +1,1 @@
-"""The embedded base model, and loading anybody's."""
+"""The embedded base model, and loading of any model."""

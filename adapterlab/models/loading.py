@@ -1,4 +1,11 @@
-"""Load a model with its tokenizer or image processor: the embedded one, a folder, or an id of the hub."""
+"""Load a model with its tokenizer or image processor: the embedded model, a folder, or an id on the Hugging Face hub.
+
+>>> model, tokenizer = load_causal()
+>>> type(model).__name__, sum(p.numel() for p in model.parameters())
+('LlamaForCausalLM', 4262144)
+>>> len(tokenizer("import os")["input_ids"])
+2
+"""
 
 from __future__ import annotations
 
@@ -13,45 +20,64 @@ import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.new_heads import mark_fresh
+from adapterlab.surgery.model.new_heads import mark_new_heads
 
 EMBEDDED = "embedded"
+"""Name of the model that comes with the package."""
 
 
 class Head(NamedTuple):
-    """What stands at the end of a model: the next token's logits, or those of `labels`."""
+    """Output head of a model."""
 
     kind: Literal["causal", "sequence", "image"] = "causal"
+    """Logits of the next token, of the classes of a text, or of the classes of an image."""
     labels: tuple[str, ...] = ()
+    """Names of the classes; empty for a causal model."""
 
 
 CAUSAL = Head()
+"""Head of a language model."""
 
 
 class Loaded(NamedTuple):
-    """A model in float32 on the CPU, in evaluation mode, and what makes its inputs."""
+    """A model and its tokenizer."""
 
     model: nn.Module
+    """The model in float32 on the CPU, in evaluation mode."""
     tokenizer: Any
-    """The image processor, of a model that looks at images."""
+    """The tokenizer; for a model of images, its image processor."""
 
 
 def folder_of(source: str) -> Path:
-    """The folder that `source` names; the package's own for `"embedded"`."""
+    """Return the folder that a source names; for an id on the hub, a path that does not exist.
+
+    Args:
+        source: `"embedded"`, a folder, or an id on the hub.
+    """
     return Path(__file__).parent / "base" if source == EMBEDDED else Path(source)
 
 
 def load_causal(source: str = EMBEDDED) -> Loaded:
-    """The language model and tokenizer that `source` names: see `load`."""
+    """Return a language model and its tokenizer.
+
+    Args:
+        source: `"embedded"`, a folder, or an id on the hub, as in `load`.
+    """
     return load(source)
 
 
 def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
-    """The model that `source` names with this head; from safetensors only, and no code that comes with the weights.
+    """Return a model with a given head, and its tokenizer; reads only safetensors, and runs no code from the source.
 
-    A classifier's head that the checkpoint lacks is drawn at random and marked as fresh, so that it is trained along.
-    Raises `AdapterlabError` where the folder is missing, damaged, holds only pickled weights, or lacks a language
-    model's weights.
+    A classifier head that the checkpoint does not have is initialized at random and marked as new, so that it is trained
+    together with any adapter.
+
+    Args:
+        source: `"embedded"`, a folder, or an id on the hub.
+        head: Output head of the model.
+
+    Raises:
+        AdapterlabError: The source is missing or damaged, has only pickled weights, or lacks a language model's weights.
     """
     import transformers
     from transformers import AutoTokenizer
@@ -60,10 +86,10 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     local = folder.exists()
     if local and not any(folder.glob("*.safetensors")):
         raise AdapterlabError(
-            f"{folder} holds no .safetensors weights, and no other kind is loaded: save the model anew"
+            f"{folder} holds no .safetensors weights, and no other format is loaded: save the model with save_pretrained"
         )
     if not local and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise AdapterlabError(f"there is no folder {source}: give one that holds a model, or an id of the hub")
+        raise AdapterlabError(f"there is no folder {source}: give one that holds a model, or an id on the hub")
     where = str(folder) if local else source
     settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     if head.kind != "causal":
@@ -82,26 +108,30 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             if head.kind == "image":
                 from transformers import AutoImageProcessor
 
-                processor = AutoImageProcessor.from_pretrained(where)
+                processor = AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
             else:
                 processor = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds for the same mistakes
+    except Exception as error:  # transformers raises many types for the same mistakes
         first = str(error).strip().split("\n")[0].rstrip(".")
-        kept = "; the files were left as they are" if local else "; there is no folder of that name either"
-        raise AdapterlabError(f"cannot load the model {source!r}: {first}{kept}") from error
+        hint = "; the files were left as they are" if local else "; there is no folder of that name either"
+        raise AdapterlabError(f"cannot load the model {source!r}: {first}{hint}") from error
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if head.kind == "causal" and missing:
         raise AdapterlabError(
             f"cannot load the model {source!r}: it lacks {', '.join(sorted(missing)[:3])}; is it a language model?"
         )
-    mark_fresh(model, missing)
+    mark_new_heads(model, missing)
     if head.kind == "sequence" and model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = padding(processor)
     return Loaded(model.eval(), processor)
 
 
 def padding(tokenizer: Any) -> int:
-    """The id that fills a row: the tokenizer's own for it, or its end of text, or 0."""
+    """Return the token id to pad with: the tokenizer's padding token, else its end of text, else 0.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+    """
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in known if token is not None)
 
@@ -115,7 +145,7 @@ _CLASSES = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it transformers and the hub say nothing of what they load, or try to: that is said here."""
+    """Silence the progress bars and warnings of transformers and the hub; errors are reported by `load`."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
@@ -136,7 +166,11 @@ _DECISIVE = {".safetensors", ".json", ".jinja", ".txt", ".model"}
 
 @cache
 def fingerprint(source: str = EMBEDDED) -> str:
-    """A hash of the weights: the id itself for a model that is not a local folder."""
+    """Return a hash of a local model's weights, config and tokenizer; for an id on the hub, the id itself.
+
+    Args:
+        source: `"embedded"`, a folder, or an id on the hub.
+    """
     folder = folder_of(source)
     if not folder.exists():
         return source

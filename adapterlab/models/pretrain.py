@@ -1,9 +1,13 @@
-"""Make the embedded base model: a small Llama trained from nothing on the Python standard library's source.
+"""Train the embedded base model: a small Llama, from scratch, on the source of the Python standard library.
 
     python -m adapterlab.models.pretrain --out OUT [--steps 3200]
 
-It needs no network. Progress is kept in `OUT/checkpoint.safetensors`, so a run that was stopped goes on when the same
-command is given again; at the end `OUT/model/` holds what ships: fp16 weights, tokenizer, config and a model card.
+No network is needed. Checkpoints are written to `OUT/checkpoint.safetensors`, and the same command resumes a run that was
+stopped. At the end `OUT/model/` holds the model as it is shipped: fp16 weights, tokenizer, config and a model card.
+
+>>> recipe = Recipe(steps=1000, lr=1.0)
+>>> recipe.lr_at(0), recipe.lr_at(500), recipe.lr_at(1000)
+(0.01, 1.0, 0.0)
 """
 
 from __future__ import annotations
@@ -30,27 +34,36 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import HELDOUT_IN, Document, documents
 
 END = "<|endoftext|>"
-# As GPT-2's, but a digit is a token: arithmetic and names with numbers stay legible to a small model.
+"""Token between documents."""
+# As GPT-2's, but each digit is a token, which makes numbers easier for a small model.
 _WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome, apart from the Python whose library is read."""
+    """Settings of a training run; together with the version of Python they determine the weights."""
 
     steps: int = 3200
+    """Number of optimizer steps."""
     batch: int = 8
+    """Number of windows in a batch."""
     context: int = 512
+    """Number of tokens in a window."""
     lr: float = 6e-3
+    """Peak learning rate."""
     weight_decay: float = 0.1
+    """Weight decay of the matrices; embeddings and norms have none."""
     warmup: int = 100
+    """Number of steps over which the learning rate rises linearly."""
     decay: float = 0.375
-    """The share of the steps, at the end, over which the learning rate falls linearly to zero."""
+    """Share of the steps, at the end, over which the learning rate falls linearly to zero."""
     vocabulary: int = 4096
+    """Number of entries of the tokenizer."""
     seed: int = 0
+    """Seed of the initial weights and of the order of the data."""
 
     def config(self) -> LlamaConfig:
-        """The architecture: about 4.3 M parameters."""
+        """Return the architecture, of about 4.3 M parameters."""
         return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=256,
@@ -65,13 +78,22 @@ class Recipe:
         )
 
     def lr_at(self, step: int) -> float:
-        """Linear warm-up, a plateau, then a linear fall to zero."""
+        """Return the learning rate of a step: linear warm-up, a plateau, then a linear fall to zero.
+
+        Args:
+            step: Index of the step, from 0.
+        """
         left = (self.steps - step) / max(1, self.decay * self.steps)
         return self.lr * min(1.0, (step + 1) / self.warmup, left)
 
 
 def train_tokenizer(texts: tuple[Document, ...], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of `vocabulary` entries; token 0 ends a document."""
+    """Return a byte-level BPE tokenizer whose token 0 is the end of a document.
+
+    Args:
+        texts: Documents to train it on.
+        vocabulary: Number of entries.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -91,13 +113,32 @@ def train_tokenizer(texts: tuple[Document, ...], vocabulary: int) -> PreTrainedT
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: tuple[Document, ...]) -> list[Tensor]:
-    """Each document as a vector of token ids that starts with the end-of-document token."""
+    """Return the token ids of each document, after the end-of-document token.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: The documents.
+
+    Returns:
+        A vector of whole numbers for each document.
+    """
     encoded = cast(list[list[int]], tokenizer([d.text for d in texts], add_special_tokens=False)["input_ids"])
     return [torch.tensor([0, *ids]) for ids in encoded]
 
 
 def batch_at(stream: Tensor, step: int, recipe: Recipe) -> Tensor:
-    """The batch of one step, `(batch, context)`: the stream is cut anew at a random offset in every epoch."""
+    """Return the batch of one step.
+
+    In every epoch the stream is cut into windows at another random offset, and these are visited in random order.
+
+    Args:
+        stream: Token ids of all documents, one after the other.
+        step: Index of the step, from 0.
+        recipe: Batch size, window length and seed.
+
+    Returns:
+        Token ids, `(batch, context)`.
+    """
     windows = len(stream) // recipe.context - 1
     epoch, first = divmod(step * recipe.batch, windows - windows % recipe.batch)
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
@@ -108,7 +149,16 @@ def batch_at(stream: Tensor, step: int, recipe: Recipe) -> Tensor:
 
 @torch.no_grad()
 def heldout_loss(model: LlamaForCausalLM, texts: list[Tensor], total_bytes: int, context: int) -> float:
-    """Loss in nats per byte; every token but a document's first half window sees at least `context / 2` before it."""
+    """Return the loss of a model on documents, in nats per byte.
+
+    Each token is scored once, with at least `context / 2` tokens before it, except in a document's first window.
+
+    Args:
+        model: The model.
+        texts: Token ids of each document.
+        total_bytes: Size of the documents in UTF-8.
+        context: Number of tokens in a window.
+    """
     total = 0.0
     stride = context // 2
     pieces = []
@@ -127,14 +177,23 @@ def heldout_loss(model: LlamaForCausalLM, texts: list[Tensor], total_bytes: int,
 
 
 def xz_per_byte(texts: bytes, before: bytes = b"") -> float:
-    """What xz makes of `texts`, in nats per byte, with `before` already seen."""
+    """Return the compressed size of a text by xz, in nats per byte.
+
+    Args:
+        texts: The text.
+        before: Text that precedes it and is not counted.
+    """
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 26}]
     size = [len(lzma.compress(data, filters=filters)) for data in (before, before + texts)]
     return (size[1] - size[0]) * 8 * math.log(2) / len(texts)
 
 
 class Training:
-    """The model, its two optimizers and how far they have come."""
+    """A training run: the model, its optimizers, and the number of steps done.
+
+    Args:
+        recipe: Settings of the run.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
@@ -149,7 +208,14 @@ class Training:
         ]
 
     def update(self, batch: Tensor) -> float:
-        """One step on `batch`; its loss in nats per token."""
+        """Run one optimizer step.
+
+        Args:
+            batch: Token ids, `(batch, context)`.
+
+        Returns:
+            The loss of the batch before the step, in nats per token.
+        """
         started = time.monotonic()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.model(input_ids=batch).logits[:, :-1]
@@ -175,18 +241,29 @@ class Training:
         return tensors
 
     def save(self, path: Path) -> None:
-        """Write weights and optimizer state, whole or not at all."""
+        """Write weights and optimizer state to a checkpoint, completely or not at all.
+
+        Args:
+            path: File of the checkpoint.
+        """
         meta = {"step": str(self.step), "seconds": str(self.seconds), "recipe": json.dumps(asdict(self.recipe))}
         partial = path.with_suffix(".partial")
         save_file({name: t.contiguous() for name, t in self._tensors().items()}, partial, metadata=meta)
         partial.replace(path)
 
     def load(self, path: Path) -> None:
-        """Go on from `path`; raises `AdapterlabError` if another recipe wrote it."""
+        """Resume from a checkpoint.
+
+        Args:
+            path: File of the checkpoint.
+
+        Raises:
+            AdapterlabError: The checkpoint was written with another recipe.
+        """
         with safe_open(path, "pt") as file:
             meta = file.metadata()
             if json.loads(meta["recipe"]) != asdict(self.recipe):
-                raise AdapterlabError(f"{path} belongs to another recipe: give another --out, or remove it")
+                raise AdapterlabError(f"{path} was written with other settings: give another --out, or remove it")
             for name, p in self.model.named_parameters():
                 p.data.copy_(file.get_tensor(f"model.{name}"))
                 for optimizer in self.optimizers:
@@ -200,27 +277,36 @@ class Training:
 CARD = """# adapterlab base
 
 A Llama-architecture language model of {parameters:,} parameters (hidden {hidden}, {layers} layers, {vocabulary:,} byte-level
-BPE tokens), made to be adapted: small enough to train many adapters on two cores, trained well enough to have something
-to forget.
+BPE tokens) for experiments with adapters: small enough to train many adapters on two CPU cores, and trained well enough
+that forgetting can be measured.
 
 | | |
 |---|---|
-| data | the standard library of Python {python}: {train_files:,} files, {train_mb:.1f} MB; {heldout_files} library files ({heldout_kb:.0f} kB) held out by a hash of their path, one in {heldout_in} |
+| data | the standard library of Python {python}: {train_files:,} files, {train_mb:.1f} MB; {heldout_files} library files, {heldout_kb:.0f} kB, held out (one in {heldout_in}, chosen by a hash of the path) |
 | training | {steps:,} steps of {batch}x{context} tokens ({tokens:.1f} M tokens), Muon and AdamW, {minutes:.0f} minutes on {threads} CPU threads |
-| held-out loss | **{loss:.3f} nats per byte** (fp16 weights, windows of {context} tokens, at least half of it seen before each token) |
-| xz of the same files | {xz_alone:.3f} alone, {xz_after:.3f} with the training files before them |
+| held-out loss | **{loss:.3f} nats per byte** (fp16 weights, windows of {context} tokens, at least half of that before each token) |
+| xz of the same files, in nats per byte | {xz_alone:.3f} alone, {xz_after:.3f} with the training files before them |
 
-Made by
+Made with
 
     python -m adapterlab.models.pretrain --out OUT --steps {steps}
 
-Loaded by `AutoModelForCausalLM.from_pretrained(folder)`. It writes plausible Python and knows nothing; it is an
-instrument, not an assistant. The text that it was trained on is under the PSF licence.
+Load it with `AutoModelForCausalLM.from_pretrained(folder)`. It writes plausible Python and has no knowledge of facts; it is
+meant for experiments, not as an assistant. The text that it was trained on is under the PSF licence.
 """
 
 
 def export(training: Training, tokenizer: PreTrainedTokenizerFast, out: Path) -> float:
-    """Write the folder that ships and its card; gives the held-out loss of what was written, in nats per byte."""
+    """Write the folder of the trained model, with its model card.
+
+    Args:
+        training: The finished run; its model is converted to fp16.
+        tokenizer: The tokenizer.
+        out: Folder of the run; the model is written to `out/model`.
+
+    Returns:
+        The held-out loss of the written model, in nats per byte.
+    """
     recipe = training.recipe
     folder = out / "model"
     training.model.half().save_pretrained(folder)
@@ -255,11 +341,11 @@ def export(training: Training, tokenizer: PreTrainedTokenizerFast, out: Path) ->
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="the folder for checkpoint, log and model")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and model")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=Recipe.lr, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     options = parser.parse_args()
     recipe = Recipe(steps=options.steps, lr=options.lr)

@@ -1,7 +1,16 @@
-"""Attach, detach, merge, strength, save and load: the work that is the same for every method."""
+"""Attach, detach, merge, scale, save and load adapters: the work that is the same for every method.
 
-from adapterlab.surgery.attach import Handle, attach, seeded
-from adapterlab.surgery.io.store import load, load_experts
+Rooms, from the top; each imports only from those below it:
+
+- `io`: load saved adapters, export to PEFT.
+- `sizing`, `attach`, `handle`, `adapter_files`: the life of one adapter on a model.
+- `sites`: one kind of site each; `init`: what adapters are initialized from.
+- `model`: the structure of a transformer.
+"""
+
+from adapterlab.surgery.attach import attach, seeded
+from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.io.restore import load, load_experts
 from adapterlab.surgery.sizing import parameter_count, sized
 
 __all__ = ["Handle", "attach", "load", "load_experts", "parameter_count", "seeded", "sized"]

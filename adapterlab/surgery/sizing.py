@@ -1,4 +1,12 @@
-"""Equal budgets: how many parameters a method trains on a model, and its size that comes nearest below a number."""
+"""Parameter counts of adapters on a model, and the size of an adapter for a given number of parameters.
+
+>>> from adapterlab.adapters import adapter
+>>> model = nn.Sequential(nn.Linear(10, 10))
+>>> parameter_count(model, adapter("lora", rank=3))
+60
+>>> sized(adapter("lora"), model, budget=50).rank
+2
+"""
 
 from __future__ import annotations
 
@@ -11,23 +19,37 @@ from torch import nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import initial_states
-from adapterlab.surgery.sites.find import Targets, places_for
+from adapterlab.surgery.model.linear_layers import Targets
+from adapterlab.surgery.sites.find import places_for
 
 A = TypeVar("A", bound=Adapter)
 
 
 def parameter_count(model: nn.Module, adapter: Adapter, targets: Targets = "all-linear") -> int:
-    """How many numbers `adapter` would train on `model`; allocates nothing, so the model may be on the meta device."""
+    """Return the number of scalars that an adapter would train on a model.
+
+    Args:
+        model: The model. Nothing is allocated, so it may be on the meta device.
+        adapter: The method and its hyperparameters.
+        targets: Linear layers to adapt, as in `attach`.
+    """
     states = initial_states(adapter, places_for(model, adapter, targets), meta=True)
     unique = {id(t): t.numel() for state in states.values() for t in state.trainable.values()}
     return sum(unique.values())
 
 
 def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-linear", *, strict: bool = True) -> A:
-    """`adapter` with its size set so that its trainable parameters come nearest below `budget`.
+    """Return an adapter with its size set so that its parameter count is the largest within a budget.
 
-    A method that has no size comes back as it is. If even its smallest size is above the budget, that is what comes
-    back, or, if `strict`, an `AdapterlabError` that says so.
+    Args:
+        adapter: The method; returned unchanged if it has no size.
+        model: The model.
+        budget: Largest allowed number of trained scalars.
+        targets: Linear layers to adapt, as in `attach`.
+        strict: True to raise an error if even the smallest size is above the budget, False to return that size.
+
+    Raises:
+        AdapterlabError: The smallest size is above the budget, and `strict` is True.
     """
     knob = adapter.size_knob
     if knob is None:

@@ -30,8 +30,8 @@ from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Reporti
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
-from adapterlab.surgery.model.new_heads import fresh_parameters
-from adapterlab.surgery.sites.linear import linears
+from adapterlab.surgery.model.linear_layers import linears
+from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import parts_of, task_of
 from adapterlab.tuning.request import Request, parameters
@@ -98,7 +98,7 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
     model, processor = load(request.model, task.head)
-    whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in fresh_parameters(model).values())
+    whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
     length = request.length or _length(request, task, processor, model)
     budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
@@ -278,14 +278,14 @@ def _adapted(model: torch.nn.Module, head: Head) -> str:
     said = f"adapted are {len(layers)} linear layers ({', '.join(names)})"
     if left:
         said += f"; the experts' weights, three-dimensional ({', '.join(sorted(left))}), are left as they are"
-    fresh = fresh_parameters(model)
+    fresh = new_head_parameters(model)
     if fresh:
         said += f"; {', '.join(fresh)} is new, and is trained along"
     return said if head == CAUSAL or fresh else f"{said}; the model's own head is kept"
 
 
 def _lora_of_rank_8(model: torch.nn.Module) -> int:
-    smallest = min(min(module.weight.shape) for module in linears(model).values())  # type: ignore[arg-type]
+    smallest = min(min(module.weight.shape) for module in linears(model).values())
     return parameter_count(model, make_adapter("lora", rank=min(8, smallest)))
 
 

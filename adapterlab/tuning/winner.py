@@ -20,7 +20,7 @@ from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.io.peft_export import save_peft
-from adapterlab.surgery.sites.base import PARAMETERS, STACK
+from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.tasks.base import Task
 
 MADE = "winner.json"
@@ -91,11 +91,7 @@ def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path)
         return Winner(contest.contestant, False, False, why)
     handle.merge()
     try:
-        plain = {
-            name: tensor
-            for name, tensor in handle.model.state_dict().items()
-            if f".{STACK}." not in f".{name}" and f".{PARAMETERS}." not in f".{name}"
-        }
+        plain = {name: tensor for name, tensor in handle.model.state_dict().items() if not in_adapter(name)}
         handle.model.save_pretrained(folder / "merged", state_dict=plain)  # type: ignore[operator]
     finally:
         handle.unmerge()

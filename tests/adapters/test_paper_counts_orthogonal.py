@@ -6,7 +6,7 @@ import pytest
 
 from adapterlab.adapters import adapter
 from adapterlab.surgery import parameter_count
-from adapterlab.surgery.sites.linear import select
+from adapterlab.surgery.model.linear_layers import select
 from tests.adapters.paper_models import BLOCKS, QV, model
 
 

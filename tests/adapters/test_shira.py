@@ -81,7 +81,7 @@ def test_a_gradient_mask_without_a_loss_says_what_to_give(llama):
 
 def test_a_loss_of_something_else_is_refused(llama):
     flags = [p.requires_grad for p in llama.parameters()]
-    with pytest.raises(AdapterlabError, match="does not come from the model"):
+    with pytest.raises(AdapterlabError, match="does not depend on the model"):
         attach(llama, adapter("shira", rank=1, mask="snip"), loss=lambda: torch.zeros(()))
     assert [p.requires_grad for p in llama.parameters()] == flags
 

@@ -140,7 +140,7 @@ def test_adapters_stack_and_leave_in_any_order(first, second, llama, tokens):
 def test_merging_out_of_order_is_refused(llama, tokens):
     attach(llama, small("lora"), name="first")
     above = attach(llama, small("lora"), name="second")
-    with pytest.raises(AdapterlabError, match="beneath is not merged"):
+    with pytest.raises(AdapterlabError, match="below is not merged"):
         above.merge()
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery import attach, sites
+from adapterlab.surgery import attach
+from adapterlab.surgery.sites.base import Site
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -220,7 +221,7 @@ def test_a_failure_half_way_leaves_the_model_as_it_was(llama, tokens, monkeypatc
             self.register_parameter(name, tensor)
         self.strength, self.enabled, self.merged = 1.0, True, False
 
-    monkeypatch.setattr(sites.Site, "__init__", refuse_the_fifth)
+    monkeypatch.setattr(Site, "__init__", refuse_the_fifth)
     with pytest.raises(RuntimeError, match="no room"):
         attach(llama, small("lora"))
     assert repr(llama) == structure

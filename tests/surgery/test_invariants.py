@@ -53,7 +53,7 @@ def observed(model, handle, before):
         parameters,
         {name: p for name, p in model.named_parameters() if name in parameters},
         handle.deltas(),
-        router.shares.given if router is not None else None,
+        router.shares.current if router is not None else None,
     )
 
 
@@ -65,7 +65,7 @@ def broken(method, model, handle, before, at_start):
             continue
         if isinstance(invariant, Invariant):
             nothing = torch.empty(0, 0), torch.empty(0, 0)
-            tensors = ((site.state, *(site.both() or nothing)) for site in handle.sites.values())
+            tensors = ((site.state, *(site.base_and_adapted() or nothing)) for site in handle.sites.values())
             residual = max(invariant.residual(method, state, a.detach(), b.detach()) for state, a, b in tensors)
         else:
             residual = invariant.residual(observed(model, handle, before))

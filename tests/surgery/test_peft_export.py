@@ -15,7 +15,7 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.peft_layout import CannotExportError
 from adapterlab.surgery import attach
 from adapterlab.surgery.io.peft_export import save_peft
-from adapterlab.surgery.model.new_heads import mark_fresh
+from adapterlab.surgery.model.new_heads import mark_new_heads
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -144,7 +144,7 @@ def test_a_fresh_head_goes_along(tokens, tmp_path):
         return LlamaForSequenceClassification(config).eval()
 
     model, fresh = classifier(), classifier()
-    mark_fresh(model, ["score.weight"])
+    mark_new_heads(model, ["score.weight"])
     handle = attach(model, small("lora"))
     noisy(handle.parameters(), 0.1)
     ours = model(tokens).logits
@@ -163,7 +163,7 @@ def test_what_changes_no_weight_is_named(tokens, tmp_path):
 def test_a_prompt_before_a_fresh_head_is_named(tmp_path):
     config = LlamaConfig(**tiny_llama().config.to_diff_dict() | {"num_labels": 3, "pad_token_id": 0})
     model = LlamaForSequenceClassification(config)
-    mark_fresh(model, ["score.weight"])
+    mark_new_heads(model, ["score.weight"])
     with pytest.raises(CannotExportError, match="cannot train a new head"):
         save_peft(attach(model, adapter("prompt", length=3)), tmp_path, "the-base", "SEQ_CLS")
 

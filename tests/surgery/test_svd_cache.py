@@ -6,7 +6,7 @@ import torch
 
 from adapterlab.surgery import attach
 from adapterlab.surgery.init.svd_cache import FactorCache
-from adapterlab.surgery.sites.linear import linears
+from adapterlab.surgery.model.linear_layers import linears
 from tests.adapters.methods import small
 from tests.conftest import tiny_llama
 

@@ -1,1 +1,1 @@
-"""What adapters are initialized from: the SVD cache and calibration runs."""
+"""Initialization data of adapters: the cache of singular value decompositions, and calibration runs."""

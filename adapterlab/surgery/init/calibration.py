@@ -1,10 +1,9 @@
-"""What some methods start from beside the weights: their gradients, and what the layers see."""
+"""Runs of the model that some methods are initialized from: gradients of the weights, and inputs of the layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -12,17 +11,31 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.sites.base import Place
-from adapterlab.surgery.sites.linear import LinearPlace
+from adapterlab.surgery.model.linear_layers import LinearLayer
 
 
-def weight_gradients(places: Mapping[str, Place], loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """The gradient of `loss()` by the weight of each linear layer, `(out, in)`, by path; the model is left as it was.
+def weight_gradients(
+    layers: Mapping[str, LinearLayer], loss: Callable[[], Tensor]
+) -> dict[str, Float[Tensor, "out in"]]:
+    """Return the gradient of a loss with respect to the weight of each linear layer.
 
-    Raises `AdapterlabError` for a loss that does not come from these weights.
+    `requires_grad` of each weight is restored afterwards, and no `.grad` is set.
+
+    Args:
+        layers: Linear layers by path.
+        loss: Runs the model on calibration data and returns a scalar; called once.
+
+    Returns:
+        Gradients by path, shaped `(out, in)` also for a `Conv1D`; zeros for a layer that the loss does not depend on.
+
+    Raises:
+        AdapterlabError: The loss depends on none of the weights.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> weight_gradients({"layer": layer}, lambda: layer(torch.ones(1, 2)).sum())
+    {'layer': tensor([[1., 1.]])}
     """
-    layers = {path: place.module for path, place in places.items() if isinstance(place, LinearPlace)}
-    weights = [cast(nn.Parameter, layer.weight) for layer in layers.values()]
+    weights = [layer.weight for layer in layers.values()]
     before = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
@@ -31,40 +44,57 @@ def weight_gradients(places: Mapping[str, Place], loss: Callable[[], Tensor]) ->
             value = loss()
             if not value.requires_grad:
                 raise AdapterlabError(
-                    "the loss given to attach does not come from the model's weights: run the model in it"
+                    "the loss given to attach does not depend on the model's weights: run the model in it"
                 )
-            found = torch.autograd.grad(value, weights, materialize_grads=True)
+            gradients = torch.autograd.grad(value, weights, materialize_grads=True)
     finally:
         for weight, trainable in zip(weights, before, strict=True):
             weight.requires_grad_(trainable)
-    return {path: g.T if isinstance(layers[path], Conv1D) else g for path, g in zip(layers, found, strict=True)}
+    return {
+        path: gradient.T if isinstance(layer, Conv1D) else gradient
+        for (path, layer), gradient in zip(layers.items(), gradients, strict=True)
+    }
 
 
 def layer_inputs(
-    places: Mapping[str, Place], runs: Sequence[Callable[[], object]]
+    layers: Mapping[str, LinearLayer], runs: Sequence[Callable[[], object]]
 ) -> dict[str, list[Float[Tensor, "samples in"]]]:
-    """What each linear layer sees at the last token of each sequence, by path, for each of `runs` of the model.
+    """Return the inputs of linear layers at the last token of each sequence.
 
-    Raises `AdapterlabError` for a run that does not reach a layer.
+    Args:
+        layers: Linear layers by path.
+        runs: Functions that each run the model on some sequences, padded on the left.
+
+    Returns:
+        For each path, one tensor for each of `runs`: the inputs of all its sequences, `(samples, in)`.
+
+    Raises:
+        AdapterlabError: A run does not call one of the layers.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> layer_inputs({"layer": layer}, [lambda: layer(torch.arange(6.0).reshape(1, 3, 2))])
+    {'layer': [tensor([[4., 5.]])]}
     """
-    seen: dict[str, list[Tensor]] = {path: [] for path, place in places.items() if isinstance(place, LinearPlace)}
+    calls: dict[str, list[Tensor]] = {path: [] for path in layers}
 
-    def see(path: str, module: nn.Module, args: Any) -> None:
-        x = cast(Tensor, args[0]).detach()
-        seen[path].append(x[:, -1] if x.ndim == 3 else x)
+    def record(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].detach()
+        calls[path].append(x[:, -1] if x.ndim == 3 else x)
 
-    found: dict[str, list[Tensor]] = {path: [] for path in seen}
-    hooks = [cast(LinearPlace, places[path]).module.register_forward_pre_hook(partial(see, path)) for path in seen]
+    inputs: dict[str, list[Tensor]] = {path: [] for path in layers}
+    hooks = [layer.register_forward_pre_hook(partial(record, path)) for path, layer in layers.items()]
     try:
         for run in runs:
             with torch.no_grad():
                 run()
-            for path, calls in seen.items():
-                if not calls:
-                    raise AdapterlabError(f"a run given to attach never reached {path}: run the whole model in it")
-                found[path].append(torch.cat(calls))
-                calls.clear()
+            for path, seen in calls.items():
+                if not seen:
+                    raise AdapterlabError(
+                        f"a run given to attach never called the layer {path}: run the whole model in it"
+                    )
+                inputs[path].append(torch.cat(seen))
+                seen.clear()
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return inputs

@@ -1,8 +1,17 @@
-"""One decomposition serves all: a weight's singular triplets from memory, from disk, or computed.
+"""Cache of singular value decompositions, in memory and on disk, shared by all methods that start from one.
 
-Keyed by a hash of the weight's bytes, so that a copy of the model, another process or the next method asks for nothing
-that is known. Files are written atomically; the signs of the vectors are fixed (the entry of largest size in each column
-of `u` is positive), so that two computations agree.
+Entries are keyed by a hash of the weight's bytes, so a copy of the model, another process or another method computes
+nothing again. Files are written atomically. The signs of the singular vectors are fixed (the entry of largest magnitude
+in each column of `u` is positive), so that two computations agree.
+
+>>> cache = FactorCache()
+>>> weight = torch.arange(6.0).reshape(3, 2)
+>>> u, s, vt = cache(weight, 1)
+>>> u.shape, s.shape, vt.shape
+(torch.Size([3, 1]), torch.Size([1]), torch.Size([1, 2]))
+>>> _ = cache(weight.clone())
+>>> cache.computed
+1
 """
 
 from __future__ import annotations
@@ -10,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -21,32 +31,48 @@ from torch import Tensor
 from adapterlab.adapters.context import Factors
 
 OVERSAMPLED = 10
-"""How many directions more than asked for a randomized decomposition probes."""
+"""Number of directions beyond the rank that a randomized decomposition probes."""
 
 
-def default_cache() -> Path:
-    """`$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab`."""
+def cache_folder() -> Path:
+    """Return `$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab` if that is not set."""
     return Path(os.environ.get("ADAPTERLAB_CACHE") or Path.home() / ".cache" / "adapterlab")
 
 
-class FactorCache:
-    """Singular value decompositions by content.
+@cache
+def default_factors() -> FactorCache:
+    """Return the cache of this process, which keeps its files in `cache_folder()`."""
+    return FactorCache(cache_folder() / "factors")
 
-    `folder` None keeps them in memory alone. At most `entries` are held in memory, the oldest dropped first.
+
+class FactorCache:
+    """Singular value decompositions by the content of the weight.
+
+    Args:
+        folder: Folder of the files; None to cache in memory alone.
+        entries: Decompositions to hold in memory; the oldest is dropped first.
     """
 
     def __init__(self, folder: Path | None = None, entries: int = 512) -> None:
         self.folder, self.entries = folder, entries
         self.computed = 0
+        """Number of decompositions that were in neither memory nor files."""
         self._memory: dict[str, Factors] = {}
 
     def __call__(
         self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
     ) -> Factors:
-        """The top `rank` triplets of `weight` (all without `rank`), in its dtype (at least float32), on its device.
+        """Return the leading singular triplets of a weight, or of each of several stacked weights.
 
-        Weights given together, `(heads, out, in)`, are kept together, and each has its own triplets. With `iterations` the
-        triplets are those of a randomized decomposition with so many power iterations, unless the full one is known already.
+        Args:
+            weight: One weight `(out, in)`, or several `(heads, out, in)`, which share one entry of the cache. On the meta
+                device the result has shapes and no values.
+            rank: Number of triplets; all of them if None.
+            iterations: Power iterations of a randomized decomposition, which is used unless the full one is cached
+                already; None for a full decomposition.
+
+        Returns:
+            The triplets on the weight's device, in its dtype, or float32 if that has fewer bits.
         """
         *heads, rows, columns = weight.shape
         full = min(rows, columns)
@@ -58,10 +84,10 @@ class FactorCache:
             shapes = (*heads, rows, k), (*heads, k), (*heads, k, columns)
             return Factors(*(weight.new_empty(shape) for shape in shapes))
         key = _content(weight)
-        factors = self._known(key)
+        factors = self._lookup(key)
         if factors is None and iterations is not None and k < full:
             key = f"{key}-{k}-{iterations}"
-            factors = self._known(key)
+            factors = self._lookup(key)
         if factors is None:
             factors = _decompose(weight) if iterations is None or k == full else _randomized(weight, k, iterations)
             self.computed += 1
@@ -70,7 +96,7 @@ class FactorCache:
         u, s, vt = (part.to(weight.device) for part in factors)
         return Factors(u[..., :k], s[..., :k], vt[..., :k, :])
 
-    def _known(self, key: str) -> Factors | None:
+    def _lookup(self, key: str) -> Factors | None:
         factors = self._memory.get(key)
         if factors is None and (factors := self._read(key)) is not None:
             self._remember(key, factors)
@@ -88,7 +114,7 @@ class FactorCache:
         try:
             return Factors(**load_file(path))
         except (SafetensorError, TypeError):
-            return None  # a torn or foreign file is only a cache miss
+            return None  # a truncated or foreign file is only a cache miss
 
     def _write(self, key: str, factors: Factors) -> None:
         if not self.folder:
@@ -109,7 +135,7 @@ def _content(weight: Tensor) -> str:
 
 
 def _decompose(weight: Float[Tensor, "*heads out in"]) -> Factors:
-    return _signed(*torch.linalg.svd(weight, full_matrices=False))
+    return _with_fixed_signs(*torch.linalg.svd(weight, full_matrices=False))
 
 
 def _randomized(weight: Float[Tensor, "*heads out in"], rank: int, iterations: int) -> Factors:
@@ -123,10 +149,10 @@ def _randomized(weight: Float[Tensor, "*heads out in"], rank: int, iterations: i
         basis = torch.linalg.qr(weight.mT @ basis)[0]
         basis = torch.linalg.qr(weight @ basis)[0]
     u, s, vt = torch.linalg.svd(basis.mT @ weight, full_matrices=False)
-    return _signed((basis @ u)[..., :rank], s[..., :rank], vt[..., :rank, :])
+    return _with_fixed_signs((basis @ u)[..., :rank], s[..., :rank], vt[..., :rank, :])
 
 
-def _signed(
+def _with_fixed_signs(
     u: Float[Tensor, "*heads out k"], s: Float[Tensor, "*heads k"], vt: Float[Tensor, "*heads k in"]
 ) -> Factors:
     largest = u.abs().argmax(-2, keepdim=True)

@@ -1,1 +1,1 @@
-"""Save and load adapters; export to PEFT."""
+"""Load saved adapters, and export them to PEFT."""

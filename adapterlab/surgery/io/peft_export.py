@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
-from adapterlab.surgery.attach import Handle
+from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 
@@ -61,8 +61,8 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
         config["target_modules"] = list(handle.sites)
         if _transposed(handle):
             config["fan_in_fan_out"] = True
-    if handle.fresh:
-        heads = sorted({name.rpartition(".")[0] for name in handle.fresh})
+    if handle.new_heads:
+        heads = sorted({name.rpartition(".")[0] for name in handle.new_heads})
         config["modules_to_save"] = heads
         for path in heads:
             module = handle.model.get_submodule(path)
@@ -122,7 +122,7 @@ def _low_rank(handle: Handle) -> PeftLayout:
         raise CannotExportError(f"its change has rank {rank}")
     tensors = {}
     for path, site in sites.items():
-        before, after = site.both()
+        before, after = site.base_and_adapted()
         if site.bias is not site.below.bias:
             raise CannotExportError(f"it changes biases, as at {path}, and a LoRA does not")
         u, s, vt = torch.linalg.svd((after - before).detach().double(), full_matrices=False)
@@ -137,7 +137,7 @@ def _low_rank(handle: Handle) -> PeftLayout:
 
 def _prompt_settings(handle: Handle, layout: PeftLayout) -> dict[str, object]:
     """Return the settings of a prompt that depend on the model."""
-    if handle.fresh:
+    if handle.new_heads:
         raise CannotExportError(f"PEFT's {layout.config['peft_type']} cannot train a new head along with the prompt")
     assert isinstance(handle.model, PreTrainedModel)
     model = handle.model.config.get_text_config()

@@ -1,1 +1,1 @@
-"""The structure of a transformer: decoder blocks, linear weights, new heads."""
+"""The structure of a transformer: decoder, blocks, attentions, linear layers and weights."""

@@ -1,4 +1,11 @@
-"""Parameters that no checkpoint had, such as a new classifier's head: trained whole, beside whatever adapter."""
+"""Parameters that the checkpoint did not have, such as a new classifier head: trained fully beside any adapter.
+
+>>> from torch import nn
+>>> model = nn.ModuleDict({"body": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
+>>> mark_new_heads(model, ["head.weight", "head.bias"])
+>>> list(new_head_parameters(model)), new_head_modules(model)
+(['head.bias', 'head.weight'], {'head'})
+"""
 
 from __future__ import annotations
 
@@ -7,31 +14,50 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-_MARK = "adapterlab_fresh"
+_MARK = "adapterlab_new_heads"
 
 
-def mark_fresh(model: nn.Module, names: Iterable[str]) -> None:
-    """Say which parameters of `model` are fresh: adapters leave them alone, and training moves them as they are."""
+def mark_new_heads(model: nn.Module, names: Iterable[str]) -> None:
+    """Record which parameters of a model are new: adapters skip them, and training updates them directly.
+
+    Args:
+        model: The model to mark.
+        names: Paths of the parameters that the checkpoint did not have.
+    """
     vars(model)[_MARK] = tuple(sorted(names))
 
 
-def fresh_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The fresh parameters of `model` by name; none if it was never marked."""
+def new_head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the new parameters of a model by path; empty for a model that was never marked.
+
+    Args:
+        model: A model.
+    """
     return {name: model.get_parameter(name) for name in vars(model).get(_MARK, ())}
 
 
-def fresh_modules(model: nn.Module) -> set[str]:
-    """The paths of the modules that hold a fresh parameter."""
+def new_head_modules(model: nn.Module) -> set[str]:
+    """Return the paths of the modules that hold a new parameter.
+
+    Args:
+        model: A model.
+    """
     return {name.rpartition(".")[0] for name in vars(model).get(_MARK, ())}
 
 
 @torch.no_grad()
-def redraw(parameters: Mapping[str, nn.Parameter], seed: int, std: float = 0.02) -> None:
-    """Give them a start that `seed` alone decides: normal matrices of deviation `std`, zero biases, unit gains."""
+def initialize(parameters: Mapping[str, nn.Parameter], seed: int, std: float = 0.02) -> None:
+    """Set parameters to random start values that depend on `seed` alone.
+
+    Args:
+        parameters: Parameters by path. Matrices are drawn from a normal distribution with mean 0, parameters of one
+            dimension are set to 0 if their name ends in `bias` and to 1 otherwise (gains).
+        seed: Seed of a generator of its own; the global one is not used.
+        std: Standard deviation of the normal distribution, by default that of transformers' models.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in parameters.items():
         if parameter.ndim > 1:
-            drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-            parameter.copy_(drawn)
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
         else:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -1,13 +1,13 @@
-"""The weight of a linear layer, however it is stored: transposed, or as the codes of a quantizer.
+"""Weights of linear layers in one layout, however they are stored: transposed, or quantized.
 
-A quantized layer can be adapted by a method that never looks at its weight. Which those are is found out by trying: the
-method is given a stand-in that has a shape and nothing else.
+A quantized layer can be adapted only by a method that never reads its weight. Methods do not declare this: each is
+tried with a `QuantizedWeight`, which has a shape and raises an error on any other use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,81 +15,114 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.linear_layers import LinearLayer
 
 
-def weight_of(module: nn.Module) -> Float[Tensor, "out in"]:
-    """The weight of a linear layer as `(out, in)`."""
-    weight = cast(Tensor, module.weight)
-    return weight.T if isinstance(module, Conv1D) else weight
+def weight_of(layer: LinearLayer) -> Float[Tensor, "out in"]:
+    """Return the weight of a linear layer as `(out, in)`, a transposed view for a `Conv1D`.
+
+    Args:
+        layer: A linear layer that is not quantized.
+
+    >>> weight_of(nn.Linear(3, 2)).shape, weight_of(Conv1D(2, 3)).shape
+    (torch.Size([2, 3]), torch.Size([2, 3]))
+    """
+    return layer.weight.T if isinstance(layer, Conv1D) else layer.weight
 
 
-def quantized(module: nn.Module) -> bool:
-    """Whether the layer's weight is stored as codes: only its answer can be adapted."""
-    return _codes(cast(Tensor, module.weight))
+def quantized(layer: LinearLayer) -> bool:
+    """Return True if the layer stores its weight as quantization codes, so that it cannot be read or merged into.
+
+    Args:
+        layer: A linear layer.
+    """
+    return _holds_codes(layer.weight)
 
 
-def _codes(weight: Tensor) -> bool:
+def _holds_codes(weight: Tensor) -> bool:
     if not weight.is_floating_point() or weight.itemsize < 2 or getattr(weight, "quant_state", None) is not None:
         return True
-    # A tensor that looks like one of floats may be made of others, as torchao's are.
+    # A tensor subclass may claim a floating-point dtype and hold integer tensors, as torchao's do.
     parts = weight.__tensor_flatten__()[0] if hasattr(weight, "__tensor_flatten__") else ()
-    return any(_codes(getattr(weight, part)) for part in parts)
+    return any(_holds_codes(getattr(weight, part)) for part in parts)
 
 
-def readable(*tensors: Tensor) -> list[Tensor]:
-    """Those of `tensors` whose numbers can be read: no codes of a quantizer."""
-    return [tensor for tensor in tensors if not _codes(tensor)]
+def without_codes(*tensors: Tensor) -> list[Tensor]:
+    """Return the tensors that hold plain numbers, and not quantization codes.
+
+    Args:
+        *tensors: Tensors of a model.
+    """
+    return [tensor for tensor in tensors if not _holds_codes(tensor)]
 
 
-def _kind(weight: Tensor) -> str:
+def _format(weight: Tensor) -> str:
     plain = type(weight) in (Tensor, nn.Parameter)
     return str(weight.dtype) if plain or not weight.is_floating_point() else type(weight).__name__
 
 
-def shape_of(module: nn.Module) -> tuple[int, int]:
-    """`(out, in)` of a linear layer, however it stores its weight."""
-    if quantized(module):
-        return cast(int, module.out_features), cast(int, module.in_features)
-    rows, columns = weight_of(module).shape
+def shape_of(layer: LinearLayer) -> tuple[int, int]:
+    """Return `(out, in)` of a linear layer, quantized or not.
+
+    Args:
+        layer: A linear layer.
+    """
+    if isinstance(layer, nn.Linear) and quantized(layer):
+        return layer.out_features, layer.in_features
+    rows, columns = weight_of(layer).shape
     return rows, columns
 
 
-# What a method may ask of a weight without looking at its numbers.
+# Uses of a tensor that need its shape and not its values.
 _ABOUT_SHAPE = [Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point] + [
     getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_meta", "requires_grad")
 ]
 
 
 class QuantizedWeight(Tensor):
-    """Stands for a quantized weight while a method is tried: it has a shape, and refuses every other question."""
+    """Placeholder for a quantized weight: has a shape, and raises `AdapterlabError` on any use of its values."""
 
     message: str
 
     @staticmethod
-    def of(module: nn.Module, where: str = "", method: str = "this method") -> Tensor:
-        codes = torch.empty(shape_of(module), device="meta").as_subclass(QuantizedWeight)
-        codes.message = (
-            f"{where}{type(module).__name__} holds quantized weights ({_kind(cast(Tensor, module.weight))}), and {method} "
-            f"works on the weight itself: load the model unquantized, or take a method that adds to the answer, like lora"
+    def of(layer: LinearLayer, path: str = "", method: str = "this method") -> Tensor:
+        """Return the placeholder for a layer's weight, `(out, in)` on the meta device.
+
+        Args:
+            layer: A quantized linear layer.
+            path: Path of the layer and a colon, to open the error message with.
+            method: Name of the method that is tried, for the error message.
+        """
+        weight = torch.empty(shape_of(layer), device="meta").as_subclass(QuantizedWeight)
+        weight.message = (
+            f"{path}{type(layer).__name__} holds quantized weights ({_format(layer.weight)}), and {method} works on the "
+            "weight itself: load the model unquantized, or use a method that adds to the layer's output, such as lora"
         )
-        return codes
+        return weight
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        cls,
+        func: Callable[..., object],
+        types: Collection[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if func in _ABOUT_SHAPE:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
-        raise AdapterlabError(
-            next(a for a in (*args, *(kwargs or {}).values()) if isinstance(a, QuantizedWeight)).message
-        )
+        given = (*args, *(kwargs or {}).values())
+        raise AdapterlabError(next(a for a in given if isinstance(a, QuantizedWeight)).message)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A layer of which nothing but the answer is known."""
+class ShapeOnlyLinear:
+    """A `Linear` that returns outputs of the right shape and no values, to try a method's `forward` with."""
 
     weight: Tensor
+    """Weight of the layer, `(out, in)`: its shape is used."""
     bias: Tensor | None
+    """Bias of the layer, `(out,)`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.new_empty(*x.shape[:-1], self.weight.shape[0])

@@ -1,1 +1,1 @@
-"""One protocol for each kind of site that an adapter can be attached to."""
+"""Kinds of sites: for each, the places on a model and the module that is attached there."""

@@ -1,14 +1,21 @@
-"""What every kind of site has in common: a place that could be adapted, and the module that then stands there.
+"""The interface that all kinds of sites share: a place that can be adapted, and the module that adapts it.
 
-A site's module holds one adapter's state and calls its pure functions. The model's own modules stay in place, with their
-classes, names and base weights. Each kind of site has a file of its own beside this one.
+A `Place` describes a part of a model before anything is changed. A `Site` is the module that is attached there; it holds
+one adapter's state and calls the adapter's pure functions. The model's own modules keep their classes, names and base
+weights. Each kind of site has a file of its own beside this one.
+
+>>> from adapterlab.surgery.model.submodules import RESIDUAL_SITES
+>>> block = nn.Identity()
+>>> add_site(block, RESIDUAL_SITES, "default", nn.Identity())
+>>> site_names(block, RESIDUAL_SITES)
+['default']
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,48 +24,62 @@ from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
-STACK = "adapterlab"
-"""The name under which a module keeps the sites that stand on it."""
-PARAMETERS = "adapterlab_parameters"
-"""The name under which a module keeps the sites that stand in for its parameters."""
+Side: TypeAlias = Literal["below", "above"]
+"""Direction in a stack of sites: attached before, or after."""
 
 
 class Place(ABC):
-    """Somewhere that an adapter could stand, before anything is changed."""
+    """A part of a model that an adapter can be attached to; nothing is changed before `install`."""
 
     role: Role = Role.OTHER
+    """Role of the adapted layer in its block."""
 
     @property
     @abstractmethod
     def like(self) -> Tensor:
-        """A tensor of the base that is there, for its device and dtype."""
+        """A tensor of the base at this place, for its device and dtype."""
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """`(out, in)` of what is adapted, where it has one."""
+        """`(out, in)` of the adapted map, or None if the place has no such shape."""
         return None
 
     @property
     @abstractmethod
     def names(self) -> Collection[str]:
-        """The names of the adapters that stand here already."""
+        """Names of the adapters that are already attached here."""
 
     @abstractmethod
-    def init(self, adapter: Any, context: Context) -> State:
-        """The adapter's state here; shapes alone where the context's device is meta."""
+    def init(self, context: Context) -> State:
+        """Return the adapter's initial state at this place.
+
+        Args:
+            context: Device, dtype and random numbers; on the meta device the state has shapes and no values.
+        """
 
     @abstractmethod
-    def install(self, adapter: Any, state: State, name: str) -> Site:
-        """Put a site here."""
+    def install(self, state: State, name: str) -> Site:
+        """Attach a site here.
+
+        Args:
+            state: The adapter's state at this place.
+            name: Name of the adapter, unique at this place.
+
+        Returns:
+            The site, which is then part of the model.
+        """
 
 
 class Site(nn.Module, ABC):
-    """One adapter's state at one place: `trainable` as parameters, the rest as buffers, under their own names."""
+    """One adapter's state at one place: `trainable` as parameters, the rest as buffers, under the state's own names.
+
+    Args:
+        state: The adapter's state; a trainable tensor that already is an `nn.Parameter` is shared, not copied.
+    """
 
     def __init__(self, state: State) -> None:
         super().__init__()
         for name, tensor in state.trainable.items():
-            # What several sites share is one parameter in all of them.
             self.register_parameter(name, tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor))
         for name, tensor in state.frozen.items():
             self.register_buffer(name, tensor)
@@ -78,56 +99,72 @@ class Site(nn.Module, ABC):
 
     @property
     def active(self) -> bool:
-        """Whether the site changes anything now; at strength 0 the base answers, exactly."""
+        """True if the site changes the model now; at strength 0 the outputs are exactly the base's."""
         return self.enabled and not self.merged and self.strength != 0
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the state."""
+        """Dtype of the state."""
         return next(t.dtype for t in (*self._parameters.values(), *self._buffers.values()) if t is not None)
 
     @abstractmethod
     def remove(self) -> None:
-        """Leave the model."""
+        """Detach the site from the model."""
 
-    def both(self) -> tuple[Tensor, Tensor] | None:
-        """The base's tensor and the adapted one, in the state's dtype; None where the site changes no tensor."""
+    def base_and_adapted(self) -> tuple[Tensor, Tensor] | None:
+        """Return the base's tensor and the adapted one in the state's dtype, or None if the site changes no tensor."""
         return None
 
     def changes(self) -> dict[str, Tensor]:
-        """What the adapter adds to each tensor of the base, by what its name adds to the place's path."""
-        tensors = self.both()
+        """Return what the adapter adds to each tensor of the base, in the state's dtype.
+
+        Returns:
+            Differences by suffix to the place's path: `""` for its weight, `".bias"` for its bias.
+        """
+        tensors = self.base_and_adapted()
         return {} if tensors is None else {"": tensors[1] - tensors[0]}
 
-    def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
-        """The other sites at the same place that were attached before, or after."""
+    def neighbours(self, side: Side) -> Sequence[nn.Module]:
+        """Return the other sites at the same place that were attached before or after this one.
+
+        Args:
+            side: `"below"` for those attached before, `"above"` for those attached after.
+        """
         return []
 
     def merge(self) -> None:
-        """Put the adapted tensors in the base's place."""
-        raise AdapterlabError("this adapter is no change of a weight, so it cannot be merged")
+        """Replace the base's tensors by the adapted ones.
+
+        Raises:
+            AdapterlabError: The adapter does not change a weight.
+        """
+        raise AdapterlabError("this adapter does not change a weight, so it cannot be merged")
 
     def unmerge(self) -> None:
-        """Put the base's own tensors back."""
+        """Restore the base's own tensors."""
 
 
 class TensorSite(Site):
-    """A site that stands for tensors of the base."""
+    """A site that adapts tensors of the base.
+
+    Args:
+        state: The adapter's state.
+    """
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self._base: dict[str, nn.Parameter] = {}
 
     @abstractmethod
-    def both(self) -> tuple[Tensor, Tensor]: ...
+    def base_and_adapted(self) -> tuple[Tensor, Tensor]: ...
 
     @abstractmethod
     def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
-        """Put `tensor` in the place of the base's of this name; gives what stood there."""
+        """Replace the base's parameter of this name by `tensor`, and return the replaced one."""
 
     @abstractmethod
     def _adapted(self) -> dict[str, Tensor]:
-        """The adapted tensors by name, as the base stores them."""
+        """Return the adapted tensors by name, in the layout in which the base stores them."""
 
     def merge(self) -> None:
         if self.merged:
@@ -144,26 +181,83 @@ class TensorSite(Site):
         self._base, self.merged = {}, False
 
 
-def kept_names(holder: nn.Module, key: str) -> list[str]:
-    """The names of the adapters that a module keeps under `key`."""
-    return list(cast(nn.ModuleDict, holder._modules.get(key) or {}))
+def swap_parameter(module: nn.Module, name: str, tensor: nn.Parameter) -> nn.Parameter:
+    """Replace a parameter of a module.
+
+    Args:
+        module: The module that holds it.
+        name: Name of the parameter in the module.
+        tensor: The new parameter.
+
+    Returns:
+        The replaced parameter.
+    """
+    replaced = module.get_parameter(name)
+    module._parameters[name] = tensor
+    return replaced
 
 
-def keep(holder: nn.Module, key: str, name: str, site: nn.Module) -> None:
-    """Make `site` part of the model: `holder` keeps it under `key`."""
-    if key not in holder._modules:
-        holder.add_module(key, nn.ModuleDict())
-    cast(nn.ModuleDict, holder._modules[key])[name] = site
+def readable(tensor: Tensor, context: Context) -> Tensor:
+    """Return a base tensor as an adapter's `init` may read it: detached, and without values on the meta device.
+
+    Args:
+        tensor: A tensor of the base.
+        context: The context of `init`; its device decides whether values are given.
+    """
+    base = tensor.detach()
+    return torch.empty_like(base, device="meta") if context.device.type == "meta" else base
 
 
-def drop(holder: nn.Module, key: str, site: nn.Module) -> None:
-    """Undo `keep`."""
-    kept = cast(nn.ModuleDict, holder._modules[key])
-    del kept[next(name for name, other in kept.items() if other is site)]
-    if not len(kept):
-        del holder._modules[key]
+def site_names(module: nn.Module, key: str) -> list[str]:
+    """Return the names of the sites registered on a module.
+
+    Args:
+        module: A module of the model.
+        key: Kind of the sites, one of the names in `surgery.model.submodules`.
+    """
+    return list(_registered(module, key) or ())
 
 
-def kept(holder: nn.Module, key: str) -> Iterator[Any]:
-    """The sites that `holder` keeps under `key`, the first attached first."""
-    yield from cast(nn.ModuleDict, holder._modules.get(key) or {}).values()
+def add_site(module: nn.Module, key: str, name: str, site: nn.Module) -> None:
+    """Register a site as a submodule, so that it is part of the model.
+
+    Args:
+        module: The module that the site is attached to.
+        key: Kind of the site, one of the names in `surgery.model.submodules`.
+        name: Name of the adapter.
+        site: The site.
+    """
+    sites = _registered(module, key)
+    if sites is None:
+        sites = nn.ModuleDict()
+        module.add_module(key, sites)
+    sites[name] = site
+
+
+def remove_site(module: nn.Module, key: str, site: nn.Module) -> None:
+    """Undo `add_site`; the last site of a kind leaves no trace on the module.
+
+    Args:
+        module: The module that the site is attached to.
+        key: Kind of the site, one of the names in `surgery.model.submodules`.
+        site: The site.
+    """
+    sites = _registered(module, key) or nn.ModuleDict()
+    del sites[next(name for name, other in sites.items() if other is site)]
+    if not len(sites):
+        del module._modules[key]
+
+
+def sites_on(module: nn.Module, key: str) -> Iterator[nn.Module]:
+    """Yield the sites registered on a module, in the order in which they were attached.
+
+    Args:
+        module: A module of the model.
+        key: Kind of the sites, one of the names in `surgery.model.submodules`.
+    """
+    yield from (_registered(module, key) or nn.ModuleDict()).values()
+
+
+def _registered(module: nn.Module, key: str) -> nn.ModuleDict | None:
+    sites = module._modules.get(key)
+    return sites if isinstance(sites, nn.ModuleDict) else None

@@ -1,14 +1,20 @@
-"""Linear layers: found, named by what they do, and adapted by the sites stacked on them.
+"""Linear layers, each adapted by a `LinearAdapter` on the layer's stack.
 
-The layer stays in place with its class, name and base weight; it only answers through the topmost site.
+>>> from adapterlab.adapters import adapter
+>>> layer = nn.Linear(4, 3)
+>>> place = LinearPlace(adapter("lora", rank=2), "layer", layer)
+>>> place.shape
+(3, 4)
+>>> state = State({"a": torch.ones(2, 4), "b": torch.ones(3, 2)})
+>>> site = place.install(state, "default")
+>>> site.changes()[""].shape, site.below.weight is layer.weight
+(torch.Size([3, 4]), True)
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -16,234 +22,122 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers.pytorch_utils import Conv1D
 
-from adapterlab.adapters.context import Context, Role
+from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.state import State
-from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.surgery.model.new_heads import fresh_modules
-from adapterlab.surgery.model.weights import Answer, QuantizedWeight, quantized, shape_of, weight_of
-from adapterlab.surgery.sites.base import PARAMETERS, STACK, Place, TensorSite
-
-# The names that Hugging Face decoders and encoders use for the leaves of a block.
-_ROLES = {
-    Role.QUERY: {"q_proj", "query", "q_lin", "wq", "q"},
-    Role.KEY: {"k_proj", "key", "k_lin", "wk", "k"},
-    Role.VALUE: {"v_proj", "value", "v_lin", "wv", "v"},
-    Role.OUTPUT: {
-        "o_proj",
-        "out_proj",
-        "out_lin",
-        "wo",
-        "o",
-        "attn.c_proj",
-        "attention.output.dense",
-        "self_attn.dense",
-        "attention.dense",
-        "self_attention.dense",
-    },
-    Role.GATE: {"gate_proj", "w1"},
-    Role.UP: {"up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h", "intermediate.dense", "lin1", "gate_up_proj"},
-    Role.DOWN: {"down_proj", "w2", "fc2", "mlp.c_proj", "dense_4h_to_h", "output.dense", "lin2"},
-}
+from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.linear_layers import LinearLayer, role_of
+from adapterlab.surgery.model.weights import QuantizedWeight, ShapeOnlyLinear, quantized, shape_of, weight_of
+from adapterlab.surgery.sites.base import Place, TensorSite, readable, swap_parameter
+from adapterlab.surgery.sites.stack import StackEntry, in_state_dtype, push, stack_of
 
 
-def role_of(path: str) -> Role:
-    """What the linear layer at this dotted path does, by the name it bears; the longest known ending decides."""
-    endings = [(len(name), role) for role, names in _ROLES.items() for name in names if f".{path}".endswith(f".{name}")]
-    return max(endings)[1] if endings else Role.OTHER
+class LayerPlace(Place):
+    """A linear layer, for any method that adapts linear layers.
 
-
-def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer (`nn.Linear`, GPT-2's `Conv1D`) by path, but for one that makes the logits or is fresh."""
-    head, fresh = _head(model), fresh_modules(model)
-    return {
-        path: module
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and module is not head
-        and path not in fresh
-        and f".{STACK}" not in f".{path}"
-    }
-
-
-def select(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
-    """The linear layers that `targets` names: `"all-linear"`, or roles, endings of a path, or patterns with `*`.
-
-    Raises `UnknownNameError` for a target that matches none, `AdapterlabError` for one that names another kind of layer or
-    the head of a model that ties it to the embedding.
+    Args:
+        path: Path of the layer in the model.
+        layer: The layer.
     """
-    found = linears(model)
-    if targets == "all-linear":
-        if not found:
-            raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed(model)}")
-        return found
-    chosen: set[str] = set()
-    for target in [targets] if isinstance(targets, str) else targets:
-        hits = {
-            path
-            for path in found
-            if role_of(path) == target or f".{path}".endswith(f".{target}") or fnmatch.fnmatchcase(path, target)
-        }
-        if not hits:
-            _refuse(model, target)
-            names = {path.rsplit(".", 1)[-1] for path in found} | {role_of(path).value for path in found}
-            raise UnknownNameError("target", target, names, where=type(model).__name__)
-        chosen |= hits
-    return {path: module for path, module in found.items() if path in chosen}
 
-
-def _head(model: nn.Module) -> nn.Module | None:
-    return cast("nn.Module | None", getattr(model, "get_output_embeddings", lambda: None)())
-
-
-def _refuse(model: nn.Module, target: str) -> None:
-    """Say why what `target` names cannot be adapted, if it names anything."""
-    for path, module in model.named_modules():
-        if f".{path}".endswith(f".{target}"):
-            if module is _head(model):
-                embedding = getattr(model, "get_input_embeddings", lambda: None)()
-                tied = embedding is not None and getattr(module, "weight", None) is embedding.weight
-                why = "whose weight is the embedding's too (tied)" if tied else "which makes the logits"
-                raise AdapterlabError(
-                    f"target {target!r} is {path}, {why}: adapt other layers, or its rows with trainable_tokens"
-                )
-            kind = type(module).__name__
-            raise AdapterlabError(
-                f"target {target!r} is a {kind} ({path}): this method adapts linear layers{_packed(model)}"
-            )
-
-
-def _packed(model: nn.Module) -> str:
-    """A hint where layers of a quantizer that are no `nn.Linear` are what the user means."""
-    for path, module in model.named_modules():
-        if hasattr(module, "qweight") or hasattr(module, "_packed_params"):
-            return f"; {path} is a {type(module).__name__}, a packed quantized layer: load the model unquantized"
-    return ""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A linear layer of the model seen as a `Linear`: its own weight, its own forward."""
-
-    module: nn.Module
-    own_forward: Callable[[Tensor], Tensor]
-
-    @property
-    def weight(self) -> Float[Tensor, "out in"]:
-        """The layer's weight, `(out, in)` also where the layer stores its transpose."""
-        return QuantizedWeight.of(self.module) if quantized(self.module) else weight_of(self.module)
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The layer's bias."""
-        return cast("Tensor | None", self.module.bias)
-
-    @property
-    def bare(self) -> bool:
-        """Whether the weight is the base's and its product all that the layer does.
-
-        Not so where an adapter is merged into the weight or stands in for it, or another library has its own forward.
-        """
-        stack = cast("LinearStack | None", self.module._modules.get(STACK))
-        merged = stack is not None and any(cast(TensorSite, site).merged for site in stack.values())
-        own = getattr(self.own_forward, "__func__", None) is type(self.module).forward
-        return own and not merged and PARAMETERS not in self.module._modules
-
-    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        return self.own_forward(x)
-
-
-class LinearPlace(Place):
-    """A linear layer."""
-
-    def __init__(self, path: str, module: nn.Module) -> None:
-        self.path, self.module, self.role = path, module, role_of(path)
+    def __init__(self, path: str, layer: LinearLayer) -> None:
+        self.path, self.layer, self.role = path, layer, role_of(path)
 
     @property
     def like(self) -> Tensor:
-        return cast(Tensor, self.module.weight)
+        return self.layer.weight
 
     @property
     def shape(self) -> tuple[int, int]:
-        return shape_of(self.module)
+        return shape_of(self.layer)
 
     @property
     def names(self) -> Collection[str]:
-        return list(stack_of(self.module) or ())
+        return list(stack_of(self.layer) or ())
 
-    def weight(self, adapter: Any, context: Context) -> Float[Tensor, "out in"]:
-        """The weight as `init` may see it."""
-        if quantized(self.module):
-            return QuantizedWeight.of(self.module, f"{self.path}: ", adapter.name)
-        weight = weight_of(self.module).detach()
-        return torch.empty_like(weight, device="meta") if context.device.type == "meta" else weight
+    def weight(self, method: str, context: Context) -> Float[Tensor, "out in"]:
+        """Return the weight as `init` may read it; a `QuantizedWeight` for a quantized layer.
 
-    def init(self, adapter: LinearAdapter, context: Context) -> State:
-        weight = self.weight(adapter, context)
-        state = adapter.init(weight, context)
-        if quantized(self.module):
+        Args:
+            method: Name of the method, for error messages.
+            context: The context of `init`.
+        """
+        if quantized(self.layer):
+            return QuantizedWeight.of(self.layer, f"{self.path}: ", method)
+        return readable(weight_of(self.layer), context)
+
+
+class LinearPlace(LayerPlace):
+    """A linear layer, for a method that adapts its weight.
+
+    Args:
+        adapter: The method.
+        path: Path of the layer in the model.
+        layer: The layer.
+    """
+
+    def __init__(self, adapter: LinearAdapter, path: str, layer: LinearLayer) -> None:
+        super().__init__(path, layer)
+        self.adapter = adapter
+
+    def init(self, context: Context) -> State:
+        weight = self.weight(self.adapter.name, context)
+        state = self.adapter.init(weight, context)
+        if quantized(self.layer):
+            # Run forward once without values: a method that reads the weight there raises an error now.
             groups = (state.trainable, state.frozen, state.derived)
             shapes = State(*({k: t.to("meta") for k, t in group.items()} for group in groups))
-            below = Answer(weight, cast("Tensor | None", self.module.bias))
-            adapter.forward(shapes, torch.empty(2, weight.shape[1], device="meta"), below)
+            below = ShapeOnlyLinear(weight, self.layer.bias)
+            self.adapter.forward(shapes, torch.empty(2, weight.shape[1], device="meta"), below)
         return state
 
-    def install(self, adapter: LinearAdapter, state: State, name: str) -> LinearSite:
-        site = LinearSite(adapter, state)
-        push(self.module, name, site)
+    def install(self, state: State, name: str) -> LinearSite:
+        site = LinearSite(self.adapter, state)
+        push(self.layer, name, site)
         return site
 
 
 @dataclass(frozen=True)
 class BypassDropout:
-    """The linear map below an adapter whose input is under dropout: it answers to the whole input.
+    """The linear map below an adapter that has dropout: ignores its argument and maps the input without dropout.
 
-    A method with dropout asks `linear(x)` for the base's answer to its own `x`; only what it adds then feels the dropout.
+    A method with dropout calls `linear(x)` for the base's part of the output, on the `x` that dropout was applied to.
+    This map makes only the method's own part depend on the dropout.
     """
 
     below: Linear
+    """The linear map below."""
     whole: Tensor
+    """The input without dropout."""
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
-        """The weight below."""
+        """Weight of the map below."""
         return self.below.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias below."""
+        """Bias of the map below, `(out,)`."""
         return self.below.bias
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return self.below(self.whole)
 
 
-def in_state_dtype(x: Tensor, dtype: torch.dtype, answer: Callable[[], Tensor]) -> Tensor:
-    """The answer to `x` of a state of this dtype, under autocast where `x` has fewer bits, in the dtype of `x`."""
-    if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
-        return answer()
-    with torch.autocast(x.device.type, dtype=x.dtype):
-        return answer().to(x.dtype)
+class LinearSite(StackEntry, TensorSite):
+    """A `LinearAdapter` on a linear layer.
 
-
-class LinearSite(TensorSite):
-    """A `LinearAdapter` on a linear layer; itself a `Linear`, so another can stand on it."""
+    Args:
+        adapter: The method.
+        state: Its state at this layer.
+    """
 
     def __init__(self, adapter: LinearAdapter, state: State) -> None:
         super().__init__(state)
         self.adapter = adapter
-        # In tuples, lest what holds this site become its child.
-        self._below: tuple[Linear, ...] = ()
-        self._stack: tuple[LinearStack, ...] = ()
-
-    @property
-    def below(self) -> Linear:
-        """What this adapter adapts: the layer, or the adapter beneath."""
-        return self._below[0]
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
-        """The adapted weight in the base's dtype."""
         if not self.active:
             return self.below.weight
         base = self.below.weight
@@ -251,7 +145,6 @@ class LinearSite(TensorSite):
 
     @property
     def bias(self) -> Tensor | None:
-        """The adapted bias in the base's dtype."""
         base = self.below.bias
         if base is None or not self.active:
             return base
@@ -260,7 +153,6 @@ class LinearSite(TensorSite):
         return base if adapted is given else adapted.to(base.dtype)
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """The adapted layer's answer."""
         if not self.active:
             return self.below(x)
         below = self.below
@@ -269,8 +161,8 @@ class LinearSite(TensorSite):
             below, x = BypassDropout(below, x), dropout(x, rate)
         return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, below, self.strength))
 
-    def both(self) -> tuple[Tensor, Tensor]:
-        self._readable()
+    def base_and_adapted(self) -> tuple[Tensor, Tensor]:
+        self._refuse_quantized()
         base = self.below.weight.to(self.dtype)
         return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
 
@@ -279,79 +171,16 @@ class LinearSite(TensorSite):
         bias = {} if before is None or after is None or after is before else {".bias": (after - before).to(self.dtype)}
         return super().changes() | bias
 
-    def neighbours(self, side: Literal["below", "above"]) -> Sequence[nn.Module]:
-        return self._stack[0].neighbours(self, side)
-
-    def remove(self) -> None:
-        self._stack[0].remove(self)
-
     def _adapted(self) -> dict[str, Tensor]:
-        self._readable()
-        transposed = isinstance(self._stack[0].layer.module, Conv1D)
-        adapted, bias = {"weight": self.weight.T if transposed else self.weight}, self.bias
+        self._refuse_quantized()
+        adapted = {"weight": self.weight.T if isinstance(self.layer, Conv1D) else self.weight}
+        bias = self.bias
         return adapted if bias is None or bias is self.below.bias else adapted | {"bias": bias}
 
-    def _readable(self) -> None:
-        module = self._stack[0].layer.module
-        if quantized(module):
-            raise AdapterlabError(f"a {type(module).__name__} holds quantized weights: nothing can be added to them")
+    def _refuse_quantized(self) -> None:
+        if quantized(self.layer):
+            kind = type(self.layer).__name__
+            raise AdapterlabError(f"a {kind} holds quantized weights: nothing can be added to them")
 
     def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
-        module = self._stack[0].layer.module
-        replaced = cast(nn.Parameter, getattr(module, name))
-        setattr(module, name, tensor)
-        return replaced
-
-
-class LinearStack(nn.ModuleDict):
-    """The sites on one linear layer, the first attached at the bottom. The layer answers through the topmost."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self._layer = (Layer(module, module.forward),)
-        self._replaced = vars(module).get("forward")  # another library's hook, to be put back
-
-    @property
-    def layer(self) -> Layer:
-        """The layer that the sites stand on."""
-        return self._layer[0]
-
-    def push(self, name: str, site: nn.Module) -> None:
-        """Stand `site` on top: a `Linear` that takes `_below` and `_stack`."""
-        self[name] = site
-        self._link()
-
-    def neighbours(self, site: nn.Module, side: Literal["below", "above"]) -> Sequence[nn.Module]:
-        """The other sites on the layer that were attached before, or after."""
-        sites = list(self.values())
-        at = next(i for i, other in enumerate(sites) if other is site)
-        return sites[:at] if side == "below" else sites[at + 1 :]
-
-    def remove(self, site: nn.Module) -> None:
-        """Take one site out, wherever it stands; the last leaves the layer as it was."""
-        del self[next(name for name, other in self.items() if other is site)]
-        self._link()
-
-    def _link(self) -> None:
-        module = self.layer.module
-        top: Linear = self.layer
-        for site in cast(Any, self.values()):
-            site._below, site._stack = (top,), (self,)
-            top = site
-        if len(self):
-            module.forward = top.__call__
-            module.add_module(STACK, self)
-        else:
-            del module.forward, module._modules[STACK]
-            if self._replaced is not None:
-                module.forward = self._replaced
-
-
-def stack_of(module: nn.Module) -> LinearStack | None:
-    """The sites on this linear layer, if any."""
-    return cast("LinearStack | None", module._modules.get(STACK))
-
-
-def push(module: nn.Module, name: str, site: nn.Module) -> None:
-    """Stand `site` on the linear layer, above whatever stands there."""
-    (stack_of(module) or LinearStack(module)).push(name, site)
+        return swap_parameter(self.layer, name, tensor)

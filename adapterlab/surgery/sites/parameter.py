@@ -1,32 +1,54 @@
-"""Parameters as they are: a module runs with the adapted value in the parameter's place."""
+"""Single parameters: while a module runs, its parameter is replaced by the adapted value.
+
+>>> from adapterlab.adapters import adapter
+>>> model = nn.ModuleDict({"norm": nn.LayerNorm(4), "body": nn.Linear(4, 4)})
+>>> [path for path, _ in parameters_of(model, adapter("ln_tuning"))]
+['norm.weight', 'norm.bias']
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import ParameterAdapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
-from adapterlab.surgery.model.new_heads import fresh_parameters
-from adapterlab.surgery.sites.base import PARAMETERS, STACK, Place, TensorSite
-from adapterlab.surgery.sites.linear import role_of
+from adapterlab.surgery.model.linear_layers import role_of
+from adapterlab.surgery.model.new_heads import new_head_parameters
+from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
+from adapterlab.surgery.sites.base import (
+    Place,
+    TensorSite,
+    add_site,
+    readable,
+    remove_site,
+    site_names,
+    swap_parameter,
+)
+
+Owner: TypeAlias = tuple[nn.Module, str]
+"""A module and the name under which it holds a parameter."""
 
 
 class ParameterPlace(Place):
-    """A parameter, with the modules that hold it and the name that each has for it."""
+    """A parameter.
 
-    def __init__(self, owners: Sequence[tuple[nn.Module, str]]) -> None:
-        self.owners = owners
+    Args:
+        adapter: The method.
+        owners: The modules that hold the parameter; several if it is tied.
+    """
+
+    def __init__(self, adapter: ParameterAdapter, owners: Sequence[Owner]) -> None:
+        self.adapter, self.owners = adapter, owners
 
     @property
     def like(self) -> Tensor:
         module, name = self.owners[0]
-        return cast(Tensor, getattr(module, name))
+        return module.get_parameter(name)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -36,92 +58,86 @@ class ParameterPlace(Place):
     @property
     def names(self) -> Collection[str]:
         module, parameter = self.owners[0]
-        keys = cast(nn.ModuleDict, module._modules.get(PARAMETERS) or {})
-        return [key.removeprefix(f"{parameter}:") for key in keys if key.startswith(f"{parameter}:")]
+        names = site_names(module, PARAMETER_SITES)
+        return [name.removeprefix(f"{parameter}:") for name in names if name.startswith(f"{parameter}:")]
 
-    def init(self, adapter: ParameterAdapter, context: Context) -> State:
-        base = self.like.detach()
-        return adapter.init(torch.empty_like(base, device="meta") if context.device.type == "meta" else base, context)
+    def init(self, context: Context) -> State:
+        return self.adapter.init(readable(self.like, context), context)
 
-    def install(self, adapter: ParameterAdapter, state: State, name: str) -> ParameterSite:
-        site = ParameterSite(adapter, state, self.owners)
-        site.install(name)
-        return site
+    def install(self, state: State, name: str) -> ParameterSite:
+        return ParameterSite(self, state, name)
 
 
 class ParameterSite(TensorSite):
     """A `ParameterAdapter` on one parameter, in every module that holds it (tied embeddings are one parameter).
 
-    While such a module runs, its parameter reads as the adapted value; the parameter itself stays where it is.
+    While such a module runs, reading its parameter gives the adapted value. The parameter itself stays registered.
+
+    Args:
+        place: The parameter.
+        state: The method's state for it.
+        name: Name of the adapter.
     """
 
-    def __init__(self, adapter: ParameterAdapter, state: State, owners: Sequence[tuple[nn.Module, str]]) -> None:
+    def __init__(self, place: ParameterPlace, state: State, name: str) -> None:
         super().__init__(state)
-        self.adapter, self._owners = adapter, tuple(owners)
-        self._leave: list[Callable[[], None]] = []
-
-    def install(self, name: str) -> None:
-        """Begin to stand in for the parameter, as part of the first module that holds it."""
+        self.adapter, self._owners = place.adapter, tuple(place.owners)
         module, parameter = self._owners[0]
-        if PARAMETERS not in module._modules:
-            module.add_module(PARAMETERS, nn.ModuleDict())
-        sites, key = cast(nn.ModuleDict, module._modules[PARAMETERS]), f"{parameter}:{name}"
-        sites[key] = self
-
-        def leave() -> None:
-            del sites[key]
-            if not len(sites):
-                del module._modules[PARAMETERS]
-
-        self._leave = [leave]
+        add_site(module, PARAMETER_SITES, f"{parameter}:{name}", self)
+        self._undo: list[Callable[[], None]] = [partial(remove_site, module, PARAMETER_SITES, self)]
         for owner, parameter in self._owners:
-            # The instance's own attribute hides the registered parameter for as long as the module runs.
-            before = owner.register_forward_pre_hook(partial(self._stand_in, parameter))
-            after = owner.register_forward_hook(partial(self._stand_back, parameter), always_call=True)
-            self._leave += [before.remove, after.remove]
+            before = owner.register_forward_pre_hook(partial(self._show_adapted, parameter))
+            after = owner.register_forward_hook(partial(self._show_own, parameter), always_call=True)
+            self._undo += [before.remove, after.remove]
 
     def remove(self) -> None:
-        for leave in self._leave:
-            leave()
-        self._leave = []
+        for undo in self._undo:
+            undo()
+        self._undo = []
 
-    def both(self) -> tuple[Tensor, Tensor]:
+    def base_and_adapted(self) -> tuple[Tensor, Tensor]:
         module, name = self._owners[0]
-        base = cast(Tensor, getattr(module, name)).to(self.dtype)
+        base = module.get_parameter(name).to(self.dtype)
         return base, self.adapter.value(self.state, base, self.strength) if self.active else base
 
     def _adapted(self) -> dict[str, Tensor]:
         module, name = self._owners[0]
-        return {name: self.both()[1].to(cast(Tensor, getattr(module, name)).dtype)}
+        return {name: self.base_and_adapted()[1].to(module.get_parameter(name).dtype)}
 
     def _replace(self, name: str, tensor: nn.Parameter) -> nn.Parameter:
-        replaced = [module._parameters[name] for module, name in self._owners]
-        for module, name in self._owners:
-            module._parameters[name] = tensor
-        return cast(nn.Parameter, replaced[0])
+        replaced = [swap_parameter(owner, parameter, tensor) for owner, parameter in self._owners]
+        return replaced[0]
 
-    def _stand_in(self, name: str, module: nn.Module, args: Any) -> None:
+    def _show_adapted(self, name: str, module: nn.Module, args: object) -> None:
         if self.active:
-            below = cast(Tensor, getattr(module, name))
+            # Set by an adapter attached before, or the registered parameter.
+            below: Tensor = getattr(module, name)
+            # An attribute of the instance hides the registered parameter of the same name.
             vars(module)[name] = self.adapter.value(self.state, below.to(self.dtype), self.strength).to(below.dtype)
 
-    def _stand_back(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+    def _show_own(self, name: str, module: nn.Module, args: object, output: object) -> None:
         vars(module).pop(name, None)
 
 
-def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple[str, list[tuple[nn.Module, str]]]]:
-    """Each parameter that `adapter` selects: its path, and the modules that hold it."""
-    owners: dict[nn.Parameter, tuple[str, list[tuple[nn.Module, str]]]] = {}
+def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple[str, list[Owner]]]:
+    """Yield each parameter of a model that a method selects.
+
+    Args:
+        model: The model; new heads and adapters that are already attached are skipped.
+        adapter: The method.
+
+    Yields:
+        The parameter's path and its owners; the path is that in the first owner.
+    """
+    owners: dict[nn.Parameter, tuple[str, list[Owner]]] = {}
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     tokens = getattr(embedding, "weight", None)
-    fresh = {id(parameter) for parameter in fresh_parameters(model).values()}
+    new = {id(parameter) for parameter in new_head_parameters(model).values()}
     for path, module in model.named_modules():
-        if f".{STACK}" in f".{path}":
-            continue
-        if adapter.roles is not None and role_of(path) not in adapter.roles:
+        if in_adapter(path) or (adapter.roles is not None and role_of(path) not in adapter.roles):
             continue
         for name, parameter in module._parameters.items():
-            if parameter is None or id(parameter) in fresh or (adapter.tokens_only and parameter is not tokens):
+            if parameter is None or id(parameter) in new or (adapter.tokens_only and parameter is not tokens):
                 continue
             if adapter.selects(module, name) or parameter in owners:
                 owners.setdefault(parameter, (f"{path}.{name}".lstrip("."), []))[1].append((module, name))

@@ -1,41 +1,63 @@
-"""Keys and values of an adapter's own, in the attention of each block.
+"""Keys and values of an adapter's own in the attention of each block.
 
-transformers' decoders look up the function that attends by a name in their config. While a prefix stands on a layer, its
-attention reads that name through a `_Config`, which names `_attend` below; that function adds the prefixes and calls the
-one that was meant. So every kind of attention (eager, SDPA, flash) works, with queries that have their positions in them,
-and the user's cache holds the user's tokens alone: gradient checkpointing, which drops the cache, changes nothing.
+transformers' decoders look up the function that computes attention by a name in their config. While a prefix is attached
+to a layer, its attention reads that name through a `_Config`, which names `_attend` below; that function adds the prefixes
+and calls the function that the model's own config names. So every attention implementation (eager, SDPA, flash) works, with
+positions already encoded in the queries. The user's key-value cache holds the user's tokens alone, so that gradient
+checkpointing, which drops the cache, changes nothing.
+
+>>> from adapterlab.adapters import adapter
+>>> from transformers import LlamaConfig, LlamaForCausalLM
+>>> shape = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
+>>> decoder = Decoder(LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2)))
+>>> place = PrefixPlace(adapter("prefix", length=3), decoder, decoder.attentions[0], first=True)
+>>> place.shape
+(8, 8)
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection
-from typing import Any, cast
+from collections.abc import Collection, Iterator
+from types import ModuleType
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_utils import AttentionInterface
 
 from adapterlab.adapters.adapter_types import Prefix, PrefixAdapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.decoder import Arguments, BlockAttention, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept, kept_names
+from adapterlab.surgery.model.attention import BlockAttention
+from adapterlab.surgery.model.call import Args, Arguments, Kwargs
+from adapterlab.surgery.model.decoder import Decoder
+from adapterlab.surgery.model.submodules import PREFIX_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names, sites_on
 
-PREFIXES = "adapterlab_prefixes"
-"""The name under which an attention keeps its prefixes."""
 _FUNCTION = "adapterlab"
 
 
 class PrefixPlace(Place):
-    """The attention of one block."""
+    """The attention of one block.
 
-    def __init__(self, decoder: Decoder, attention: BlockAttention, first: bool) -> None:
-        self.decoder, self.attention, self.first = decoder, attention, first
-        source = _source(attention.module)
-        if source is None or not hasattr(attention.module, "config"):
+    Args:
+        adapter: The method.
+        decoder: The decoder.
+        attention: The attention.
+        first: True for the first adapted block, whose site also moves the positions of the user's tokens.
+
+    Raises:
+        AdapterlabError: The attention does not use transformers' attention functions.
+    """
+
+    def __init__(self, adapter: PrefixAdapter, decoder: Decoder, attention: BlockAttention, first: bool) -> None:
+        self.adapter, self.decoder, self.attention, self.first = adapter, decoder, attention, first
+        if _source(attention.module) is None or "config" not in vars(attention.module):
             kind = type(attention.module).__name__
             raise AdapterlabError(
                 f"{attention.path} ({kind}) does not attend through transformers' attention functions, "
@@ -44,7 +66,7 @@ class PrefixPlace(Place):
 
     @property
     def like(self) -> Tensor:
-        return cast(Tensor, self.attention.keys.module.weight)
+        return self.attention.keys.module.weight
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -52,69 +74,82 @@ class PrefixPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.attention.module, PREFIXES)
+        return site_names(self.attention.module, PREFIX_SITES)
 
-    def init(self, adapter: PrefixAdapter, context: Context) -> State:
-        return adapter.init(self.attention, context)
+    def init(self, context: Context) -> State:
+        return self.adapter.init(self.attention, context)
 
-    def install(self, adapter: PrefixAdapter, state: State, name: str) -> PrefixSite:
-        return PrefixSite(adapter, state, self, name)
+    def install(self, state: State, name: str) -> PrefixSite:
+        return PrefixSite(self, state, name)
 
 
 class PrefixSite(Site):
-    """A `PrefixAdapter` on the attention of one block."""
+    """A `PrefixAdapter` on the attention of one block.
 
-    def __init__(self, adapter: PrefixAdapter, state: State, place: PrefixPlace, name: str) -> None:
+    Args:
+        place: The attention.
+        state: The method's state for it.
+        name: Name of the adapter.
+    """
+
+    def __init__(self, place: PrefixPlace, state: State, name: str) -> None:
         super().__init__(state)
-        self.adapter = adapter
-        self._attention = (place.attention,)
+        self.adapter, self.attention = place.adapter, place.attention
         module = place.attention.module
-        if not isinstance(module.config, _Config):
-            cast(Any, module).config = _Config(module.config, module)
-        keep(module, PREFIXES, name, self)
-        self._leave: list[Callable[[], None]] = []
-        if place.first and adapter.takes_positions:
+        config = vars(module)["config"]
+        if not isinstance(config, _Config):
+            vars(module)["config"] = _Config(config, module)
+        add_site(module, PREFIX_SITES, name, self)
+        self._hooks: list[RemovableHandle] = []
+        if place.first and place.adapter.takes_positions:
             backbone = place.decoder.backbone
-            self._leave.append(backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True).remove)
+            self._hooks.append(backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
 
     def remove(self) -> None:
-        for leave in self._leave:
-            leave()
-        module = self._attention[0].module
-        drop(module, PREFIXES, self)
-        if PREFIXES not in module._modules:
-            module.config = vars(module.config)["own"]
+        for hook in self._hooks:
+            hook.remove()
+        module = self.attention.module
+        remove_site(module, PREFIX_SITES, self)
+        if PREFIX_SITES not in module._modules:
+            vars(module)["config"] = vars(module)["config"].own
 
     def prefix(self) -> Prefix:
-        """The keys and values, at the present strength."""
-        return self.adapter.prefix(self.state, self._attention[0], self.strength)
+        """Return the keys and values at the present strength."""
+        return self.adapter.prefix(self.state, self.attention, self.strength)
 
-    def heads(self, rows: Tensor, like: Tensor) -> Tensor:
-        """`(tokens, kv)` as `(batch, kv heads, tokens, width of a head)`, for the batch of `like`."""
-        attention = self._attention[0]
-        split = rows.to(like.dtype).unflatten(-1, (attention.kv_heads, attention.head_dim)).transpose(0, 1)
+    def heads(self, rows: Float[Tensor, "tokens kv"], like: Tensor) -> Float[Tensor, "batch kv_heads tokens head_dim"]:
+        """Return keys or values in the shape in which attention takes them.
+
+        Args:
+            rows: Keys or values of all key-value heads side by side.
+            like: Keys or values of the call, for batch size and dtype.
+        """
+        shape = (self.attention.kv_heads, self.attention.head_dim)
+        split = torch.unflatten(rows.to(like.dtype), -1, shape).transpose(0, 1)
         return split.expand(like.shape[0], -1, -1, -1)
 
-    def _move_positions(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def _move_positions(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+        """Number the positions of the user's tokens from behind the prefix."""
         call = Arguments(module, args, kwargs)
-        if not self.active or "position_ids" not in call.known:
+        if not self.active or "position_ids" not in call.names:
             return None
-        if call["position_ids"] is None:
-            call["position_ids"] = torch.arange(call.past, call.past + call.size[1], device=call.device)[None]
-        call["position_ids"] = call["position_ids"] + self.adapter.length
-        return call.call()
+        positions = call.tensor("position_ids")
+        if positions is None:
+            positions = torch.arange(call.past, call.past + call.size[1], device=call.device)[None]
+        call["position_ids"] = positions + self.adapter.length
+        return call.as_hook_result()
 
 
 class _Config:
-    """An attention's own config, but for the name of the function that attends."""
+    """An attention's own config, except for the name of the function that computes attention."""
 
     def __init__(self, own: Any, module: nn.Module) -> None:
         self.own, self.module = own, module
 
     @property
     def _attn_implementation(self) -> str:
-        active = any(site.active for site in kept(self.module, PREFIXES))
-        return _FUNCTION if active else cast(str, self.own._attn_implementation)
+        active = any(True for _ in _active_sites(self.module))
+        return _FUNCTION if active else str(self.own._attn_implementation)
 
     def __getattr__(self, name: str) -> Any:
         own = vars(self).get("own")
@@ -123,8 +158,14 @@ class _Config:
         return getattr(own, name)
 
 
-def _source(attention: nn.Module) -> Any:
-    """The file of the model's own code: where it looks up the function that attends."""
+def _active_sites(attention: nn.Module) -> Iterator[PrefixSite]:
+    for site in sites_on(attention, PREFIX_SITES):
+        if isinstance(site, PrefixSite) and site.active:
+            yield site
+
+
+def _source(attention: nn.Module) -> ModuleType | None:
+    """Return the Python module of the model's code, in which it looks up the function that computes attention."""
     for cls in type(attention).__mro__:
         source = sys.modules[cls.__module__]
         if cls.__module__.startswith(("torch.", "builtins")):
@@ -134,55 +175,63 @@ def _source(attention: nn.Module) -> Any:
     return None
 
 
-def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
-    """Attention over the prefixes of `module` and then over what it would attend to; as transformers calls it."""
-    source, own = _source(module), vars(module.config)["own"]
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: object, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Compute attention over the prefixes of `module` and the call's own keys; called by transformers."""
+    source, config = _source(module), vars(module)["config"].own
+    assert source is not None, "PrefixPlace accepts no such attention"
     function = source.ALL_ATTENTION_FUNCTIONS.get_interface(
-        own._attn_implementation, getattr(source, "eager_attention_forward", None)
+        config._attn_implementation, getattr(source, "eager_attention_forward", None)
     )
-    sites: list[PrefixSite] = [site for site in kept(module, PREFIXES) if site.active]
-    prefixes = [(site, site.prefix()) for site in sites]
-    shown_key, shown_value, shown_mask = key, value, mask
+    prefixes = [(site, site.prefix()) for site in _active_sites(module)]
+    all_keys, all_values, all_mask = key, value, mask
     for site, prefix in prefixes:
         if prefix.gate is None:
             before = site.heads(prefix.key, key), site.heads(prefix.value, value)
-            shown_mask = _widen(shown_mask, before[0].shape[2], site.strength, query, shown_key, module, own)
-            shown_key = torch.cat([before[0], shown_key], dim=2)
-            shown_value = torch.cat([before[1], shown_value], dim=2)
-    answer, weights = function(module, query, shown_key, shown_value, shown_mask, **options)
-    free = options | {"is_causal": False} | ({"sliding_window": None} if "sliding_window" in options else {})
+            all_mask = _widen(all_mask, before[0].shape[2], site.strength, query, all_keys, module)
+            all_keys = torch.cat([before[0], all_keys], dim=2)
+            all_values = torch.cat([before[1], all_values], dim=2)
+    output, weights = function(module, query, all_keys, all_values, all_mask, **options)
+    unmasked = options | {"is_causal": False} | ({"sliding_window": None} if "sliding_window" in options else {})
     for site, prefix in prefixes:
         if prefix.gate is not None:
             heads = site.heads(prefix.key, key), site.heads(prefix.value, value)
-            extra, _ = function(module, query, *heads, None, **free)
-            answer = answer + prefix.gate.to(answer.dtype)[:, None] * extra
-    return answer, weights
+            extra, _ = function(module, query, *heads, None, **unmasked)
+            output = output + prefix.gate.to(output.dtype)[:, None] * extra
+    return output, weights
 
 
-def _widen(mask: Any, more: int, strength: float, query: Tensor, key: Tensor, module: nn.Module, config: Any) -> Any:
-    """The mask with `more` columns before it that all may see, each counting `strength` times in the softmax."""
-    tokens, seen = query.shape[2], key.shape[2]
+def _widen(mask: object, more: int, strength: float, query: Tensor, key: Tensor, module: nn.Module) -> Tensor | None:
+    """Return the mask with `more` columns before it, for keys that every query sees with weight `strength`."""
+    implementation = str(vars(module)["config"].own._attn_implementation)
+    causal = bool(getattr(module, "is_causal", True))
     if mask is not None and not isinstance(mask, Tensor):
         raise AdapterlabError(
             f"a prefix cannot widen a mask of {type(mask).__name__}: use eager, sdpa or flash attention"
         )
-    if "flash" in str(config._attn_implementation) and (mask is None or mask.ndim == 2):
+    if "flash" in implementation and (mask is None or mask.ndim == 2):
         if strength != 1:
-            raise AdapterlabError("flash attention cannot weigh a prefix: keep strength 0 or 1, or use eager or sdpa")
+            raise AdapterlabError("flash attention cannot weight a prefix: keep strength 0 or 1, or use eager or sdpa")
         return mask if mask is None else torch.cat([mask.new_ones(len(mask), more), mask], dim=1)
     if mask is None:
-        if strength == 1 and (tokens == 1 or not getattr(module, "is_causal", True)):
+        if strength == 1 and (query.shape[2] == 1 or not causal):
             return None
-        rows = torch.arange(seen - tokens, seen, device=query.device)
-        mask = (rows[:, None] >= torch.arange(seen, device=query.device))[None, None]
-        if not getattr(module, "is_causal", True):
-            mask = torch.ones_like(mask)
-    if mask.dtype == torch.bool and strength == 1 and config._attn_implementation != "eager":
+        mask = _full_mask(query.shape[2], key.shape[2], causal, query.device)
+    if mask.dtype == torch.bool and strength == 1 and implementation != "eager":
         return torch.cat([mask.new_ones(*mask.shape[:3], more), mask], dim=3)
     if mask.dtype == torch.bool:
         low = torch.finfo(query.dtype).min
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, low)
     return torch.cat([mask.new_full((*mask.shape[:3], more), math.log(strength)), mask], dim=3)
+
+
+def _full_mask(queries: int, keys: int, causal: bool, device: torch.device) -> Tensor:
+    """Return the mask, `(1, 1, queries, keys)`, that is implied by a call without one."""
+    if not causal:
+        return torch.ones(1, 1, queries, keys, dtype=torch.bool, device=device)
+    rows = torch.arange(keys - queries, keys, device=device)
+    return (rows[:, None] >= torch.arange(keys, device=device))[None, None]
 
 
 AttentionInterface.register(_FUNCTION, _attend)

@@ -1,34 +1,51 @@
-"""The context: vectors before the embeddings of the user's tokens.
+"""Vectors before the embeddings of the user's tokens.
 
-They go in where the backbone takes embeddings, and what it makes of them is cut off again where it gives hidden states.
-So the head, its logits, `labels`, `logits_to_keep` and a classifier's pooling never see them, and a cache holds them like
-other tokens: a call whose cache is not empty has them in it already.
+They are inserted where the backbone takes embeddings, and cut off where it returns hidden states. So the head, its logits,
+`labels`, `logits_to_keep` and a classifier's pooling never see them. A key-value cache holds them like other tokens: a
+call whose cache is not empty has them in it already.
+
+>>> from adapterlab.adapters import adapter
+>>> from transformers import LlamaConfig, LlamaForCausalLM
+>>> shape = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
+>>> model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2))
+>>> place = PromptPlace(adapter("prompt"), Decoder(model))
+>>> site = place.install(State({"prompt": torch.zeros(3, 8)}), "default")
+>>> model(torch.ones(1, 5, dtype=torch.long)).logits.shape
+torch.Size([1, 5, 32])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, cast
+from collections.abc import Collection
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers.utils.generic import ModelOutput
 
 from adapterlab.adapters.adapter_types import PromptAdapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.decoder import Arguments, Decoder
-from adapterlab.surgery.sites.base import Place, Site, drop, keep, kept_names
+from adapterlab.surgery.model.call import Args, Arguments, Kwargs
+from adapterlab.surgery.model.decoder import Decoder
+from adapterlab.surgery.model.submodules import PROMPT_SITES
+from adapterlab.surgery.sites.base import Place, Site, add_site, readable, remove_site, site_names
 
-PROMPTS = "adapterlab_prompts"
-"""The name under which a backbone keeps its prompts."""
+BackboneOutput: TypeAlias = ModelOutput | tuple[Any, ...]
+"""Output of a backbone: by name, or a tuple that starts with the last hidden state."""
 
 
 class PromptPlace(Place):
-    """The one place before the user's tokens."""
+    """The place before the user's tokens; a model has one.
 
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
+    Args:
+        adapter: The method.
+        decoder: The decoder.
+    """
+
+    def __init__(self, adapter: PromptAdapter, decoder: Decoder) -> None:
+        self.adapter, self.decoder = adapter, decoder
 
     @property
     def like(self) -> Tensor:
@@ -41,79 +58,97 @@ class PromptPlace(Place):
 
     @property
     def names(self) -> Collection[str]:
-        return kept_names(self.decoder.backbone, PROMPTS)
+        return site_names(self.decoder.backbone, PROMPT_SITES)
 
-    def init(self, adapter: PromptAdapter, context: Context) -> State:
-        base = self.like.detach()
-        return adapter.init(torch.empty_like(base, device="meta") if context.device.type == "meta" else base, context)
+    def init(self, context: Context) -> State:
+        return self.adapter.init(readable(self.like, context), context)
 
-    def install(self, adapter: PromptAdapter, state: State, name: str) -> PromptSite:
-        return PromptSite(adapter, state, self.decoder, name)
+    def install(self, state: State, name: str) -> PromptSite:
+        return PromptSite(self, state, name)
 
 
 class PromptSite(Site):
-    """A `PromptAdapter` on a backbone."""
+    """A `PromptAdapter` on a backbone.
 
-    def __init__(self, adapter: PromptAdapter, state: State, decoder: Decoder, name: str) -> None:
+    Args:
+        place: The place before the user's tokens.
+        state: The method's state.
+        name: Name of the adapter.
+    """
+
+    def __init__(self, place: PromptPlace, state: State, name: str) -> None:
         super().__init__(state)
-        self.adapter = adapter
-        self._backbone, self._embedding = (decoder.backbone,), (decoder.embedding,)
+        self.adapter = place.adapter
+        backbone = place.decoder.backbone
+        # In tuples, since `nn.Module` would register these modules as submodules.
+        self._backbone, self._embedding = (backbone,), (place.decoder.embedding,)
         self._inserted = 0
-        keep(decoder.backbone, PROMPTS, name, self)
-        before = decoder.backbone.register_forward_pre_hook(self._insert, with_kwargs=True)
-        after = decoder.backbone.register_forward_hook(self._cut)
-        self._leave: list[Callable[[], None]] = [before.remove, after.remove]
+        add_site(backbone, PROMPT_SITES, name, self)
+        before = backbone.register_forward_pre_hook(self._insert, with_kwargs=True)
+        self._hooks = [before, backbone.register_forward_hook(self._cut)]
 
     def remove(self) -> None:
-        for leave in self._leave:
-            leave()
-        drop(self._backbone[0], PROMPTS, self)
+        for hook in self._hooks:
+            hook.remove()
+        remove_site(self._backbone[0], PROMPT_SITES, self)
 
-    def _insert(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def _insert(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
+        """Insert the prompt into the arguments of a call of the backbone."""
         self._inserted = 0
         if not self.active:
             return None
         call = Arguments(module, args, kwargs)
         prompt = self.adapter.prompt(self.state)
         batch, length = call.size[0], len(prompt)
-        mask, positions, kinds = call["attention_mask"], call["position_ids"], call["token_type_ids"]
-        if mask is not None:
-            if not isinstance(mask, Tensor) or mask.ndim != 2:
-                raise AdapterlabError(
-                    f"a prompt needs an attention mask of two dimensions, (sequences, tokens), not {_shape(mask)}: "
-                    "leave it out, or generate with the default cache"
-                )
+        if call["attention_mask"] is not None:
+            mask = _two_dimensional(call["attention_mask"])
             call["attention_mask"] = torch.cat([mask.new_ones(batch, length), mask], dim=1)
+        positions = call.tensor("position_ids")
         if positions is not None:
             call["position_ids"] = positions + length
         if call.past == 0:
-            embeddings = call["inputs_embeds"]
-            embeddings = self._embedding[0](call["input_ids"]) if embeddings is None else embeddings
-            before = prompt.to(embeddings.dtype).expand(batch, -1, -1)
-            call["inputs_embeds"], call["input_ids"] = torch.cat([before, embeddings], dim=1), None
-            if positions is not None:
-                own = torch.arange(length, device=positions.device).expand(len(positions), -1)
-                call["position_ids"] = torch.cat([own, positions + length], dim=1)
-            if kinds is not None:
-                call["token_type_ids"] = torch.cat([kinds.new_zeros(batch, length), kinds], dim=1)
-            self._inserted = length
-        return call.call()
+            self._insert_embeddings(call, prompt, positions)
+        return call.as_hook_result()
 
-    def _cut(self, module: nn.Module, args: Any, output: Any) -> Any:
+    def _insert_embeddings(self, call: Arguments, prompt: Tensor, positions: Tensor | None) -> None:
+        batch, length = call.size[0], len(prompt)
+        embeddings = call.tensor("inputs_embeds")
+        if embeddings is None:
+            embeddings = self._embedding[0](call["input_ids"])
+        before = prompt.to(embeddings.dtype).expand(batch, -1, -1)
+        call["inputs_embeds"], call["input_ids"] = torch.cat([before, embeddings], dim=1), None
+        if positions is not None:
+            own = torch.arange(length, device=positions.device).expand(len(positions), -1)
+            call["position_ids"] = torch.cat([own, positions + length], dim=1)
+        if (segments := call.tensor("token_type_ids")) is not None:
+            call["token_type_ids"] = torch.cat([segments.new_zeros(batch, length), segments], dim=1)
+        self._inserted = length
+
+    def _cut(self, module: nn.Module, args: Args, output: BackboneOutput) -> BackboneOutput:
+        """Cut the prompt's positions off what the backbone returns."""
         own = self._inserted
         if not own:
             return output
         if isinstance(output, tuple):
             return (output[0][:, own:], *output[1:])
-        output.last_hidden_state = output.last_hidden_state[:, own:]
+        output["last_hidden_state"] = _behind(output["last_hidden_state"], 1, own)
         for key, dimension in (("hidden_states", 1), ("attentions", 2)):
-            if output.get(key) is not None:
-                output[key] = tuple(
-                    t if t is None else t.narrow(dimension, own, t.shape[dimension] - own)
-                    for t in cast("tuple[Tensor | None, ...]", output[key])
-                )
+            tensors: tuple[Tensor | None, ...] | None = output.get(key)
+            if tensors is not None:
+                output[key] = tuple(t if t is None else _behind(t, dimension, own) for t in tensors)
         return output
 
 
-def _shape(mask: Any) -> str:
-    return str(tuple(mask.shape)) if isinstance(mask, Tensor) else type(mask).__name__
+def _behind(tensor: Tensor, dimension: int, start: int) -> Tensor:
+    return tensor.narrow(dimension, start, tensor.shape[dimension] - start)
+
+
+def _two_dimensional(mask: object) -> Tensor:
+    """Return an attention mask that a prompt can be put before; raise an error for any other."""
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        return mask
+    found = str(tuple(mask.shape)) if isinstance(mask, Tensor) else type(mask).__name__
+    raise AdapterlabError(
+        f"a prompt needs an attention mask of two dimensions, (sequences, tokens), not {found}: "
+        "leave it out, or generate with the default cache"
+    )

@@ -99,7 +99,7 @@ def test_under_rotation_keys_and_hidden_units_have_a_transition(llama):
     noisy(handle.parameters())
     for path in ("self_attn.key", "mlp.up_proj"):
         site = handle.sites[f"model.layers.0.{path}"]
-        before, after = site.both()
+        before, after = site.base_and_adapted()
         layer = llama.get_submodule(f"model.layers.0.{path.replace('key', 'k_proj')}")
         wide = before if layer.bias is None else with_ones_columns(layer.weight, layer.bias)
         for head, rows in enumerate(wide.split(8)):
@@ -138,8 +138,8 @@ def test_the_whole_change_of_a_pair_fits_into_its_first_map(make, tokens):
         for attention in Decoder(model).attentions:
             keys = "key" if make is tiny_llama else "query_key"
             for path, projection in ((keys, attention.keys), ("value_output", attention.values)):
-                projection.module.weight[projection.cut] += deltas[f"{attention.path}.{path}"]
-                projection.module.bias[projection.cut] += deltas[f"{attention.path}.{path}.bias"]
+                projection.module.weight[projection.index] += deltas[f"{attention.path}.{path}"]
+                projection.module.bias[projection.index] += deltas[f"{attention.path}.{path}.bias"]
     torch.testing.assert_close(model(tokens).logits, adapted, rtol=1e-8, atol=1e-10)
 
 

@@ -73,7 +73,7 @@ def test_a_study_reads_as_written(tmp_path):
         ("budget = 1000", "full_tf = false", r"unknown setting 'full_tf' in .*study\.toml:3: did you mean full_ft"),
         ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
         ("name =", "name", "is not TOML"),
-        ("budget = 1000", 'adapter_files = ["none.py"]', r"none\.py is no Python file"),
+        ("budget = 1000", 'adapter_files = ["none.py"]', r"none\.py is not a Python file"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_mend(tmp_path, old, new, message):

@@ -15,7 +15,7 @@ from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint, load
-from adapterlab.surgery.model.new_heads import fresh_parameters
+from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.files import FileData, task_of
 from tests.lab.tiny import save_model
 from tests.surgery.test_attach import bits, same_bits
@@ -70,7 +70,7 @@ def model(trial, runner):
 
 def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial, films, runner, model):
     before = bits(model)
-    assert list(fresh_parameters(model)) == ["score.weight"]
+    assert list(new_head_parameters(model)) == ["score.weight"]
     outcome = runner.run(trial)
     assert same_bits(bits(model), before)
     frozen = runner.run(trial_of(trial.model, films, steps=1, lr=1e-9))

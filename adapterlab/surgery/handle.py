@@ -1,0 +1,171 @@
+"""An attached adapter: train it, scale it, merge it, save it, detach it.
+
+>>> import torch
+>>> from adapterlab.adapters import adapter
+>>> from adapterlab.surgery import attach
+>>> model = nn.Sequential(nn.Linear(4, 4))
+>>> handle = attach(model, adapter("lora", rank=2))
+>>> handle.parameter_count
+16
+>>> handle.strength = 0.5
+>>> {path: delta.abs().max().item() for path, delta in handle.deltas().items()}
+{'0': 0.0}
+>>> handle.detach()
+>>> model
+Sequential(
+  (0): Linear(in_features=4, out_features=4, bias=True)
+)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from adapterlab.adapters.base import Adapter
+from adapterlab.errors import AdapterlabError
+from adapterlab.surgery import adapter_files
+from adapterlab.surgery.model.linear_layers import Targets
+from adapterlab.surgery.sites.base import Site
+
+
+@dataclass(eq=False)
+class Handle:
+    """An adapter attached to a model."""
+
+    model: nn.Module
+    """The model, which is changed in place."""
+    adapter: Adapter
+    """The method and its hyperparameters."""
+    name: str
+    """Name of the adapter on the model."""
+    targets: Targets
+    """The targets given to `attach`."""
+    sites: dict[str, Site]
+    """Sites by the path of the layer or parameter that each adapts."""
+    _trainable_before: dict[nn.Parameter, bool] = field(repr=False)
+    new_heads: dict[str, nn.Parameter] = field(default_factory=dict)
+    """Parameters by path that the model's checkpoint did not have: trained directly, and reset by `detach`."""
+    _new_heads_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return all trained parameters, each once: the adapter's, and the new heads of the model."""
+        return [*self._own_parameters(), *self.new_heads.values()]
+
+    def _own_parameters(self) -> list[nn.Parameter]:
+        return list(dict.fromkeys(p for site in self.sites.values() for p in site.parameters()))
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained scalars of the adapter, without new heads."""
+        return sum(p.numel() for p in self._own_parameters())
+
+    @property
+    def strength(self) -> float:
+        """Strength of the adapter: 0 is the base model exactly, 1 the trained adapter, others as the method defines.
+
+        Setting it raises `AdapterlabError` if the adapter is merged or the method does not support the value.
+        """
+        return next(iter(self.sites.values())).strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        if any(site.merged for site in self.sites.values()):
+            raise AdapterlabError("the strength of a merged adapter is fixed: unmerge() first")
+        if problem := self.adapter.strength_problem(float(value)):
+            raise AdapterlabError(f"{self.adapter.name}: {problem}")
+        for site in self.sites.values():
+            site.strength = float(value)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Yield with the adapter disabled: within the block the model computes as without it.
+
+        Raises:
+            AdapterlabError: The adapter is merged.
+        """
+        if any(site.merged for site in self.sites.values()):
+            raise AdapterlabError("a merged adapter cannot be disabled: unmerge() first")
+        before = [(site, site.enabled) for site in self.sites.values()]
+        try:
+            for site, _ in before:
+                site.enabled = False
+            yield
+        finally:
+            for site, enabled in before:
+                site.enabled = enabled
+
+    def merge(self) -> None:
+        """Replace the base's weights by the adapted ones, so that calls have no overhead; undone by `unmerge`.
+
+        Raises:
+            AdapterlabError: The method does not change weights, or an adapter below is not merged.
+        """
+        if not self.adapter.mergeable:
+            raise AdapterlabError(f"{self.adapter.name} does not change a weight, so it cannot be merged")
+        for path, site in self.sites.items():
+            if any(not getattr(below, "merged", False) for below in site.neighbours("below")):
+                raise AdapterlabError(f"{path}: the adapter below is not merged; merge it first, or detach it")
+        for site in self.sites.values():
+            site.merge()
+
+    def unmerge(self) -> None:
+        """Restore the base's own weights, bit for bit.
+
+        Raises:
+            AdapterlabError: An adapter above is still merged.
+        """
+        for path, site in self.sites.items():
+            if site.merged and any(getattr(above, "merged", False) for above in site.neighbours("above")):
+                raise AdapterlabError(f"{path}: the adapter above is still merged; unmerge it first")
+        for site in reversed(self.sites.values()):
+            site.unmerge()
+
+    def detach(self) -> None:
+        """Remove the adapter; the model is as it was before `attach`, bit for bit."""
+        self.unmerge()
+        for site in self.sites.values():
+            site.remove()
+        for p, trainable in self._trainable_before.items():
+            p.requires_grad_(trainable)
+        with torch.no_grad():
+            for path, parameter in self.new_heads.items():
+                parameter.copy_(self._new_heads_before[path])
+        self.sites, self.new_heads = {}, {}
+
+    @torch.no_grad()
+    def deltas(self) -> dict[str, Tensor]:
+        """Return what the adapter adds to each weight or parameter at its present strength.
+
+        Returns:
+            Differences in the state's dtype by path. The key of a linear layer's weight is the layer's path, that of its
+            bias `path.bias`. Empty for a method that changes no weight, such as a prompt.
+        """
+        return {f"{path}{name}": t for path, site in self.sites.items() for name, t in site.changes().items()}
+
+    def regularizer(self) -> Tensor | None:
+        """Return the method's own penalty summed over the sites, a scalar, or None if it has none."""
+        terms = [t for site in self.sites.values() if (t := self.adapter.regularizer(site.state)) is not None]
+        return torch.stack(terms).sum() if terms else None
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Run the method's own update after an optimizer step, before the gradients are cleared.
+
+        Args:
+            step: Index of the optimizer step, from 0.
+        """
+        self.adapter.after_step([site.state for site in self.sites.values()], step)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the adapter and the new heads to a folder that `adapterlab.load` reads.
+
+        Args:
+            folder: The folder; created if it does not exist.
+        """
+        adapter_files.write(Path(folder), self.adapter, self.targets, self.sites, self.new_heads)

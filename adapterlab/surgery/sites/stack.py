@@ -1,0 +1,219 @@
+"""The stack of adapters on one linear layer.
+
+The layer stays in place with its class, name and base weight. Its `forward` is replaced by that of the topmost entry,
+which calls the entry below it, down to the layer's own forward.
+
+>>> layer = nn.Linear(2, 2)
+>>> class Doubled(StackEntry):
+...     merged, weight, bias = False, None, None
+...     def forward(self, x):
+...         return 2 * self.below(x)
+>>> x = torch.ones(1, 2)
+>>> plain, entry = layer(x), Doubled()
+>>> push(layer, "doubled", entry)
+>>> bool((layer(x) == 2 * plain).all())
+True
+>>> entry.remove()
+>>> bool((layer(x) == plain).all())
+True
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adapterlab.adapters.linear import Linear
+from adapterlab.surgery.model.linear_layers import LinearLayer
+from adapterlab.surgery.model.submodules import LINEAR_SITES, PARAMETER_SITES
+from adapterlab.surgery.model.weights import QuantizedWeight, quantized, weight_of
+from adapterlab.surgery.sites.base import Side
+
+
+@dataclass(frozen=True)
+class BaseLinear:
+    """A linear layer of the model as a `Linear`, with its own weight and its own forward."""
+
+    module: LinearLayer
+    """The layer."""
+    own_forward: Callable[[Tensor], Tensor]
+    """The layer's forward before anything was attached."""
+
+    @property
+    def weight(self) -> Float[Tensor, "out in"]:
+        """Weight of the layer, `(out, in)` also if the layer stores its transpose."""
+        return QuantizedWeight.of(self.module) if quantized(self.module) else weight_of(self.module)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias of the layer, `(out,)`."""
+        return self.module.bias
+
+    @property
+    def bare(self) -> bool:
+        """True if the layer computes `x @ weight.T + bias` with the base's own weight.
+
+        False if an adapter is merged into the weight or replaces it, or if another library has replaced the forward.
+        """
+        stack = stack_of(self.module)
+        merged = stack is not None and any(entry.merged for entry in stack.entries)
+        own = getattr(self.own_forward, "__func__", None) is type(self.module).forward
+        return own and not merged and PARAMETER_SITES not in self.module._modules
+
+    def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        return self.own_forward(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """Position of an entry in a stack; not an `nn.Module`, so that the entry does not register it as a submodule."""
+
+    below: Linear
+    """The entry below, or the layer itself."""
+    layer: LinearLayer
+    """The layer that the stack is on."""
+    stack: LinearStack
+    """The stack."""
+
+
+class StackEntry(nn.Module, ABC):
+    """One adapter on a linear layer; itself a `Linear`, so another adapter can be attached above it."""
+
+    slot: Slot
+    """Position in the stack; set by the stack."""
+    merged: bool
+    """True if the adapter is merged into the layer's weight."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The adapted weight in the base's dtype."""
+
+    @property
+    @abstractmethod
+    def bias(self) -> Tensor | None:
+        """The adapted bias in the base's dtype, `(out,)`."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Return the adapted layer's output.
+
+        Args:
+            x: Inputs of the layer.
+        """
+
+    @property
+    def below(self) -> Linear:
+        """The entry below this one, or the layer itself."""
+        return self.slot.below
+
+    @property
+    def layer(self) -> LinearLayer:
+        """The layer that the stack is on."""
+        return self.slot.layer
+
+    def neighbours(self, side: Side) -> Sequence[StackEntry]:
+        """Return the other entries of the stack below or above this one.
+
+        Args:
+            side: `"below"` for those attached before, `"above"` for those attached after.
+        """
+        entries = self.slot.stack.entries
+        at = next(i for i, other in enumerate(entries) if other is self)
+        return entries[:at] if side == "below" else entries[at + 1 :]
+
+    def remove(self) -> None:
+        """Take the entry out of its stack, wherever it is; the last one leaves the layer as it was."""
+        self.slot.stack.remove(self)
+
+
+class LinearStack(nn.ModuleDict):
+    """The adapters on one linear layer by name, the first attached at the bottom.
+
+    Args:
+        module: The layer.
+    """
+
+    def __init__(self, module: LinearLayer) -> None:
+        super().__init__()
+        self._base = BaseLinear(module, module.forward)
+        self._replaced = vars(module).get("forward")  # set by another library's hook, and restored at the end
+
+    @property
+    def entries(self) -> list[StackEntry]:
+        """The adapters from bottom to top."""
+        return [entry for entry in self.values() if isinstance(entry, StackEntry)]
+
+    def push(self, name: str, entry: StackEntry) -> None:
+        """Put an entry on top.
+
+        Args:
+            name: Name of the entry in the stack.
+            entry: The entry.
+        """
+        self[name] = entry
+        self._link()
+
+    def remove(self, entry: StackEntry) -> None:
+        """Take one entry out, wherever it is; the last one leaves the layer as it was.
+
+        Args:
+            entry: An entry of the stack.
+        """
+        del self[next(name for name, other in self.items() if other is entry)]
+        self._link()
+
+    def _link(self) -> None:
+        """Connect each entry to the one below, and the layer's forward to the topmost."""
+        layer = self._base.module
+        top: Linear = self._base
+        for entry in self.entries:
+            entry.slot = Slot(top, layer, self)
+            top = entry
+        if len(self):
+            vars(layer)["forward"] = top.__call__
+            layer.add_module(LINEAR_SITES, self)
+        else:
+            del vars(layer)["forward"], layer._modules[LINEAR_SITES]
+            if self._replaced is not None:
+                vars(layer)["forward"] = self._replaced
+
+
+def stack_of(layer: LinearLayer) -> LinearStack | None:
+    """Return the stack of adapters on a linear layer, or None.
+
+    Args:
+        layer: A linear layer of the model.
+    """
+    stack = layer._modules.get(LINEAR_SITES)
+    return stack if isinstance(stack, LinearStack) else None
+
+
+def push(layer: LinearLayer, name: str, entry: StackEntry) -> None:
+    """Attach an entry to a linear layer, above all that are attached already.
+
+    Args:
+        layer: A linear layer of the model.
+        name: Name of the entry in the stack.
+        entry: The entry.
+    """
+    (stack_of(layer) or LinearStack(layer)).push(name, entry)
+
+
+def in_state_dtype(x: Tensor, dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:
+    """Return the output for `x` of an adapter whose state has another dtype, in the dtype of `x`.
+
+    Args:
+        x: Inputs of the layer.
+        dtype: Dtype of the adapter's state.
+        compute: Returns the output; run under autocast to the dtype of `x` if that differs from `dtype`.
+    """
+    if x.dtype == dtype or torch.is_autocast_enabled(x.device.type):
+        return compute()
+    with torch.autocast(x.device.type, dtype=x.dtype):
+        return compute().to(x.dtype)
