@@ -252,6 +252,6 @@ def format_file(
 
 
 def _read(file: Path, skip_broken: bool) -> Map:
-    from adapterlab.argmap import files
+    from adapterlab.argmap.model import files
 
     return files.read(file) if skip_broken else files.load(file)
