@@ -8,6 +8,8 @@ closes levels. The rules, their order and their quirks are those of the referenc
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.finder import Finder
@@ -36,6 +38,8 @@ _EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
 _LINK = re.compile(r"\[.+\]\(.+\)")
 _DASHES = re.compile(r"-{2,}")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
+
+_Readers = Mapping[str, Callable[["Lexer", int], int]]
 
 
 class Lexer:
@@ -129,39 +133,16 @@ class Lexer:
     # One token, outside an inference line
 
     def _token(self, at: int) -> int:
-        text, char = self.text, self.text[at]
-        if char in "/<":
-            end = self._comment(at)
-            if end > at:
-                return end
-        elif char in " \t\r\n":
-            end = self._break(at)
-            if end > at:
-                return end
-        elif char == "{":
-            if found := self.find.data(at):
-                return self._emit(found[0], at, found[1])
-        elif char == "=" and text.startswith("===", at):
-            if found := self.find.front_matter(at):
-                return self._emit(found[0], at, found[1])
-        elif char in "\\.:":
-            end = self._escaped_or_special(at)
-            if end > at:
-                return end
-        if self.after_newline or self.at_start:
+        char = self.text[at]
+        read = self._ANYWHERE.get(char)
+        end = read(self, at) if read else at
+        if end == at and (self.after_newline or self.at_start):
             end = self._line_start(at)
-            if end > at:
-                return end
-        if char in "*_":
-            return self._emphasis(at, char)
-        if char in "[@<#" and (found := self.find.element(at)):
-            if found[0] == "LINK" and not _LINK.search(text, at, found[1]):
-                self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
-            return self._emit(found[0], at, found[1])
-        if char in " \t":
-            match = _SPACES.match(text, at)
-            return match.end() if match else at + 1
-        return self._plain(at)
+        if end == at and (read := self._WITHIN_A_LINE.get(char)):
+            end = read(self, at)
+        return end if end > at else self._plain(at)
+
+    # Each method below returns the offset behind what it has read, or `at` if no such thing begins there.
 
     def _plain(self, at: int) -> int:
         match = _FREESTYLE.match(self.text, at) or _UNUSED_CONTROL.match(self.text, at)
@@ -203,6 +184,26 @@ class Lexer:
     def _warn(self, at: int, code: str, message: str, fix: str) -> None:
         self.diagnostics.append(self.source.at("warning", code, message, at, at + 2, fix))
 
+    def _data(self, at: int) -> int:
+        found = self.find.data(at)
+        return self._emit(found[0], at, found[1]) if found else at
+
+    def _front_matter(self, at: int) -> int:
+        found = self.find.front_matter(at) if self.text.startswith("===", at) else None
+        return self._emit(found[0], at, found[1]) if found else at
+
+    def _element(self, at: int) -> int:
+        found = self.find.element(at)
+        if found is None:
+            return at
+        if found[0] == "LINK" and not _LINK.search(self.text, at, found[1]):
+            self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
+        return self._emit(found[0], at, found[1])
+
+    def _spaces(self, at: int) -> int:
+        match = _SPACES.match(self.text, at)
+        return match.end() if match else at + 1
+
     def _escaped_or_special(self, at: int) -> int:
         match = _ESCAPED.match(self.text, at)
         if match:
@@ -238,8 +239,9 @@ class Lexer:
         self._indent(width + 1, start)
         return self._emit("ORDERED" if kind == "ordered" else "UNORDERED", start, end)
 
-    def _emphasis(self, at: int, char: str) -> int:
-        text, top = self.text, self.emphases[-1] if self.emphases else ""
+    def _emphasis(self, at: int) -> int:
+        text, char = self.text, self.text[at]
+        top = self.emphases[-1] if self.emphases else ""
         if top and top[0] == char and text.startswith(top, at):
             match = _EMPHASIS_END.match(text, at + len(top))
             if match:
@@ -260,31 +262,43 @@ class Lexer:
     # One token, inside an inference line
 
     def _inference_token(self, at: int) -> int:
-        text, char = self.text, self.text[at]
-        if char in "/<":
-            end = self._comment(at)
-            if end > at:
-                return end
-        elif char in " \t\r\n":
-            match = _EMPTY_LINE.match(text, at)
-            if match:  # the reference reads on; the inference is lost either way, the next paragraph need not be
-                self._end_paragraph(at)
-                return match.end()
-            match = _NEWLINE.match(text, at)
-            if match:
-                return self._emit("NEWLINE", at, match.end())
-            return at + 1
-        elif char in "\\.:":
-            end = self._escaped_or_special(at)
-            if end > at:
-                return end
-        elif char == "-":
-            match = _DASHES.match(text, at)
-            if match:
-                self.in_inference = False
-                return self._emit("INFERENCE_END", at, match.end())
-        elif char == "{" and (found := self.find.data(at)):
-            return self._emit(found[0], at, found[1])
-        elif char == ",":
-            return self._emit("COMMA", at, at + 1)
-        return self._plain(at)
+        read = self._IN_INFERENCE.get(self.text[at])
+        end = read(self, at) if read else at
+        return end if end > at else self._plain(at)
+
+    def _inference_break(self, at: int) -> int:
+        match = _EMPTY_LINE.match(self.text, at)
+        if match:  # the reference reads on; the inference is lost either way, the next paragraph need not be
+            self._end_paragraph(at)
+            return match.end()
+        match = _NEWLINE.match(self.text, at)
+        return self._emit("NEWLINE", at, match.end()) if match else at + 1
+
+    def _inference_end(self, at: int) -> int:
+        match = _DASHES.match(self.text, at)
+        if not match:
+            return at
+        self.in_inference = False
+        return self._emit("INFERENCE_END", at, match.end())
+
+    def _comma(self, at: int) -> int:
+        return self._emit("COMMA", at, at + 1)
+
+    # Which method reads a token, by the token's first character. The tables hold functions, not bound methods: those
+    # would make a reference cycle of every lexer.
+
+    _ANYWHERE: ClassVar[_Readers] = (
+        dict.fromkeys("/<", _comment)
+        | dict.fromkeys(" \t\r\n", _break)
+        | dict.fromkeys("\\.:", _escaped_or_special)
+        | {"{": _data, "=": _front_matter}
+    )
+    _WITHIN_A_LINE: ClassVar[_Readers] = (
+        dict.fromkeys("*_", _emphasis) | dict.fromkeys("[@<#", _element) | dict.fromkeys(" \t", _spaces)
+    )
+    _IN_INFERENCE: ClassVar[_Readers] = (
+        dict.fromkeys("/<", _comment)
+        | dict.fromkeys(" \t\r\n", _inference_break)
+        | dict.fromkeys("\\.:", _escaped_or_special)
+        | {"-": _inference_end, "{": _data, ",": _comma}
+    )

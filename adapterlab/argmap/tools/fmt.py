@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from adapterlab.argmap.model.build import parse
@@ -69,6 +70,21 @@ class _Line:
     tokens: list[Token]
 
 
+@dataclass
+class _State:
+    """Position of the next line within its paragraph."""
+
+    listed: bool
+    """True if the paragraph is a list."""
+    depth: int = 0
+    """Levels of indentation that are open."""
+    number: int = 0
+    """Number of the last statement of a premise-conclusion structure."""
+    hanging: int = 2
+    """Indentation of lines that continue an element."""
+    in_inference: bool = False
+
+
 class _Formatter:
     def __init__(self, text: str, name: str) -> None:
         self.text = text
@@ -80,7 +96,7 @@ class _Formatter:
     def format(self) -> str:
         at = 0
         for paragraph in self.paragraphs:
-            solid = [t for t in paragraph.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+            solid = _solid(paragraph.tokens)
             if not solid:
                 continue
             self._gap(at, solid[0].start)
@@ -117,50 +133,49 @@ class _Formatter:
         return self.lexer.comments[low:high]
 
     def _paragraph(self, paragraph: Paragraph, start: int, end: int) -> None:
-        tokens, number, depth, hanging = paragraph.tokens, 0, 0, 2
-        listed = any(t.type in ("ORDERED", "UNORDERED") and t.start == start for t in tokens)
-        waiting: list[str] = []
-        inside = False
+        tokens = paragraph.tokens
+        state = _State(listed=any(t.type in ("ORDERED", "UNORDERED") and t.start == start for t in tokens))
+        comments: list[str] = []
         for line in self._lines(tokens, start, end):
-            for token in line.tokens:
-                if token.type not in _ZERO_WIDTH:
-                    break
-                depth += 1 if token.type == "INDENT" else -1
-            solid = [t for t in line.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
-            shown = self._shown(line.start, line.end)
+            for token in takewhile(lambda t: t.type in _ZERO_WIDTH, line.tokens):
+                state.depth += 1 if token.type == "INDENT" else -1
+            solid = _solid(line.tokens)
             if not solid:
-                waiting.append(shown)
+                comments.append(self._shown(line.start, line.end))
                 continue
-            first = solid[0]
-            indent = hanging
-            if inside:
-                indent = 0
-            elif first.type in _RELATIONS:
-                sign = _SHORT.get(first.text, first.text)
-                indent = 2 * (depth - listed)
-                hanging = indent + 2
-                shown = _joined(sign, self._shown(first.end, line.end))
-            elif first.type == "NUMBER":
-                number += 1
-                indent, hanging = 0, 4
-                shown = _joined(f"({number})", self._shown(first.end, line.end))
-            elif first.type in ("ORDERED", "UNORDERED"):
-                indent, hanging = 0, 2
-                shown = self._shown(first.start, line.end)
-            elif first.type == "INFERENCE_START":
-                indent, inside = 0, True
-                if len(solid) > 1 and solid[1].type == "INFERENCE_END":
-                    shown = _joined("----", self._shown(solid[1].end, line.end))
-            elif first.type == "HEADING":
-                indent, shown = 0, first.text + self._shown(first.end, line.end)
-            elif first.start == start:
-                indent = 0
-            if any(t.type == "INFERENCE_END" for t in solid):
-                inside = False
-            self.out.extend(" " * indent + comment for comment in waiting)
-            waiting = []
+            indent, shown = self._line(line, solid, state, opens=solid[0].start == start)
+            self.out.extend(" " * indent + comment for comment in comments)
+            comments = []
             self.out.append(" " * indent + shown)
-        self.out.extend(waiting)
+        self.out.extend(comments)
+
+    def _line(self, line: _Line, solid: list[Token], state: _State, opens: bool) -> tuple[int, str]:
+        """Return a line's indentation and text; `opens`: it is the first line of its paragraph."""
+        first, shown, indent = solid[0], self._shown(line.start, line.end), state.hanging
+        if state.in_inference:
+            indent = 0
+        elif first.type in _RELATIONS:
+            indent = 2 * (state.depth - state.listed)
+            state.hanging = indent + 2
+            shown = _joined(_SHORT.get(first.text, first.text), self._shown(first.end, line.end))
+        elif first.type == "NUMBER":
+            state.number += 1
+            indent, state.hanging = 0, 4
+            shown = _joined(f"({state.number})", self._shown(first.end, line.end))
+        elif first.type in ("ORDERED", "UNORDERED"):
+            indent, state.hanging = 0, 2
+            shown = self._shown(first.start, line.end)
+        elif first.type == "INFERENCE_START":
+            indent, state.in_inference = 0, True
+            if len(solid) > 1 and solid[1].type == "INFERENCE_END":
+                shown = _joined("----", self._shown(solid[1].end, line.end))
+        elif first.type == "HEADING":
+            indent, shown = 0, first.text + self._shown(first.end, line.end)
+        elif opens:
+            indent = 0
+        if any(t.type == "INFERENCE_END" for t in solid):
+            state.in_inference = False
+        return indent, shown
 
     def _shown(self, start: int, end: int) -> str:
         shown = self.text[start:end].strip(" \t\r")
@@ -170,7 +185,7 @@ class _Formatter:
 
     def _lines(self, tokens: list[Token], start: int, end: int) -> list[_Line]:
         """The paragraph's lines; a line break inside a token or a comment makes none."""
-        spans = [(t.start, t.end) for t in tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+        spans = [(t.start, t.end) for t in _solid(tokens)]
         spans = sorted([*spans, *self._comments(start, end)])
         lines: list[_Line] = []
         at, begun = start, start
@@ -185,6 +200,11 @@ class _Formatter:
             if token.type != "NEWLINE" and start <= token.start <= end:
                 lines[bisect_right(starts, token.start) - 1].tokens.append(token)
         return [line for line in lines if line.tokens or self.text[line.start : line.end].strip()]
+
+
+def _solid(tokens: list[Token]) -> list[Token]:
+    """Return the tokens that show on a line."""
+    return [t for t in tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
 
 
 def _joined(sign: str, rest: str) -> str:
