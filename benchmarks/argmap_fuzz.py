@@ -14,17 +14,19 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["adapterlab.argmap"]):
-    from adapterlab.argmap import fmt, network, propagation, reader, scores
+    from adapterlab.argmap.model import build
+    from adapterlab.argmap.scoring import network, propagation, scores
+    from adapterlab.argmap.tools import fmt
     from adapterlab.errors import AdapterlabError
 
 from tests.argmap.reference import corpus
 
-MODULES = (fmt, network, propagation, reader, scores)
+MODULES = (build, fmt, network, propagation, scores)
 LONGEST = 4096
 
 
 def one_input(data: bytes) -> None:
-    read = reader.parse(data.decode("utf-8", "replace"))
+    read = build.parse(data.decode("utf-8", "replace"))
     for diagnostic in read.diagnostics:
         diagnostic.render(read.source)
     with suppress(AdapterlabError):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from adapterlab.argmap.model.build import parse
     from adapterlab.argmap.model.files import load
     from adapterlab.argmap.model.map import Argument, Claim, Map, Relation, Section
-    from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score, sensitivities
+    from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score
+    from adapterlab.argmap.scoring.sensitivity import sensitivities
     from adapterlab.argmap.syntax.diagnostics import Diagnostic
     from adapterlab.argmap.tools.draw import to_svg
     from adapterlab.argmap.tools.edit import with_credences
@@ -35,7 +36,7 @@ _HOMES = {
     "ClaimScore": "scoring.scores",
     "Scores": "scoring.scores",
     "score": "scoring.scores",
-    "sensitivities": "scoring.scores",
+    "sensitivities": "scoring.sensitivity",
 }
 
 __all__ = [

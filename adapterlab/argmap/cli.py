@@ -110,12 +110,12 @@ def crux(
     from dataclasses import asdict
 
     from adapterlab.argmap.scoring.scores import score as find
-    from adapterlab.argmap.scoring.sensitivity import cruxes, first_thesis
+    from adapterlab.argmap.scoring.sensitivity import first_thesis, one_way_sensitivities
 
     the_map = _read(file, skip_broken)
     title = thesis or first_thesis(the_map)
     title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
-    found = cruxes(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
+    found = one_way_sensitivities(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
     credence = find(the_map, semantics, skip_broken=skip_broken).claims[title].credence
     if as_json:
         shown = {"thesis": title, "credence": credence, "cruxes": [asdict(c) | {"swing": c.swing} for c in found]}
@@ -192,9 +192,9 @@ def diff(
     """What two maps say differently, and what follows from it."""
     from dataclasses import asdict
 
-    from adapterlab.argmap.tools.diff import compare
+    from adapterlab.argmap.tools.diff import diff_maps
 
-    found = compare(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
+    found = diff_maps(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
     if as_json:
         print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
         return

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adapterlab import argmap
-from adapterlab.argmap.scoring.sensitivity import cruxes
+from adapterlab.argmap.scoring.sensitivity import one_way_sensitivities
 from adapterlab.argmap.scoring.uncertainty import intervals
-from adapterlab.argmap.tools.diff import compare
+from adapterlab.argmap.tools.diff import diff_maps
 from adapterlab.argmap.tools.export import to_dot, to_html
 from adapterlab.argmap.tools.fmt import format_map, meaning
 from adapterlab.errors import AdapterlabError
@@ -118,7 +118,7 @@ TIPPING = """
 
 @pytest.mark.parametrize("semantics", ["quadratic-energy", "df-quad"])
 def test_the_crux_says_where_the_thesis_tips(semantics: str) -> None:
-    found = {crux.name: crux for crux in cruxes(argmap.parse(TIPPING), semantics=semantics)}
+    found = {crux.name: crux for crux in one_way_sensitivities(argmap.parse(TIPPING), semantics=semantics)}
     # The thesis stands at one half where 0.4 = P x inference.
     assert found["[P]"].tips_at == pytest.approx(0.5, abs=1e-6)
     assert found["<A>"].tips_at == pytest.approx(0.4 / 0.9, abs=1e-6)
@@ -141,7 +141,7 @@ def test_what_differs_between_two_maps() -> None:
     other = (
         TIPPING.replace("0.4", "0.6").replace("premise", "another premise").replace("inference: 0.8", "inference: 0.7")
     )
-    changes = compare(argmap.parse(TIPPING), argmap.parse(other + "\n[T]\n  + [New]: n {credence: 0.5}\n")).changes
+    changes = diff_maps(argmap.parse(TIPPING), argmap.parse(other + "\n[T]\n  + [New]: n {credence: 0.5}\n")).changes
     shown = {(c.kind, c.name, c.before, c.after) for c in changes if c.kind != "score"}
     assert shown == {
         ("added", "[New]", "", ""),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from adapterlab.argmap.model.graph import components, cycles
-from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, Step
+from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, Step
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
 
 
@@ -186,15 +186,17 @@ class _Checker:
 
     def islands(self) -> Iterator[Diagnostic]:
         """What stands alone, or bears only on itself."""
-        edges: list[tuple[End, End]] = []
+        edges: list[tuple[Endpoint, Endpoint]] = []
         for argument in self.map.arguments.values():
-            own = End("argument", argument.title)
-            edges.extend((own, End("claim", title)) for _, title in argument.numbered)
+            own = Endpoint("argument", argument.title)
+            edges.extend((own, Endpoint("claim", title)) for _, title in argument.numbered)
         for relation in self.map.relations:
             ends = (relation.source, relation.target)
-            source, target = (End("argument", e.title) if e.kind == "inference" else e for e in ends)
+            source, target = (Endpoint("argument", e.title) if e.kind == "inference" else e for e in ends)
             edges.append((source, target))
-        everything = [End("claim", t) for t in self.map.claims] + [End("argument", t) for t in self.map.arguments]
+        everything = [Endpoint("claim", t) for t in self.map.claims] + [
+            Endpoint("argument", t) for t in self.map.arguments
+        ]
         parts = components(everything, edges)
         if len(parts) < 2:
             return
@@ -209,10 +211,10 @@ class _Checker:
                 message = f"{end} and {len(part) - 1} more stand apart: nothing leads from them to the rest of the map"
                 yield self._at(self._place(end), "warning", "island", message)
 
-    def _element(self, end: End) -> Claim | Argument:
+    def _element(self, end: Endpoint) -> Claim | Argument:
         return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]
 
-    def _place(self, end: End) -> Mention:
+    def _place(self, end: Endpoint) -> Mention:
         return self._element(end).mentions[0]
 
 

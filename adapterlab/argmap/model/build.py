@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, RelationKind, Section, Step
+from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
-from adapterlab.argmap.model.relations import RawRelation, settle
+from adapterlab.argmap.model.relations import WrittenRelation, resolve
 from adapterlab.argmap.model.roles import assign_roles
-from adapterlab.argmap.syntax.collection import uncollected
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
+from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.argmap.syntax.grammar import (
     Element,
     FrontMatter,
@@ -28,10 +28,10 @@ from adapterlab.argmap.syntax.grammar import (
     Structure,
     parse_paragraph,
 )
+from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.lexer import Lexer
 from adapterlab.argmap.syntax.metadata import MetadataError, read_block, read_front_matter
 from adapterlab.argmap.syntax.recovery import explain, statements_of
-from adapterlab.argmap.syntax.text import write_out
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
@@ -50,7 +50,7 @@ def parse(text: str, name: str = "<map>") -> Map:
         message = f"a map holds at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
         result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
         return result
-    with uncollected():
+    with gc_paused():
         return _Reader(Source(text, name)).read()
 
 
@@ -62,8 +62,8 @@ class _Reader:
         self.section: Section | None = None
         self.open_sections: list[Section] = []
         self.section_count = 0
-        self.relations: list[RawRelation] = []
-        self.last_inference: End | None = None
+        self.relations: list[WrittenRelation] = []
+        self.last_inference: Endpoint | None = None
         self.previous_argument: str | None = None
         self.in_relation = False
         self.structure: str | None = None
@@ -85,7 +85,7 @@ class _Reader:
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
         self.map.tags = list(self.tags)
-        self.map.relations = settle(self.relations, self.map)
+        self.map.relations = resolve(self.relations, self.map)
         assign_roles(self.map)
         self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
         return self.map
@@ -151,7 +151,7 @@ class _Reader:
     # Sections
 
     def _heading(self, node: Heading) -> None:
-        written = write_out(node.content)
+        written = read_inline(node.content)
         self.section_count += 1
         data = self._yaml(node.data, read_block) if node.data else {}
         line, _ = self.source.place(node.sign.start)
@@ -166,13 +166,13 @@ class _Reader:
 
     # Statements and arguments
 
-    def _element(self, element: Element, role: str) -> End:
+    def _element(self, element: Element, role: str) -> Endpoint:
         title = title_of(element.head.title) if element.head.title else None
         if title is None:
             title = self._untitled()
         holder = self._claim(title) if element.kind == "statement" else self._argument(title)
         mention = self._mention(element, role)
-        end = End("claim" if element.kind == "statement" else "argument", title)
+        end = Endpoint("claim" if element.kind == "statement" else "argument", title)
         for relation in element.relations:
             self._relation(end, relation)
         add_mention(holder, mention)
@@ -201,7 +201,7 @@ class _Reader:
 
     # Relations
 
-    def _relation(self, parent: End, node: RelationNode) -> None:
+    def _relation(self, parent: Endpoint, node: RelationNode) -> None:
         sign = node.sign.text
         kind: RelationKind = "contradictory" if sign == "><" else _KINDS[sign.strip("<>")]
         outer, self.in_relation = self.in_relation, True
@@ -220,7 +220,7 @@ class _Reader:
                 self.map.diagnostics.append(found)
             target = self.last_inference
         line, _ = self.source.place(node.sign.start)
-        self.relations.append(RawRelation(kind, source, target, line))
+        self.relations.append(WrittenRelation(kind, source, target, line))
 
     # Premise-conclusion structures
 
@@ -241,7 +241,7 @@ class _Reader:
         for item in node.items:
             if isinstance(item, Inference):
                 inference = item
-                self._undercuts(item, End("inference", argument.title, len(argument.numbered)))
+                self._undercuts(item, Endpoint("inference", argument.title, len(argument.numbered)))
                 continue
             role = "premise" if inference is None else "intermediary-conclusion"
             end = self._element(item.statement, role)
@@ -262,7 +262,7 @@ class _Reader:
         main.mentions[-1].role = "main-conclusion"
         argument.numbered[-1] = ("main-conclusion", argument.numbered[-1][1])
 
-    def _undercuts(self, node: Inference, end: End) -> None:
+    def _undercuts(self, node: Inference, end: Endpoint) -> None:
         self.last_inference = end
         for relation in node.undercuts:
             self._relation(end, relation)

@@ -133,7 +133,7 @@ class Argument(_Titled):
 
 
 @dataclass(frozen=True)
-class End:
+class Endpoint:
     """What a relation goes from or to: a claim, an argument, or an argument's inference (by its conclusion's place)."""
 
     kind: Literal["claim", "argument", "inference"]
@@ -149,9 +149,9 @@ class Relation:
     """A relation as it counts, and the places where it was written."""
 
     kind: RelationKind
-    source: End
-    target: End
-    written: list[tuple[End, End, int]] = field(default_factory=list)
+    source: Endpoint
+    target: Endpoint
+    written: list[tuple[Endpoint, Endpoint, int]] = field(default_factory=list)
     """Source, target and line as written: an argument may stand there for its conclusion."""
 
     @property

@@ -8,13 +8,13 @@ from typing import Any
 from adapterlab.argmap.model.map import Argument, Claim, Mention
 from adapterlab.argmap.syntax.diagnostics import Source
 from adapterlab.argmap.syntax.grammar import Content, Element
-from adapterlab.argmap.syntax.text import write_out
+from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.tokens import Token
 
 
 def mention_of(element: Element, role: str, source: Source) -> Mention:
     """What an element of the text says, its metadata still unread."""
-    written = write_out(element.head.content, reference=element.head.form == "reference")
+    written = read_inline(element.head.content, reference=element.head.form == "reference")
     tokens = [token for token in (element.head.title, *_flat(element.head.content)) if token]
     first = next((token for token in tokens if token.type != "NEWLINE"), tokens[0])
     line, _ = source.place(first.start)

@@ -8,25 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adapterlab.argmap.model.map import End, Relation, RelationKind
+from adapterlab.argmap.model.map import Endpoint, Relation, RelationKind
 
 if TYPE_CHECKING:
     from adapterlab.argmap.model.map import Map
 
-_Key = tuple[End, End, RelationKind]
+_Key = tuple[Endpoint, Endpoint, RelationKind]
 
 
 @dataclass
-class RawRelation:
+class WrittenRelation:
     """A relation as written."""
 
     kind: RelationKind
-    source: End
-    target: End
+    source: Endpoint
+    target: Endpoint
     line: int
 
 
-def settle(written: list[RawRelation], the_map: Map) -> list[Relation]:
+def resolve(written: list[WrittenRelation], the_map: Map) -> list[Relation]:
     """The relations that count, each once, in the order of the text."""
     relations = _written_once(written)
     relations = _from_conclusions(relations, the_map)
@@ -35,9 +35,9 @@ def settle(written: list[RawRelation], the_map: Map) -> list[Relation]:
     return _without_echoes(relations, the_map)
 
 
-def _written_once(written: list[RawRelation]) -> list[Relation]:
+def _written_once(written: list[WrittenRelation]) -> list[Relation]:
     known: dict[_Key, Relation] = {}
-    pointing: dict[tuple[End, RelationKind], Relation] = {}
+    pointing: dict[tuple[Endpoint, RelationKind], Relation] = {}
     for raw in written:
         key = (raw.source, raw.target, raw.kind)
         place = (raw.source, raw.target, raw.line)
@@ -60,9 +60,9 @@ def _from_conclusions(relations: list[Relation], the_map: Map) -> list[Relation]
     for relation in relations:
         source, target = relation.source, relation.target
         if source.kind == "argument" and (conclusion := the_map.arguments[source.title].conclusion) is not None:
-            source = End("claim", conclusion)
+            source = Endpoint("claim", conclusion)
         if relation.kind == "undercut" and target.kind == "argument" and the_map.arguments[target.title].steps:
-            target = End("inference", target.title, the_map.arguments[target.title].steps[-1].conclusion_index)
+            target = Endpoint("inference", target.title, the_map.arguments[target.title].steps[-1].conclusion_index)
         if (source, target) != (relation.source, relation.target):
             del known[relation.source, relation.target, relation.kind]
             if source == target:  # an argument that bears on its own conclusion
@@ -79,7 +79,7 @@ def _from_conclusions(relations: list[Relation], the_map: Map) -> list[Relation]
 
 def _logical(relations: list[Relation]) -> list[Relation]:
     kept: list[Relation] = []
-    contraries: set[frozenset[End]] = set()
+    contraries: set[frozenset[Endpoint]] = set()
     for relation in relations:
         if relation.source.kind == relation.target.kind == "claim":
             if relation.kind == "support":
@@ -96,7 +96,7 @@ def _logical(relations: list[Relation]) -> list[Relation]:
 
 def _without_echoes(relations: list[Relation], the_map: Map) -> list[Relation]:
     """A claim that attacks a premise need not attack the argument too."""
-    opposed: dict[_Key | tuple[End, End], Relation] = {}
+    opposed: dict[_Key | tuple[Endpoint, Endpoint], Relation] = {}
     for relation in relations:
         if relation.source.kind == relation.target.kind == "claim":
             if relation.kind in ("attack", "contrary", "contradictory"):
@@ -107,7 +107,9 @@ def _without_echoes(relations: list[Relation], the_map: Map) -> list[Relation]:
     for relation in relations:
         if relation.kind == "attack" and relation.source.kind == "claim" and relation.target.kind == "argument":
             premises = the_map.arguments[relation.target.title].premises
-            same = next((opposed[k] for p in premises if (k := (relation.source, End("claim", p))) in opposed), None)
+            same = next(
+                (opposed[k] for p in premises if (k := (relation.source, Endpoint("claim", p))) in opposed), None
+            )
             if same:
                 same.written.extend(relation.written)
                 continue

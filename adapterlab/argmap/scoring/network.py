@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, End, Map, Relation, RelationKind, Step
+from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map, Relation, RelationKind, Step
 from adapterlab.argmap.syntax.diagnostics import errors
 from adapterlab.errors import AdapterlabError, UnknownNameError
 
@@ -22,7 +22,7 @@ NEUTRAL = 0.5
 class Node:
     """One value. `inputs` are indices of nodes; of a weighing, the first is the base."""
 
-    kind: Literal["given", "product", "either", "weigh"]
+    kind: Literal["given", "product", "noisy_or", "weigh"]
     inputs: list[int] = field(default_factory=list)
     attackers: list[int] = field(default_factory=list)
     given: float = 0.0
@@ -102,8 +102,8 @@ class _Builder:
         self.map, self.overrides = the_map, overrides
         self.log_odds = log_odds
         self.network = Network()
-        self.supporters: dict[End, list[End]] = defaultdict(list)
-        self.attackers: dict[End, list[End]] = defaultdict(list)
+        self.supporters: dict[Endpoint, list[Endpoint]] = defaultdict(list)
+        self.attackers: dict[Endpoint, list[Endpoint]] = defaultdict(list)
         self.drawn: dict[str, list[int]] = defaultdict(list)
         """The nodes of the steps that conclude a claim."""
 
@@ -124,7 +124,7 @@ class _Builder:
 
     def _sort(self, relation: Relation) -> None:
         source, target = relation.source, relation.target
-        if source == target or self._broken(source) or self._broken(target) or self._told_twice(relation):
+        if source == target or self._broken(source) or self._broken(target) or self._counted_elsewhere(relation):
             return
         if relation.kind in SUPPORTS:
             self.supporters[target].append(source)
@@ -132,7 +132,7 @@ class _Builder:
         if relation.kind == "undercut":
             if target.kind == "inference" and self.log_odds:
                 conclusion = self.map.arguments[target.title].conclusion
-                target = End("claim", conclusion or "")
+                target = Endpoint("claim", conclusion or "")
             elif target.kind == "claim":
                 self.network.warnings.append(
                     f"{source} undercuts the claim {target}, which draws no inference: it counts as an attack"
@@ -141,17 +141,17 @@ class _Builder:
         if relation.kind == "contradictory":
             self.attackers[source].append(target)
 
-    def _broken(self, end: End) -> bool:
+    def _broken(self, end: Endpoint) -> bool:
         return end.kind != "claim" and self.map.arguments[end.title].broken
 
-    def _told_twice(self, relation: Relation) -> bool:
+    def _counted_elsewhere(self, relation: Relation) -> bool:
         """An earlier conclusion of an argument bears on a claim that the argument itself, as written, bears on."""
         if relation.source.kind != "claim" or any(source.kind == "argument" for source, _, _ in relation.written):
             return False
         return (relation.source.title, relation.target, relation.kind) in self._through_arguments
 
     @property
-    def _through_arguments(self) -> set[tuple[str, End, RelationKind]]:
+    def _through_arguments(self) -> set[tuple[str, Endpoint, RelationKind]]:
         if not hasattr(self, "_through"):
             self._through = {
                 (step.conclusion, relation.target, relation.kind)
@@ -159,7 +159,7 @@ class _Builder:
                 for source, _, _ in relation.written
                 if source.kind == "argument"
                 for step in self.map.arguments[source.title].steps
-                if relation.source != End("claim", step.conclusion)
+                if relation.source != Endpoint("claim", step.conclusion)
             }
         return self._through
 
@@ -176,17 +176,17 @@ class _Builder:
                 self.drawn[step.conclusion].append(product)
             else:
                 self.drawn[step.conclusion].append(network.arguments[argument.title])
-                self._weigh(network.arguments[argument.title], product, End("argument", argument.title))
+                self._weigh(network.arguments[argument.title], product, Endpoint("argument", argument.title))
         if not argument.steps:
             stated = argument.data.get("credence")
             base = self._given(f"<{argument.title}>", stated, "has neither a structure nor a credence")
-            self._weigh(network.arguments[argument.title], base, End("argument", argument.title))
+            self._weigh(network.arguments[argument.title], base, Endpoint("argument", argument.title))
 
     def _inference(self, argument: Argument, number: int, step: Step) -> int:
         last = number == len(argument.steps) - 1
         name = f"<{argument.title}>" if last else f"<{argument.title}>/{number + 1}"
         base = self._given(name, step.inference, "states no inference")
-        end = End("inference", argument.title, step.conclusion_index)
+        end = Endpoint("inference", argument.title, step.conclusion_index)
         if not self.attackers[end]:
             return base
         node = self.network.add(Node("weigh"))
@@ -194,7 +194,7 @@ class _Builder:
         return node
 
     def _claim(self, claim: Claim) -> None:
-        network, end = self.network, End("claim", claim.title)
+        network, end = self.network, Endpoint("claim", claim.title)
         drawn, name = self.drawn.get(claim.title), f"[{claim.title}]"
         if name in self.overrides:
             base = self._given(name, None, "")
@@ -203,7 +203,7 @@ class _Builder:
             network.nodes[network.claims[claim.title]].inputs.extend(drawn)
             return
         elif drawn:
-            base = network.add(Node("either", drawn))
+            base = network.add(Node("noisy_or", drawn))
         elif claim.role == "thesis" or (claim.credence is None and (self.supporters[end] or self.attackers[end])):
             base = network.add(
                 Node("given", given=_within(NEUTRAL if claim.prior is None else claim.prior, f"[{claim.title}] prior"))
@@ -217,12 +217,12 @@ class _Builder:
             base = self._given(name, stated, "" if claim.broken else "states no credence")
         self._weigh(network.claims[claim.title], base, end)
 
-    def _weigh(self, index: int, base: int, end: End) -> None:
+    def _weigh(self, index: int, base: int, end: Endpoint) -> None:
         node = self.network.nodes[index]
         node.inputs = [base, *(self._of(s) for s in self.supporters[end])]
         node.attackers = [self._of(a) for a in self.attackers[end]]
 
-    def _of(self, end: End) -> int:
+    def _of(self, end: Endpoint) -> int:
         return self.network.claims[end.title] if end.kind == "claim" else self.network.arguments[end.title]
 
     def _given(self, name: str, stated: object, missing: str) -> int:

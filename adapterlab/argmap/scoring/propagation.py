@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapterlab.argmap.scoring.network import Network, Node
-from adapterlab.argmap.scoring.semantics import Number, Semantics, without_each
+from adapterlab.argmap.scoring.semantics import Number, Semantics, products_without_each
 
 TOLERANCE, SETTLED = 1e-10, 1e-6
 """Rounds end when no value would move by the first; where none moves by more than the second, it is a fixed point."""
@@ -76,7 +76,7 @@ def evaluate(network: Network, semantics: Semantics, given: Mapping[int, Number]
             base = nodes[index].inputs[0] if nodes[index].kind == "weigh" else index
             values[index] = 0.5 if base in among else values[base]
         for damping, rounds in STEPS:
-            _settle(result, nodes, semantics, damping, min(rounds, max(50, BUDGET // len(sequence.cyclic))))
+            _iterate(result, nodes, semantics, damping, min(rounds, max(50, BUDGET // len(sequence.cyclic))))
             if result.settled:
                 break
     return result
@@ -106,7 +106,7 @@ def reevaluate(
     return values
 
 
-def _settle(result: Values, nodes: list[Node], semantics: Semantics, damping: float, rounds: int) -> None:
+def _iterate(result: Values, nodes: list[Node], semantics: Semantics, damping: float, rounds: int) -> None:
     # All nodes move at once, so that the order of the text decides nothing.
     values, cyclic = result.values, result.order.cyclic
     for _ in range(rounds):
@@ -126,8 +126,8 @@ def _value(node: Node, values: list[Number], semantics: Semantics) -> Number:
     inputs = [values[i] for i in node.inputs]
     if node.kind == "product":
         return math.prod(inputs)
-    if node.kind == "either":
-        return semantics.either(inputs)
+    if node.kind == "noisy_or":
+        return semantics.noisy_or(inputs)
     if len(inputs) == 1 and not node.attackers:
         return inputs[0]
     return semantics.weigh(inputs[0], inputs[1:], [values[i] for i in node.attackers])
@@ -139,9 +139,9 @@ def slopes(node: Node, values: list[float], semantics: Semantics) -> list[tuple[
     if node.kind == "given":
         return []
     if node.kind == "product":
-        return list(zip(node.inputs, without_each(inputs), strict=True))
-    if node.kind == "either":
-        return list(zip(node.inputs, semantics.either_slopes(inputs), strict=True))
+        return list(zip(node.inputs, products_without_each(inputs), strict=True))
+    if node.kind == "noisy_or":
+        return list(zip(node.inputs, semantics.noisy_or_slopes(inputs), strict=True))
     base, up, down = semantics.slopes(inputs[0], inputs[1:], [values[i] for i in node.attackers])
     return [*zip(node.inputs, [base, *up], strict=True), *zip(node.attackers, down, strict=True)]
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from adapterlab.argmap.model.map import Map, Role
 from adapterlab.argmap.scoring.network import Network, Node, build
-from adapterlab.argmap.scoring.propagation import Values, derivatives, evaluate
+from adapterlab.argmap.scoring.propagation import Values, evaluate
 from adapterlab.argmap.scoring.semantics import DEFAULT, LogOdds, Semantics, logit, semantics_named
-from adapterlab.argmap.syntax.collection import uncollected
+from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.errors import UnknownNameError
 
 
@@ -90,33 +90,11 @@ def score(
     return Scores(rules.name, claims, arguments, warnings, values.settled)
 
 
-def sensitivities(
-    the_map: Map,
-    thesis: str,
-    semantics: str = DEFAULT,
-    credences: Mapping[str, float] | None = None,
-    skip_broken: bool = False,
-) -> dict[str, float]:
-    """The derivatives d thesis / d each number that the map states, by one reverse pass.
-
-    Keys are `[Claim]` for a credence, `<Argument>` for the inference of an argument's last step and `<Argument>/1` for
-    that of an earlier step; largest effects first.
-
-    Raises:
-        AdapterlabError: as `score`; UnknownNameError where there is no such claim.
-    """
-    rules = semantics_named(semantics)
-    network, values = propagate(the_map, rules, credences, skip_broken)
-    slope = derivatives(network, rules, values, claim_node(network, thesis))
-    effects = {name: slope[index] for name, index in network.parameters.items()}
-    return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
-
-
 def propagate(
     the_map: Map, rules: Semantics, credences: Mapping[str, float] | None = None, skip_broken: bool = False
 ) -> tuple[Network, Values]:
     """The network of a map under a semantics, and its values."""
-    with uncollected():
+    with gc_paused():
         network = build(the_map, credences, log_odds=isinstance(rules, LogOdds), skip_broken=skip_broken)
         return network, evaluate(network, rules)
 

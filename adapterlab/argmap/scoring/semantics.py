@@ -35,14 +35,14 @@ class Semantics(Protocol):
     ) -> tuple[float, list[float], list[float]]:
         """The derivatives of `weigh` in the base, in each supporter and in each attacker."""
 
-    def either(self, strengths: Sequence[Number]) -> Number:
+    def noisy_or(self, strengths: Sequence[Number]) -> Number:
         """The base of a conclusion that several arguments draw."""
 
-    def either_slopes(self, strengths: Sequence[float]) -> list[float]:
-        """The derivatives of `either`."""
+    def noisy_or_slopes(self, strengths: Sequence[float]) -> list[float]:
+        """The derivatives of `noisy_or`."""
 
 
-def without_each(factors: Sequence[float]) -> list[float]:
+def products_without_each(factors: Sequence[float]) -> list[float]:
     """For each factor, the product of all the others."""
     before, after = [1.0], [1.0]
     for factor in factors[:-1]:
@@ -65,18 +65,18 @@ def _select(condition: Number, then: Number, otherwise: Number) -> Number:
     return np.where(condition, then, otherwise)
 
 
-class _Either:
+class _NoisyOr:
     """What several arguments make of one conclusion."""
 
-    def either(self, strengths: Sequence[Number]) -> Number:
+    def noisy_or(self, strengths: Sequence[Number]) -> Number:
         return _probabilistic_sum(strengths)
 
-    def either_slopes(self, strengths: Sequence[float]) -> list[float]:
-        return without_each([1.0 - s for s in strengths])
+    def noisy_or_slopes(self, strengths: Sequence[float]) -> list[float]:
+        return products_without_each([1.0 - s for s in strengths])
 
 
 @dataclass(frozen=True)
-class QuadraticEnergy(_Either):
+class QuadraticEnergy(_NoisyOr):
     """The quadratic energy model (Potyka, KR 2018, definition 1).
 
     Energy E = sum of supporters - sum of attackers; impact h(x) = max(x, 0)^2 / (1 + max(x, 0)^2);
@@ -103,7 +103,7 @@ class QuadraticEnergy(_Either):
 
 
 @dataclass(frozen=True)
-class DFQuAD(_Either):
+class DFQuAD(_NoisyOr):
     """Discontinuity-free QuAD (Rago, Toni, Aurisicchio, Baroni, KR 2016, definitions 1-3).
 
     Supporters and attackers aggregate to v+ and v- by the probabilistic sum; then
@@ -123,13 +123,13 @@ class DFQuAD(_Either):
         """At a tie of both sides, where the strength has a kink, the attackers' side."""
         lead = _probabilistic_sum(supporters) - _probabilistic_sum(attackers)
         reach = (1.0 - base) if lead > 0 else base
-        up = [reach * x for x in self.either_slopes(supporters)]
-        down = [-reach * x for x in self.either_slopes(attackers)]
+        up = [reach * x for x in self.noisy_or_slopes(supporters)]
+        down = [-reach * x for x in self.noisy_or_slopes(attackers)]
         return 1.0 - abs(lead), up, down
 
 
 @dataclass(frozen=True)
-class LogOdds(_Either):
+class LogOdds(_NoisyOr):
     """Sums of log-odds, clamped to [0.001, 0.999]: what the sources' map was written for.
 
     Not sound: logit(s) is negative below one half, so a weak attacker raises its target and a weak supporter lowers it.

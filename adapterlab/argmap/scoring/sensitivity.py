@@ -15,8 +15,30 @@ from adapterlab.errors import AdapterlabError
 BISECTIONS = 40
 
 
+def sensitivities(
+    the_map: Map,
+    thesis: str,
+    semantics: str = DEFAULT,
+    credences: Mapping[str, float] | None = None,
+    skip_broken: bool = False,
+) -> dict[str, float]:
+    """The derivatives d thesis / d each number that the map states, by one reverse pass.
+
+    Keys are `[Claim]` for a credence, `<Argument>` for the inference of an argument's last step and `<Argument>/1` for
+    that of an earlier step; largest effects first.
+
+    Raises:
+        AdapterlabError: as `score`; UnknownNameError where there is no such claim.
+    """
+    rules = semantics_named(semantics)
+    network, values = propagate(the_map, rules, credences, skip_broken)
+    slope = derivatives(network, rules, values, claim_node(network, thesis))
+    effects = {name: slope[index] for name, index in network.parameters.items()}
+    return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
+
+
 @dataclass(frozen=True)
-class Crux:
+class Sensitivity:
     """One stated number and what the thesis makes of it."""
 
     name: str
@@ -37,14 +59,14 @@ class Crux:
         return abs(self.high - self.low)
 
 
-def cruxes(
+def one_way_sensitivities(
     the_map: Map,
     thesis: str | None = None,
     semantics: str = DEFAULT,
     credences: Mapping[str, float] | None = None,
     skip_broken: bool = False,
     limit: int | None = 50,
-) -> list[Crux]:
+) -> list[Sensitivity]:
     """The numbers that a thesis hangs on, those that swing it furthest first.
 
     Args:
@@ -73,7 +95,7 @@ def cruxes(
 
         low, high = at(0.0), at(1.0)
         tips_at = _crossing(at) if (low - NEUTRAL) * (high - NEUTRAL) < 0 else None
-        found.append(Crux(name, network.nodes[index].given, slopes[index], low, high, tips_at))
+        found.append(Sensitivity(name, network.nodes[index].given, slopes[index], low, high, tips_at))
     return sorted(found, key=lambda crux: -crux.swing)
 
 

@@ -17,7 +17,7 @@ Found = tuple[str, int]
 """A kind of token, and the offset behind it."""
 
 
-class Next:
+class NextMatch:
     """Where a string or pattern occurs next; a search never runs over the same text twice."""
 
     def __init__(self, text: str, needle: str | re.Pattern[str]) -> None:
@@ -42,9 +42,9 @@ class Finder:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.next = {name: Next(text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
-        self.line_end = Next(text, _LINE_BREAK)
-        self.data_stop = Next(text, _DATA_STOP)
+        self.next = {name: NextMatch(text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
+        self.line_end = NextMatch(text, _LINE_BREAK)
+        self.data_stop = NextMatch(text, _DATA_STOP)
         self.data_end: tuple[int, int] = (-1, -1)
         """Where metadata stops at the latest, and behind which brace it ends then."""
 

@@ -21,7 +21,7 @@ class Change:
 
 
 @dataclass
-class Comparison:
+class MapDiff:
     """All differences between two maps, and both scores."""
 
     changes: list[Change] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Comparison:
     after: Scores | None = None
 
 
-def compare(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> Comparison:
+def diff_maps(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> MapDiff:
     """Compare two maps by their titles.
 
     Raises:
@@ -46,7 +46,7 @@ def compare(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool
         new = scores[1].claims.get(title)
         if new and abs(new.credence - old.credence) >= 0.0005:
             changes.append(Change("score", f"[{title}]", f"{old.credence:.3f}", f"{new.credence:.3f}"))
-    return Comparison(changes, *scores)
+    return MapDiff(changes, *scores)
 
 
 _VERBS = {

@@ -41,7 +41,7 @@ def to_svg(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
     ]
     for box in layout.boxes:
         parts.extend(_edge(sign, child, box, strengths[id(child)]) for sign, child in box.children)
-        parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.echoes)
+        parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.cross_links)
     parts.extend(
         _box(box, the_map, strengths[id(box)], _strength(box, before) if before else None) for box in layout.boxes
     )
@@ -59,7 +59,7 @@ def _edge(sign: Sign, source: Box, target: Box, strength: float | None) -> str:
     colour = COLOURS[sign]
     dashes = ' stroke-dasharray="5 3"' if sign == "undercut" else ""
     x0, y0, x1, y1 = source.x, source.middle, target.x + target.width, target.middle
-    if source.depth <= target.depth:  # an echo: from further left, round the outside
+    if source.depth <= target.depth:  # a cross-link from further left goes round the outside
         x0 = source.x + source.width
         dashes = ' stroke-dasharray="2 3"'
     bend = abs(x0 - x1) / 2 + (40 if source.depth <= target.depth else 0)

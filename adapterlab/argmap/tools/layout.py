@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adapterlab.argmap.model.map import SUPPORTS, Argument, End, Map
+from adapterlab.argmap.model.map import SUPPORTS, Argument, Endpoint, Map
 
 Sign = Literal["support", "attack", "premise", "undercut"]
 
@@ -23,7 +23,7 @@ class Box:
     title: str
     argument: Argument | None = None
     children: list[tuple[Sign, Box]] = field(default_factory=list)
-    echoes: list[tuple[Sign, Box]] = field(default_factory=list)
+    cross_links: list[tuple[Sign, Box]] = field(default_factory=list)
     """Boxes that stand elsewhere and bear on this one too."""
     lines: list[str] = field(default_factory=list)
     depth: int = 0
@@ -55,23 +55,27 @@ def lay_out(the_map: Map) -> Layout:
 class _Tree:
     def __init__(self, the_map: Map) -> None:
         self.map = the_map
-        self.placed: dict[End, Box] = {}
+        self.placed: dict[Endpoint, Box] = {}
         self.boxes: list[Box] = []
-        self.bearing: dict[End, list[tuple[Sign, End]]] = defaultdict(list)
+        self.bearing: dict[Endpoint, list[tuple[Sign, Endpoint]]] = defaultdict(list)
         self.drawing: dict[str, list[Argument]] = defaultdict(list)
         for relation in the_map.relations:
             sign: Sign = (
                 "undercut" if relation.kind == "undercut" else "support" if relation.kind in SUPPORTS else "attack"
             )
-            target = relation.target if relation.target.kind != "inference" else End("argument", relation.target.title)
+            target = (
+                relation.target if relation.target.kind != "inference" else Endpoint("argument", relation.target.title)
+            )
             self.bearing[target].append((sign, relation.source))
         for argument in the_map.arguments.values():
             for conclusion in dict.fromkeys(step.conclusion for step in argument.steps):
                 self.drawing[conclusion].append(argument)
 
     def layout(self) -> Layout:
-        roots = [End("claim", title) for title in self.map.theses]
-        roots += [End("claim", title) for title in self.map.claims] + [End("argument", t) for t in self.map.arguments]
+        roots = [Endpoint("claim", title) for title in self.map.theses]
+        roots += [Endpoint("claim", title) for title in self.map.claims] + [
+            Endpoint("argument", t) for t in self.map.arguments
+        ]
         trees = [self._grow(end, 0) for end in roots if end not in self.placed]
         columns = 1 + max((box.depth for box in self.boxes), default=0)
         width = max(float(WIDTH), columns * 200.0)
@@ -86,7 +90,7 @@ class _Tree:
             height = self._stack(tree, height) + ROW_GAP
         return Layout(self.boxes, width, max(height, 40.0))
 
-    def _grow(self, end: End, depth: int) -> Box:
+    def _grow(self, end: Endpoint, depth: int) -> Box:
         # Iterative: a chain of claims may be longer than Python's stack is deep.
         root = self._box(end, depth)
         waiting = [root]
@@ -95,7 +99,7 @@ class _Tree:
             fresh = []
             for sign, source in self._bears_on(box):
                 if source in self.placed:
-                    box.echoes.append((sign, self.placed[source]))
+                    box.cross_links.append((sign, self.placed[source]))
                 else:
                     child = self._box(source, box.depth + 1)
                     box.children.append((sign, child))
@@ -103,33 +107,33 @@ class _Tree:
             waiting.extend(reversed(fresh))
         return root
 
-    def _box(self, end: End, depth: int) -> Box:
+    def _box(self, end: Endpoint, depth: int) -> Box:
         box = Box("claim" if end.kind == "claim" else "argument", end.title, depth=depth)
         self.placed[end] = box
         drawn_by = self.drawing.get(end.title, []) if end.kind == "claim" else []
-        free = [a for a in drawn_by if End("argument", a.title) not in self.placed]
+        free = [a for a in drawn_by if Endpoint("argument", a.title) not in self.placed]
         if len(drawn_by) == 1 and free and end.title not in self.map.theses:
             box.argument = free[0]
-            self.placed[End("argument", free[0].title)] = box
+            self.placed[Endpoint("argument", free[0].title)] = box
         elif end.kind == "argument":
             box.argument = self.map.arguments[end.title]
         self.boxes.append(box)
         return box
 
-    def _bears_on(self, box: Box) -> list[tuple[Sign, End]]:
-        ends: list[tuple[Sign, End]] = []
+    def _bears_on(self, box: Box) -> list[tuple[Sign, Endpoint]]:
+        ends: list[tuple[Sign, Endpoint]] = []
         if box.kind == "claim" and box.argument is None:
-            ends += [("support", End("argument", a.title)) for a in self.drawing.get(box.title, [])]
+            ends += [("support", Endpoint("argument", a.title)) for a in self.drawing.get(box.title, [])]
         if box.argument is not None:
             for number, step in enumerate(box.argument.steps):
                 if (box.kind == "claim" and step.conclusion == box.title) or number == len(box.argument.steps) - 1:
-                    ends += [("premise", End("claim", title)) for title in step.premises]
+                    ends += [("premise", Endpoint("claim", title)) for title in step.premises]
                     if number:
-                        ends.append(("premise", End("claim", box.argument.steps[number - 1].conclusion)))
+                        ends.append(("premise", Endpoint("claim", box.argument.steps[number - 1].conclusion)))
                     break
-            ends += self.bearing[End("argument", box.argument.title)]
+            ends += self.bearing[Endpoint("argument", box.argument.title)]
         if box.kind == "claim":
-            ends += self.bearing[End("claim", box.title)]
+            ends += self.bearing[Endpoint("claim", box.title)]
         own = {box.title} if box.kind == "claim" else set()
         return [(sign, end) for sign, end in dict.fromkeys(ends) if not (end.kind == "claim" and end.title in own)]
 

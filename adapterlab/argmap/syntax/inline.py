@@ -12,8 +12,8 @@ _LINK = re.compile(r"\[(.+)\]\((.+)\)")
 
 
 @dataclass
-class Written:
-    """The outcome of `write_out`."""
+class InlineText:
+    """The outcome of `read_inline`."""
 
     text: str | None = None
     tags: list[str] = field(default_factory=list)
@@ -50,14 +50,14 @@ class _Line:
     quote: bool = False
 
 
-def write_out(content: Content, reference: bool = False) -> Written:
+def read_inline(content: Content, reference: bool = False) -> InlineText:
     """Read the tokens of a statement, heading or description; `reference`: of what follows a title alone."""
-    written = Written(lines=[_Line()])
+    written = InlineText(lines=[_Line()])
     _write(content, written, reference)
     return written
 
 
-def _write(content: Content, written: Written, reference: bool) -> None:
+def _write(content: Content, written: InlineText, reference: bool) -> None:
     last = len(content) - 1
     for index, item in enumerate(content):
         if isinstance(item, list):
@@ -70,7 +70,7 @@ def _write(content: Content, written: Written, reference: bool) -> None:
             _token(item, written)
 
 
-def _token(token: Token, written: Written) -> None:
+def _token(token: Token, written: InlineText) -> None:
     line = written.lines[-1]
     if token.type == "TEXT":
         if not line.whole and token.text.startswith(">"):
@@ -95,7 +95,7 @@ def _token(token: Token, written: Written) -> None:
         _append(written, " ", " ", " ")
 
 
-def _append(written: Written, text: str, words: str, bare: str) -> None:
+def _append(written: InlineText, text: str, words: str, bare: str) -> None:
     written.text = (written.text or "") + text
     line = written.lines[-1]
     line.whole += text

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Hold the collector: nothing is garbage while a map is made, and looking for it costs a third of the time."""
     collecting = gc.isenabled()
     gc.disable()
