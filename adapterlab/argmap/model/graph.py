@@ -1,4 +1,10 @@
-"""Cycles and connected parts of a graph, without recursion."""
+"""Cycles and connected components of a graph, without recursion.
+
+>>> cycles({"a": ["b"], "b": ["c"], "c": ["a"]})
+[['a', 'b', 'c']]
+>>> components("abc", [("a", "c")])
+[['a', 'c'], ['b']]
+"""
 
 from __future__ import annotations
 
@@ -9,16 +15,23 @@ Node = TypeVar("Node", bound=Hashable)
 
 
 def cycles(edges: Mapping[Node, Sequence[Node]]) -> list[list[Node]]:
-    """One cycle for each strongly connected part that has any (Tarjan 1972), as a closed walk without its last step."""
+    """Return one cycle for each strongly connected component that has a cycle.
+
+    Args:
+        edges: For each node, the nodes that its edges lead to.
+
+    Returns:
+        For each cycle, its nodes in order; an edge leads from the last back to the first.
+    """
     return [
-        _walk(first, part, edges)
-        for first, part in _StrongParts(edges).found()
+        _shortest_cycle(first, part, edges)
+        for first, part in _StrongComponents(edges).found()
         if len(part) > 1 or first in edges.get(first, ())
     ]
 
 
-class _StrongParts(Generic[Node]):
-    """Tarjan's algorithm with a stack of its own instead of recursion."""
+class _StrongComponents(Generic[Node]):
+    """Strongly connected components by Tarjan's algorithm (1972), with an explicit stack instead of recursion."""
 
     def __init__(self, edges: Mapping[Node, Sequence[Node]]) -> None:
         self.edges = edges
@@ -28,7 +41,7 @@ class _StrongParts(Generic[Node]):
         self.on_stack: set[Node] = set()
 
     def found(self) -> Iterator[tuple[Node, set[Node]]]:
-        """Yield each part with the node by which the search entered it."""
+        """Yield each component's first visited node and all its nodes."""
         for start in list(self.edges):
             if start not in self.number:
                 yield from self._search(start)
@@ -55,7 +68,7 @@ class _StrongParts(Generic[Node]):
         return iter(self.edges.get(node, ()))
 
     def _next(self, node: Node, neighbours: Iterator[Node]) -> Node | None:
-        """Return the next neighbour that was not visited yet, and note the visited ones in `low`."""
+        """Return the next neighbour that was not visited yet; take the visited ones before it into account in `low`."""
         for neighbour in neighbours:
             if neighbour not in self.number:
                 return neighbour
@@ -71,9 +84,9 @@ class _StrongParts(Generic[Node]):
         return part
 
 
-def _walk(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) -> list[Node]:
-    """A shortest way from `start` back to itself inside a strongly connected part."""
-    came: dict[Node, Node] = {}
+def _shortest_cycle(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) -> list[Node]:
+    """Return a shortest path from `start` back to itself inside a strongly connected component."""
+    previous: dict[Node, Node] = {}
     frontier = [start]
     while frontier:
         following = []
@@ -82,17 +95,25 @@ def _walk(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) ->
                 if neighbour == start:
                     walk = [node]
                     while walk[-1] != start:
-                        walk.append(came[walk[-1]])
+                        walk.append(previous[walk[-1]])
                     return walk[::-1]
-                if neighbour in part and neighbour not in came:
-                    came[neighbour] = node
+                if neighbour in part and neighbour not in previous:
+                    previous[neighbour] = node
                     following.append(neighbour)
         frontier = following
     return [start]
 
 
 def components(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
-    """The connected parts, each in the order of `nodes`."""
+    """Return the connected components of an undirected graph.
+
+    Args:
+        nodes: The nodes.
+        edges: Pairs of connected nodes.
+
+    Returns:
+        The nodes of each component, in the order of `nodes`.
+    """
     parent = {node: node for node in nodes}
 
     def root(node: Node) -> Node:

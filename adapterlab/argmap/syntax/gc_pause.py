@@ -1,4 +1,10 @@
-"""No garbage collection while many small things are made."""
+"""Pause of Python's garbage collector while a map is built.
+
+>>> import gc
+>>> with gc_paused():
+...     gc.isenabled()
+False
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Hold the collector: nothing is garbage while a map is made, and looking for it costs a third of the time."""
-    collecting = gc.isenabled()
+    """Disable the garbage collector inside the `with` block.
+
+    Building a map creates many small objects and no garbage; without the pause, collector runs take a third of the
+    time.
+
+    Yields:
+        Nothing. Afterwards the collector is enabled again if it was enabled before.
+    """
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if enabled:
             gc.enable()

@@ -1,8 +1,12 @@
-"""From text to tokens, paragraph by paragraph.
+r"""Lexer: splits a text into paragraphs of tokens.
 
-Argdown's lexer depends on its own past: what a `-` means hangs on the token before it, and indentation opens and
+Argdown's tokens depend on their context: the meaning of a `-` depends on the token before it, and indentation opens and
 closes levels. The rules, their order and their quirks are those of the reference implementation (`@argdown/core`
-1.7.5), so that both read a text alike.
+1.7.5), so that both give the same tokens.
+
+>>> [paragraph] = Lexer(Source("[Rain]: It rains.\n  +> [Wet]")).read()
+>>> [token.type for token in paragraph.tokens]
+['STATEMENT_DEFINITION', 'TEXT', 'NEWLINE', 'INDENT', 'RELATION', 'STATEMENT_REFERENCE', 'DEDENT']
 """
 
 from __future__ import annotations
@@ -43,37 +47,42 @@ _Readers = Mapping[str, Callable[["Lexer", int], int]]
 
 
 class Lexer:
-    """Reads one text into paragraphs of tokens."""
+    """A lexer for one text.
+
+    Args:
+        source: The text.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source, self.text = source, source.text
         self.diagnostics: list[Diagnostic] = []
+        """Errors and warnings found so far."""
         self.comments: list[tuple[int, int]] = []
-        """Where comments stand, without the line breaks that they swallow."""
+        """Start and end of every comment, without the line breaks that are dropped with it."""
         self.paragraphs: list[Paragraph] = []
         self.paragraph = Paragraph()
         self.tokens = self.paragraph.tokens
         self.text_token: Token | None = None
         self.pieces: list[str] = []
         self.at_start = True
-        """No token but an empty line, or nothing, stands before."""
+        """True if the paragraph has no token yet."""
         self.after_newline = False
         self.indents = [0]
         self.emphases: list[str] = []
         self.in_inference = False
         self.opened = False
-        """Something, be it an empty line, has been read."""
+        """True if a token or an empty line has been read."""
         self.find = Finder(self.text)
 
     def read(self) -> list[Paragraph]:
-        """All paragraphs, in order. Never raises."""
+        """Return the paragraphs that are not empty, in order. Never raises: errors are in `diagnostics`."""
         at, size = 0, len(self.text)
         while at < size:
             at = self._inference_token(at) if self.in_inference else self._token(at)
         self._end_paragraph(size)
         return self.paragraphs
 
-    # What happens around a token
+    # Paragraphs, indentation, and the list of tokens
 
     def _emit(self, kind: str, start: int, end: int, text: str | None = None) -> int:
         shown = self.text[start:end] if text is None else text
@@ -92,7 +101,7 @@ class Lexer:
         return end
 
     def _join(self) -> None:
-        """Give the last text token its text: pieces are joined once, not one by one."""
+        """Join the pieces of the last text token. Joining them one by one would take quadratic time."""
         if self.text_token and len(self.pieces) > 1:
             self.text_token.text = "".join(self.pieces)
         self.text_token = None
@@ -142,13 +151,13 @@ class Lexer:
             end = read(self, at)
         return end if end > at else self._plain(at)
 
-    # Each method below returns the offset behind what it has read, or `at` if no such thing begins there.
+    # Each method below reads one kind of token and returns the offset behind it, or `at` if none begins there.
 
     def _plain(self, at: int) -> int:
         match = _FREESTYLE.match(self.text, at) or _UNUSED_CONTROL.match(self.text, at)
         if match:
             return self._emit("TEXT", at, match.end())
-        # Only a backslash with nothing on its line to escape comes here.
+        # No other pattern matches a backslash at the end of a line.
         self._fail(at, "stray-backslash", "a backslash at the end of a line escapes nothing", "delete it or write \\\\")
         return at + 1
 
@@ -166,12 +175,12 @@ class Lexer:
         text, end = self.text, self.find.comment_end(at)
         if end is None:
             if text.startswith("//", at):
-                self._warn(at, "open-comment", "a // comment on a last line that nothing ends is text", "end the line")
+                message = "this // is text, not a comment, because the last line has no line break"
+                self._warn(at, "open-comment", message, "add a line break at the end of the file")
             return at
         if text.startswith("://", at - 1):
-            self._warn(
-                at, "cut-by-comment", "the rest of this line is a comment", "write addresses as [title](address)"
-            )
+            message = "the rest of this line, from // on, is a comment"
+            self._warn(at, "cut-by-comment", message, "write web addresses as [title](address)")
         self.comments.append((at, end))
         if self.at_start and self.opened:
             match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
@@ -268,7 +277,7 @@ class Lexer:
 
     def _inference_break(self, at: int) -> int:
         match = _EMPTY_LINE.match(self.text, at)
-        if match:  # the reference reads on; the inference is lost either way, the next paragraph need not be
+        if match:  # the reference reads on and loses the next paragraph too
             self._end_paragraph(at)
             return match.end()
         match = _NEWLINE.match(self.text, at)
@@ -284,8 +293,8 @@ class Lexer:
     def _comma(self, at: int) -> int:
         return self._emit("COMMA", at, at + 1)
 
-    # Which method reads a token, by the token's first character. The tables hold functions, not bound methods: those
-    # would make a reference cycle of every lexer.
+    # Methods by the first character of the tokens that they read. The tables hold functions because bound methods
+    # would put every lexer into a reference cycle.
 
     _ANYWHERE: ClassVar[_Readers] = (
         dict.fromkeys("/<", _comment)

@@ -1,4 +1,14 @@
-"""What to say of a paragraph that does not parse, and what can be kept of it."""
+"""Error messages for paragraphs that do not parse, and the statements that can be kept of them.
+
+>>> from adapterlab.argmap.syntax.lexer import Lexer
+>>> source = Source("[Rain] falls")
+>>> [paragraph] = Lexer(source).read()
+>>> try:
+...     parse_paragraph(paragraph.tokens)
+... except MisplacedError as error:
+...     print(explain(source, paragraph, error, None).message)
+text follows a title without a colon
+"""
 
 from __future__ import annotations
 
@@ -11,17 +21,20 @@ from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _RELATIONS = ("RELATION", "UNDERCUT", "CONTRADICTION")
 _TITLES = ("STATEMENT_REFERENCE", "STATEMENT_DEFINITION", "ARGUMENT_REFERENCE", "ARGUMENT_DEFINITION")
-_MENTION_INSTEAD = "to name it inside a text, write @[Title] or @<Title>"
+_MENTION_INSTEAD = "to mention it inside a text, write @[Title] or @<Title>"
 
 
 def explain(source: Source, paragraph: Paragraph, misplaced: MisplacedError, argument: str | None) -> Diagnostic:
-    """One message for the mistake: what, where, and the mend.
+    """Explain the first mistake in a paragraph.
 
     Args:
-        source: the text.
-        paragraph: the paragraph that does not parse.
-        misplaced: the token where the parser gave up.
-        argument: the title of the argument that the paragraph before names.
+        source: The text of the map.
+        paragraph: The paragraph that does not parse.
+        misplaced: The parser's error.
+        argument: Title of the argument in the paragraph before, which a premise-conclusion structure belongs to.
+
+    Returns:
+        One error with the problem, its place and how to fix it.
     """
     tokens, token = paragraph.tokens, misplaced.token
     name = f"<{argument}>" if argument else "the argument"
@@ -34,7 +47,7 @@ def explain(source: Source, paragraph: Paragraph, misplaced: MisplacedError, arg
 
 
 class _Stop(NamedTuple):
-    """The place where the parser stopped, and its surroundings."""
+    """The token at which the parser stopped, and its context."""
 
     source: Source
     tokens: list[Token]
@@ -47,7 +60,7 @@ class _Stop(NamedTuple):
     expected: set[str]
     """Kinds of token that the parser would have accepted."""
     name: str
-    """The argument that a premise-conclusion structure belongs to, as messages call it."""
+    """The argument that a premise-conclusion structure belongs to, as it appears in messages."""
 
     @property
     def follows(self) -> str:
@@ -81,35 +94,35 @@ def _misplaced_relation(stop: _Stop) -> _Mistake | None:
         fix = "put it below a statement or argument"
         return _Mistake("no-parent", "a paragraph begins with a relation", fix, stop.token)
     if stop.kind != "INDENT":
-        message = "a relation stands at its parent's indentation"
+        message = "a relation is not indented further than its parent"
         return _Mistake("indentation", message, "indent it further", stop.token)
-    message, fix = "nothing here can have relations below it", "indent relations below a statement or argument"
+    message, fix = "no statement or argument here can have relations", "indent relations below a statement or argument"
     return _Mistake("indentation", message, fix, stop.token)
 
 
 def _relation_without_member(stop: _Stop) -> _Mistake | None:
     if stop.follows not in _RELATIONS:
         return None
-    fix = "write a [Statement], an <Argument> or a text behind it"
-    return _Mistake("no-member", "a relation leads to nothing", fix, stop.before)
+    fix = "write a [Statement], an <Argument> or a text after it"
+    return _Mistake("no-member", "a relation sign has no statement or argument after it", fix, stop.before)
 
 
 def _misplaced_metadata(stop: _Stop) -> _Mistake | None:
     if "DATA" not in (stop.kind, stop.follows):
         return None
-    fix = "move {...} behind the text; \\{ writes a brace"
-    return _Mistake("metadata-place", "metadata stands in the middle of a text", fix, stop.token or stop.before)
+    fix = "move {...} to the end of the text; for a brace in the text, write \\{"
+    return _Mistake("metadata-place", "metadata is in the middle of a text", fix, stop.token or stop.before)
 
 
 def _misplaced_block(stop: _Stop) -> _Mistake | None:
     if stop.kind == "HEADING":
         fix = "put an empty line before it"
-        return _Mistake("heading-place", "a heading stands inside a paragraph", fix, stop.token)
+        return _Mistake("heading-place", "a heading is inside a paragraph", fix, stop.token)
     if stop.kind == "NUMBER":
-        message, fix = "a premise-conclusion structure stands inside a paragraph", "put an empty line before it"
+        message, fix = "a premise-conclusion structure is inside a paragraph", "put an empty line before it"
         return _Mistake("structure-place", message, fix, stop.token)
     if stop.kind == "INFERENCE_START":
-        message = "an inference line stands outside a premise-conclusion structure"
+        message = "an inference line is outside a premise-conclusion structure"
         return _Mistake("inference-place", message, "number the statements around it: (1), (2)", stop.token)
     return None
 
@@ -117,41 +130,41 @@ def _misplaced_block(stop: _Stop) -> _Mistake | None:
 def _misplaced_element(stop: _Stop) -> _Mistake | None:
     if stop.token is None or stop.kind not in _TITLES:
         return None
-    fix = f"begin a line or paragraph with it; {_MENTION_INSTEAD}"
-    return _Mistake("element-place", f"{stop.token.text} stands inside a text", fix, stop.token)
+    fix = f"move it to the start of a line or paragraph; {_MENTION_INSTEAD}"
+    return _Mistake("element-place", f"{stop.token.text} is inside a text", fix, stop.token)
 
 
 def _definition_without_text(stop: _Stop) -> _Mistake | None:
     if stop.before is None or not stop.follows.endswith("_DEFINITION"):
         return None
-    fix = "write the text behind the colon, or drop the colon to refer to it"
-    return _Mistake("no-text", f"{stop.before.text} defines nothing", fix, stop.before)
+    fix = "write the text after the colon, or delete the colon to refer to it"
+    return _Mistake("no-text", f"{stop.before.text} has a colon but no text", fix, stop.before)
 
 
 def _open_text(stop: _Stop) -> _Mistake | None:
     opening = stop.unclosed
     if opening is None:
         return None
-    fix = f"close it, or write \\{opening.text[0]} for the sign itself"
-    return _Mistake("open-emphasis", f"{opening.text} opens and nothing closes it", fix, opening)
+    fix = f"close it, or write \\{opening.text[0]} for the character itself"
+    return _Mistake("open-emphasis", f"{opening.text} is opened but not closed", fix, opening)
 
 
 def _late_front_matter(stop: _Stop) -> _Mistake | None:
     if stop.kind != "FRONT_MATTER":
         return None
-    message, fix = "front matter (===) may only open a file", "move it to the top, or escape \\="
+    message, fix = "front matter (===) is only allowed at the start of a file", "move it to the top, or escape \\="
     return _Mistake("misplaced-front-matter", message, fix, stop.token)
 
 
 def _text_after_title(stop: _Stop) -> _Mistake | None:
     if not stop.follows.endswith("_REFERENCE") and stop.kind != "TEXT":
         return None
-    fix = f"write [Title]: to define; {_MENTION_INSTEAD}"
+    fix = f"write [Title]: text to define it; {_MENTION_INSTEAD}"
     return _Mistake("text-place", "text follows a title without a colon", fix, stop.token)
 
 
 def _any_other(stop: _Stop) -> _Mistake:
-    message = f"{stop.token.text!r} cannot stand here" if stop.token else "the paragraph ends too soon"
+    message = f"{stop.token.text!r} is not allowed here" if stop.token else "the paragraph ends too soon"
     return _Mistake("syntax", message, "", stop.token)
 
 
@@ -179,7 +192,7 @@ def _missing_inference(stop: _Stop) -> _Mistake | None:
     if len(numbers) == 1:
         message = f"{stop.name} has a single statement and no inference"
         return _Mistake("missing-inference", message, "add `----` and a conclusion below it", last)
-    message = f"{stop.name} draws no conclusion: no inference line stands before {last.text}"
+    message = f"{stop.name} has no conclusion: there is no inference line before {last.text}"
     fix = f"insert a line `----` before line {stop.source.place(last.start)[0]}"
     return _Mistake("missing-inference", message, fix, last)
 
@@ -209,7 +222,7 @@ def _argument_as_statement(stop: _Stop) -> _Mistake | None:
 
 def _malformed_inference(stop: _Stop) -> _Mistake | None:
     if stop.kind == "INFERENCE_START":
-        message = f"{stop.name}: two inference lines follow one another"
+        message = f"{stop.name}: two inference lines follow each other"
         return _Mistake("structure", message, "put a numbered conclusion between them", stop.token)
     if stop.follows == "INFERENCE_START" or stop.kind == "INFERENCE_END":
         fix = "write ---- or -- Rule one, Rule two {key: value} --"
@@ -222,14 +235,14 @@ def _malformed_inference(stop: _Stop) -> _Mistake | None:
 def _number_without_statement(stop: _Stop) -> _Mistake | None:
     if stop.before is None or stop.follows != "NUMBER":
         return None
-    message = f"{stop.name}: {stop.before.text} says nothing"
-    return _Mistake("structure", message, "write a statement behind the number", stop.before)
+    message = f"{stop.name}: {stop.before.text} has no statement"
+    return _Mistake("structure", message, "write a statement after the number", stop.before)
 
 
 def _misplaced_indent(stop: _Stop) -> _Mistake | None:
     if stop.kind != "INDENT":
         return None
-    message = f"{stop.name}: nothing here can have relations below it"
+    message = f"{stop.name}: no statement here can have relations"
     return _Mistake("structure", message, "indent relations below a statement", stop.token)
 
 
@@ -237,16 +250,17 @@ def _open_statement(stop: _Stop) -> _Mistake | None:
     opening = stop.unclosed
     if opening is None:
         return None
-    message = f"{stop.name}: {opening.text} opens and nothing closes it"
-    return _Mistake("structure", message, f"close it, or write \\{opening.text[0]}", opening)
+    message = f"{stop.name}: {opening.text} is opened but not closed"
+    fix = f"close it, or write \\{opening.text[0]} for the character itself"
+    return _Mistake("structure", message, fix, opening)
 
 
 def _any_other_in_structure(stop: _Stop) -> _Mistake:
     where = stop.token or stop.tokens[-1]
     if stop.kind == "DATA":
-        message, fix = f"{stop.name}: metadata stands in the middle of a text", "move {...} behind the text"
+        message, fix = f"{stop.name}: metadata is in the middle of a text", "move {...} to the end of the text"
     else:
-        message = f"{stop.name}: {where.text.strip()!r} cannot stand here"
+        message = f"{stop.name}: {where.text.strip()!r} is not allowed here"
         fix = "an empty line ends a premise-conclusion structure; every statement in it begins with a number"
     return _Mistake("structure", message, fix, where)
 
@@ -292,7 +306,11 @@ def _open_emphasis(tokens: list[Token], token: Token | None) -> Token | None:
 
 
 def statements_of(paragraph: Paragraph) -> list[Element]:
-    """The numbered statements of a broken premise-conclusion structure that parse by themselves."""
+    """Return the numbered statements of a broken premise-conclusion structure that can be parsed on their own.
+
+    Args:
+        paragraph: The paragraph that does not parse as a whole.
+    """
     groups: list[list[Token]] = []
     for token in paragraph.tokens:
         if token.type == "NUMBER" or (token.type == "INFERENCE_START" and groups):
