@@ -1,15 +1,15 @@
-r"""Quantitative Argdown maps: read, check, score, question, rewrite and draw. Needs no torch.
+r"""Quantitative argument maps in Argdown: read, check, score, compare, edit and draw. Needs no torch.
 
 >>> from adapterlab import argmap
->>> read = argmap.parse("[Rain]: It rains. {credence: 0.8}\n  +> [Wet]: The street is wet.")
->>> round(argmap.score(read).claims["Wet"].credence, 2)
+>>> weather = argmap.parse("[Rain]: It rains. {credence: 0.8}\n  +> [Wet]: The street is wet.")
+>>> round(argmap.score(weather).claims["Wet"].credence, 2)
 0.7
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adapterlab.argmap.model.build import parse
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -59,7 +59,7 @@ def test_spaces_and_line_breaks_that_matter_are_kept(text: str) -> None:
 
 
 def test_a_broken_map_is_not_formatted() -> None:
-    with pytest.raises(AdapterlabError, match="mend them first"):
+    with pytest.raises(AdapterlabError, match="fix them first"):
         format_map("[A] is so\n")
 
 
@@ -95,7 +95,7 @@ def test_writing_back_through_every_form_of_metadata() -> None:
 
 def test_writing_back_refuses_missing_numbers_and_unknown_titles() -> None:
     text = "[A]: a {credence: 0.5}\n  + [B]: b\n"
-    with pytest.raises(AdapterlabError, match="states no credence"):
+    with pytest.raises(AdapterlabError, match="has no credence to replace"):
         argmap.with_credences(text, {"B": 0.5})
     with pytest.raises(AdapterlabError, match="did you mean"):
         argmap.with_credences("[Long title]: a {credence: 0.5}\n", {"Long titel": 0.5})

@@ -1,6 +1,10 @@
-"""A canonical layout: one empty line between paragraphs, two spaces a level, short relation signs, numbers in order.
+r"""Formatter: one empty line between paragraphs, two spaces per level, short relation signs, statements renumbered.
 
-Line breaks inside texts, metadata and comments stay as they were written.
+Line breaks inside texts, metadata and comments are kept.
+
+>>> print(format_map("[Wet]: It is wet.\n      <+   [Rain]: It rains.\n\n\n"), end="")
+[Wet]: It is wet.
+  + [Rain]: It rains.
 """
 
 from __future__ import annotations
@@ -8,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 from adapterlab.argmap.model.build import parse
 from adapterlab.argmap.model.map import Map
@@ -23,23 +26,34 @@ _ZERO_WIDTH = ("INDENT", "DEDENT")
 
 
 def format_map(text: str, name: str = "<map>") -> str:
-    """The text in canonical layout; it says the same.
+    """Format a map without changing its content.
+
+    Args:
+        text: A map in Argdown.
+        name: Name of the text in messages, for example its path.
+
+    Returns:
+        The formatted text.
 
     Raises:
-        AdapterlabError: the text has errors, which must be mended first.
+        AdapterlabError: The map has errors; they must be fixed first.
     """
     before = parse(text, name)
     found = errors(before.diagnostics)
     if found:
-        raise AdapterlabError(f"{name} has errors; mend them first\n{found[0].render(before.source)}")
+        raise AdapterlabError(f"{name} has errors; fix them first\n{found[0].render(before.source)}")
     after = _Formatter(text, name).format()
     if meaning(parse(after, name)) != meaning(before):
-        raise AdapterlabError(f"{name} cannot be laid out anew without changing what it says; please report the map")
+        raise AdapterlabError(f"{name} cannot be formatted without changing its content; please report this map")
     return after
 
 
-def meaning(the_map: Map) -> tuple[Any, ...]:
-    """What a map says, apart from where it says it and from white space in its texts."""
+def meaning(the_map: Map) -> tuple[object, ...]:
+    """Return the content of a map without places and without white space in its texts, to compare two maps.
+
+    Args:
+        the_map: The map.
+    """
     elements = [
         (
             type(element).__name__,
@@ -63,10 +77,12 @@ def meaning(the_map: Map) -> tuple[Any, ...]:
 
 @dataclass
 class _Line:
-    """A line of the layout: where it stands in the text, and its tokens."""
+    """A line of a paragraph."""
 
     start: int
+    """Offset of its first character."""
     end: int
+    """Offset of its line break."""
     tokens: list[Token]
 
 
@@ -105,12 +121,12 @@ class _Formatter:
         self._gap(at, len(self.text), last=True)
         while self.out and not self.out[-1]:
             self.out.pop()
-        # A line break would make a comment of the text behind such a //.
+        # A line break at the end would turn the text after such a // into a comment.
         open_comment = any(found.code == "open-comment" for found in self.lexer.diagnostics)
         return "\n".join(self.out) + ("" if open_comment else "\n")
 
     def _gap(self, start: int, end: int, last: bool = False) -> None:
-        """Comments between paragraphs, with one empty line wherever there was at least one."""
+        """Add the comments between two paragraphs, and one empty line wherever the text has at least one."""
         at = start
         for comment_start, comment_end in self._comments(start, end):
             between = self.text[at:comment_start]
@@ -122,7 +138,7 @@ class _Formatter:
                 self.out.append(shown)
             at = comment_end
         if not last:
-            self._space(self.text[at:end] if start else self.text[at:end] if at else "")
+            self._space(self.text[at:end] if at else "")
 
     def _space(self, between: str) -> None:
         if between.count("\n") > 1 and self.out and self.out[-1]:
@@ -180,11 +196,11 @@ class _Formatter:
     def _shown(self, start: int, end: int) -> str:
         shown = self.text[start:end].strip(" \t\r")
         escapes = (len(shown) - len(shown.rstrip("\\"))) % 2 == 1
-        # A space stays that a backslash escapes, or that keeps a bracket from opening a title over the line break.
+        # Keep a space that a backslash escapes, or that prevents a bracket from opening a title across the line break.
         return shown + " " if escapes or shown.endswith(("<", "[")) else shown
 
     def _lines(self, tokens: list[Token], start: int, end: int) -> list[_Line]:
-        """The paragraph's lines; a line break inside a token or a comment makes none."""
+        """Return the paragraph's lines; a line break inside a token or a comment does not end a line."""
         spans = [(t.start, t.end) for t in _solid(tokens)]
         spans = sorted([*spans, *self._comments(start, end)])
         lines: list[_Line] = []
