@@ -1,9 +1,12 @@
-"""Reading and scoring large maps, beside the reference implementation, in one run: `python -m benchmarks.argmap`.
+"""Time to read and score large maps, compared with the reference implementation: `python -m benchmarks.argmap`.
 
-Both read the same files: arguments of two premises with metadata, tags, links and a relation to the thesis. Ours
-reads and scores; the reference (installed by `python -m tests.argmap.reference.regenerate --install`) reads and
-exports JSON. Whole processes, start included, the best of three, the two taken in turns: wall time, and processor
-time, which other work on the machine disturbs less. Inside one process, reading and scoring apart, in processor time.
+Both implementations read the same files: arguments of two premises with metadata, tags, links and a relation to the
+thesis. adapterlab reads and scores a map; the reference (installed by
+`python -m tests.argmap.reference.regenerate --install`) reads it and exports JSON. Two measurements:
+
+- Complete processes with their start, alternating between the two implementations, the best of three runs: wall time,
+  and processor time, which other work on the machine affects less.
+- Reading and scoring within one process, in processor seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ ROUNDS = 3
 
 
 def large_map(statements: int) -> str:
-    """A map of this many statements: a thesis, and arguments of three."""
+    """Return a map with about this number of statements: a thesis, and arguments of three statements each."""
     parts = ["===\nmodel:\n    mode: strict\n===\n\n[Thesis]: What all bears on."]
     for number in range((statements - 1) // 3):
         sign = "+>" if number % 3 else "->"
@@ -42,7 +45,7 @@ def large_map(statements: int) -> str:
 
 
 def seconds(command: list[str], folder: Path) -> tuple[float, float]:
-    """Wall time and processor time of a command."""
+    """Return the wall time and the processor time of a command."""
     start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -50,15 +53,15 @@ def seconds(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def best(taken: list[tuple[float, float]]) -> str:
-    """The least wall time and the least processor time."""
+    """Return the smallest wall time and the smallest processor time."""
     return "  ".join(f"{min(column):6.2f}" for column in zip(*taken, strict=True)) if taken else "not installed"
 
 
 def main() -> None:
     reference = reference_cli.binary()
     root = Path(__file__).parents[1]
-    print("            in one process  |  whole process, wall and processor seconds")
-    print("statements   read  score    |  ours            reference")
+    print("            in one process  |  complete process, wall and processor seconds")
+    print("statements   read  score    |  adapterlab      reference")
     taken = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -76,12 +79,12 @@ def main() -> None:
                 ours.append(seconds([sys.executable, "-m", "adapterlab", "map", "score", "--json", str(path)], root))
                 if reference:
                     theirs.append(seconds([str(reference), "json", str(path), str(folder / "out")], folder))
-            apart = f"{len(read.claims):10}  {middle - start:5.2f}  {end - middle:5.2f}"
-            print(f"{apart}    |  {best(ours)}  {best(theirs)}")
+            in_one = f"{len(read.claims):10}  {middle - start:5.2f}  {end - middle:5.2f}"
+            print(f"{in_one}    |  {best(ours)}  {best(theirs)}")
     growth = math.log(taken[-1] / taken[0]) / math.log(SIZES[-1] / SIZES[0])
     print(f"time grows as statements to the power of {growth:.2f}")
-    helping = [seconds([sys.executable, "-m", "adapterlab", "map", "--help"], root) for _ in range(5)]
-    print(f"adapterlab map --help, wall and processor seconds: {best(helping)}")
+    help_times = [seconds([sys.executable, "-m", "adapterlab", "map", "--help"], root) for _ in range(5)]
+    print(f"adapterlab map --help, wall and processor seconds: {best(help_times)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of the reader, for a bounded time: `python -m benchmarks.argmap_fuzz [seconds]`.
+"""Coverage-guided fuzzing of the parser for a limited time: `python -m benchmarks.argmap_fuzz [seconds]`.
 
-Needs atheris (`pip install atheris`). Any bytes must give a map or diagnostics: a traceback, or an input that takes
-longer than ten seconds, stops the run and is written to the folder where it started.
+Needs atheris (`pip install atheris`). Every input must give a map or diagnostics. An exception, or an input that takes
+longer than ten seconds, stops the run; the input is then written to the current folder.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["adapterlab.argmap"]):
-    from adapterlab.argmap import fmt, network, propagation, reader, scores
+    from adapterlab.argmap.model import build
+    from adapterlab.argmap.scoring import network, propagation, scores
+    from adapterlab.argmap.tools import fmt
     from adapterlab.errors import AdapterlabError
 
 from tests.argmap.reference import corpus
 
-MODULES = (fmt, network, propagation, reader, scores)
-LONGEST = 4096
+MODULES = (build, fmt, network, propagation, scores)  # imported here, so that atheris instruments them
+LONGEST = 4096  # bytes of an input
 
 
 def one_input(data: bytes) -> None:
-    read = reader.parse(data.decode("utf-8", "replace"))
+    read = build.parse(data.decode("utf-8", "replace"))
     for diagnostic in read.diagnostics:
         diagnostic.render(read.source)
     with suppress(AdapterlabError):
@@ -39,7 +41,7 @@ def main() -> None:
         for name, text in (corpus.written() | corpus.generated()).items():
             Path(folder, name).write_bytes(text.encode())
         options = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=10", "-print_final_stats=1"]
-        atheris.WorkerConfig([sys.argv[0], *options, folder], one_input)
+        atheris.Setup([sys.argv[0], *options, folder], one_input)
         atheris.Fuzz()
 
 

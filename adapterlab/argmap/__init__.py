@@ -1,21 +1,22 @@
-r"""Quantitative Argdown maps: read, check, score, question, rewrite and draw. Needs no torch.
+r"""Quantitative argument maps in Argdown: read, check, score, compare, edit and draw. Needs no torch.
 
 >>> from adapterlab import argmap
->>> read = argmap.parse("[Rain]: It rains. {credence: 0.8}\n  +> [Wet]: The street is wet.")
->>> round(argmap.score(read).claims["Wet"].credence, 2)
+>>> weather = argmap.parse("[Rain]: It rains. {credence: 0.8}\n  +> [Wet]: The street is wet.")
+>>> round(argmap.score(weather).claims["Wet"].credence, 2)
 0.7
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from adapterlab.argmap.model.build import parse
     from adapterlab.argmap.model.files import load
     from adapterlab.argmap.model.map import Argument, Claim, Map, Relation, Section
-    from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score, sensitivities
+    from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score
+    from adapterlab.argmap.scoring.sensitivity import sensitivities
     from adapterlab.argmap.syntax.diagnostics import Diagnostic
     from adapterlab.argmap.tools.draw import to_svg
     from adapterlab.argmap.tools.edit import with_credences
@@ -35,7 +36,7 @@ _HOMES = {
     "ClaimScore": "scoring.scores",
     "Scores": "scoring.scores",
     "score": "scoring.scores",
-    "sensitivities": "scoring.scores",
+    "sensitivities": "scoring.sensitivity",
 }
 
 __all__ = [
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,10 @@
-"""`adapterlab map ...`. What a command needs is imported inside it, so that `--help` answers at once."""
+"""Command line: `adapterlab map ...`.
+
+Imports are inside the commands, so that `--help` is fast.
+
+>>> [command.name for command in app.registered_commands]
+['check', 'score', 'crux', 'what-if', 'diff', 'render', 'fmt']
+"""
 
 from __future__ import annotations
 
@@ -11,53 +17,58 @@ import typer
 if TYPE_CHECKING:
     from adapterlab.argmap.model.map import Map
 
-app = typer.Typer(help="Read, check, score, question, rewrite and draw argument maps.", no_args_is_help=True)
+app = typer.Typer(help="Check, score, compare, edit and draw argument maps.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="A map in Argdown.", show_default=False)]
-SemanticsName = Annotated[str, typer.Option("--semantics", help="quadratic-energy, df-quad or log-odds.")]
+SemanticsName = Annotated[
+    str, typer.Option("--semantics", help="Rule that computes credences: quadratic-energy, df-quad or log-odds.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without what could not be read.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help='A number to change: "[Claim]=0.3" or "<Argument>=0.8".')]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out the parts of the map that have errors.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help='A new number: "[Claim]=0.3" for a credence, "<Argument>=0.8" for an inference. May be repeated.',
+    ),
+]
 ThesisTitle = Annotated[
-    str | None, typer.Option("--thesis", help="The claim to ask about; else the map's first thesis.")
+    str | None, typer.Option("--thesis", help="Title of a claim. Default: the first thesis in the map.")
 ]
 DEFAULT_SEMANTICS = "quadratic-energy"
 
 
-@app.command()
-def check(
+@app.command("check")
+def _check(
     file: File,
     as_json: AsJson = False,
-    missing: Annotated[str, typer.Option(help="How grave a missing evidence file is: warning or error.")] = "warning",
-    evidence: Annotated[bool, typer.Option(help="Hold quotes against the files that they name.")] = True,
-    links: Annotated[list[str] | None, typer.Option(help="A folder that links name by another: docs=papers.")] = None,
+    missing: Annotated[str, typer.Option(help="Severity of a missing evidence file: warning or error.")] = "warning",
+    evidence: Annotated[bool, typer.Option(help="Compare quotes with the files that their claims link.")] = True,
+    links: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder in links and its name on disk: docs=papers. May be repeated."),
+    ] = None,
 ) -> None:
-    """Say what is wrong with a map; exit 1 if anything is an error."""
-    from adapterlab.argmap.lint.checks import check as find
+    """Find errors and warnings in a map. The exit code is 1 if there are errors."""
+    from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
-    from adapterlab.errors import AdapterlabError, UnknownNameError
+    from adapterlab.errors import UnknownNameError
 
     if missing not in ("warning", "error"):
         raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
-    moved = {}
-    for pair in links or []:
-        old, separator, new = pair.partition("=")
-        if not separator or not old or not new:
-            raise AdapterlabError(f"--links {pair}: write it as old=new, the folder in the links = the folder on disk")
-        moved[old] = new
+    moved = _moved_folders(links or [])
     the_map = read(file)
-    found = find(the_map)
+    found = check(the_map)
     if evidence:
-        grave: Literal["warning", "error"] = "error" if missing == "error" else "warning"
-        found.extend(check_evidence(the_map, file.parent, grave, moved))
+        severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
+        found.extend(check_evidence(the_map, file.parent, severity, moved))
         found.sort(key=lambda d: (d.line, d.column))
     wrong = errors(found)
     if as_json:
-        print(
-            json.dumps({"file": str(file), "diagnostics": [d.to_json() for d in found]}, indent=1, ensure_ascii=False)
-        )
+        shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
         for diagnostic in found:
             print(diagnostic.render(the_map.source))
@@ -67,21 +78,33 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-def score(
+def _moved_folders(links: list[str]) -> dict[str, str]:
+    from adapterlab.errors import AdapterlabError
+
+    moved = {}
+    for pair in links:
+        old, separator, new = pair.partition("=")
+        if not separator or not old or not new:
+            raise AdapterlabError(f"--links {pair}: write the folder in the links, =, and the folder on disk: old=new")
+        moved[old] = new
+    return moved
+
+
+@app.command("score")
+def _score(
     file: File,
     semantics: SemanticsName = DEFAULT_SEMANTICS,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
-    interval: Annotated[bool, typer.Option("--interval", help="Add intervals: numbers as Beta distributions.")] = False,
-    size: Annotated[float, typer.Option(help="Sample size of the numbers that state no n:.")] = 10.0,
+    interval: Annotated[bool, typer.Option("--interval", help="Add 90 % intervals from a simulation.")] = False,
+    size: Annotated[float, typer.Option(help="Sample size, for intervals, of numbers without n:.")] = 10.0,
 ) -> None:
-    """How credible each claim is."""
-    from adapterlab.argmap.scoring.scores import score as find
+    """Compute the credence of each claim."""
+    from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.scoring.uncertainty import intervals
 
     the_map = _read(file, skip_broken)
-    scores = find(the_map, semantics, skip_broken=skip_broken)
+    scores = score(the_map, semantics, skip_broken=skip_broken)
     spans = intervals(the_map, semantics, size, skip_broken=skip_broken) if interval else {}
     if as_json:
         shown = scores.to_json()
@@ -97,26 +120,26 @@ def score(
         print(f"{claim.credence:6.3f}{span_shown}  {claim.role:<10}  [{title}]")
 
 
-@app.command()
-def crux(
+@app.command("crux")
+def _crux(
     file: File,
     thesis: ThesisTitle = None,
     semantics: SemanticsName = DEFAULT_SEMANTICS,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
-    top: Annotated[int, typer.Option(help="How many numbers to show.")] = 20,
+    top: Annotated[int, typer.Option(help="Number of rows.")] = 20,
 ) -> None:
-    """Which premises and inferences a thesis hangs on."""
+    """Show the numbers that change a thesis most, and the values at which it crosses one half."""
     from dataclasses import asdict
 
-    from adapterlab.argmap.scoring.scores import score as find
-    from adapterlab.argmap.scoring.sensitivity import cruxes, first_thesis
+    from adapterlab.argmap.scoring.scores import score
+    from adapterlab.argmap.scoring.sensitivity import first_thesis, one_way_sensitivities
 
     the_map = _read(file, skip_broken)
     title = thesis or first_thesis(the_map)
     title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
-    found = cruxes(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
-    credence = find(the_map, semantics, skip_broken=skip_broken).claims[title].credence
+    found = one_way_sensitivities(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
+    credence = score(the_map, semantics, skip_broken=skip_broken).claims[title].credence
     if as_json:
         shown = {"thesis": title, "credence": credence, "cruxes": [asdict(c) | {"swing": c.swing} for c in found]}
         print(json.dumps(shown, indent=1, ensure_ascii=False))
@@ -129,7 +152,7 @@ def crux(
 
 
 def _bar(low: float, high: float, now: float, width: int = 41) -> str:
-    """A tornado bar: the thesis over the range of a number, with a mark where it stands."""
+    """Return a bar of a tornado plot: a range within [0, 1], with a mark at the present value."""
     first, last = sorted(round(value * (width - 1)) for value in (low, high))
     cells = ["█" if first <= i <= last else "·" for i in range(width)]
     cells[round(now * (width - 1))] = "┃"
@@ -137,31 +160,33 @@ def _bar(low: float, high: float, now: float, width: int = 41) -> str:
 
 
 @app.command("what-if")
-def what_if(
+def _what_if(
     file: File,
     sets: Sets = None,
     semantics: SemanticsName = DEFAULT_SEMANTICS,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
-    write: Annotated[bool, typer.Option("--write", help="Write the numbers into the file, and nothing else.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Also write the numbers into the file; its other bytes stay the same.")
+    ] = False,
 ) -> None:
-    """What would follow from other numbers."""
+    """Show how credences change with other numbers."""
     from adapterlab.argmap.model.files import write_text
-    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.tools.edit import with_credences
 
     the_map, numbers = _read(file, skip_broken), _numbers(sets)
-    before = find(the_map, semantics, skip_broken=skip_broken)
-    after = find(the_map, semantics, numbers, skip_broken)
+    before = score(the_map, semantics, skip_broken=skip_broken)
+    after = score(the_map, semantics, numbers, skip_broken)
     if as_json:
         print(json.dumps({"before": before.to_json(), "after": after.to_json()}, indent=1, ensure_ascii=False))
     else:
-        moved = [(t, before.claims[t].credence, c.credence) for t, c in after.claims.items()]
-        moved = [item for item in moved if abs(item[1] - item[2]) >= 0.0005]
-        for title, old, new in sorted(moved, key=lambda item: -abs(item[2] - item[1])):
+        changed = [(t, before.claims[t].credence, c.credence) for t, c in after.claims.items()]
+        changed = [item for item in changed if abs(item[1] - item[2]) >= 0.0005]
+        for title, old, new in sorted(changed, key=lambda item: -abs(item[2] - item[1])):
             print(f"{old:.3f} -> {new:.3f}  ({new - old:+.3f})  [{title}]")
-        if not moved:
-            print("nothing moves by as much as 0.001")
+        if not changed:
+            print("no credence changes by 0.0005 or more")
     if write:
         write_text(file, with_credences(the_map.source.text, numbers, str(file)))
 
@@ -170,7 +195,7 @@ def _numbers(sets: list[str] | None) -> dict[str, float]:
     from adapterlab.errors import AdapterlabError
 
     if not sets:
-        raise AdapterlabError('name a number to change: --set "[Claim]=0.3"')
+        raise AdapterlabError('give a number to change: --set "[Claim]=0.3"')
     numbers = {}
     for item in sets:
         name, _, value = item.rpartition("=")
@@ -181,20 +206,20 @@ def _numbers(sets: list[str] | None) -> dict[str, float]:
     return numbers
 
 
-@app.command()
-def diff(
+@app.command("diff")
+def _diff(
     before: File,
     after: File,
     semantics: SemanticsName = DEFAULT_SEMANTICS,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
 ) -> None:
-    """What two maps say differently, and what follows from it."""
+    """Show the differences between two maps, and between their credences."""
     from dataclasses import asdict
 
-    from adapterlab.argmap.tools.diff import compare
+    from adapterlab.argmap.tools.diff import diff_maps
 
-    found = compare(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
+    found = diff_maps(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
     if as_json:
         print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
         return
@@ -202,19 +227,19 @@ def diff(
         values = f": {change.before} -> {change.after}" if change.before or change.after else ""
         print(f"{change.kind:<9} {change.name}{values}")
     if not found.changes:
-        print("no difference in what they say")
+        print("no differences")
 
 
-@app.command()
-def render(
+@app.command("render")
+def _render(
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write: .html, .svg or .dot.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file: .html, .svg or .dot.", show_default=False)],
     semantics: SemanticsName = DEFAULT_SEMANTICS,
     skip_broken: SkipBroken = False,
 ) -> None:
-    """Draw a map."""
+    """Draw a map as an HTML page, an SVG image, or a DOT file for Graphviz."""
     from adapterlab.argmap.model.files import write_text
-    from adapterlab.argmap.scoring.scores import score as find
+    from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.tools.draw import to_svg
     from adapterlab.argmap.tools.export import to_dot, to_html
     from adapterlab.errors import UnknownNameError
@@ -223,19 +248,19 @@ def render(
     if out.suffix not in drawers:
         raise UnknownNameError("format", out.suffix or str(out), drawers, "--out")
     the_map = _read(file, skip_broken)
-    write_text(out, drawers[out.suffix](the_map, find(the_map, semantics, skip_broken=skip_broken)))
+    write_text(out, drawers[out.suffix](the_map, score(the_map, semantics, skip_broken=skip_broken)))
     print(out)
 
 
 @app.command("fmt")
-def format_file(
+def _fmt(
     file: File,
     to_stdout: Annotated[bool, typer.Option("--stdout", help="Print the result instead of writing the file.")] = False,
     only_check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the layout would change.")
+        bool, typer.Option("--check", help="Write nothing; the exit code is 1 if the file would change.")
     ] = False,
 ) -> None:
-    """Lay a map out anew: one layout for all, the same meaning."""
+    """Format a map without changing its content."""
     from adapterlab.argmap.model.files import read, write_text
     from adapterlab.argmap.tools.fmt import format_map
 
@@ -245,13 +270,13 @@ def format_file(
         print(formatted, end="")
     elif formatted != text:
         if only_check:
-            print(f"{file} would be laid out anew")
+            print(f"{file} would be reformatted")
             raise typer.Exit(1)
         write_text(file, formatted)
-        print(f"{file} laid out anew")
+        print(f"{file} reformatted")
 
 
 def _read(file: Path, skip_broken: bool) -> Map:
-    from adapterlab.argmap import files
+    from adapterlab.argmap.model import files
 
     return files.read(file) if skip_broken else files.load(file)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: argument maps as people write them, with every construct of the language."""
+"""Hypothesis strategies for argument maps with every construct of the language."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ mention = st.one_of(title.map(lambda t: f"@[{t}]"), title.map(lambda t: f"@<{t}>
 
 @st.composite
 def phrase(draw: st.DrawFn) -> str:
-    """Words, now and then in bold or italic, with tags, links and mentions between."""
+    """Words, some in bold or italic, with tags, links and mentions between them."""
     first = draw(st.sampled_from(["It", "Rain", "All", "Because"]))
     parts = [first]
     for _ in range(draw(st.integers(0, 5))):
@@ -73,7 +73,7 @@ def phrase(draw: st.DrawFn) -> str:
 
 @st.composite
 def content(draw: st.DrawFn, indent: str) -> str:
-    """One to three lines, the later ones perhaps a quote, a comment or a tag."""
+    """One to three lines; later ones may be a quote, a comment or a tag."""
     lines = [draw(phrase())]
     for _ in range(draw(st.integers(0, 2))):
         kind = draw(st.integers(0, 4))
@@ -154,7 +154,7 @@ def structure(draw: st.DrawFn) -> str:
 
 @st.composite
 def paragraph(draw: st.DrawFn) -> str:
-    """Any paragraph; an argument now and then with its structure."""
+    """Any paragraph, or an argument with its structure."""
     kind = draw(st.integers(0, 9))
     if kind < 5:
         return draw(element("", 3))
@@ -177,7 +177,7 @@ def paragraph(draw: st.DrawFn) -> str:
 
 @st.composite
 def argument_map(draw: st.DrawFn) -> str:
-    """A whole file."""
+    """A complete file."""
     mode = draw(st.sampled_from(["", "", "===\nmodel:\n    mode: strict\n===\n\n", "===\ntitle: A map\n===\n\n"]))
     opening = draw(st.sampled_from(["", "\n", "\n\n", "// first\n\n"]))
     gap = draw(st.sampled_from(["\n\n", "\n\n\n", "\n  \n"]))

@@ -1,4 +1,4 @@
-"""The built-in map says what it should, and so do the documents about it."""
+"""The built-in map, and the numbers that the documents give for it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_it_has_one_thesis_and_the_seven_themes() -> None:
     assert [s.title for s in BUILT_IN.sections][: len(THEMES)] == THEMES
 
 
-def test_every_method_of_the_survey_has_its_place() -> None:
+def test_every_method_of_the_survey_is_in_a_section() -> None:
     named = {name for section in BUILT_IN.sections for name in section.data.get("methods", [])}
     assert set(METHODS) <= named
 
 
-def test_every_observation_has_a_link_and_none_a_quote() -> None:
+def test_every_observation_has_a_link_and_no_claim_has_a_quote() -> None:
     for claim in BUILT_IN.claims.values():
         if claim.role == "premise":
             assert {"observation", "assumption"} & set(claim.tags), claim.title
@@ -71,7 +71,7 @@ def test_every_theme_can_be_tested_by_the_quick_study() -> None:
     assert themes <= testable
 
 
-def test_the_map_of_the_documents_scores_as_they_say() -> None:
+def test_the_example_map_of_the_documents_has_the_scores_given_there() -> None:
     text = re.search(r"```argdown\n(.*?)```", DOCS, re.DOTALL)
     assert text is not None
     bridge = argmap.parse(text.group(1))
@@ -80,7 +80,7 @@ def test_the_map_of_the_documents_scores_as_they_say() -> None:
     assert argmap.sensitivities(bridge, "Bridge Holds")["[Old Rivets]"] == pytest.approx(-0.259, abs=5e-4)
 
 
-def test_the_scores_that_the_documents_give() -> None:
+def test_the_built_in_map_has_the_scores_given_in_the_documents() -> None:
     thesis = {s: argmap.score(BUILT_IN, s).claims["Natural Manifold"].credence for s in ("quadratic-energy", "df-quad")}
     assert thesis == pytest.approx({"quadratic-energy": 0.82, "df-quad": 0.33}, abs=5e-3)
     assert f"{len(BUILT_IN.tests)} claims" in DOCS

@@ -1,4 +1,4 @@
-"""What `map check` finds."""
+"""Findings of `map check`."""
 
 from __future__ import annotations
 
@@ -36,50 +36,54 @@ def test_a_sound_map_has_no_findings() -> None:
 
 
 WRONG = {
-    "undefined": (SOUND + "  +> [Nowhere]\n", "error", "[Nowhere] is nowhere defined"),
-    "undefined-mention": (SOUND.replace("thesis", "thesis, see @[Gone]"), "warning", "@[Gone] names nothing"),
-    "isolated": (SOUND + '\n[Lone]: alone {reason: "r", credence: 0.5}\n', "warning", "[Lone] bears on nothing"),
+    "undefined": (SOUND + "  +> [Nowhere]\n", "error", "[Nowhere] is not defined"),
+    "undefined-mention": (
+        SOUND.replace("thesis", "thesis, see @[Gone]"),
+        "warning",
+        "@[Gone] is not defined in this map",
+    ),
+    "isolated": (SOUND + '\n[Lone]: alone {reason: "r", credence: 0.5}\n', "warning", "[Lone] has no relation"),
     "island": (
         SOUND + '\n[Other]: apart\n  + [Pro]: too {reason: "r", credence: 0.5}\n',
         "warning",
-        "[Other] and 1 more stand apart",
+        "[Other] and 1 more are not connected",
     ),
-    "no-credence": (SOUND.replace(", credence: 0.8", ""), "error", "[P] states no credence"),
-    "no-inference": (SOUND.replace(", inference: 0.5", ""), "error", "<A> states no inference"),
-    "out-of-range": (SOUND.replace("0.8", "1.8"), "error", "credence 1.8 lies outside [0, 1]"),
+    "no-credence": (SOUND.replace(", credence: 0.8", ""), "error", "[P] has no credence"),
+    "no-inference": (SOUND.replace(", inference: 0.5", ""), "error", "<A> has no inference"),
+    "out-of-range": (SOUND.replace("0.8", "1.8"), "error", "credence 1.8 is outside [0, 1]"),
     "not-a-number": (SOUND.replace("0.8", "high"), "error", "credence is 'high', not a number"),
     "number-first": (
         SOUND.replace('{reason: "r", credence: 0.8}', '{credence: 0.8, reason: "r"}'),
         "warning",
         "before its reason",
     ),
-    "no-reason": (SOUND.replace('reason: "r", credence', "credence"), "warning", "without a reason"),
+    "no-reason": (SOUND.replace('reason: "r", credence', "credence"), "warning", "credence has no reason"),
     "thesis-with-credence": (
         SOUND.replace("[T]: thesis", "[T]: thesis {credence: 0.7}"),
         "error",
-        "the thesis [T] states a credence",
+        "the thesis [T] has a credence",
     ),
     "credence-of-conclusion": (
         SOUND.replace("inference: 0.5", "inference: 0.5, credence: 0.4"),
         "warning",
-        "arguments conclude it",
+        "it is ignored: the claim is a conclusion",
     ),
     "no-source": (
         SOUND.replace("[paper](https://example.org/p)", ""),
         "error",
-        "[P] is an observation without a source",
+        "[P] has the tag #observation but no source",
     ),
     "named-like-argument": (
         SOUND
         + '\n<B>\n\n(1) [Q]: q {reason: "r", credence: 0.5}\n'
         + '----\n(2) [D]: d {reason: "r", inference: 0.5}\n  +> [A]\n',
         "error",
-        "[A] is a claim of its own beside the argument <A>",
+        "[A] is a claim with the same title as the argument <A>",
     ),
     "circular": (
         SOUND + '\n<B>\n\n(1) [C]\n----\n(2) [P] {reason: "r", inference: 0.5}\n',
         "error",
-        "a circle of entailment: [",
+        "circular entailment: [",
     ),
 }
 
@@ -92,17 +96,19 @@ def test_a_mistake_is_found(code: str) -> None:
     assert message in finding.message
 
 
-def test_in_strict_mode_support_that_runs_in_a_circle_is_circular() -> None:
+def test_in_strict_mode_circular_support_is_circular_entailment() -> None:
     circle = "[A]: a\n  + [B]: b\n    + [A]\n"
     assert "circular" in found("===\nmodel:\n    mode: strict\n===\n\n" + circle)
     assert "circular" not in found(circle)
 
 
 @needs_sources
-def test_what_is_wrong_in_the_sources_map_is_found() -> None:
-    findings = check(argmap.parse(corpus.sources_map(mended=False)))
+def test_the_errors_of_the_sources_map_are_found() -> None:
+    findings = check(argmap.parse(corpus.sources_map(fixed=False)))
     by_code = {code: [d for d in findings if d.code == code] for code in {d.code for d in findings}}
-    assert [d.message.split(" draws")[0] for d in by_code["missing-inference"]] == ["<AntiPaSTO OOD Transfer>"]
+    assert [d.message.split(" has no conclusion")[0] for d in by_code["missing-inference"]] == [
+        "<AntiPaSTO OOD Transfer>"
+    ]
     named = [d.message.split(" is a claim")[0] for d in by_code["named-like-argument"]]
     assert named == ["[Orthogonal Preservation]", "[Direction Magnitude Decoupling]"]
     assert len(by_code["island"]) == 2
@@ -110,8 +116,8 @@ def test_what_is_wrong_in_the_sources_map_is_found() -> None:
 
 
 @needs_sources
-def test_the_sources_quotes_are_held_against_the_papers() -> None:
-    read = argmap.parse(corpus.sources_map(mended=True))
+def test_the_quotes_of_the_sources_map_are_compared_with_the_papers() -> None:
+    read = argmap.parse(corpus.sources_map(fixed=True))
     findings = check_evidence(read, SOURCES, moved={"docs": "papers"})
     quoting = [c for c in read.claims.values() if any(m.quotes for m in c.mentions)]
     assert len(quoting) == 26
@@ -152,11 +158,11 @@ def evidence(folder: Path, link: str, quote: str, missing: str = "warning") -> l
         "(...) turn weights for-get less,",
     ],
 )
-def test_a_quote_that_is_there_passes(folder: Path, quote: str) -> None:
+def test_a_quote_that_is_in_the_file_passes(folder: Path, quote: str) -> None:
     assert evidence(folder, "papers/a.md#L3-L4", quote) == []
 
 
-def test_a_quote_that_is_not_there_shows_the_nearest_miss(folder: Path) -> None:
+def test_a_quote_that_is_not_in_the_file_shows_the_nearest_match(folder: Path) -> None:
     (finding,) = evidence(folder, "papers/a.md#L3-L4", "We show that adapters which shear weights forget more")
     assert (finding.severity, finding.code) == ("error", "quote")
     assert "line 3 has" in finding.fix
@@ -164,12 +170,12 @@ def test_a_quote_that_is_not_there_shows_the_nearest_miss(folder: Path) -> None:
     assert "shear weights" in finding.fix
 
 
-def test_a_quote_in_other_lines_says_in_which(folder: Path) -> None:
+def test_the_message_names_the_lines_of_a_quote_that_is_elsewhere(folder: Path) -> None:
     (finding,) = evidence(folder, "papers/a.md#L3", "More words follow here")
     assert (finding.code, "from line 6 on" in finding.fix) == ("quote-lines", True)
 
 
-def test_a_quote_in_other_type_is_a_warning(folder: Path) -> None:
+def test_a_quote_with_other_typography_is_a_warning(folder: Path) -> None:
     (finding,) = evidence(folder, "papers/a.md", "turn weights forget less, and that “size” matters")
     assert (finding.severity, finding.code) == ("warning", "quote-type")
 
@@ -190,11 +196,11 @@ def test_symlinks_are_refused(folder: Path) -> None:
         assert [d.code for d in evidence(folder, link, "We show")] == ["outside"]
 
 
-def test_a_missing_file_is_as_grave_as_asked(folder: Path) -> None:
+def test_the_severity_of_a_missing_file_is_the_requested_one(folder: Path) -> None:
     assert [d.severity for d in evidence(folder, "papers/none.md", "x")] == ["warning"]
     assert [d.severity for d in evidence(folder, "papers/none.md", "x", "error")] == ["error"]
 
 
-def test_lines_that_the_file_lacks_and_web_links(folder: Path) -> None:
+def test_lines_outside_the_file_are_an_error_and_web_links_are_skipped(folder: Path) -> None:
     assert [d.code for d in evidence(folder, "papers/a.md#L90", "We show")] == ["no-such-lines"]
     assert evidence(folder, "https://example.org/a.md", "not checked") == []

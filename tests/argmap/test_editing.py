@@ -1,4 +1,4 @@
-"""Laying out, writing back, comparing, questioning and drawing."""
+"""Formatting, writing numbers back, diff, sensitivity, intervals and drawing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from adapterlab import argmap
-from adapterlab.argmap.scoring.sensitivity import cruxes
+from adapterlab.argmap.scoring.sensitivity import one_way_sensitivities
 from adapterlab.argmap.scoring.uncertainty import intervals
-from adapterlab.argmap.tools.diff import compare
+from adapterlab.argmap.tools.diff import diff_maps
 from adapterlab.argmap.tools.export import to_dot, to_html
 from adapterlab.argmap.tools.fmt import format_map, meaning
 from adapterlab.errors import AdapterlabError
@@ -28,7 +28,7 @@ def sound(text: str) -> bool:
 
 @settings(max_examples=120, deadline=None)
 @given(strategies.argument_map())
-def test_layout_keeps_what_a_map_says_and_is_its_own_layout(text: str) -> None:
+def test_formatting_keeps_the_content_and_is_idempotent(text: str) -> None:
     assume(sound(text))
     formatted = format_map(text)
     assert meaning(argmap.parse(formatted)) == meaning(argmap.parse(text))
@@ -44,7 +44,7 @@ def test_every_construct_keeps_its_meaning_and_its_comments(name: str) -> None:
         assert comment.rstrip() in formatted
 
 
-def test_the_layout() -> None:
+def test_formatting_of_an_untidy_map() -> None:
     untidy = (
         "\n\n[A]:  text   \n   more\n      <+[B]\n          -  <C>\n\n\n\n"
         "\n<C>\n \n(3) [P]: p\n        q\n-----\n(7) [D]\n   +> [A]"
@@ -58,8 +58,8 @@ def test_spaces_and_line_breaks_that_matter_are_kept(text: str) -> None:
     assert meaning(argmap.parse(format_map(text))) == meaning(argmap.parse(text))
 
 
-def test_a_broken_map_is_not_laid_out() -> None:
-    with pytest.raises(AdapterlabError, match="mend them first"):
+def test_a_broken_map_is_not_formatted() -> None:
+    with pytest.raises(AdapterlabError, match="fix them first"):
         format_map("[A] is so\n")
 
 
@@ -93,9 +93,9 @@ def test_writing_back_through_every_form_of_metadata() -> None:
     assert edited == expected.replace("inference: 0.5", "inference: 0.75").replace("prior: 0.5", "prior: 0.3")
 
 
-def test_writing_back_refuses_what_it_cannot_do() -> None:
+def test_writing_back_refuses_missing_numbers_and_unknown_titles() -> None:
     text = "[A]: a {credence: 0.5}\n  + [B]: b\n"
-    with pytest.raises(AdapterlabError, match="states no credence"):
+    with pytest.raises(AdapterlabError, match="has no credence to replace"):
         argmap.with_credences(text, {"B": 0.5})
     with pytest.raises(AdapterlabError, match="did you mean"):
         argmap.with_credences("[Long title]: a {credence: 0.5}\n", {"Long titel": 0.5})
@@ -117,9 +117,9 @@ TIPPING = """
 
 
 @pytest.mark.parametrize("semantics", ["quadratic-energy", "df-quad"])
-def test_the_crux_says_where_the_thesis_tips(semantics: str) -> None:
-    found = {crux.name: crux for crux in cruxes(argmap.parse(TIPPING), semantics=semantics)}
-    # The thesis stands at one half where 0.4 = P x inference.
+def test_one_way_sensitivities_name_the_tipping_point(semantics: str) -> None:
+    found = {crux.name: crux for crux in one_way_sensitivities(argmap.parse(TIPPING), semantics=semantics)}
+    # The credence of the thesis is one half where 0.4 = P x inference.
     assert found["[P]"].tips_at == pytest.approx(0.5, abs=1e-6)
     assert found["<A>"].tips_at == pytest.approx(0.4 / 0.9, abs=1e-6)
     assert found["[Con]"].tips_at == pytest.approx(0.72, abs=1e-6)
@@ -137,11 +137,11 @@ def test_an_interval_narrows_with_the_sample_size() -> None:
     assert intervals(read) == intervals(read)
 
 
-def test_what_differs_between_two_maps() -> None:
+def test_diff_lists_the_differences_between_two_maps() -> None:
     other = (
         TIPPING.replace("0.4", "0.6").replace("premise", "another premise").replace("inference: 0.8", "inference: 0.7")
     )
-    changes = compare(argmap.parse(TIPPING), argmap.parse(other + "\n[T]\n  + [New]: n {credence: 0.5}\n")).changes
+    changes = diff_maps(argmap.parse(TIPPING), argmap.parse(other + "\n[T]\n  + [New]: n {credence: 0.5}\n")).changes
     shown = {(c.kind, c.name, c.before, c.after) for c in changes if c.kind != "score"}
     assert shown == {
         ("added", "[New]", "", ""),
@@ -156,7 +156,7 @@ def test_what_differs_between_two_maps() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(strategies.argument_map())
-def test_any_map_draws_as_sound_svg_html_and_dot(text: str) -> None:
+def test_any_map_gives_valid_svg_html_and_dot(text: str) -> None:
     read = argmap.parse(text)
     assume(sound(text))
     try:
@@ -176,7 +176,7 @@ def test_any_map_draws_as_sound_svg_html_and_dot(text: str) -> None:
     assert to_dot(read, scores).count("{") >= 1
 
 
-def test_a_title_cannot_smuggle_markup_into_a_page() -> None:
+def test_a_title_cannot_put_markup_into_a_page() -> None:
     read = argmap.parse(
         '[<script>alert(1)</script>]: & "text" [x](https://e.org/"onclick="y) {credence: 0.5}\n  +> [T]: t\n'
     )

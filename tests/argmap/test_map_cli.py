@@ -1,4 +1,4 @@
-"""`adapterlab map` from the outside."""
+"""The command line: `adapterlab map`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_if_and_writing_the_number(sound: Path) -> None:
 
 
 @pytest.mark.parametrize("item", ["P", "P=", "P=x", "P=2", "Q=0.5"])
-def test_what_if_refuses_what_makes_no_sense(sound: Path, item: str) -> None:
+def test_what_if_refuses_invalid_numbers_and_titles(sound: Path, item: str) -> None:
     with pytest.raises(AdapterlabError):
         run("what-if", sound, "--set", item)
 
@@ -128,9 +128,9 @@ def test_the_built_in_map_is_sound_and_scores() -> None:
 
 
 @pytest.mark.skipif(not corpus.SOURCES_MAP.exists(), reason="the sources (../shared) are not here")
-def test_the_sources_map_mended_scores_in_every_semantics(tmp_path: Path) -> None:
-    path = tmp_path / "mended.argdown"
-    path.write_text(corpus.sources_map(mended=True))
+def test_the_fixed_sources_map_scores_in_every_semantics(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.argdown"
+    path.write_text(corpus.sources_map(fixed=True))
     for semantics in ("quadratic-energy", "df-quad", "log-odds"):
         found = json.loads(run("score", path, "--json", "--semantics", semantics)[1])
         assert 0.5 < found["claims"]["Natural Manifold"]["credence"] < 1

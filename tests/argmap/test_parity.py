@@ -1,4 +1,4 @@
-"""Ours and the reference implementation (@argdown/cli 1.7.5) read every construct alike."""
+"""Parity with the reference implementation (@argdown/cli 1.7.5) on every construct of the language."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from adapterlab import argmap
 from tests.argmap.reference import corpus, reference_cli, summary
 
-# Of the sources' map, which the project does not carry, only this is kept: what the reference's summary hashes to.
+# The sources' map is not part of the project; this is the hash of the reference's summary of it.
 SOURCES_MAP_DIGEST = "3fcf7683b28b12d8f4c23c4f44b4296119e5a0fb18bf954563ed7fc8e9d0f6ff"
 needs_sources = pytest.mark.skipif(not corpus.SOURCES_MAP.exists(), reason="the sources (../shared) are not here")
 needs_reference = pytest.mark.skipif(
@@ -49,15 +49,15 @@ def test_two_hundred_generated_maps_read_as_in_the_reference() -> None:
 
 
 @needs_sources
-def test_the_sources_map_with_its_slip_mended_reads_as_in_the_reference() -> None:
-    found = ours(corpus.sources_map(mended=True))
+def test_the_fixed_sources_map_reads_as_in_the_reference() -> None:
+    found = ours(corpus.sources_map(fixed=True))
     assert found is not None
     assert (len(found["statements"]), len(found["relations"])) == (50, 17)
     assert digest(found) == SOURCES_MAP_DIGEST
 
 
 @needs_reference
-def test_what_is_stored_is_what_the_reference_says() -> None:
+def test_the_stored_summaries_are_the_references() -> None:
     exported = reference_cli.export(corpus.written() | corpus.generated())
     assert {name: found and summary.of_reference(found) for name, found in exported.items()} == stored()
 
@@ -66,8 +66,8 @@ def test_what_is_stored_is_what_the_reference_says() -> None:
 @needs_sources
 def test_the_reference_agrees_on_the_sources_map() -> None:
     exported = reference_cli.export(
-        {"mended": corpus.sources_map(mended=True), "slip": corpus.sources_map(mended=False)}
+        {"fixed": corpus.sources_map(fixed=True), "original": corpus.sources_map(fixed=False)}
     )
-    assert exported["slip"] is None
-    assert exported["mended"] is not None
-    assert digest(summary.of_reference(exported["mended"])) == SOURCES_MAP_DIGEST
+    assert exported["original"] is None
+    assert exported["fixed"] is not None
+    assert digest(summary.of_reference(exported["fixed"])) == SOURCES_MAP_DIGEST

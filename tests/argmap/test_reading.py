@@ -1,4 +1,4 @@
-"""What a map says of itself, and what is said of a map that is wrong."""
+"""Reading of maps, and the errors for maps that are wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.argmap.reference import corpus
 needs_sources = pytest.mark.skipif(not corpus.SOURCES_MAP.exists(), reason="the sources (../shared) are not here")
 
 SMALL = """
-[Thesis]: What all bears on. {prior: 0.4}
+[Thesis]: The main claim. {prior: 0.4}
 
 <Evidence> #strong
 
@@ -48,7 +48,7 @@ def test_a_map_gives_claims_arguments_relations_and_tests() -> None:
     assert read.tests == {"Seen": {"better": "a", "than": "b", "in": "c", "on": ["d"]}}
 
 
-def test_a_contradiction_makes_no_thesis_and_unmakes_none() -> None:
+def test_a_contradiction_does_not_change_the_theses() -> None:
     read = argmap.parse("[T]: thesis\n  + [P]: pro {credence: 0.5}\n  >< [Rival]: rival {credence: 0.2}\n")
     assert read.theses == ["T"]
     assert read.claims["Rival"].role == "claim"
@@ -57,23 +57,28 @@ def test_a_contradiction_makes_no_thesis_and_unmakes_none() -> None:
 BROKEN = {
     "no inference line": (
         "<A>\n\n(1) [P]: one\n(2) [C]: two\n  +> [T]\n",
-        "<A> draws no conclusion: no inference line stands before (2)",
+        "<A> has no conclusion: there is no inference line before (2)",
         4,
         "insert a line `----` before line",
     ),
-    "text after a title": ("[A] is so\n", "text follows a title without a colon", 1, "write [Title]: to define"),
+    "text after a title": (
+        "[A] is so\n",
+        "text follows a title without a colon",
+        1,
+        "write [Title]: text to define it",
+    ),
     "relation not indented": (
         "[A]: a\n+ [B]: b\n",
-        "a relation stands at its parent's indentation",
+        "a relation is not indented further than its parent",
         2,
         "indent it further",
     ),
-    "bold not closed": ("[A]: this **is open\n", "** opens and nothing closes it", 1, "close it"),
-    "data inside a text": ("[A]: a set {x: 1} of things\n", "metadata stands in the middle of a text", 1, "move {...}"),
-    "heading inside a paragraph": ("[A]: text\n# Heading\n", "a heading stands inside a paragraph", 2, "empty line"),
+    "bold not closed": ("[A]: this **is open\n", "** is opened but not closed", 1, "close it"),
+    "data inside a text": ("[A]: a set {x: 1} of things\n", "metadata is in the middle of a text", 1, "move {...}"),
+    "heading inside a paragraph": ("[A]: text\n# Heading\n", "a heading is inside a paragraph", 2, "empty line"),
     "structure without empty line": (
         "<A>\n(1) [P]: p\n----\n(2) [C]: c\n",
-        "stands inside a paragraph",
+        "is inside a paragraph",
         2,
         "empty line",
     ),
@@ -96,15 +101,25 @@ BROKEN = {
         "write a [Statement]",
     ),
     "metadata that is no YAML": ("[A]: text {a: [1, 2}\n", "metadata is not YAML", 1, ""),
-    "a key twice": ("[A]: text {a: 1, a: 2}\n", "the key 'a' stands there twice", 1, ""),
-    "a definition without text": ("[A]:\n\n[B]: b\n", "[A]: defines nothing", 1, "write the text behind the colon"),
+    "a key twice": ("[A]: text {a: 1, a: 2}\n", "the key 'a' is given twice", 1, ""),
+    "a definition without text": (
+        "[A]:\n\n[B]: b\n",
+        "[A]: has a colon but no text",
+        1,
+        "write the text after the colon",
+    ),
     "two structures": (
         "<A>\n\n(1) [P]: p\n----\n(2) [C]: c\n\n<A>\n\n(1) [Q]: q\n----\n(2) [D]: d\n",
         "<A> has two premise-conclusion structures",
         9,
-        "title of its own",
+        "its own argument title",
     ),
-    "front matter too late": ("[A]: a\n\n===\ntitle: x\n===\n", "front matter (===) may only open a file", 3, ""),
+    "front matter too late": (
+        "[A]: a\n\n===\ntitle: x\n===\n",
+        "front matter (===) is only allowed at the start of a file",
+        3,
+        "",
+    ),
 }
 
 
@@ -132,8 +147,8 @@ def test_a_message_shows_the_line_with_a_caret() -> None:
 
 
 @needs_sources
-def test_the_slip_in_the_sources_map_is_named_with_its_mend() -> None:
-    read = argmap.parse(corpus.sources_map(mended=False))
+def test_the_error_in_the_sources_map_is_named_with_its_fix() -> None:
+    read = argmap.parse(corpus.sources_map(fixed=False))
     assert len(read.diagnostics) == 1
     found = read.diagnostics[0]
     assert "<AntiPaSTO OOD Transfer>" in found.message
@@ -146,7 +161,7 @@ def test_the_slip_in_the_sources_map_is_named_with_its_mend() -> None:
     assert argmap.score(read, skip_broken=True).claims["Natural Manifold"].credence > 0.5
 
 
-def test_loading_a_broken_or_missing_file_says_what_and_where(tmp_path) -> None:
+def test_loading_a_broken_or_missing_file_names_the_error_and_its_place(tmp_path) -> None:
     path = tmp_path / "broken.argdown"
     path.write_text("[A] is so\n")
     with pytest.raises(AdapterlabError, match=r"broken.argdown:1:5: error"):

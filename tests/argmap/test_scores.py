@@ -1,4 +1,4 @@
-"""Scores against cases worked by hand and against derivatives taken numerically."""
+"""Scores compared with hand calculations and with numerical derivatives."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def credence(text: str, title: str, semantics: str = "quadratic-energy", **chang
 
 
 @pytest.mark.parametrize("semantics", ["quadratic-energy", "df-quad", "log-odds"])
-def test_a_conclusion_is_premises_times_inference_stage_by_stage(semantics: str) -> None:
+def test_a_conclusion_is_premises_times_inference_step_by_step(semantics: str) -> None:
     assert credence(TWO_STAGES, "I", semantics) == pytest.approx(0.9 * 0.8 * 0.75)
     assert credence(TWO_STAGES, "C", semantics) == pytest.approx(0.54 * 0.5 * 0.6)
     assert credence(TWO_STAGES, "D", semantics) == pytest.approx(0.2)
 
 
-def test_log_odds_of_a_thesis_is_the_supporters_less_the_attackers() -> None:
+def test_log_odds_of_a_thesis_are_supporters_minus_attackers() -> None:
     # ln(0.162 / 0.838) - ln(0.2 / 0.8) = -1.64342 + 1.38629 = -0.25713; 1 / (1 + e^0.25713) = 0.43607
     assert credence(TWO_STAGES, "T", "log-odds") == pytest.approx(0.43607, abs=1e-5)
 
 
-def test_log_odds_says_where_it_is_not_sound() -> None:
+def test_log_odds_warns_where_it_is_not_sound() -> None:
     warnings = argmap.score(argmap.parse(TWO_STAGES), "log-odds").warnings
     assert any("[D] (0.20) attacks [T]" in w and "raises" in w for w in warnings)
 
@@ -73,7 +73,7 @@ def test_sensitivities_are_the_derivatives(semantics: str) -> None:
 
 def test_a_map_with_errors_is_scored_only_when_asked() -> None:
     broken = argmap.parse(TWO_STAGES + "\n<E>\n\n(1) [X]: alone {credence: 0.5}\n(2) [Y]: no inference\n  +> [T]\n")
-    with pytest.raises(AdapterlabError, match="<E> draws no conclusion"):
+    with pytest.raises(AdapterlabError, match="<E> has no conclusion"):
         argmap.score(broken)
     whole = argmap.score(argmap.parse(TWO_STAGES)).claims["T"].credence
     assert argmap.score(broken, skip_broken=True).claims["T"].credence == pytest.approx(whole)

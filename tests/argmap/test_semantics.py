@@ -1,4 +1,4 @@
-"""The two gradual semantics: the papers' examples, and the properties that log-odds lacks."""
+"""The two gradual semantics: examples from the papers, and properties that log-odds does not have."""
 
 from __future__ import annotations
 
@@ -141,15 +141,13 @@ def test_strength_is_continuous_in_every_input(
 
 @settings(max_examples=60, deadline=None)
 @given(base=strength, supporters=some, attackers=some)
-def test_a_thesis_without_bearing_keeps_its_prior_and_none_leaves_the_unit_interval(
-    base: float, supporters: list[float], attackers: list[float]
-) -> None:
+def test_no_credence_leaves_the_unit_interval(base: float, supporters: list[float], attackers: list[float]) -> None:
     for semantics in (*GRADUAL, "log-odds"):
         found = scores(bipolar(base, supporters, attackers), semantics)
         assert all(0.0 <= value <= 1.0 for value in found.values())
 
 
-def test_log_odds_lacks_the_property() -> None:
+def test_in_log_odds_a_weak_attacker_raises_its_target() -> None:
     assert scores(bipolar(0.5, [], [0.2]), "log-odds")["T"] > 0.5
     assert scores(bipolar(0.5, [0.2], []), "log-odds")["T"] < 0.5
 
@@ -192,13 +190,13 @@ def test_an_earlier_conclusion_beside_its_argument_counts_once() -> None:
 
 
 @pytest.mark.parametrize("semantics", GRADUAL)
-def test_a_conclusion_of_two_arguments_is_either(semantics: str) -> None:
+def test_a_conclusion_of_two_arguments_is_their_noisy_or(semantics: str) -> None:
     second = "\n<B>\n\n(1) [Q]: other {credence: 0.6}\n----\n(2) [C] {inference: 0.5}\n"
     assert scores(ONE_ARGUMENT + second, semantics)["C"] == pytest.approx(1 - (1 - 0.4) * (1 - 0.3))
 
 
 @pytest.mark.parametrize("place", ["conclusion", "argument", "line"])
-def test_an_undercut_lowers_the_inference_alone(place: str) -> None:
+def test_an_undercut_lowers_only_the_inference(place: str) -> None:
     undercut = "[U]: under {credence: 0.6}"
     texts = {
         "conclusion": ONE_ARGUMENT + f"  <_ {undercut}\n",
@@ -222,8 +220,8 @@ def test_log_odds_clamps_a_thesis() -> None:
     assert scores(bipolar(0.5, [], [1.0, 0.9]), "log-odds")["T"] == 0.001
 
 
-def test_a_map_without_a_fixed_point_says_so() -> None:
-    # Three camps of five, each attacking the next: by log-odds they chase one another for ever.
+def test_a_map_without_a_fixed_point_gives_a_warning() -> None:
+    # Three camps of five, each attacking the next: in log-odds they oscillate for ever.
     camps = [[f"{camp}{i}" for i in range(5)] for camp in "ABC"]
     text = ""
     for camp, following in zip(camps, [*camps[1:], camps[0]], strict=True):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from adapterlab.lab.trial.train import NoAdapter
+from adapterlab.lab.trial.score import NoAdapter
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part

@@ -8,7 +8,7 @@ import torch
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.trial.code_version import code_version, decisive_files
-from adapterlab.lab.trial.train import NoAdapter
+from adapterlab.lab.trial.score import NoAdapter
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.surgery.sites.routed import is_routed

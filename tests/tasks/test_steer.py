@@ -16,7 +16,8 @@ from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial.train import NoAdapter, backward
+from adapterlab.lab.trial.score import NoAdapter
+from adapterlab.lab.trial.train import backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part

@@ -1,1 +1,1 @@
-"""Checks for what is wrong with a map."""
+"""Checks of a map: structure, numbers, and evidence."""

@@ -1,4 +1,10 @@
-"""What can be wrong with a map that reads well."""
+r"""Checks of a map that can be read: missing definitions and numbers, circular entailment, isolated parts.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> for finding in check(parse("[Wet]: It is wet.\n  + [Rain]: It rains.")):
+...     print(finding.message)
+[Rain] has no credence
+"""
 
 from __future__ import annotations
 
@@ -6,14 +12,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from adapterlab.argmap.model.graph import components, cycles
-from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, Step
+from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, Step
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
 
 
 def check(the_map: Map) -> list[Diagnostic]:
-    """Every finding about a map, the reader's own among them, in the order of the text.
+    """Find errors and warnings in a map.
 
-    Evidence, which needs files, is checked by `evidence.check_evidence`.
+    Quotes are checked separately, by `evidence.check_evidence`, because that needs the quoted files.
+
+    Args:
+        the_map: The map.
+
+    Returns:
+        All findings, those from reading the map included, in the order of the text.
     """
     found = list(the_map.diagnostics)
     checker = _Checker(the_map)
@@ -39,7 +51,7 @@ class _Checker:
     # References
 
     def references(self) -> Iterator[Diagnostic]:
-        """References and mentions of what nobody defines, and claims named like an argument."""
+        """Find references and mentions without a definition, and claims with the title of an argument."""
         for claim in self.map.claims.values():
             place = claim.mentions[0]
             if claim.title in self.map.arguments and not claim.broken:
@@ -47,17 +59,17 @@ class _Checker:
                     place,
                     "error",
                     "named-like-argument",
-                    f"[{claim.title}] is a claim of its own beside the argument <{claim.title}>: what bears on it never"
-                    " reaches the argument",
-                    f"write <{claim.title}>, or the title of its conclusion, or give the claim another title",
+                    f"[{claim.title}] is a claim with the same title as the argument <{claim.title}>: support and"
+                    " attacks on the claim do not reach the argument",
+                    f"write <{claim.title}> or the title of its conclusion, or give the claim another title",
                 )
             elif claim.defined is None and not claim.broken:
                 yield self._at(
                     place,
                     "error",
                     "undefined",
-                    f"[{claim.title}] is nowhere defined",
-                    f"write [{claim.title}]: and what it says",
+                    f"[{claim.title}] is not defined",
+                    f"write [{claim.title}]: and its text",
                 )
         for argument in self.map.arguments.values():
             if not argument.steps and not argument.text and not argument.broken and argument.mentions:
@@ -73,12 +85,12 @@ class _Checker:
                 for name in place.named:
                     known = self.map.claims if name.startswith("[") else self.map.arguments
                     if name[1:-1] not in known:
-                        yield self._at(place, "warning", "undefined-mention", f"@{name} names nothing in this map")
+                        yield self._at(place, "warning", "undefined-mention", f"@{name} is not defined in this map")
 
     # Numbers
 
     def numbers(self) -> Iterator[Diagnostic]:
-        """Credences and inferences that are missing, impossible, or written before their reason."""
+        """Find credences and inferences that are missing, out of range, or written before their reason."""
         concluded = {step.conclusion for a in self.map.arguments.values() for step in a.steps}
         pointed = {r.target.title for r in self.map.relations if r.target.kind == "claim" and r.kind != "undercut"}
         for claim in self.map.claims.values():
@@ -86,13 +98,13 @@ class _Checker:
                 continue
             yield from self._number(claim.mentions, "credence", f"[{claim.title}]")
             yield from self._number(claim.mentions, "prior", f"[{claim.title}]")
-            drawn = claim.title in concluded
-            if drawn and claim.role != "thesis" and "credence" in claim.data:
-                message = f"[{claim.title}] states a credence, but arguments conclude it: theirs is used"
+            is_conclusion = claim.title in concluded
+            if is_conclusion and claim.role != "thesis" and "credence" in claim.data:
+                message = f"[{claim.title}] has a credence, but it is ignored: the claim is a conclusion of arguments"
                 yield self._at(_stating(claim, "credence"), "warning", "credence-of-conclusion", message)
-            if not drawn and claim.title not in pointed and "credence" not in claim.data and claim.defined:
-                fix = 'write {reason: "...", credence: 0.5} behind it'
-                yield self._at(claim.defined, "error", "no-credence", f"[{claim.title}] states no credence", fix)
+            if not is_conclusion and claim.title not in pointed and "credence" not in claim.data and claim.defined:
+                fix = 'write {reason: "...", credence: 0.5} after it'
+                yield self._at(claim.defined, "error", "no-credence", f"[{claim.title}] has no credence", fix)
         for argument in self.map.arguments.values():
             if argument.broken:
                 continue
@@ -101,7 +113,7 @@ class _Checker:
             if not argument.steps and argument.text:
                 yield from self._number(argument.mentions, "credence", f"<{argument.title}>")
                 if "credence" not in argument.data:
-                    message = f"<{argument.title}> has no structure and states no credence"
+                    message = f"<{argument.title}> has neither a structure nor a credence"
                     yield self._at(argument.mentions[0], "error", "no-credence", message)
 
     def _inference(self, argument: Argument, number: int, step: Step) -> Iterator[Diagnostic]:
@@ -115,9 +127,9 @@ class _Checker:
         stated = any("inference" in m.data for m in places) or {"inference", "credence"} & step.data.keys()
         if not stated and places:
             fix = (
-                'write {reason: "...", inference: 0.5} behind the conclusion, or {inference: 0.5} on the inference line'
+                'write {reason: "...", inference: 0.5} after the conclusion, or {inference: 0.5} on the inference line'
             )
-            yield self._at(places[-1], "error", "no-inference", f"{name} states no inference", fix)
+            yield self._at(places[-1], "error", "no-inference", f"{name} has no inference", fix)
 
     def _number(self, places: Iterable[Mention], key: str, name: str) -> Iterator[Diagnostic]:
         for place in places:
@@ -128,18 +140,18 @@ class _Checker:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 yield self._at(at, "error", "not-a-number", f"{name}: {key} is {value!r}, not a number")
             elif not 0.0 <= value <= 1.0:
-                yield self._at(at, "error", "out-of-range", f"{name}: {key} {value:g} lies outside [0, 1]")
+                yield self._at(at, "error", "out-of-range", f"{name}: {key} {value:g} is outside [0, 1]")
             keys = list(place.data)
             if "reason" not in keys:
-                yield self._at(at, "warning", "no-reason", f"{name}: {key} is given without a reason")
+                yield self._at(at, "warning", "no-reason", f"{name}: {key} has no reason")
             elif keys.index("reason") > keys.index(key):
-                fix = "write reason: first: a number chosen before its reason is a reason sought for a number"
-                yield self._at(at, "warning", "number-first", f"{name}: {key} stands before its reason", fix)
+                fix = "write reason: first, so that the reason leads to the number and not the other way round"
+                yield self._at(at, "warning", "number-first", f"{name}: {key} is written before its reason", fix)
 
-    # Parts that claims play
+    # Roles of claims
 
     def theses(self) -> Iterator[Diagnostic]:
-        """A thesis is what the map computes: it has no credence of its own."""
+        """Find theses with a credence: the map computes it."""
         for title in self.map.theses:
             claim = self.map.claims[title]
             if "credence" in claim.data:
@@ -147,15 +159,15 @@ class _Checker:
                     _stating(claim, "credence"),
                     "error",
                     "thesis-with-credence",
-                    f"the thesis [{title}] states a credence, which is what the map is to find",
-                    "delete it, or write prior: for where it starts",
+                    f"the thesis [{title}] has a credence, but the map computes it",
+                    "delete it, or write prior: for the credence before any support or attack",
                 )
 
     def observations(self) -> Iterator[Diagnostic]:
-        """What is tagged #observation links where it was observed."""
+        """Find claims with the tag #observation but without a link to a source."""
         for claim in self.map.claims.values():
             if "observation" in claim.tags and not any(m.links for m in claim.mentions) and claim.defined:
-                message = f"[{claim.title}] is an observation without a source"
+                message = f"[{claim.title}] has the tag #observation but no source"
                 yield self._at(
                     claim.defined, "error", "no-source", message, "add a [link](https://...), or tag it #assumption"
                 )
@@ -176,25 +188,25 @@ class _Checker:
         return edges
 
     def entailment_cycles(self) -> Iterator[Diagnostic]:
-        """A claim that, by way of others, entails itself."""
+        """Find claims that entail themselves through other claims."""
         for cycle in cycles(self._entailment()):
             place = min((self.map.claims[title].mentions[0] for title in cycle), key=lambda m: m.start)
             shown = " -> ".join(f"[{title}]" for title in (*cycle, cycle[0]))
-            yield self._at(
-                place, "error", "circular", f"a circle of entailment: {shown}", "no claim may support itself"
-            )
+            yield self._at(place, "error", "circular", f"circular entailment: {shown}", "no claim may support itself")
 
     def islands(self) -> Iterator[Diagnostic]:
-        """What stands alone, or bears only on itself."""
-        edges: list[tuple[End, End]] = []
+        """Find parts of the map that no relation connects to the largest part."""
+        edges: list[tuple[Endpoint, Endpoint]] = []
         for argument in self.map.arguments.values():
-            own = End("argument", argument.title)
-            edges.extend((own, End("claim", title)) for _, title in argument.numbered)
+            own = Endpoint("argument", argument.title)
+            edges.extend((own, Endpoint("claim", title)) for _, title in argument.numbered)
         for relation in self.map.relations:
             ends = (relation.source, relation.target)
-            source, target = (End("argument", e.title) if e.kind == "inference" else e for e in ends)
+            source, target = (Endpoint("argument", e.title) if e.kind == "inference" else e for e in ends)
             edges.append((source, target))
-        everything = [End("claim", t) for t in self.map.claims] + [End("argument", t) for t in self.map.arguments]
+        everything = [Endpoint("claim", t) for t in self.map.claims] + [
+            Endpoint("argument", t) for t in self.map.arguments
+        ]
         parts = components(everything, edges)
         if len(parts) < 2:
             return
@@ -204,18 +216,19 @@ class _Checker:
                 continue
             end = min(part, key=lambda e: self._place(e).start)
             if len(part) == 1:
-                yield self._at(self._place(end), "warning", "isolated", f"{end} bears on nothing, and nothing on it")
+                yield self._at(self._place(end), "warning", "isolated", f"{end} has no relation to any other")
             else:
-                message = f"{end} and {len(part) - 1} more stand apart: nothing leads from them to the rest of the map"
+                message = f"{end} and {len(part) - 1} more are not connected to the rest of the map"
                 yield self._at(self._place(end), "warning", "island", message)
 
-    def _element(self, end: End) -> Claim | Argument:
+    def _element(self, end: Endpoint) -> Claim | Argument:
         return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]
 
-    def _place(self, end: End) -> Mention:
+    def _place(self, end: Endpoint) -> Mention:
         return self._element(end).mentions[0]
 
 
 def _stating(claim: Claim, key: str) -> Mention:
+    """Return the place of the metadata block that has the key."""
     place = next(m for m in claim.mentions if key in m.data)
     return Mention(place.line, place.data_start, place.data_end, place.role, data=place.data)

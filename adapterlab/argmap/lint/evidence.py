@@ -1,7 +1,16 @@
-"""Whether what a claim quotes stands where it says.
+r"""Check that the quotes of a map occur in the files that it links.
 
-A claim's link `[evidence](papers/x.md#L10-L20)` names a file below the map's folder and lines in it; its block quotes
-must occur there. White space, bold and italic marks do not count, and `(...)` stands for words left out.
+A link `[evidence](papers/x.md#L10-L20)` of a claim refers to lines of a file below the map's folder; the claim's block
+quotes must occur there. White space, bold and italic marks are ignored, and `(...)` stands for omitted words.
+
+>>> import tempfile
+>>> from adapterlab.argmap.model.build import parse
+>>> the_map = parse("[Rain]: It rains.\n  [report](report.md)\n  > It rained all day")
+>>> with tempfile.TemporaryDirectory() as folder:
+...     _ = (Path(folder) / "report.md").write_text("It rained all night.")
+...     for finding in check_evidence(the_map, Path(folder)):
+...         print(finding.message)
+[Rain] quotes words that are not in report.md
 """
 
 from __future__ import annotations
@@ -24,39 +33,45 @@ _LINES = re.compile(r"L([0-9]{1,9})(?:-L?([0-9]{1,9}))?\Z")
 _ELISION = re.compile(r"\(\s*(?:\.\.\.|…)\s*\)|\[\s*(?:\.\.\.|…)\s*\]")
 _MARKS = str.maketrans("", "", "*_\\")
 MAX_BYTES = 20_000_000
+"""Size of the largest file that is read."""
 MAX_LINKS = 20
+"""Links of one mention that are checked."""
 MAX_QUOTED = 400
-"""Words of a quote that are searched for a nearest miss."""
+"""Words of a quote that are compared with a file to find the nearest match."""
 
 
 @dataclass
 class _Words:
-    """A file's words, the line of each, and the file's text in two forms."""
+    """The words of a file, and its text in two forms."""
 
     words: list[str]
     lines: list[int]
+    """Line number of each word, from 1."""
     text: str
     """The words with single spaces between."""
     starts: list[int]
-    """Where each word begins in `text`."""
+    """Offset of each word in `text`."""
     spelled: list[str]
-    """Each word's letters and digits."""
+    """The letters and digits of each word."""
     letters: str
-    """The same without spaces."""
+    """The letters and digits of all words, without spaces."""
     letter_starts: list[int]
-    """Where each word begins in `letters`."""
+    """Offset of each word in `letters`."""
 
 
 def check_evidence(
     the_map: Map, folder: Path, missing: Severity = "warning", moved: Mapping[str, str] | None = None
 ) -> list[Diagnostic]:
-    """Hold every quote against the file that its claim links.
+    """Compare every quote with the files that its claim links.
 
     Args:
-        the_map: the map.
-        folder: the map's folder; no link leads out of it.
-        missing: how grave a missing file is.
-        moved: folders that a link's first part stands for, say `{"docs": "papers"}`.
+        the_map: The map.
+        folder: The map's folder; links to files outside it are errors.
+        missing: Severity of a link to a file that does not exist.
+        moved: Renamed folders: the first part of a link, and the folder on disk, for example `{"docs": "papers"}`.
+
+    Returns:
+        Errors and warnings about links and quotes, in the order of claims and arguments.
     """
     checker = _Evidence(the_map, folder, missing, dict(moved or {}))
     found: list[Diagnostic] = []
@@ -73,7 +88,7 @@ class _Evidence:
         self.files: dict[Path, _Words] = {}
 
     def mention(self, title: str, mention: Mention) -> Iterator[Diagnostic]:
-        """Findings about one claim's links and quotes."""
+        """Yield findings about the links and quotes of one mention."""
         sources: list[tuple[str, Path, tuple[int, int] | None]] = []
         for _, target in mention.links[:MAX_LINKS]:
             if (_SCHEME.match(target) and not target.lower().startswith("file:")) or target.startswith(("#", "//")):
@@ -82,12 +97,12 @@ class _Evidence:
             path, problem = self._path(name)
             if path is None:
                 severity: Severity = self.missing if problem == "missing-file" else "error"
-                told = {
-                    "missing-file": f"[{title}] links {name}, which is not there",
-                    "outside": f"[{title}] links {name}, which leads out of the map's folder",
+                messages = {
+                    "missing-file": f"[{title}] links {name}, which does not exist",
+                    "outside": f"[{title}] links {name}, which is outside the map's folder",
                     "unreadable": f"[{title}] links {name}, which is not a readable text file",
                 }
-                yield self._at(mention, target, severity, problem, told[problem])
+                yield self._at(mention, target, severity, problem, messages[problem])
                 continue
             lines = _LINES.match(fragment)
             span = (int(lines[1]), int(lines[2] or lines[1])) if lines else None
@@ -116,20 +131,20 @@ class _Evidence:
             spelled = [_letters(segment) for segment in segments]
             low, high = _offsets(words.letter_starts, len(words.letters), first, last)
             if _first(spelled, words.letters, low, high) >= 0:
-                message = f"[{title}] quotes {target} in other type"
+                message = f"[{title}] quotes {target} with other punctuation, spacing or characters"
                 where = _nearest(segments, words, first, last, letters=False)
                 found.append((0, self._at(mention, quote[:12], "warning", "quote-type", message, where)))
                 continue
             at = _first(spelled, words.letters, 0, len(words.letters))
             if at >= 0:
                 line = words.lines[bisect_right(words.letter_starts, at) - 1]
-                message = f"[{title}] quotes words that do not stand in {target}"
-                where = f"they stand in {name} from line {line} on"
+                message = f"[{title}] quotes words that are not in {target}"
+                where = f"they are in {name}, from line {line} on"
                 found.append((1, self._at(mention, quote[:12], "error", "quote-lines", message, where)))
                 continue
-            message = f"[{title}] quotes words that {name} does not have"
+            message = f"[{title}] quotes words that are not in {name}"
             near = _nearest(segments, words, first, last) or _nearest(segments, words, 0, len(words.words))
-            near = near or "nothing like it is there"
+            near = near or "the file has no similar words"
             found.append((2, self._at(mention, quote[:12], "error", "quote", message, near)))
         if found:
             yield min(found, key=lambda item: item[0])[1]
@@ -186,7 +201,7 @@ def _normal(text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    """What is left without type: `gen-eration`, `Ve ctor` and a curly apostrophe are no other words."""
+    """Return the letters and digits: hyphenation, stray spaces and typographic variants make no difference."""
     plain = (
         unicodedata.normalize("NFKD", text)
         .replace("\N{INCREMENT}", "delta")
@@ -196,7 +211,7 @@ def _letters(text: str) -> str:
 
 
 def _between(words: _Words, span: tuple[int, int] | None) -> tuple[int, int]:
-    """The first word of the lines and the one after their last."""
+    """Return the index of the first word of the lines, and the index behind their last word."""
     if span is None:
         return 0, len(words.words)
     return bisect_left(words.lines, span[0]), bisect_right(words.lines, span[1])
@@ -208,7 +223,7 @@ def _offsets(starts: list[int], size: int, first: int, last: int) -> tuple[int, 
 
 
 def _first(segments: list[str], text: str, low: int, high: int) -> int:
-    """Where the segments begin, if all occur one after the other; else -1."""
+    """Return the offset of the first segment if all occur one after the other, else -1."""
     start = -1
     for segment in segments:
         at = text.find(segment, low, high)
@@ -220,9 +235,9 @@ def _first(segments: list[str], text: str, low: int, high: int) -> int:
 
 
 def _nearest(segments: list[str], words: _Words, first: int, last: int, letters: bool = True) -> str:
-    """The first place where the file departs from the quote, in the file's own words; empty if nothing is alike.
+    """Return a message with the words of the file at the first difference from the quote; empty if nothing is similar.
 
-    `letters`: pass over what differs in type alone.
+    `letters`: compare letters and digits only, see `_letters`.
     """
     text, starts = (words.letters, words.letter_starts) if letters else (words.text, words.starts)
     low, high = _offsets(starts, len(text), first, last)
@@ -241,4 +256,4 @@ def _nearest(segments: list[str], words: _Words, first: int, last: int, letters:
         at, stop = max(0, match.a - 1), max(first, start - 1)
     shown = " ".join(words.words[max(first, stop - 4) : stop + 6])
     line = words.lines[min(stop, len(words.lines) - 1)]
-    return f"nearest miss: line {line} has '... {shown} ...' where the quote has '{' '.join(quoted[at : at + 4])}'"
+    return f"nearest match: line {line} has '... {shown} ...', but the quote has '{' '.join(quoted[at : at + 4])}'"

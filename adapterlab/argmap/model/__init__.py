@@ -1,1 +1,1 @@
-"""Claims, arguments and relations: the map that a text describes."""
+"""Claims, arguments and relations of a map."""

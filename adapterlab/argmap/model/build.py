@@ -1,20 +1,23 @@
-"""From paragraphs to a map: which mentions are one claim, which structure belongs to which argument, what points where.
+r"""Construction of a map from its paragraphs: mentions become claims and arguments, structures become steps.
 
-The order of events (how untitled elements are numbered, which mention gives a claim its section) is the reference
-implementation's.
+The order of processing (the numbering of untitled elements, the mention that determines a claim's section) is that of
+the reference implementation.
+
+>>> weather = parse("[Wet]: The street is wet.\n  + [Rain]: It rains.")
+>>> list(weather.claims), len(weather.relations), weather.diagnostics
+(['Wet', 'Rain'], 1, [])
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from adapterlab.argmap.model.map import Argument, Claim, End, Map, Mention, RelationKind, Section, Step
+from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
-from adapterlab.argmap.model.relations import RawRelation, settle
+from adapterlab.argmap.model.relations import WrittenRelation, resolve
 from adapterlab.argmap.model.roles import assign_roles
-from adapterlab.argmap.syntax.collection import uncollected
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
+from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.argmap.syntax.grammar import (
     Element,
     FrontMatter,
@@ -28,10 +31,10 @@ from adapterlab.argmap.syntax.grammar import (
     Structure,
     parse_paragraph,
 )
+from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.lexer import Lexer
-from adapterlab.argmap.syntax.metadata import MetadataError, read_block, read_front_matter
+from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
 from adapterlab.argmap.syntax.recovery import explain, statements_of
-from adapterlab.argmap.syntax.text import write_out
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
@@ -39,18 +42,21 @@ MAX_CHARACTERS = 20_000_000
 
 
 def parse(text: str, name: str = "<map>") -> Map:
-    """Read a map. Never raises: what is wrong stands in `Map.diagnostics`, and the rest is read.
+    """Read a map. Never raises: errors are collected in `Map.diagnostics`, and the rest of the map is read.
 
     Args:
-        text: Argdown, as the reference implementation (`@argdown/cli` 1.7.5) reads it.
-        name: what messages call the text, say its path.
+        text: A text in Argdown, as the reference implementation (`@argdown/cli` 1.7.5) reads it.
+        name: Name of the text in messages, for example its path.
+
+    Returns:
+        The map. A text of more than 20 million characters gives an empty map with one error.
     """
     if len(text) > MAX_CHARACTERS:
         result = Map(Source("", name))
-        message = f"a map holds at most {MAX_CHARACTERS:,} characters, this one {len(text):,}"
+        message = f"a map has at most {MAX_CHARACTERS:,} characters, this one has {len(text):,}"
         result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
         return result
-    with uncollected():
+    with gc_paused():
         return _Reader(Source(text, name)).read()
 
 
@@ -62,8 +68,8 @@ class _Reader:
         self.section: Section | None = None
         self.open_sections: list[Section] = []
         self.section_count = 0
-        self.relations: list[RawRelation] = []
-        self.last_inference: End | None = None
+        self.relations: list[WrittenRelation] = []
+        self.last_inference: Endpoint | None = None
         self.previous_argument: str | None = None
         self.in_relation = False
         self.structure: str | None = None
@@ -74,18 +80,18 @@ class _Reader:
         lexer = Lexer(self.source)
         paragraphs = lexer.read()
         self.map.diagnostics.extend(lexer.diagnostics)
-        # Line breaks behind a comment can stand alone; the reference makes an empty claim of them.
+        # A paragraph can consist of line breaks after a comment; the reference makes an empty claim of it.
         paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
         self._opening(paragraphs)
         if not paragraphs:
-            self.map.diagnostics.append(self.source.at("error", "empty", "the map says nothing", 0))
+            self.map.diagnostics.append(self.source.at("error", "empty", "the map is empty", 0))
         for paragraph in paragraphs:
             self._paragraph(paragraph)
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
         self.map.tags = list(self.tags)
-        self.map.relations = settle(self.relations, self.map)
+        self.map.relations = resolve(self.relations, self.map)
         assign_roles(self.map)
         self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
         return self.map
@@ -124,14 +130,14 @@ class _Reader:
             for element in node.elements:
                 self._element(element, "list")
         elif isinstance(node, FrontMatter):
-            message = "front matter (===) may only open a file"
+            message = "front matter (===) is only allowed at the start of a file"
             self.map.diagnostics.append(self.source.at("error", "misplaced-front-matter", message, node.token.start))
         else:
             end = self._element(node, "top-level")
             self.previous_argument = end.title if end.kind == "argument" else None
 
     def _salvage(self, paragraph: Paragraph, argument: str | None) -> None:
-        """Keep what a broken paragraph defines, so that one mistake gives one message."""
+        """Keep the definitions of a broken paragraph, so that references to them give no further errors."""
         first = paragraph.tokens[0]
         if first.type in ("ARGUMENT_DEFINITION", "ARGUMENT_REFERENCE"):
             self.previous_argument = self._argument(title_of(first) or "").title
@@ -151,13 +157,13 @@ class _Reader:
     # Sections
 
     def _heading(self, node: Heading) -> None:
-        written = write_out(node.content)
+        inline = read_inline(node.content)
         self.section_count += 1
         data = self._yaml(node.data, read_block) if node.data else {}
         line, _ = self.source.place(node.sign.start)
         level = len(node.sign.text) - 1
-        section = Section(f"s{self.section_count}", (written.text or "").strip(), level, line, written.tags, data)
-        self.tags |= dict.fromkeys(written.tags)
+        section = Section(f"s{self.section_count}", (inline.text or "").strip(), level, line, inline.tags, data)
+        self.tags |= dict.fromkeys(inline.tags)
         while self.open_sections and self.open_sections[-1].level >= level:
             self.open_sections.pop()
         (self.open_sections[-1].children if self.open_sections else self.map.sections).append(section)
@@ -166,16 +172,16 @@ class _Reader:
 
     # Statements and arguments
 
-    def _element(self, element: Element, role: str) -> End:
+    def _element(self, element: Element, role: str) -> Endpoint:
         title = title_of(element.head.title) if element.head.title else None
         if title is None:
             title = self._untitled()
-        holder = self._claim(title) if element.kind == "statement" else self._argument(title)
+        claim_or_argument = self._claim(title) if element.kind == "statement" else self._argument(title)
         mention = self._mention(element, role)
-        end = End("claim" if element.kind == "statement" else "argument", title)
+        end = Endpoint("claim" if element.kind == "statement" else "argument", title)
         for relation in element.relations:
             self._relation(end, relation)
-        add_mention(holder, mention)
+        add_mention(claim_or_argument, mention)
         return end
 
     def _mention(self, element: Element, role: str) -> Mention:
@@ -201,7 +207,7 @@ class _Reader:
 
     # Relations
 
-    def _relation(self, parent: End, node: RelationNode) -> None:
+    def _relation(self, parent: Endpoint, node: RelationNode) -> None:
         sign = node.sign.text
         kind: RelationKind = "contradictory" if sign == "><" else _KINDS[sign.strip("<>")]
         outer, self.in_relation = self.in_relation, True
@@ -210,17 +216,18 @@ class _Reader:
         forward = sign.endswith(">")
         source, target = (parent, member) if forward or sign == "><" else (member, parent)
         if kind == "undercut" and not forward and target.kind == "claim" and self.last_inference:
-            # As the reference reads it: an undercut below a claim aims at the last inference drawn before it.
+            # As in the reference, an undercut below a claim undercuts the last inference before it.
             if self.structure != self.last_inference.title:
                 message = (
-                    f"this undercut of {target} is read as one of the inference drawn last, in {self.last_inference}"
+                    f"this undercut below {target} is read as an undercut of the last inference before it,"
+                    f" in {self.last_inference}"
                 )
-                fix = "write the undercut below the argument or inference that it means"
+                fix = "write the undercut below the argument or inference that it undercuts"
                 found = self.source.at("warning", "undercut-of-claim", message, node.sign.start, node.sign.end, fix)
                 self.map.diagnostics.append(found)
             target = self.last_inference
         line, _ = self.source.place(node.sign.start)
-        self.relations.append(RawRelation(kind, source, target, line))
+        self.relations.append(WrittenRelation(kind, source, target, line))
 
     # Premise-conclusion structures
 
@@ -230,7 +237,7 @@ class _Reader:
             message = f"<{argument.title}> has two premise-conclusion structures"
             first = node.items[0]
             start = first.number.start if isinstance(first, Numbered) else first.start.start
-            fix = "give the second argument a title of its own"
+            fix = "give the second structure its own argument title"
             self.map.diagnostics.append(self.source.at("error", "two-structures", message, start, fix=fix))
             return
         if self.section:
@@ -241,7 +248,7 @@ class _Reader:
         for item in node.items:
             if isinstance(item, Inference):
                 inference = item
-                self._undercuts(item, End("inference", argument.title, len(argument.numbered)))
+                self._undercuts(item, Endpoint("inference", argument.title, len(argument.numbered)))
                 continue
             role = "premise" if inference is None else "intermediary-conclusion"
             end = self._element(item.statement, role)
@@ -262,7 +269,7 @@ class _Reader:
         main.mentions[-1].role = "main-conclusion"
         argument.numbered[-1] = ("main-conclusion", argument.numbered[-1][1])
 
-    def _undercuts(self, node: Inference, end: End) -> None:
+    def _undercuts(self, node: Inference, end: Endpoint) -> None:
         self.last_inference = end
         for relation in node.undercuts:
             self._relation(end, relation)
@@ -280,7 +287,7 @@ class _Reader:
             step.data_start, step.data_end = node.data.start, node.data.end
         return step
 
-    def _yaml(self, token: Token, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    def _yaml(self, token: Token, read: Callable[[str], Metadata]) -> Metadata:
         try:
             return read(token.text)
         except MetadataError as error:

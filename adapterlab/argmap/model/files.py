@@ -1,4 +1,12 @@
-"""Maps on disk."""
+r"""Reading and writing of map files.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = Path(folder) / "weather.argdown"
+...     write_text(path, "[Rain]: It rains.\n")
+...     list(load(path).claims)
+['Rain']
+"""
 
 from __future__ import annotations
 
@@ -11,13 +19,20 @@ from adapterlab.argmap.syntax.diagnostics import errors
 from adapterlab.errors import AdapterlabError
 
 SHOWN = 5
+"""Errors shown in the message of `load`."""
 
 
 def load(path: str | Path) -> Map:
-    """Read a map that must be whole.
+    """Read a map that must have no errors.
+
+    Args:
+        path: A file in Argdown, UTF-8.
+
+    Returns:
+        The map; its diagnostics are warnings only.
 
     Raises:
-        AdapterlabError: the file cannot be read, or has errors; the first of them are shown with their lines.
+        AdapterlabError: The file cannot be read, or the map has errors; the message shows the first of them.
     """
     the_map = read(path)
     found = errors(the_map.diagnostics)
@@ -29,10 +44,16 @@ def load(path: str | Path) -> Map:
 
 
 def read(path: str | Path) -> Map:
-    """Read a map with whatever is wrong in it.
+    """Read a map, errors included.
+
+    Args:
+        path: A file in Argdown, UTF-8.
+
+    Returns:
+        The map; errors and warnings are in its `diagnostics`.
 
     Raises:
-        AdapterlabError: the file cannot be read.
+        AdapterlabError: The file cannot be read.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -44,10 +65,14 @@ def read(path: str | Path) -> Map:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all.
+    """Write a file atomically: a reader sees the old content or the new, never a part.
+
+    Args:
+        path: The file.
+        text: Its new content.
 
     Raises:
-        AdapterlabError: it cannot be written.
+        AdapterlabError: The file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -1,61 +1,92 @@
-"""Cycles and connected parts of a graph, without recursion."""
+"""Cycles and connected components of a graph, without recursion.
+
+>>> cycles({"a": ["b"], "b": ["c"], "c": ["a"]})
+[['a', 'b', 'c']]
+>>> components("abc", [("a", "c")])
+[['a', 'c'], ['b']]
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 Node = TypeVar("Node", bound=Hashable)
 
 
 def cycles(edges: Mapping[Node, Sequence[Node]]) -> list[list[Node]]:
-    """One cycle for each strongly connected part that has any (Tarjan 1972), as a closed walk without its last step."""
-    number: dict[Node, int] = {}
-    low: dict[Node, int] = {}
-    stack: list[Node] = []
-    on_stack: set[Node] = set()
-    found: list[list[Node]] = []
-    for root in list(edges):
-        if root in number:
-            continue
-        work: list[tuple[Node, int]] = [(root, 0)]
-        while work:
-            node, position = work.pop()
-            if position == 0:
-                number[node] = low[node] = len(number)
-                stack.append(node)
-                on_stack.add(node)
-            neighbours = edges.get(node, ())
-            descended = False
-            for index in range(position, len(neighbours)):
-                neighbour = neighbours[index]
-                if neighbour not in number:
-                    work.extend([(node, index + 1), (neighbour, 0)])
-                    descended = True
-                    break
-                if neighbour in on_stack:
-                    low[node] = min(low[node], number[neighbour])
-            if descended:
+    """Return one cycle for each strongly connected component that has a cycle.
+
+    Args:
+        edges: For each node, the nodes that its edges lead to.
+
+    Returns:
+        For each cycle, its nodes in order; an edge leads from the last back to the first.
+    """
+    return [
+        _shortest_cycle(first, part, edges)
+        for first, part in _StrongComponents(edges).found()
+        if len(part) > 1 or first in edges.get(first, ())
+    ]
+
+
+class _StrongComponents(Generic[Node]):
+    """Strongly connected components by Tarjan's algorithm (1972), with an explicit stack instead of recursion."""
+
+    def __init__(self, edges: Mapping[Node, Sequence[Node]]) -> None:
+        self.edges = edges
+        self.number: dict[Node, int] = {}
+        self.low: dict[Node, int] = {}
+        self.stack: list[Node] = []
+        self.on_stack: set[Node] = set()
+
+    def found(self) -> Iterator[tuple[Node, set[Node]]]:
+        """Yield each component's first visited node and all its nodes."""
+        for start in list(self.edges):
+            if start not in self.number:
+                yield from self._search(start)
+
+    def _search(self, start: Node) -> Iterator[tuple[Node, set[Node]]]:
+        path = [(start, self._enter(start))]
+        while path:
+            node, neighbours = path[-1]
+            following = self._next(node, neighbours)
+            if following is not None:
+                path.append((following, self._enter(following)))
                 continue
-            if low[node] == number[node]:
-                part = set()
-                while True:
-                    member = stack.pop()
-                    on_stack.discard(member)
-                    part.add(member)
-                    if member == node:
-                        break
-                if len(part) > 1 or node in neighbours:
-                    found.append(_walk(node, part, edges))
-            if work:
-                parent = work[-1][0]
-                low[parent] = min(low[parent], low[node])
-    return found
+            path.pop()
+            if path:
+                parent = path[-1][0]
+                self.low[parent] = min(self.low[parent], self.low[node])
+            if self.low[node] == self.number[node]:
+                yield node, self._leave(node)
+
+    def _enter(self, node: Node) -> Iterator[Node]:
+        self.number[node] = self.low[node] = len(self.number)
+        self.stack.append(node)
+        self.on_stack.add(node)
+        return iter(self.edges.get(node, ()))
+
+    def _next(self, node: Node, neighbours: Iterator[Node]) -> Node | None:
+        """Return the next neighbour that was not visited yet; take the visited ones before it into account in `low`."""
+        for neighbour in neighbours:
+            if neighbour not in self.number:
+                return neighbour
+            if neighbour in self.on_stack:
+                self.low[node] = min(self.low[node], self.number[neighbour])
+        return None
+
+    def _leave(self, first: Node) -> set[Node]:
+        part = {self.stack.pop()}
+        while first not in part:
+            part.add(self.stack.pop())
+        self.on_stack -= part
+        return part
 
 
-def _walk(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) -> list[Node]:
-    """A shortest way from `start` back to itself inside a strongly connected part."""
-    came: dict[Node, Node] = {}
+def _shortest_cycle(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) -> list[Node]:
+    """Return a shortest path from `start` back to itself inside a strongly connected component."""
+    previous: dict[Node, Node] = {}
     frontier = [start]
     while frontier:
         following = []
@@ -64,17 +95,25 @@ def _walk(start: Node, part: set[Node], edges: Mapping[Node, Sequence[Node]]) ->
                 if neighbour == start:
                     walk = [node]
                     while walk[-1] != start:
-                        walk.append(came[walk[-1]])
+                        walk.append(previous[walk[-1]])
                     return walk[::-1]
-                if neighbour in part and neighbour not in came:
-                    came[neighbour] = node
+                if neighbour in part and neighbour not in previous:
+                    previous[neighbour] = node
                     following.append(neighbour)
         frontier = following
     return [start]
 
 
 def components(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
-    """The connected parts, each in the order of `nodes`."""
+    """Return the connected components of an undirected graph.
+
+    Args:
+        nodes: The nodes.
+        edges: Pairs of connected nodes.
+
+    Returns:
+        The nodes of each component, in the order of `nodes`.
+    """
     parent = {node: node for node in nodes}
 
     def root(node: Node) -> Node:

@@ -1,46 +1,66 @@
-"""One place in the text where a claim or an argument stands."""
+"""Mentions: occurrences of a claim or an argument in the text.
+
+>>> from adapterlab.argmap.syntax.tokens import Token
+>>> title_of(Token("STATEMENT_DEFINITION", "[Rain]:", 0, 7))
+'Rain'
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from adapterlab.argmap.model.map import Argument, Claim, Mention
 from adapterlab.argmap.syntax.diagnostics import Source
 from adapterlab.argmap.syntax.grammar import Content, Element
-from adapterlab.argmap.syntax.text import write_out
+from adapterlab.argmap.syntax.inline import read_inline
+from adapterlab.argmap.syntax.metadata import Metadata
 from adapterlab.argmap.syntax.tokens import Token
 
 
 def mention_of(element: Element, role: str, source: Source) -> Mention:
-    """What an element of the text says, its metadata still unread."""
-    written = write_out(element.head.content, reference=element.head.form == "reference")
+    """Return the mention of a syntax node; its metadata is located but not read.
+
+    Args:
+        element: The node of a statement or argument.
+        role: Role of the mention, see `Mention.role`.
+        source: The text of the map.
+    """
+    inline = read_inline(element.head.content, reference=element.head.form == "reference")
     tokens = [token for token in (element.head.title, *_flat(element.head.content)) if token]
     first = next((token for token in tokens if token.type != "NEWLINE"), tokens[0])
     line, _ = source.place(first.start)
     mention = Mention(line, tokens[0].start, tokens[-1].end, role, element.head.form == "reference")
-    mention.text, mention.plain, mention.tags = written.text, written.plain, written.tags
-    mention.links, mention.quotes, mention.named = written.links, written.quotes, written.mentions
+    mention.text, mention.plain, mention.tags = inline.text, inline.plain, inline.tags
+    mention.links, mention.quotes, mention.named = inline.links, inline.quotes, inline.mentions
     if element.data:
         mention.data_start, mention.data_end = element.data.start, element.data.end
     return mention
 
 
 def title_of(token: Token) -> str | None:
-    """The title in a definition, reference or mention."""
+    """Return the title in a definition, reference or mention; None if it contains a line break.
+
+    Args:
+        token: The token with its brackets.
+    """
     title = token.text[1 : -2 if token.type.endswith("DEFINITION") else -1]
     return None if "\n" in title else title
 
 
-def add_mention(holder: Claim | Argument, mention: Mention) -> None:
-    """Let a claim or argument have what one more mention says of it."""
-    holder.tags.extend(tag for tag in mention.tags if tag not in holder.tags)
+def add_mention(element: Claim | Argument, mention: Mention) -> None:
+    """Add a mention to a claim or argument, and merge its tags and metadata.
+
+    Args:
+        element: The claim or argument; changed in place.
+        mention: The mention.
+    """
+    element.tags.extend(tag for tag in mention.tags if tag not in element.tags)
     if mention.data:
-        _merge(holder.data, mention.data)
-    holder.mentions.append(mention)
+        _merge(element.data, mention.data)
+    element.mentions.append(mention)
     grouped = mention.data.get("isInGroup")
-    if grouped is True or (not mention.reference and grouped is None and holder.section is None):
-        holder.section = mention.section
+    if grouped is True or (not mention.reference and grouped is None and element.section is None):
+        element.section = mention.section
 
 
 def _flat(content: Content) -> Iterator[Token]:
@@ -51,8 +71,8 @@ def _flat(content: Content) -> Iterator[Token]:
             yield item
 
 
-def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
-    """Deep, as the reference merges what several mentions say: mappings by key, lists by place."""
+def _merge(into: Metadata, new: Metadata) -> None:
+    """Merge metadata deeply, as the reference does: mappings by key, lists by position."""
     for key, value in new.items():
         old = into.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
@@ -60,8 +80,9 @@ def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
         elif isinstance(old, list) and isinstance(value, list):
             into[key] = [*value, *old[len(value) :]]
         elif isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value)
+            copy: Metadata = {}
+            into[key] = copy
+            _merge(copy, value)
         elif isinstance(value, list):
             into[key] = list(value)
         else:

@@ -1,7 +1,15 @@
-"""A map as a network of numbers: which value is made of which.
+r"""The network of a map: a graph of numbers in which the value of each node is computed from other nodes.
 
-Four kinds of node suffice: a number that is given, a product (an argument's step), a choice of arguments for one
-conclusion, and a weighing of base, supporters and attackers (a claim, an argument, an inference under undercuts).
+There are four kinds of node: a given number, a product (a step of an argument), a noisy-OR (a claim that several
+arguments conclude), and a weighing of a base strength against supporters and attackers (a claim, an argument, or an
+inference with undercuts).
+
+>>> from adapterlab.argmap.model.build import parse
+>>> network = build(parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}"), log_odds=False)
+>>> network.claims, network.parameters
+({'Wet': 0, 'Rain': 1}, {'[Rain]': 3})
+>>> network.nodes[0]
+Node(kind='weigh', inputs=[2, 1], attackers=[], given=0.0)
 """
 
 from __future__ import annotations
@@ -9,38 +17,53 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
-from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, End, Map, Relation, RelationKind, Step
+from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map, Relation, RelationKind, Step
 from adapterlab.argmap.syntax.diagnostics import errors
 from adapterlab.errors import AdapterlabError, UnknownNameError
 
 NEUTRAL = 0.5
+"""Credence of a claim or inference without a number, and prior of a thesis without one."""
 
 
 @dataclass(slots=True)
 class Node:
-    """One value. `inputs` are indices of nodes; of a weighing, the first is the base."""
+    """One value of a network."""
 
-    kind: Literal["given", "product", "either", "weigh"]
+    kind: Literal["given", "product", "noisy_or", "weigh"]
     inputs: list[int] = field(default_factory=list)
+    """Indices of the nodes that the value is computed from. Of a weighing: the base, then the supporters."""
     attackers: list[int] = field(default_factory=list)
+    """Indices of the attackers of a weighing."""
     given: float = 0.0
+    """The value of a given node."""
 
 
 @dataclass
 class Network:
-    """The nodes of a map, and which of them stand for what."""
+    """The nodes of a map."""
 
     nodes: list[Node] = field(default_factory=list)
     claims: dict[str, int] = field(default_factory=dict)
+    """Index of each claim's node, by title."""
     arguments: dict[str, int] = field(default_factory=dict)
+    """Index of each argument's node, by title."""
     parameters: dict[str, int] = field(default_factory=dict)
-    """The numbers that the map states: `[Claim]`, `<Argument>` (its last inference), `<Argument>/1` (another)."""
+    """Index of each number in the map, by name: `[Claim]` for its credence or prior, `<Argument>` for its last
+    inference, `<Argument>/1` for the inference of an earlier step."""
     warnings: list[str] = field(default_factory=list)
 
     def add(self, node: Node) -> int:
-        """Append a node; its index."""
+        """Append a node.
+
+        Args:
+            node: The node.
+
+        Returns:
+            Its index.
+        """
         self.nodes.append(node)
         return len(self.nodes) - 1
 
@@ -52,32 +75,41 @@ def build(
     log_odds: bool,
     skip_broken: bool = False,
 ) -> Network:
-    """The network of a map.
+    """Build the network of a map.
 
     Args:
-        the_map: the map.
-        credences: numbers to use instead of the stated ones, by title: a claim's credence (of a conclusion: instead of
-            what its arguments give; of a thesis: its prior), an argument's last inference. `[Title]`, `<Title>` do too.
-        log_odds: build for log-odds, where an undercut attacks the main conclusion, not the inference, and arguments
-            that conclude a thesis support it.
-        skip_broken: leave out what could not be read instead of refusing the map.
+        the_map: The map.
+        credences: Numbers that replace those in the map, by title (`Title`, `[Title]` or `<Title>`). For a claim, its
+            credence; for a conclusion, the value computed from its arguments; for a thesis, its prior; for an argument,
+            its last inference.
+        log_odds: True for log-odds, where an undercut attacks the main conclusion instead of the inference, and
+            arguments that conclude a thesis support it.
+        skip_broken: Leave out the parts with errors instead of refusing the map.
+
+    Returns:
+        The network, with warnings about missing and ignored numbers.
 
     Raises:
-        AdapterlabError: where the map has errors and `skip_broken` is not set, or a number lies outside [0, 1].
+        AdapterlabError: The map has errors and `skip_broken` is False, or a number is outside [0, 1].
+        UnknownNameError: A title in `credences` is unknown.
     """
     found = errors(the_map.diagnostics)
     if found and not skip_broken:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         first = f"{the_map.source.name}:{found[0].line}: {found[0].message}{more}"
-        raise AdapterlabError(f"{first}; mend it, or score without what is broken (skip_broken, --skip-broken)")
+        raise AdapterlabError(f"{first}; fix it, or skip the broken parts (skip_broken, --skip-broken)")
     return _Builder(the_map, _overrides(the_map, credences or {}), log_odds).build()
 
 
 def parameter(the_map: Map, name: str) -> str:
-    """The parameter that a title means: `[Title]` for a claim, `<Title>` for an argument's last inference.
+    """Return the parameter for a title: `[Title]` for a claim, `<Title>` for the last inference of an argument.
+
+    Args:
+        the_map: The map.
+        name: A title, bare or in brackets. A bare title of both a claim and an argument stands for the claim.
 
     Raises:
-        UnknownNameError: with near titles.
+        UnknownNameError: There is no such title; the message names similar ones.
     """
     bare = name[1:-1] if name[:1] + name[-1:] in ("[]", "<>") else name
     if not name.startswith("<") and bare in the_map.claims:
@@ -88,12 +120,12 @@ def parameter(the_map: Map, name: str) -> str:
 
 
 def _overrides(the_map: Map, credences: Mapping[str, float]) -> dict[str, float]:
-    return {parameter(the_map, name): _within(value, name) for name, value in credences.items()}
+    return {parameter(the_map, name): _probability(value, name) for name, value in credences.items()}
 
 
-def _within(value: float, where: str) -> float:
+def _probability(value: float, name: str) -> float:
     if not 0.0 <= value <= 1.0:
-        raise AdapterlabError(f"{where}: a credence lies between 0 and 1, not at {value:g}")
+        raise AdapterlabError(f"{name}: a credence must be between 0 and 1, not {value:g}")
     return float(value)
 
 
@@ -102,10 +134,10 @@ class _Builder:
         self.map, self.overrides = the_map, overrides
         self.log_odds = log_odds
         self.network = Network()
-        self.supporters: dict[End, list[End]] = defaultdict(list)
-        self.attackers: dict[End, list[End]] = defaultdict(list)
-        self.drawn: dict[str, list[int]] = defaultdict(list)
-        """The nodes of the steps that conclude a claim."""
+        self.supporters: dict[Endpoint, list[Endpoint]] = defaultdict(list)
+        self.attackers: dict[Endpoint, list[Endpoint]] = defaultdict(list)
+        self.concluding: dict[str, list[int]] = defaultdict(list)
+        """For each conclusion, the nodes of the steps that conclude it."""
 
     def build(self) -> Network:
         for relation in self.map.relations:
@@ -123,8 +155,9 @@ class _Builder:
         return network
 
     def _sort(self, relation: Relation) -> None:
+        """Enter a relation into `supporters` or `attackers`."""
         source, target = relation.source, relation.target
-        if source == target or self._broken(source) or self._broken(target) or self._told_twice(relation):
+        if source == target or self._broken(source) or self._broken(target) or self._counted_elsewhere(relation):
             return
         if relation.kind in SUPPORTS:
             self.supporters[target].append(source)
@@ -132,61 +165,63 @@ class _Builder:
         if relation.kind == "undercut":
             if target.kind == "inference" and self.log_odds:
                 conclusion = self.map.arguments[target.title].conclusion
-                target = End("claim", conclusion or "")
+                target = Endpoint("claim", conclusion or "")
             elif target.kind == "claim":
                 self.network.warnings.append(
-                    f"{source} undercuts the claim {target}, which draws no inference: it counts as an attack"
+                    f"{source} undercuts the claim {target}, which has no inference: it is counted as an attack"
                 )
         self.attackers[target].append(source)
         if relation.kind == "contradictory":
             self.attackers[source].append(target)
 
-    def _broken(self, end: End) -> bool:
+    def _broken(self, end: Endpoint) -> bool:
         return end.kind != "claim" and self.map.arguments[end.title].broken
 
-    def _told_twice(self, relation: Relation) -> bool:
-        """An earlier conclusion of an argument bears on a claim that the argument itself, as written, bears on."""
+    def _counted_elsewhere(self, relation: Relation) -> bool:
+        """Return True if the source is an earlier conclusion of an argument that is written with the same relation.
+
+        The argument and its earlier conclusion count as one supporter or attacker.
+        """
         if relation.source.kind != "claim" or any(source.kind == "argument" for source, _, _ in relation.written):
             return False
-        return (relation.source.title, relation.target, relation.kind) in self._through_arguments
+        return (relation.source.title, relation.target, relation.kind) in self._relations_of_arguments
 
-    @property
-    def _through_arguments(self) -> set[tuple[str, End, RelationKind]]:
-        if not hasattr(self, "_through"):
-            self._through = {
-                (step.conclusion, relation.target, relation.kind)
-                for relation in self.map.relations
-                for source, _, _ in relation.written
-                if source.kind == "argument"
-                for step in self.map.arguments[source.title].steps
-                if relation.source != End("claim", step.conclusion)
-            }
-        return self._through
+    @cached_property
+    def _relations_of_arguments(self) -> set[tuple[str, Endpoint, RelationKind]]:
+        """Relations written with an argument as source, repeated for the conclusions of its earlier steps."""
+        return {
+            (step.conclusion, relation.target, relation.kind)
+            for relation in self.map.relations
+            for source, _, _ in relation.written
+            if source.kind == "argument"
+            for step in self.map.arguments[source.title].steps
+            if relation.source != Endpoint("claim", step.conclusion)
+        }
 
     def _argument(self, argument: Argument) -> None:
-        network, carried = self.network, None
+        network, previous_conclusion = self.network, None
         for number, step in enumerate(argument.steps):
             inputs = [network.claims[title] for title in step.premises]
-            if carried is not None:
-                inputs.append(carried)
+            if previous_conclusion is not None:
+                inputs.append(previous_conclusion)
             inputs.append(self._inference(argument, number, step))
             product = network.add(Node("product", inputs))
-            carried = network.claims[step.conclusion]
+            previous_conclusion = network.claims[step.conclusion]
             if number < len(argument.steps) - 1:
-                self.drawn[step.conclusion].append(product)
+                self.concluding[step.conclusion].append(product)
             else:
-                self.drawn[step.conclusion].append(network.arguments[argument.title])
-                self._weigh(network.arguments[argument.title], product, End("argument", argument.title))
+                self.concluding[step.conclusion].append(network.arguments[argument.title])
+                self._weigh(network.arguments[argument.title], product, Endpoint("argument", argument.title))
         if not argument.steps:
             stated = argument.data.get("credence")
             base = self._given(f"<{argument.title}>", stated, "has neither a structure nor a credence")
-            self._weigh(network.arguments[argument.title], base, End("argument", argument.title))
+            self._weigh(network.arguments[argument.title], base, Endpoint("argument", argument.title))
 
     def _inference(self, argument: Argument, number: int, step: Step) -> int:
         last = number == len(argument.steps) - 1
         name = f"<{argument.title}>" if last else f"<{argument.title}>/{number + 1}"
-        base = self._given(name, step.inference, "states no inference")
-        end = End("inference", argument.title, step.conclusion_index)
+        base = self._given(name, step.inference, "has no inference")
+        end = Endpoint("inference", argument.title, step.conclusion_index)
         if not self.attackers[end]:
             return base
         node = self.network.add(Node("weigh"))
@@ -194,44 +229,44 @@ class _Builder:
         return node
 
     def _claim(self, claim: Claim) -> None:
-        network, end = self.network, End("claim", claim.title)
-        drawn, name = self.drawn.get(claim.title), f"[{claim.title}]"
+        network, end = self.network, Endpoint("claim", claim.title)
+        concluding, name = self.concluding.get(claim.title), f"[{claim.title}]"
         if name in self.overrides:
             base = self._given(name, None, "")
-        elif drawn and claim.role == "thesis" and self.log_odds:
+        elif concluding and claim.role == "thesis" and self.log_odds:
             self._weigh(network.claims[claim.title], network.add(Node("given", given=NEUTRAL)), end)
-            network.nodes[network.claims[claim.title]].inputs.extend(drawn)
+            network.nodes[network.claims[claim.title]].inputs.extend(concluding)
             return
-        elif drawn:
-            base = network.add(Node("either", drawn))
+        elif concluding:
+            base = network.add(Node("noisy_or", concluding))
         elif claim.role == "thesis" or (claim.credence is None and (self.supporters[end] or self.attackers[end])):
-            base = network.add(
-                Node("given", given=_within(NEUTRAL if claim.prior is None else claim.prior, f"[{claim.title}] prior"))
-            )
+            prior = NEUTRAL if claim.prior is None else claim.prior
+            base = network.add(Node("given", given=_probability(prior, f"{name} prior")))
             if claim.credence is not None:
                 network.warnings.append(
-                    f"the thesis {name} states a credence; it is computed, not stated (prior: sets where it starts)"
+                    f"the credence of the thesis {name} is ignored, because it is computed (prior: sets its start)"
                 )
         else:
             stated = claim.data.get("credence", claim.data.get("prior"))
-            base = self._given(name, stated, "" if claim.broken else "states no credence")
+            base = self._given(name, stated, "" if claim.broken else "has no credence")
         self._weigh(network.claims[claim.title], base, end)
 
-    def _weigh(self, index: int, base: int, end: End) -> None:
+    def _weigh(self, index: int, base: int, end: Endpoint) -> None:
         node = self.network.nodes[index]
-        node.inputs = [base, *(self._of(s) for s in self.supporters[end])]
-        node.attackers = [self._of(a) for a in self.attackers[end]]
+        node.inputs = [base, *(self._index(s) for s in self.supporters[end])]
+        node.attackers = [self._index(a) for a in self.attackers[end]]
 
-    def _of(self, end: End) -> int:
+    def _index(self, end: Endpoint) -> int:
         return self.network.claims[end.title] if end.kind == "claim" else self.network.arguments[end.title]
 
     def _given(self, name: str, stated: object, missing: str) -> int:
+        """Add a given node and return its index; `missing` is the warning if there is no number, empty for none."""
         value = self.overrides.get(name, stated)
         if value is None and not missing:
             value = NEUTRAL
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.network.warnings.append(f"{name} {missing}: {NEUTRAL} is used")
             value = NEUTRAL
-        index = self.network.add(Node("given", given=_within(value, name)))
+        index = self.network.add(Node("given", given=_probability(value, name)))
         self.network.parameters[name] = index
         return index

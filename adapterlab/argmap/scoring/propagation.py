@@ -1,36 +1,57 @@
-"""Values through a network, and derivatives back through it."""
+"""Forward evaluation of a network, and derivatives by one reverse pass.
+
+>>> from adapterlab.argmap.scoring.network import Network, Node
+>>> from adapterlab.argmap.scoring.semantics import DFQuAD
+>>> network = Network([Node("given", given=0.5), Node("given", given=0.8), Node("product", [0, 1])])
+>>> result = evaluate(network, DFQuAD())
+>>> result.values
+[0.5, 0.8, 0.4]
+>>> derivatives(network, DFQuAD(), result, of=2)
+[0.8, 0.5, 1.0]
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from adapterlab.argmap.scoring.network import Network, Node
-from adapterlab.argmap.scoring.semantics import Number, Semantics, without_each
+from adapterlab.argmap.scoring.semantics import Number, Semantics, products_without_each
+
+if TYPE_CHECKING:
+    from adapterlab.argmap.scoring.semantics import Draws
+
+Value = TypeVar("Value", bound=Number, covariant=True)
 
 TOLERANCE, SETTLED = 1e-10, 1e-6
-"""Rounds end when no value would move by the first; where none moves by more than the second, it is a fixed point."""
+"""Largest change of a value in one round at which the iteration stops, and at which it counts as converged."""
 STEPS = ((0.5, 300), (0.1, 1000), (0.02, 4000))
-"""Step and number of rounds for cycles, each tried where the one before does not settle. Small steps follow the
-continuous dynamics by which Potyka (2018) defines strengths, and settle where leaps would swing for ever."""
+"""Step size and number of rounds for cycles; each pair is tried if the one before does not converge. Small steps follow
+the continuous dynamics by which Potyka (2018) defines strengths, and converge where large steps oscillate."""
 BUDGET = 2_000_000
-"""Values worked out in one attempt, at most: a large knot of cycles gets fewer rounds rather than an hour."""
+"""Largest number of node evaluations in one attempt: large cycles get fewer rounds, so that they do not take hours."""
 
 
 @dataclass
 class Order:
-    """The nodes in an order in which each comes after its inputs, and those that lie on or behind a cycle."""
+    """An evaluation order of a network's nodes."""
 
     acyclic: list[int]
+    """Nodes that depend on no cycle, each after its inputs."""
     cyclic: list[int]
+    """Nodes on a cycle, and nodes that depend on one."""
     users: list[list[int]]
-    """For each node, those that are made of it."""
+    """For each node, the nodes that have it as an input or attacker."""
 
 
 def order(network: Network) -> Order:
-    """Kahn's algorithm: what cannot be ordered lies on a cycle or depends on one."""
+    """Return an evaluation order (Kahn's algorithm).
+
+    Args:
+        network: The network.
+    """
     nodes = network.nodes
     waiting = [len(node.inputs) + len(node.attackers) for node in nodes]
     users: list[list[int]] = [[] for _ in nodes]
@@ -47,23 +68,40 @@ def order(network: Network) -> Order:
 
 
 @dataclass
-class Values:
-    """The value of every node; `change`: the largest move of the last round, where there are cycles."""
+class Values(Generic[Value]):
+    """The value of every node of a network."""
 
-    values: list[Number]
+    values: list[Value]
+    """Values by index of the node: floats, or arrays of draws."""
     order: Order
     change: float = 0.0
+    """Largest change of a value in the last round; 0 without cycles."""
 
     @property
     def settled(self) -> bool:
-        """Whether cycles came to a fixed point."""
+        """True if the iteration over cycles converged."""
         return self.change <= SETTLED
 
 
-def evaluate(network: Network, semantics: Semantics, given: Mapping[int, Number] | None = None) -> Values:
-    """Every node's value; `given` replaces given numbers by index (an array evaluates many draws at once)."""
+@overload
+def evaluate(network: Network, semantics: Semantics, given: Mapping[int, float] | None = None) -> Values[float]: ...
+@overload
+def evaluate(network: Network, semantics: Semantics, given: Mapping[int, Draws]) -> Values[Number]: ...
+def evaluate(
+    network: Network, semantics: Semantics, given: Mapping[int, float] | Mapping[int, Draws] | None = None
+) -> Values[float] | Values[Number]:
+    """Compute the value of every node.
+
+    Args:
+        network: The network.
+        semantics: The semantics.
+        given: Values that replace those of given nodes, by index. Arrays evaluate many draws at once.
+
+    Returns:
+        The values. Nodes on cycles are iterated to a fixed point; see `Values.settled`.
+    """
     sequence, nodes = order(network), network.nodes
-    values: list[Any] = [node.given for node in nodes]
+    values: list[Number] = [node.given for node in nodes]
     for index, value in (given or {}).items():
         values[index] = value
     for index in sequence.acyclic:
@@ -75,15 +113,20 @@ def evaluate(network: Network, semantics: Semantics, given: Mapping[int, Number]
         for index in sequence.cyclic:
             base = nodes[index].inputs[0] if nodes[index].kind == "weigh" else index
             values[index] = 0.5 if base in among else values[base]
-        for damping, rounds in STEPS:
-            _settle(result, nodes, semantics, damping, min(rounds, max(50, BUDGET // len(sequence.cyclic))))
+        for step, rounds in STEPS:
+            _iterate(result, nodes, semantics, step, min(rounds, max(50, BUDGET // len(sequence.cyclic))))
             if result.settled:
                 break
     return result
 
 
-def downstream(result: Values, index: int) -> list[int]:
-    """The nodes that a number bears on, each after those that it is made of."""
+def downstream(result: Values[Number], index: int) -> list[int]:
+    """Return the nodes that depend on a given node, each after its inputs. Nodes on cycles are left out.
+
+    Args:
+        result: The evaluated network.
+        index: The given node.
+    """
     reached, waiting = {index}, [index]
     while waiting:
         for user in result.order.users[waiting.pop()]:
@@ -94,63 +137,95 @@ def downstream(result: Values, index: int) -> list[int]:
 
 
 def reevaluate(
-    network: Network, semantics: Semantics, result: Values, index: int, value: float, path: list[int]
-) -> list[Number]:
-    """All values with one given number changed; `path` is what is `downstream` of it."""
+    network: Network, semantics: Semantics, result: Values[float], index: int, value: float, path: list[int]
+) -> Sequence[Number]:
+    """Compute the value of every node with another value for one given node.
+
+    Args:
+        network: The network.
+        semantics: The semantics.
+        result: The values with the stated number.
+        index: The given node.
+        value: Its new value.
+        path: The nodes to compute again, from `downstream`. With cycles, all nodes are computed again.
+
+    Returns:
+        The values by index of the node.
+    """
     if result.order.cyclic:
         return evaluate(network, semantics, {index: value}).values
-    values = result.values.copy()
+    values: list[Number] = [*result.values]
     values[index] = value
     for node in path:
         values[node] = _value(network.nodes[node], values, semantics)
     return values
 
 
-def _settle(result: Values, nodes: list[Node], semantics: Semantics, damping: float, rounds: int) -> None:
-    # All nodes move at once, so that the order of the text decides nothing.
+def _iterate(result: Values[Number], nodes: list[Node], semantics: Semantics, step: float, rounds: int) -> None:
+    # All nodes are updated at the same time, so that the result does not depend on the order of the text.
     values, cyclic = result.values, result.order.cyclic
     for _ in range(rounds):
         new = [_value(nodes[index], values, semantics) for index in cyclic]
-        result.change = max(_largest(abs(n - values[i])) for n, i in zip(new, cyclic, strict=True))
+        result.change = max(_distance(n, values[i]) for n, i in zip(new, cyclic, strict=True))
         for index, value in zip(cyclic, new, strict=True):
-            values[index] = values[index] + damping * (value - values[index])
+            values[index] = values[index] + step * (value - values[index])
         if result.change <= TOLERANCE:
             return
 
 
-def _largest(value: Number) -> float:
-    return float(value if isinstance(value, float) else value.max())
+def _distance(new: Number, old: Number) -> float:
+    """Return the absolute difference; of arrays, the largest."""
+    difference = new - old
+    return abs(difference) if isinstance(difference, float) else float(abs(difference).max())
 
 
-def _value(node: Node, values: list[Number], semantics: Semantics) -> Number:
+def _value(node: Node, values: Sequence[Number], semantics: Semantics) -> Number:
     inputs = [values[i] for i in node.inputs]
     if node.kind == "product":
         return math.prod(inputs)
-    if node.kind == "either":
-        return semantics.either(inputs)
+    if node.kind == "noisy_or":
+        return semantics.noisy_or(inputs)
     if len(inputs) == 1 and not node.attackers:
         return inputs[0]
     return semantics.weigh(inputs[0], inputs[1:], [values[i] for i in node.attackers])
 
 
-def slopes(node: Node, values: list[float], semantics: Semantics) -> list[tuple[int, float]]:
-    """The derivatives of a node's value in each node that it is made of."""
+def slopes(node: Node, values: Sequence[float], semantics: Semantics) -> list[tuple[int, float]]:
+    """Return the derivatives of a node's value with respect to its inputs and attackers.
+
+    Args:
+        node: The node.
+        values: Values of all nodes, by index.
+        semantics: The semantics.
+
+    Returns:
+        Pairs of an index and a derivative; empty for a given node.
+    """
     inputs = [values[i] for i in node.inputs]
     if node.kind == "given":
         return []
     if node.kind == "product":
-        return list(zip(node.inputs, without_each(inputs), strict=True))
-    if node.kind == "either":
-        return list(zip(node.inputs, semantics.either_slopes(inputs), strict=True))
+        return list(zip(node.inputs, products_without_each(inputs), strict=True))
+    if node.kind == "noisy_or":
+        return list(zip(node.inputs, semantics.noisy_or_slopes(inputs), strict=True))
     base, up, down = semantics.slopes(inputs[0], inputs[1:], [values[i] for i in node.attackers])
     return [*zip(node.inputs, [base, *up], strict=True), *zip(node.attackers, down, strict=True)]
 
 
-def derivatives(network: Network, semantics: Semantics, result: Values, of: int) -> list[float]:
-    """D value(of) / d every node, in one reverse pass.
+def derivatives(network: Network, semantics: Semantics, result: Values[float], of: int) -> list[float]:
+    """Compute the derivatives of one node's value with respect to all nodes, in one reverse pass.
 
-    Where the network has cycles, the adjoint of those nodes solves (I - J^T) x = e, J the derivatives among them at the
+    On cycles, the adjoint x solves (I - J^T) x = e, where J holds the derivatives between the nodes of cycles at the
     fixed point (implicit function theorem).
+
+    Args:
+        network: The network.
+        semantics: The semantics.
+        result: The values of the nodes.
+        of: The node whose value is differentiated.
+
+    Returns:
+        For each node, d value(of) / d value(node).
     """
     nodes, values = network.nodes, result.values
     adjoint = [0.0] * len(nodes)

@@ -1,49 +1,75 @@
-"""Scores of a map: how credible each claim and how strong each argument is."""
+r"""Scores of a map: the credence of each claim and the strength of each argument.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> scores = score(parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}"), "df-quad")
+>>> scores.claims["Wet"].credence
+0.9
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from adapterlab.argmap.model.map import Map, Role
 from adapterlab.argmap.scoring.network import Network, Node, build
-from adapterlab.argmap.scoring.propagation import Values, derivatives, evaluate
+from adapterlab.argmap.scoring.propagation import Values, evaluate
 from adapterlab.argmap.scoring.semantics import DEFAULT, LogOdds, Semantics, logit, semantics_named
-from adapterlab.argmap.syntax.collection import uncollected
+from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.errors import UnknownNameError
 
 
 class ClaimScore(NamedTuple):
-    """A claim's credence under a semantics, its log-odds, the credence that the map states, and its role."""
+    """The score of a claim."""
 
     credence: float
+    """Probability computed by the semantics."""
     log_odds: float
+    """Log-odds of the credence, clamped to [0.001, 0.999]; natural logarithm."""
     stated: float | None
+    """The credence in the map."""
     role: Role
 
 
 class ArgumentScore(NamedTuple):
-    """An argument's strength, the inference it states for its last step, and its main conclusion."""
+    """The score of an argument."""
 
     strength: float
+    """Product of premises and inference of the last step, in [0, 1]."""
     inference: float | None
+    """The inference of the last step in the map."""
     conclusion: str | None
+    """Title of the main conclusion."""
+
+
+class ScoresJson(TypedDict):
+    """The JSON form of `Scores`."""
+
+    semantics: str
+    claims: dict[str, dict[str, object]]
+    arguments: dict[str, dict[str, object]]
+    warnings: list[str]
+    settled: bool
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` found."""
+    """The scores of a map."""
 
     semantics: str
+    """Name of the semantics."""
     claims: dict[str, ClaimScore]
+    """Scores of the claims by title."""
     arguments: dict[str, ArgumentScore]
+    """Scores of the arguments by title; broken arguments have none."""
     warnings: list[str]
+    """Missing numbers, ignored numbers, and relations for which the semantics is not sound."""
     settled: bool = True
-    """False where the map has cycles that come to no fixed point."""
+    """False if the map has cycles and their iteration did not converge."""
 
-    def to_json(self) -> dict[str, Any]:
-        """`{"semantics": ..., "claims": {title: {...}}, "arguments": {title: {...}}, "warnings": [...]}`."""
+    def to_json(self) -> ScoresJson:
+        """Return the scores as JSON: the fields with their names, and claims and arguments as objects by title."""
         return {
             "semantics": self.semantics,
             "claims": {title: claim._asdict() for title, claim in self.claims.items()},
@@ -59,27 +85,30 @@ def score(
     """Score a map.
 
     Args:
-        the_map: the map.
+        the_map: The map.
         semantics: `quadratic-energy` (Potyka 2018), `df-quad` (Rago and others 2016) or `log-odds`.
-        credences: numbers instead of the stated ones, by title (see `network.build`).
-        skip_broken: score without what could not be read.
+        credences: Numbers that replace those in the map, by title (see `network.build`).
+        skip_broken: Leave out the parts with errors instead of refusing the map.
+
+    Returns:
+        Credences of claims and strengths of arguments.
 
     Raises:
-        AdapterlabError: the map has errors, a number lies outside [0, 1], or a title is unknown.
+        AdapterlabError: The map has errors, a number is outside [0, 1], or a title is unknown.
     """
     rules = semantics_named(semantics)
     network, values = propagate(the_map, rules, credences, skip_broken)
     warnings = list(network.warnings)
     if not values.settled:
         warnings.append(
-            f"the map has cycles without a fixed point: credences still move by {values.change:.2g} a round"
+            f"the map has cycles without a fixed point: credences still change by {values.change:.2g} a round"
         )
     if isinstance(rules, LogOdds):
         warnings.extend(_unsound(network, values))
     claims = {
         title: ClaimScore(values.values[index], logit(values.values[index]), claim.credence, claim.role)
         for title, claim in the_map.claims.items()
-        if (index := network.claims[title]) is not None
+        for index in [network.claims[title]]
     }
     arguments = {
         title: ArgumentScore(
@@ -90,42 +119,37 @@ def score(
     return Scores(rules.name, claims, arguments, warnings, values.settled)
 
 
-def sensitivities(
-    the_map: Map,
-    thesis: str,
-    semantics: str = DEFAULT,
-    credences: Mapping[str, float] | None = None,
-    skip_broken: bool = False,
-) -> dict[str, float]:
-    """The derivatives d thesis / d each number that the map states, by one reverse pass.
-
-    Keys are `[Claim]` for a credence, `<Argument>` for the inference of an argument's last step and `<Argument>/1` for
-    that of an earlier step; largest effects first.
-
-    Raises:
-        AdapterlabError: as `score`; UnknownNameError where there is no such claim.
-    """
-    rules = semantics_named(semantics)
-    network, values = propagate(the_map, rules, credences, skip_broken)
-    slope = derivatives(network, rules, values, claim_node(network, thesis))
-    effects = {name: slope[index] for name, index in network.parameters.items()}
-    return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
-
-
 def propagate(
     the_map: Map, rules: Semantics, credences: Mapping[str, float] | None = None, skip_broken: bool = False
-) -> tuple[Network, Values]:
-    """The network of a map under a semantics, and its values."""
-    with uncollected():
+) -> tuple[Network, Values[float]]:
+    """Build the network of a map and compute its values.
+
+    Args:
+        the_map: The map.
+        rules: The semantics.
+        credences: As in `score`.
+        skip_broken: As in `score`.
+
+    Returns:
+        The network, and the value of each node.
+
+    Raises:
+        AdapterlabError: As in `score`.
+    """
+    with gc_paused():
         network = build(the_map, credences, log_odds=isinstance(rules, LogOdds), skip_broken=skip_broken)
         return network, evaluate(network, rules)
 
 
 def claim_node(network: Network, title: str) -> int:
-    """The node of a claim.
+    """Return the index of a claim's node.
+
+    Args:
+        network: The network.
+        title: Title of the claim, bare or in brackets.
 
     Raises:
-        UnknownNameError: with near titles.
+        UnknownNameError: There is no such claim; the message names similar ones.
     """
     bare = title[1:-1] if title.startswith("[") and title.endswith("]") else title
     if bare not in network.claims:
@@ -133,8 +157,8 @@ def claim_node(network: Network, title: str) -> int:
     return network.claims[bare]
 
 
-def _unsound(network: Network, values: Values) -> list[str]:
-    """Where log-odds turns a relation round: logit of a weak strength is negative."""
+def _unsound(network: Network, values: Values[float]) -> list[str]:
+    """Return a warning for each relation that log-odds reverses, because the logit of a weak strength is negative."""
     names = {index: f"[{title}]" for title, index in network.claims.items()}
     names |= {index: f"<{title}>" for title, index in network.arguments.items()}
     found: list[str] = []
@@ -143,7 +167,7 @@ def _unsound(network: Network, values: Values) -> list[str]:
         for sources, verb, effect in ((node.attackers, "attacks", "raises"), (node.inputs[1:], "supports", "lowers")):
             found.extend(
                 f"log-odds is not sound here: {names[s]} ({values.values[s]:.2f}) {verb} {name} "
-                f"and, weaker than one half, {effect} it"
+                f"but {effect} it, because it is weaker than one half"
                 for s in sources
                 if values.values[s] < 0.5
             )

@@ -1,7 +1,13 @@
-"""How strength spreads: what supporters and attackers make of a base strength.
+"""Gradual semantics: the strength of a node from its base strength, its supporters and its attackers.
 
-Each semantics gives a value and its derivatives. `weigh` takes lists of supporters and attackers; numbers may be floats
-or numpy arrays of equal length (many draws at once).
+Each semantics gives the strength and its derivatives. Strengths are floats, or numpy arrays of equal length that hold
+one value for each draw of a simulation.
+
+>>> semantics = semantics_named("quadratic-energy")
+>>> semantics.weigh(0.5, supporters=[1.0], attackers=[])
+0.75
+>>> semantics.slopes(0.5, supporters=[1.0], attackers=[])
+(0.5, [0.25], [])
 """
 
 from __future__ import annotations
@@ -9,41 +15,74 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
 
 from adapterlab.errors import UnknownNameError
 
-FLOOR, CEILING = 0.001, 0.999
-"""Where log-odds clamps: a credence of 0 or 1 would outweigh everything."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Number = Any
-"""A float, or a numpy array of draws."""
+    Draws: TypeAlias = NDArray[np.float64]
+
+FLOOR, CEILING = 0.001, 0.999
+"""Bounds of a probability in log-odds. Without them, a credence of 0 or 1 would have infinite weight."""
+
+Number: TypeAlias = "float | Draws"
+"""A float, or an array with one value for each draw."""
 
 
 class Semantics(Protocol):
-    """What a semantics gives."""
+    """A rule that turns a base strength, supporters and attackers into a strength."""
 
     @property
     def name(self) -> str:
-        """What the command line calls it."""
+        """Name of the semantics on the command line."""
 
     def weigh(self, base: Number, supporters: Sequence[Number], attackers: Sequence[Number]) -> Number:
-        """The strength of what has this base, these supporters and these attackers."""
+        """Return the strength of a node.
+
+        Args:
+            base: Strength without supporters and attackers, in [0, 1].
+            supporters: Strengths of the supporters, in [0, 1].
+            attackers: Strengths of the attackers, in [0, 1].
+        """
 
     def slopes(
         self, base: float, supporters: Sequence[float], attackers: Sequence[float]
     ) -> tuple[float, list[float], list[float]]:
-        """The derivatives of `weigh` in the base, in each supporter and in each attacker."""
+        """Return the derivatives of `weigh`.
 
-    def either(self, strengths: Sequence[Number]) -> Number:
-        """The base of a conclusion that several arguments draw."""
+        Args:
+            base: As in `weigh`.
+            supporters: As in `weigh`.
+            attackers: As in `weigh`.
 
-    def either_slopes(self, strengths: Sequence[float]) -> list[float]:
-        """The derivatives of `either`."""
+        Returns:
+            The derivatives with respect to the base, to each supporter and to each attacker.
+        """
+
+    def noisy_or(self, strengths: Sequence[Number]) -> Number:
+        """Return the base strength of a claim that several arguments conclude.
+
+        Args:
+            strengths: Strengths of the arguments, in [0, 1].
+        """
+
+    def noisy_or_slopes(self, strengths: Sequence[float]) -> list[float]:
+        """Return the derivatives of `noisy_or` with respect to each strength.
+
+        Args:
+            strengths: As in `noisy_or`.
+        """
 
 
-def without_each(factors: Sequence[float]) -> list[float]:
-    """For each factor, the product of all the others."""
+def products_without_each(factors: Sequence[float]) -> list[float]:
+    """Return, for each factor, the product of all the others, without division.
+
+    Args:
+        factors: The factors; zeros are allowed.
+    """
     before, after = [1.0], [1.0]
     for factor in factors[:-1]:
         before.append(before[-1] * factor)
@@ -53,11 +92,14 @@ def without_each(factors: Sequence[float]) -> list[float]:
 
 
 def _probabilistic_sum(strengths: Sequence[Number]) -> Number:
-    """1 - product(1 - s): DF-QuAD's aggregation (Rago and others 2016, definition 1)."""
-    return 1.0 - math.prod(1.0 - s for s in strengths)
+    """Return 1 - product(1 - s), the noisy-OR: DF-QuAD's aggregation (Rago and others 2016, definition 1)."""
+    rest: Number = 1.0
+    for strength in strengths:
+        rest = rest * (1.0 - strength)
+    return 1.0 - rest
 
 
-def _select(condition: Number, then: Number, otherwise: Number) -> Number:
+def _select(condition: bool | NDArray[np.bool_], then: Number, otherwise: Number) -> Number:
     if isinstance(condition, bool):
         return then if condition else otherwise
     import numpy as np
@@ -65,18 +107,16 @@ def _select(condition: Number, then: Number, otherwise: Number) -> Number:
     return np.where(condition, then, otherwise)
 
 
-class _Either:
-    """What several arguments make of one conclusion."""
-
-    def either(self, strengths: Sequence[Number]) -> Number:
+class _NoisyOr:
+    def noisy_or(self, strengths: Sequence[Number]) -> Number:
         return _probabilistic_sum(strengths)
 
-    def either_slopes(self, strengths: Sequence[float]) -> list[float]:
-        return without_each([1.0 - s for s in strengths])
+    def noisy_or_slopes(self, strengths: Sequence[float]) -> list[float]:
+        return products_without_each([1.0 - s for s in strengths])
 
 
 @dataclass(frozen=True)
-class QuadraticEnergy(_Either):
+class QuadraticEnergy(_NoisyOr):
     """The quadratic energy model (Potyka, KR 2018, definition 1).
 
     Energy E = sum of supporters - sum of attackers; impact h(x) = max(x, 0)^2 / (1 + max(x, 0)^2);
@@ -84,9 +124,9 @@ class QuadraticEnergy(_Either):
     """
 
     name: str = "quadratic-energy"
+    """Name of the semantics on the command line."""
 
     def weigh(self, base: Number, supporters: Sequence[Number], attackers: Sequence[Number]) -> Number:
-        """The equilibrium strength."""
         energy = sum(supporters) - sum(attackers)
         impact = energy * energy / (1.0 + energy * energy)
         return base + _select(energy > 0, 1.0 - base, -base) * impact
@@ -94,51 +134,53 @@ class QuadraticEnergy(_Either):
     def slopes(
         self, base: float, supporters: Sequence[float], attackers: Sequence[float]
     ) -> tuple[float, list[float], list[float]]:
-        """D strength / d energy is positive for a supporter, negative for an attacker."""
         energy = sum(supporters) - sum(attackers)
         square = energy * energy
-        reach = (1.0 - base) if energy > 0 else base
-        slope = reach * 2.0 * abs(energy) / (1.0 + square) ** 2
+        distance = (1.0 - base) if energy > 0 else base
+        slope = distance * 2.0 * abs(energy) / (1.0 + square) ** 2
         return 1.0 - square / (1.0 + square), [slope] * len(supporters), [-slope] * len(attackers)
 
 
 @dataclass(frozen=True)
-class DFQuAD(_Either):
+class DFQuAD(_NoisyOr):
     """Discontinuity-free QuAD (Rago, Toni, Aurisicchio, Baroni, KR 2016, definitions 1-3).
 
-    Supporters and attackers aggregate to v+ and v- by the probabilistic sum; then
-    strength = base - base |v+ - v-| where v- >= v+, and base + (1 - base) |v+ - v-| otherwise.
+    The noisy-OR aggregates supporters to v+ and attackers to v-; then
+    strength = base - base |v+ - v-| if v- >= v+, and base + (1 - base) |v+ - v-| otherwise.
     """
 
     name: str = "df-quad"
+    """Name of the semantics on the command line."""
 
     def weigh(self, base: Number, supporters: Sequence[Number], attackers: Sequence[Number]) -> Number:
-        """The final strength."""
         lead = _probabilistic_sum(supporters) - _probabilistic_sum(attackers)
         return base + _select(lead > 0, 1.0 - base, base) * lead
 
     def slopes(
         self, base: float, supporters: Sequence[float], attackers: Sequence[float]
     ) -> tuple[float, list[float], list[float]]:
-        """At a tie of both sides, where the strength has a kink, the attackers' side."""
-        lead = _probabilistic_sum(supporters) - _probabilistic_sum(attackers)
-        reach = (1.0 - base) if lead > 0 else base
-        up = [reach * x for x in self.either_slopes(supporters)]
-        down = [-reach * x for x in self.either_slopes(attackers)]
+        # If v+ = v-, the strength has a kink; these are the derivatives on the attackers' side.
+        lead = float(_probabilistic_sum(supporters) - _probabilistic_sum(attackers))
+        distance = (1.0 - base) if lead > 0 else base
+        up = [distance * x for x in self.noisy_or_slopes(supporters)]
+        down = [-distance * x for x in self.noisy_or_slopes(attackers)]
         return 1.0 - abs(lead), up, down
 
 
 @dataclass(frozen=True)
-class LogOdds(_Either):
-    """Sums of log-odds, clamped to [0.001, 0.999]: what the sources' map was written for.
+class LogOdds(_NoisyOr):
+    """Sum of log-odds, clamped to [0.001, 0.999]: the semantics that the sources' map was written for.
 
-    Not sound: logit(s) is negative below one half, so a weak attacker raises its target and a weak supporter lowers it.
+    Strength = logistic(logit base + sum of logit supporters - sum of logit attackers).
+
+    It is not sound: logit(s) is negative below one half, so a weak attacker raises its target and a weak supporter
+    lowers it.
     """
 
     name: str = "log-odds"
+    """Name of the semantics on the command line."""
 
     def weigh(self, base: Number, supporters: Sequence[Number], attackers: Sequence[Number]) -> Number:
-        """logistic(logit base + sum of logit supporters - sum of logit attackers)."""
         if not supporters and not attackers:
             return base
         return _expit(logit(base) + sum(map(logit, supporters)) - sum(map(logit, attackers)))
@@ -146,10 +188,10 @@ class LogOdds(_Either):
     def slopes(
         self, base: float, supporters: Sequence[float], attackers: Sequence[float]
     ) -> tuple[float, list[float], list[float]]:
-        """Zero wherever a clamp holds."""
+        # A clamped probability has the derivative zero.
         if not supporters and not attackers:
             return 1.0, [], []
-        value = self.weigh(base, supporters, attackers)
+        value = float(self.weigh(base, supporters, attackers))
         outer = value * (1.0 - value) if FLOOR < value < CEILING else 0.0
         return (
             outer * _logit_slope(base),
@@ -158,15 +200,23 @@ class LogOdds(_Either):
         )
 
 
+@overload
+def logit(probability: float) -> float: ...
+@overload
+def logit(probability: Number) -> Number: ...
 def logit(probability: Number) -> Number:
-    """log(p / (1 - p)) of the probability clamped to [0.001, 0.999]."""
+    """Return log(p / (1 - p)) of a probability clamped to [0.001, 0.999].
+
+    Args:
+        probability: The probability p.
+    """
     if isinstance(probability, int | float):
         p = min(max(probability, FLOOR), CEILING)
         return math.log(p / (1.0 - p))
     import numpy as np
 
-    p = np.clip(probability, FLOOR, CEILING)
-    return np.log(p / (1.0 - p))
+    clipped = np.clip(probability, FLOOR, CEILING)
+    return np.log(clipped / (1.0 - clipped))
 
 
 def _expit(log_odds: Number) -> Number:
@@ -183,14 +233,18 @@ def _logit_slope(probability: float) -> float:
 
 
 SEMANTICS: dict[str, Semantics] = {s.name: s for s in (QuadraticEnergy(), DFQuAD(), LogOdds())}
+"""All semantics by name."""
 DEFAULT = "quadratic-energy"
 
 
 def semantics_named(name: str) -> Semantics:
-    """The semantics of this name.
+    """Return a semantics.
+
+    Args:
+        name: `quadratic-energy`, `df-quad` or `log-odds`.
 
     Raises:
-        UnknownNameError: with the names there are.
+        UnknownNameError: There is no semantics of this name; the message names similar ones.
     """
     if name not in SEMANTICS:
         raise UnknownNameError("semantics", name, SEMANTICS)

@@ -1,4 +1,16 @@
-"""What a thesis hangs on: derivatives, the credence at which it tips, and how far it swings."""
+r"""Sensitivity of a thesis to each number in the map.
+
+`sensitivities` gives derivatives for all numbers in one reverse pass. `one_way_sensitivities` also varies each number
+from 0 to 1 with all others fixed (one-way sensitivity analysis, the data of a tornado plot).
+
+>>> from adapterlab.argmap.model.build import parse
+>>> weather = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}")
+>>> sensitivities(weather, "Wet", "df-quad")
+{'[Rain]': 0.5}
+>>> [rain] = one_way_sensitivities(weather, "Wet", "df-quad")
+>>> rain.low, rain.high, rain.tips_at
+(0.5, 1.0, None)
+"""
 
 from __future__ import annotations
 
@@ -13,50 +25,86 @@ from adapterlab.argmap.scoring.semantics import DEFAULT, semantics_named
 from adapterlab.errors import AdapterlabError
 
 BISECTIONS = 40
+"""Steps of the search for a tipping point; each halves its error."""
+
+
+def sensitivities(
+    the_map: Map,
+    thesis: str,
+    semantics: str = DEFAULT,
+    credences: Mapping[str, float] | None = None,
+    skip_broken: bool = False,
+) -> dict[str, float]:
+    """Compute the derivative of a thesis' credence with respect to each number in the map.
+
+    Args:
+        the_map: The map.
+        thesis: Title of a claim, bare or in brackets.
+        semantics: As in `score`.
+        credences: As in `score`.
+        skip_broken: As in `score`.
+
+    Returns:
+        Derivatives by name, the largest absolute values first. Names are `[Claim]` for a credence, `<Argument>` for the
+        inference of an argument's last step, and `<Argument>/1` for that of an earlier step.
+
+    Raises:
+        AdapterlabError: As in `score`.
+        UnknownNameError: There is no such claim.
+    """
+    rules = semantics_named(semantics)
+    network, values = propagate(the_map, rules, credences, skip_broken)
+    slope = derivatives(network, rules, values, claim_node(network, thesis))
+    effects = {name: slope[index] for name, index in network.parameters.items()}
+    return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
 
 
 @dataclass(frozen=True)
-class Crux:
-    """One stated number and what the thesis makes of it."""
+class Sensitivity:
+    """The effect of one number in the map on the credence of a thesis."""
 
     name: str
     """`[Claim]`, `<Argument>` or, for an earlier step, `<Argument>/1`."""
     stated: float
+    """The number in the map."""
     slope: float
-    """d thesis / d this number."""
+    """Derivative of the thesis' credence with respect to the number."""
     low: float
-    """The thesis if this number were 0."""
+    """Credence of the thesis if the number is 0."""
     high: float
-    """The thesis if it were 1."""
+    """Credence of the thesis if the number is 1."""
     tips_at: float | None
-    """Where the thesis crosses one half, all else as stated; None where it never does."""
+    """The value of the number at which the thesis crosses one half, all others unchanged; None if it never does."""
 
     @property
     def swing(self) -> float:
-        """How far the thesis moves over the number's whole range."""
+        """Absolute change of the thesis' credence between 0 and 1."""
         return abs(self.high - self.low)
 
 
-def cruxes(
+def one_way_sensitivities(
     the_map: Map,
     thesis: str | None = None,
     semantics: str = DEFAULT,
     credences: Mapping[str, float] | None = None,
     skip_broken: bool = False,
     limit: int | None = 50,
-) -> list[Crux]:
-    """The numbers that a thesis hangs on, those that swing it furthest first.
+) -> list[Sensitivity]:
+    """Vary each number of a map from 0 to 1 and compute the credence of a thesis.
 
     Args:
-        the_map: the map.
-        thesis: a claim; the map's first thesis if None.
-        semantics: as in `score`.
-        credences: as in `score`.
-        skip_broken: as in `score`.
-        limit: swings and tipping points are worked out for this many numbers, those of the largest derivatives.
+        the_map: The map.
+        thesis: Title of a claim; None for the first thesis of the map.
+        semantics: As in `score`.
+        credences: As in `score`.
+        skip_broken: As in `score`.
+        limit: Greatest number of results: the numbers with the largest derivatives are varied; None for all.
+
+    Returns:
+        The effect of each number, the largest swings first.
 
     Raises:
-        AdapterlabError: as `score`, or where the map has no thesis.
+        AdapterlabError: As in `score`, or the map has no thesis.
     """
     rules = semantics_named(semantics)
     network, values = propagate(the_map, rules, credences, skip_broken)
@@ -73,11 +121,12 @@ def cruxes(
 
         low, high = at(0.0), at(1.0)
         tips_at = _crossing(at) if (low - NEUTRAL) * (high - NEUTRAL) < 0 else None
-        found.append(Crux(name, network.nodes[index].given, slopes[index], low, high, tips_at))
-    return sorted(found, key=lambda crux: -crux.swing)
+        found.append(Sensitivity(name, network.nodes[index].given, slopes[index], low, high, tips_at))
+    return sorted(found, key=lambda sensitivity: -sensitivity.swing)
 
 
 def _crossing(at: Callable[[float], float]) -> float:
+    """Return the value in [0, 1] at which a monotonic function crosses one half, by bisection."""
     below, above, sign = 0.0, 1.0, at(0.0) - NEUTRAL
     for _ in range(BISECTIONS):
         middle = (below + above) / 2
@@ -89,14 +138,18 @@ def _crossing(at: Callable[[float], float]) -> float:
 
 
 def first_thesis(the_map: Map) -> str:
-    """The thesis that stands first in the text.
+    """Return the title of the first thesis in the text.
+
+    Args:
+        the_map: The map.
 
     Raises:
-        AdapterlabError: where there is none.
+        AdapterlabError: The map has no thesis.
     """
     theses = the_map.theses
     if not theses:
         raise AdapterlabError(
-            f"{the_map.source.name} has no thesis (a claim borne on that bears on no other): name a claim"
+            f"{the_map.source.name} has no thesis (a claim that others bear on and that bears on no other): name a"
+            " claim, with --thesis on the command line"
         )
     return min(theses, key=lambda title: the_map.claims[title].mentions[0].start)

@@ -1,4 +1,11 @@
-"""How sure a score is: stated numbers as Beta distributions, and an interval for every claim."""
+r"""Intervals of scores: the numbers in a map as Beta distributions, propagated by simulation.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> weather = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8, n: 20}")
+>>> low, mean, high = intervals(weather, "df-quad")["Rain"]
+>>> round(low, 2), round(mean, 2), round(high, 2)
+(0.64, 0.8, 0.92)
+"""
 
 from __future__ import annotations
 
@@ -13,14 +20,16 @@ from adapterlab.argmap.scoring.semantics import DEFAULT, semantics_named
 from adapterlab.errors import AdapterlabError
 
 DRAWS, MIN_DRAWS, MAX_NUMBERS = 4000, 200, 20_000_000
+"""Draws of a simulation, the fewest draws for large maps, and the number of values (draws x nodes) that limits them."""
 DEFAULT_SIZE = 10.0
 
 
 class Interval(NamedTuple):
-    """A central interval of a claim's credence, and its mean over the draws."""
+    """A central interval of a claim's credence."""
 
     low: float
     mean: float
+    """Mean over the draws."""
     high: float
 
 
@@ -33,38 +42,40 @@ def intervals(
     skip_broken: bool = False,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of all claims.
+    """Simulate the credences of all claims.
 
-    A credence c with sample size n is Beta(c n, (1 - c) n): what one would believe after n observations, a share c of
-    them in favour. A claim or inference states its own n as `n:` beside its number. Numbers of 0 and 1 are certain.
+    A credence c with sample size n is drawn from Beta(c n, (1 - c) n), the belief after n observations with a share c
+    in favour. A claim or inference gives its own n as `n:` beside its number. Numbers of 0 and 1 are certain.
 
     Args:
-        the_map: the map.
-        semantics: as in `score`.
-        size: n of the numbers that state none.
-        level: how much of the distribution the interval covers.
-        credences: as in `score`.
-        skip_broken: as in `score`.
-        seed: of the draws; one seed, one answer.
+        the_map: The map.
+        semantics: As in `score`.
+        size: Sample size n of the numbers without `n:`.
+        level: Probability that the interval covers, between 0 and 1.
+        credences: As in `score`.
+        skip_broken: As in `score`.
+        seed: Seed of the draws; equal seeds give equal intervals.
+
+    Returns:
+        The interval of each claim, by title.
 
     Raises:
-        AdapterlabError: as `score`, or where a sample size is not positive.
+        AdapterlabError: As in `score`, or a sample size is not positive, or `level` is not between 0 and 1.
     """
     import numpy as np
     from scipy.stats import qmc
 
     if not 0.0 < level < 1.0:
-        raise AdapterlabError(f"an interval covers a share between 0 and 1, not {level:g}")
+        raise AdapterlabError(f"the level of an interval must be between 0 and 1, not {level:g}")
     rules = semantics_named(semantics)
-    network, _ = propagate(the_map, rules, credences, skip_broken)
+    network, point = propagate(the_map, rules, credences, skip_broken)
     sizes = _sizes(the_map, network, size)
     uncertain = {name: i for name, i in network.parameters.items() if 0.0 < network.nodes[i].given < 1.0}
     if not uncertain:
-        values = evaluate(network, rules).values
-        return {title: Interval(values[i], values[i], values[i]) for title, i in network.claims.items()}
+        return {title: Interval(*[point.values[i]] * 3) for title, i in network.claims.items()}
     count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // len(network.nodes)))
     generator = np.random.default_rng(seed)
-    if len(uncertain) <= 1000:  # evenly spread draws settle the ends of an interval sooner
+    if len(uncertain) <= 1000:  # evenly spread draws need fewer draws for the same error
         uniform = qmc.LatinHypercube(len(uncertain), rng=generator).random(count).T
     else:
         uniform = generator.random((len(uncertain), count))
@@ -85,6 +96,7 @@ def intervals(
 
 
 def _sizes(the_map: Map, network: Network, size: float) -> dict[str, float]:
+    """Return the sample size of each number in the map, by name."""
     found = {}
     for name in network.parameters:
         if name.startswith("["):
@@ -98,6 +110,6 @@ def _sizes(the_map: Map, network: Network, size: float) -> dict[str, float]:
             stated = step.data.get("n", own) if step else own
         count = size if stated is None else stated
         if isinstance(count, bool) or not isinstance(count, int | float) or not count > 0:
-            raise AdapterlabError(f"{name}: a sample size (n:) is a positive number, not {count!r}")
+            raise AdapterlabError(f"{name}: a sample size (n:) must be a positive number, not {count!r}")
         found[name] = float(count)
     return found

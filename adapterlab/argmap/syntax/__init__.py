@@ -1,1 +1,1 @@
-"""From text to tokens, syntax trees and diagnostics."""
+"""Tokens, syntax nodes and diagnostics of a text."""

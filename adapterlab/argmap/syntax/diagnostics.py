@@ -1,4 +1,12 @@
-"""What is wrong with a map, where, and how to mend it: with the source line and a caret, or as JSON for editors."""
+r"""Errors and warnings about a map, shown with the source line and a caret, or as JSON for editors.
+
+>>> source = Source("[Rain]: It rains.\n[Wet] is so", "weather.argdown")
+>>> print(source.at("error", "text-place", "text follows a title", 24, 29, "add a colon").render(source))
+weather.argdown:2:7: error: text follows a title [text-place]
+    2 | [Wet] is so
+              ^~~~~
+      = add a colon
+"""
 
 from __future__ import annotations
 
@@ -12,19 +20,27 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One finding. `line` and `column` count from 1; `length` is how many characters the caret underlines."""
+    """One error or warning."""
 
     severity: Severity
     code: str
+    """Short name of the kind of problem, for example `missing-inference`."""
     message: str
     line: int
+    """Line number, from 1."""
     column: int = 1
+    """Column number, from 1."""
     length: int = 1
+    """Number of characters that the caret underlines."""
     fix: str = ""
-    """What to do about it; empty where the message already says so."""
+    """Suggested fix; empty if the message already contains it."""
 
     def render(self, source: Source | None = None) -> str:
-        """The finding as a compiler would print it: place, message, source line, caret, mend."""
+        """Return the diagnostic as a compiler would print it: place, message, source line, caret, fix.
+
+        Args:
+            source: The text that the diagnostic is about; without it, the source line is left out.
+        """
         name = source.name if source else "<map>"
         parts = [f"{name}:{self.line}:{self.column}: {self.severity}: {self.message} [{self.code}]"]
         text = source.line(self.line) if source else ""
@@ -41,16 +57,17 @@ class Diagnostic:
         return "\n".join(parts)
 
     def to_json(self) -> dict[str, object]:
-        """The finding as a JSON object with the same field names."""
+        """Return the fields as a JSON object with the same names."""
         return asdict(self)
 
 
 @dataclass
 class Source:
-    """A map's text, with its lines."""
+    """The text of a map, with the offsets of its lines."""
 
     text: str
     name: str = "<map>"
+    """Name of the text in messages, usually its path."""
     _starts: list[int] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,12 +78,20 @@ class Source:
         self._starts = starts
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column, from 1, of a character offset."""
+        """Return line and column, both from 1, of a character.
+
+        Args:
+            offset: The character's offset in the text.
+        """
         index = bisect_right(self._starts, offset) - 1
         return index + 1, offset - self._starts[index] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line, without its line break; empty outside the file."""
+        """Return a line without its line break; an empty string outside the text.
+
+        Args:
+            number: Line number, from 1.
+        """
         if not 1 <= number <= len(self._starts):
             return ""
         start = self._starts[number - 1]
@@ -76,11 +101,24 @@ class Source:
     def at(
         self, severity: Severity, code: str, message: str, offset: int, end: int | None = None, fix: str = ""
     ) -> Diagnostic:
-        """A diagnostic for the characters from `offset` to `end`."""
+        """Return a diagnostic about a range of characters.
+
+        Args:
+            severity: `error` or `warning`.
+            code: Short name of the kind of problem.
+            message: The problem.
+            offset: Offset of the first character.
+            end: Offset behind the last character; one character if None.
+            fix: How to fix the problem.
+        """
         line, column = self.place(min(offset, len(self.text)))
         return Diagnostic(severity, code, message, line, column, max(1, (end or offset + 1) - offset), fix)
 
 
 def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Those that are errors, in the order of the file."""
+    """Return the errors, without the warnings, in the order of the text.
+
+    Args:
+        diagnostics: Errors and warnings.
+    """
     return sorted((d for d in diagnostics if d.severity == "error"), key=lambda d: (d.line, d.column))

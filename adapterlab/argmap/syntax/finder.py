@@ -1,7 +1,10 @@
-"""Where the long elements of a line end: titles, links, tags, metadata, front matter, comments.
+"""Ends of the long elements of a line: titles, links, tags, metadata, front matter, comments.
 
-Each of these may run on to the end of its line or of the text. Whoever searches so far remembers what was found, so
-that no text makes the search quadratic.
+Each of these may extend to the end of its line or of the text. Every search remembers its result, so that no text
+makes the lexer quadratic.
+
+>>> Finder("[Rain]: It rains. {credence: 0.8}").element(0)
+('STATEMENT_DEFINITION', 7)
 """
 
 from __future__ import annotations
@@ -17,39 +20,59 @@ Found = tuple[str, int]
 """A kind of token, and the offset behind it."""
 
 
-class Next:
-    """Where a string or pattern occurs next; a search never runs over the same text twice."""
+class NextMatch:
+    """The next occurrence of a string or pattern. Searches with growing offsets read the text once in total.
+
+    Args:
+        text: The text to search.
+        needle: The string or pattern to find.
+    """
 
     def __init__(self, text: str, needle: str | re.Pattern[str]) -> None:
         self.text, self.needle = text, needle
-        self.asked, self.found = 0, -1
+        self.searched_from, self.found = 0, -1
 
     def after(self, start: int) -> int:
-        """Offset of the first occurrence at or after `start`; the text's length where there is none."""
-        if start > self.found or start < self.asked:
+        """Return the offset of the first occurrence at or after `start`; the text's length if there is none.
+
+        Args:
+            start: Offset at which the search begins.
+        """
+        if start > self.found or start < self.searched_from:
             if isinstance(self.needle, str):
                 at = self.text.find(self.needle, start)
                 self.found = len(self.text) if at < 0 else at
             else:
                 match = self.needle.search(self.text, start)
                 self.found = match.start() if match else len(self.text)
-            self.asked = start
+            self.searched_from = start
         return self.found
 
 
 class Finder:
-    """Finds in one text; every method takes the offset where an element may begin."""
+    """Search for the elements of one text.
+
+    Args:
+        text: The text of a map.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.next = {name: Next(text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
-        self.line_end = Next(text, _LINE_BREAK)
-        self.data_stop = Next(text, _DATA_STOP)
+        self.next = {name: NextMatch(text, name) for name in ("]", ")", "]:", ">", ">:", "===", "*/", "-->")}
+        self.line_end = NextMatch(text, _LINE_BREAK)
+        self.data_stop = NextMatch(text, _DATA_STOP)
         self.data_end: tuple[int, int] = (-1, -1)
-        """Where metadata stops at the latest, and behind which brace it ends then."""
+        """Last result of `data`: the offset that limited the search, and the end of the metadata."""
 
     def element(self, at: int) -> Found | None:
-        """The definition, reference, mention, link or tag that begins at a `[`, `<`, `@` or `#`."""
+        """Find the definition, reference, mention, link or tag that begins at a `[`, `<`, `@` or `#`.
+
+        Args:
+            at: Offset of that character.
+
+        Returns:
+            The kind of token and its end; None if no element begins there.
+        """
         char = self.text[at]
         if char == "[":
             return self._link(at) or self._titled(at, "]", "STATEMENT")
@@ -71,7 +94,7 @@ class Finder:
         if opener not in ("[", "<"):
             return None
         close = self.next["]" if opener == "[" else ">"].after(at + 3)
-        return ("MENTION", self._space(close + 1)) if close < self.line_end.after(at + 2) else None
+        return ("MENTION", self._with_space(close + 1)) if close < self.line_end.after(at + 2) else None
 
     def _link(self, at: int) -> Found | None:
         close = self.next["]"].after(at + 1)
@@ -87,13 +110,20 @@ class Finder:
 
     def _in_parentheses(self, kind: str, start: int) -> Found | None:
         close = self.next[")"].after(start)
-        return (kind, self._space(close + 1)) if start < close < len(self.text) else None
+        return (kind, self._with_space(close + 1)) if start < close < len(self.text) else None
 
-    def _space(self, end: int) -> int:
+    def _with_space(self, end: int) -> int:
         return end + (self.text[end : end + 1] in (" ", "\t"))
 
     def front_matter(self, at: int) -> Found | None:
-        """The front matter that begins at `===`."""
+        """Find the front matter that begins at `===`.
+
+        Args:
+            at: Offset of the first `=`.
+
+        Returns:
+            The kind of token and its end; None if no front matter begins there.
+        """
         text, end = self.text, at
         while text.startswith("=", end):
             end += 1
@@ -105,7 +135,16 @@ class Finder:
         return "FRONT_MATTER", close
 
     def data(self, at: int) -> Found | None:
-        """The metadata that begins at a `{`: up to a brace with a space, and neither `,` nor `}`, behind it."""
+        """Find the metadata that begins at a `{`.
+
+        It ends at a `}` that is followed by white space and then by neither `,` nor `}`.
+
+        Args:
+            at: Offset of the `{`.
+
+        Returns:
+            The kind of token and its end; None if no metadata begins there.
+        """
         stop = self.data_stop.after(at)
         if self.data_end[0] != stop:
             close = self.text.rfind("}", at, stop + 1)
@@ -115,7 +154,15 @@ class Finder:
         return ("DATA", self.data_end[1]) if self.data_end[1] > at + 1 else None
 
     def comment_end(self, at: int) -> int | None:
-        """The end of the comment that begins here. A `//` on a line that nothing ends begins none."""
+        """Find the end of the comment that begins at `//`, `/*` or `<!--`.
+
+        Args:
+            at: Offset of the comment's first character.
+
+        Returns:
+            The offset behind the comment; None if no comment begins there. A `//` on a last line without a line break
+            begins none.
+        """
         text = self.text
         if text.startswith("//", at):
             end = self.line_end.after(at)

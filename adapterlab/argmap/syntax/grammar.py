@@ -1,47 +1,53 @@
-"""The grammar of a paragraph (`argdown.lark`) and the nodes that it yields."""
+"""The grammar of a paragraph (`argdown.lark`) and the syntax nodes that it yields.
+
+>>> title, text = Token("STATEMENT_DEFINITION", "[Rain]:", 0, 7), Token("TEXT", " It rains.", 7, 17)
+>>> node = parse_paragraph([title, text])
+>>> node.kind, node.head.form, node.head.content
+('statement', 'definition', [TEXT(' It rains.')])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Literal
 
-from lark import Lark, Transformer
+from lark import Lark, Transformer, v_args
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer as LarkLexer
 
 from adapterlab.argmap.syntax.tokens import Token
 
 Content = list["Token | Content"]
-"""Inline tokens; what stands in bold or italic is a list of its own between its marks."""
+"""Inline tokens; the text between the marks of bold or italic is a nested list."""
 
 
 @dataclass
 class Head:
-    """What a statement or argument begins with: a title, a text, or both."""
+    """The beginning of a statement or argument: a title, a text, or both."""
 
-    form: str
-    """`plain`, `definition` or `reference`."""
+    form: Literal["plain", "definition", "reference"]
+    """`plain`: a text without title; `definition`: a title with a colon and a text; `reference`: a title alone."""
     title: Token | None = None
     content: Content = field(default_factory=list)
 
 
 @dataclass
 class Element:
-    """A statement or an argument as it stands in the text, with the relations under it."""
+    """A statement or an argument in the text, with the relations indented under it."""
 
-    kind: str
-    """`statement` or `argument`."""
+    kind: Literal["statement", "argument"]
     head: Head
     data: Token | None = None
+    """The metadata block."""
     relations: list[RelationNode] = field(default_factory=list)
 
 
 @dataclass
 class RelationNode:
-    """A relation symbol and what follows it."""
+    """A relation sign and the element behind it."""
 
     sign: Token
     member: Element
@@ -49,7 +55,7 @@ class RelationNode:
 
 @dataclass
 class Inference:
-    """An inference line with its rules, its data and the undercuts below it."""
+    """An inference line with its rules, its metadata and the undercuts indented under it."""
 
     start: Token
     rules: list[Token] = field(default_factory=list)
@@ -67,30 +73,31 @@ class Numbered:
 
 @dataclass
 class Structure:
-    """A premise-conclusion structure: statements with inferences between."""
+    """A premise-conclusion structure: numbered statements with inference lines between them."""
 
     items: list[Numbered | Inference]
 
 
 @dataclass
 class Heading:
-    """A heading with its level (the number of `#`)."""
+    """A heading."""
 
     sign: Token
+    """The `#` signs and the space; their number is the heading's level."""
     content: Content
     data: Token | None = None
 
 
 @dataclass
 class ListNode:
-    """An ordered or unordered list: its elements are read, its order is not."""
+    """An ordered or unordered list. Its elements are read like paragraphs; their order has no meaning."""
 
     elements: list[Element]
 
 
 @dataclass
 class FrontMatter:
-    """The YAML block that may open a file."""
+    """The YAML block at the start of a file."""
 
     token: Token
 
@@ -98,81 +105,78 @@ class FrontMatter:
 Node = Element | Structure | Heading | ListNode | FrontMatter
 
 
+@v_args(inline=True)
 class _Nodes(Transformer[Token, Node]):
-    """Builds nodes as the parser reduces, so that no parse tree is kept and nothing recurses."""
+    """Builds a node for each rule of the grammar while the parser runs, so that no parse tree is kept.
 
-    def front_matter(self, children: list[Any]) -> FrontMatter:
-        return FrontMatter(children[0])
+    Each method gets the parts of its rule, in order.
+    """
 
-    def heading(self, children: list[Any]) -> Heading:
-        return Heading(children[0], children[1], _data(children))
+    def front_matter(self, token: Token, *_: Token) -> FrontMatter:
+        return FrontMatter(token)
 
-    def plain(self, children: list[Any]) -> Head:
-        return Head("plain", None, children[0])
+    def heading(self, sign: Token, content: Content, *rest: Token) -> Heading:
+        return Heading(sign, content, _data(rest))
 
-    def statement_definition(self, children: list[Any]) -> Head:
-        return Head("definition", children[0], children[1])
+    def plain(self, content: Content) -> Head:
+        return Head("plain", None, content)
 
-    def statement_reference(self, children: list[Any]) -> Head:
-        return Head("reference", children[0], children[1:])
+    def statement_definition(self, title: Token, content: Content) -> Head:
+        return Head("definition", title, content)
+
+    def statement_reference(self, title: Token, *rest: Token) -> Head:
+        return Head("reference", title, list(rest))
 
     argument_definition = statement_definition
     argument_reference = statement_reference
 
-    def statement(self, children: list[Any]) -> Element:
-        return _element("statement", children)
+    def statement(self, head: Head, *rest: Token | list[RelationNode]) -> Element:
+        return Element("statement", head, _data(rest), _relations(rest))
 
-    def argument(self, children: list[Any]) -> Element:
-        return _element("argument", children)
+    def argument(self, head: Head, *rest: Token | list[RelationNode]) -> Element:
+        return Element("argument", head, _data(rest), _relations(rest))
 
-    def relations(self, children: list[Any]) -> list[Any]:
-        return children[1:-1]
+    def relations(self, *parts: Token | RelationNode) -> list[RelationNode]:
+        return [part for part in parts if isinstance(part, RelationNode)]
 
     undercuts = relations
 
-    def relation(self, children: list[Any]) -> RelationNode:
-        return RelationNode(children[0], children[1])
+    def relation(self, sign: Token, member: Element) -> RelationNode:
+        return RelationNode(sign, member)
 
-    def structure(self, children: list[Any]) -> Structure:
-        return Structure(children)
+    def structure(self, *items: Numbered | Inference) -> Structure:
+        return Structure(list(items))
 
-    def numbered(self, children: list[Any]) -> Numbered:
-        return Numbered(children[0], children[1])
+    def numbered(self, number: Token, statement: Element) -> Numbered:
+        return Numbered(number, statement)
 
-    def inference(self, children: list[Any]) -> Inference:
-        node = Inference(children[0], data=_data(children))
-        for child in children:
-            if isinstance(child, tuple):
-                node.rules = list(child)
-            elif isinstance(child, list):
-                node.undercuts = child
-        return node
+    def inference(self, start: Token, *rest: Token | tuple[Token, ...] | list[RelationNode]) -> Inference:
+        rules = next((list(part) for part in rest if isinstance(part, tuple)), [])
+        return Inference(start, rules, _data(rest), _relations(rest))
 
-    def rules(self, children: list[Any]) -> tuple[Token, ...]:
-        return tuple(token for token in children if token.type == "TEXT")
+    def rules(self, *parts: Token) -> tuple[Token, ...]:
+        return tuple(part for part in parts if part.type == "TEXT")
 
-    def bullets(self, children: list[Any]) -> ListNode:
-        return ListNode(children[1:-1])
+    def bullets(self, *parts: Token | Element) -> ListNode:
+        return ListNode([part for part in parts if isinstance(part, Element)])
 
-    def item(self, children: list[Any]) -> Element:
-        element: Element = children[1]
+    def item(self, _: Token, element: Element) -> Element:
         return element
 
-    def content(self, children: list[Any]) -> Content:
-        return children
+    def content(self, *parts: Token | Content) -> Content:
+        return list(parts)
 
 
-def _data(children: list[Any]) -> Token | None:
-    return next((child for child in children if isinstance(child, Token) and child.type == "DATA"), None)
+def _data(parts: Iterable[object]) -> Token | None:
+    return next((part for part in parts if isinstance(part, Token) and part.type == "DATA"), None)
 
 
-def _element(kind: str, children: list[Any]) -> Element:
-    relations = children[-1] if isinstance(children[-1], list) else []
-    return Element(kind, children[0], _data(children), relations)
+def _relations(parts: Iterable[Token | tuple[Token, ...] | list[RelationNode]]) -> list[RelationNode]:
+    return next((part for part in parts if isinstance(part, list)), [])
 
 
-class _Given(LarkLexer):
-    """Hands the parser the tokens of a paragraph."""
+class _TokenList(LarkLexer):
+    """Passes the tokens of a paragraph to lark's parser unchanged."""
 
     def __init__(self, lexer_conf: object) -> None:
         pass
@@ -184,11 +188,16 @@ class _Given(LarkLexer):
 @cache
 def _parser() -> Lark:
     grammar = files("adapterlab.argmap.syntax").joinpath("argdown.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer=_Given, transformer=_Nodes())
+    return Lark(grammar, parser="lalr", lexer=_TokenList, transformer=_Nodes())
 
 
 class MisplacedError(Exception):
-    """The parser met a token that cannot stand where it does (`None`: the paragraph ended too soon)."""
+    """The parser met a token that the grammar does not allow at its place.
+
+    Args:
+        token: The token; None if the paragraph ended too soon.
+        expected: Kinds of token that the parser would have accepted.
+    """
 
     def __init__(self, token: Token | None, expected: set[str]) -> None:
         super().__init__(f"unexpected {token}")
@@ -196,10 +205,16 @@ class MisplacedError(Exception):
 
 
 def parse_paragraph(tokens: list[Token]) -> Node:
-    """The node that a paragraph's tokens make.
+    """Parse the tokens of a paragraph.
+
+    Args:
+        tokens: The tokens, as `Lexer.read` gives them.
+
+    Returns:
+        The syntax node of the whole paragraph.
 
     Raises:
-        MisplacedError: with the first token that does not fit.
+        MisplacedError: A token does not fit the grammar; the error holds the first one.
     """
     try:
         return _parser().parse(tokens)  # type: ignore[return-value]

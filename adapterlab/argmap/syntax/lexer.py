@@ -1,13 +1,19 @@
-"""From text to tokens, paragraph by paragraph.
+r"""Lexer: splits a text into paragraphs of tokens.
 
-Argdown's lexer depends on its own past: what a `-` means hangs on the token before it, and indentation opens and
+Argdown's tokens depend on their context: the meaning of a `-` depends on the token before it, and indentation opens and
 closes levels. The rules, their order and their quirks are those of the reference implementation (`@argdown/core`
-1.7.5), so that both read a text alike.
+1.7.5), so that both give the same tokens.
+
+>>> [paragraph] = Lexer(Source("[Rain]: It rains.\n  +> [Wet]")).read()
+>>> [token.type for token in paragraph.tokens]
+['STATEMENT_DEFINITION', 'TEXT', 'NEWLINE', 'INDENT', 'RELATION', 'STATEMENT_REFERENCE', 'DEDENT']
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.finder import Finder
@@ -37,39 +43,46 @@ _LINK = re.compile(r"\[.+\]\(.+\)")
 _DASHES = re.compile(r"-{2,}")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
 
+_Readers = Mapping[str, Callable[["Lexer", int], int]]
+
 
 class Lexer:
-    """Reads one text into paragraphs of tokens."""
+    """A lexer for one text.
+
+    Args:
+        source: The text.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source, self.text = source, source.text
         self.diagnostics: list[Diagnostic] = []
+        """Errors and warnings found so far."""
         self.comments: list[tuple[int, int]] = []
-        """Where comments stand, without the line breaks that they swallow."""
+        """Start and end of every comment, without the line breaks that are dropped with it."""
         self.paragraphs: list[Paragraph] = []
         self.paragraph = Paragraph()
         self.tokens = self.paragraph.tokens
         self.text_token: Token | None = None
         self.pieces: list[str] = []
         self.at_start = True
-        """No token but an empty line, or nothing, stands before."""
+        """True if the paragraph has no token yet."""
         self.after_newline = False
         self.indents = [0]
         self.emphases: list[str] = []
         self.in_inference = False
         self.opened = False
-        """Something, be it an empty line, has been read."""
+        """True if a token or an empty line has been read."""
         self.find = Finder(self.text)
 
     def read(self) -> list[Paragraph]:
-        """All paragraphs, in order. Never raises."""
+        """Return the paragraphs that are not empty, in order. Never raises: errors are in `diagnostics`."""
         at, size = 0, len(self.text)
         while at < size:
             at = self._inference_token(at) if self.in_inference else self._token(at)
         self._end_paragraph(size)
         return self.paragraphs
 
-    # What happens around a token
+    # Paragraphs, indentation, and the list of tokens
 
     def _emit(self, kind: str, start: int, end: int, text: str | None = None) -> int:
         shown = self.text[start:end] if text is None else text
@@ -88,7 +101,7 @@ class Lexer:
         return end
 
     def _join(self) -> None:
-        """Give the last text token its text: pieces are joined once, not one by one."""
+        """Join the pieces of the last text token. Joining them one by one would take quadratic time."""
         if self.text_token and len(self.pieces) > 1:
             self.text_token.text = "".join(self.pieces)
         self.text_token = None
@@ -129,45 +142,22 @@ class Lexer:
     # One token, outside an inference line
 
     def _token(self, at: int) -> int:
-        text, char = self.text, self.text[at]
-        if char in "/<":
-            end = self._comment(at)
-            if end > at:
-                return end
-        elif char in " \t\r\n":
-            end = self._break(at)
-            if end > at:
-                return end
-        elif char == "{":
-            if found := self.find.data(at):
-                return self._emit(found[0], at, found[1])
-        elif char == "=" and text.startswith("===", at):
-            if found := self.find.front_matter(at):
-                return self._emit(found[0], at, found[1])
-        elif char in "\\.:":
-            end = self._escaped_or_special(at)
-            if end > at:
-                return end
-        if self.after_newline or self.at_start:
+        char = self.text[at]
+        read = self._ANYWHERE.get(char)
+        end = read(self, at) if read else at
+        if end == at and (self.after_newline or self.at_start):
             end = self._line_start(at)
-            if end > at:
-                return end
-        if char in "*_":
-            return self._emphasis(at, char)
-        if char in "[@<#" and (found := self.find.element(at)):
-            if found[0] == "LINK" and not _LINK.search(text, at, found[1]):
-                self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
-            return self._emit(found[0], at, found[1])
-        if char in " \t":
-            match = _SPACES.match(text, at)
-            return match.end() if match else at + 1
-        return self._plain(at)
+        if end == at and (read := self._WITHIN_A_LINE.get(char)):
+            end = read(self, at)
+        return end if end > at else self._plain(at)
+
+    # Each method below reads one kind of token and returns the offset behind it, or `at` if none begins there.
 
     def _plain(self, at: int) -> int:
         match = _FREESTYLE.match(self.text, at) or _UNUSED_CONTROL.match(self.text, at)
         if match:
             return self._emit("TEXT", at, match.end())
-        # Only a backslash with nothing on its line to escape comes here.
+        # No other pattern matches a backslash at the end of a line.
         self._fail(at, "stray-backslash", "a backslash at the end of a line escapes nothing", "delete it or write \\\\")
         return at + 1
 
@@ -185,12 +175,12 @@ class Lexer:
         text, end = self.text, self.find.comment_end(at)
         if end is None:
             if text.startswith("//", at):
-                self._warn(at, "open-comment", "a // comment on a last line that nothing ends is text", "end the line")
+                message = "this // is text, not a comment, because the last line has no line break"
+                self._warn(at, "open-comment", message, "add a line break at the end of the file")
             return at
         if text.startswith("://", at - 1):
-            self._warn(
-                at, "cut-by-comment", "the rest of this line is a comment", "write addresses as [title](address)"
-            )
+            message = "the rest of this line, from // on, is a comment"
+            self._warn(at, "cut-by-comment", message, "write web addresses as [title](address)")
         self.comments.append((at, end))
         if self.at_start and self.opened:
             match = _BREAKS_AFTER_EMPTY_LINE.match(text, end)
@@ -202,6 +192,26 @@ class Lexer:
 
     def _warn(self, at: int, code: str, message: str, fix: str) -> None:
         self.diagnostics.append(self.source.at("warning", code, message, at, at + 2, fix))
+
+    def _data(self, at: int) -> int:
+        found = self.find.data(at)
+        return self._emit(found[0], at, found[1]) if found else at
+
+    def _front_matter(self, at: int) -> int:
+        found = self.find.front_matter(at) if self.text.startswith("===", at) else None
+        return self._emit(found[0], at, found[1]) if found else at
+
+    def _element(self, at: int) -> int:
+        found = self.find.element(at)
+        if found is None:
+            return at
+        if found[0] == "LINK" and not _LINK.search(self.text, at, found[1]):
+            self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
+        return self._emit(found[0], at, found[1])
+
+    def _spaces(self, at: int) -> int:
+        match = _SPACES.match(self.text, at)
+        return match.end() if match else at + 1
 
     def _escaped_or_special(self, at: int) -> int:
         match = _ESCAPED.match(self.text, at)
@@ -238,8 +248,9 @@ class Lexer:
         self._indent(width + 1, start)
         return self._emit("ORDERED" if kind == "ordered" else "UNORDERED", start, end)
 
-    def _emphasis(self, at: int, char: str) -> int:
-        text, top = self.text, self.emphases[-1] if self.emphases else ""
+    def _emphasis(self, at: int) -> int:
+        text, char = self.text, self.text[at]
+        top = self.emphases[-1] if self.emphases else ""
         if top and top[0] == char and text.startswith(top, at):
             match = _EMPHASIS_END.match(text, at + len(top))
             if match:
@@ -260,31 +271,43 @@ class Lexer:
     # One token, inside an inference line
 
     def _inference_token(self, at: int) -> int:
-        text, char = self.text, self.text[at]
-        if char in "/<":
-            end = self._comment(at)
-            if end > at:
-                return end
-        elif char in " \t\r\n":
-            match = _EMPTY_LINE.match(text, at)
-            if match:  # the reference reads on; the inference is lost either way, the next paragraph need not be
-                self._end_paragraph(at)
-                return match.end()
-            match = _NEWLINE.match(text, at)
-            if match:
-                return self._emit("NEWLINE", at, match.end())
-            return at + 1
-        elif char in "\\.:":
-            end = self._escaped_or_special(at)
-            if end > at:
-                return end
-        elif char == "-":
-            match = _DASHES.match(text, at)
-            if match:
-                self.in_inference = False
-                return self._emit("INFERENCE_END", at, match.end())
-        elif char == "{" and (found := self.find.data(at)):
-            return self._emit(found[0], at, found[1])
-        elif char == ",":
-            return self._emit("COMMA", at, at + 1)
-        return self._plain(at)
+        read = self._IN_INFERENCE.get(self.text[at])
+        end = read(self, at) if read else at
+        return end if end > at else self._plain(at)
+
+    def _inference_break(self, at: int) -> int:
+        match = _EMPTY_LINE.match(self.text, at)
+        if match:  # the reference reads on and loses the next paragraph too
+            self._end_paragraph(at)
+            return match.end()
+        match = _NEWLINE.match(self.text, at)
+        return self._emit("NEWLINE", at, match.end()) if match else at + 1
+
+    def _inference_end(self, at: int) -> int:
+        match = _DASHES.match(self.text, at)
+        if not match:
+            return at
+        self.in_inference = False
+        return self._emit("INFERENCE_END", at, match.end())
+
+    def _comma(self, at: int) -> int:
+        return self._emit("COMMA", at, at + 1)
+
+    # Methods by the first character of the tokens that they read. The tables hold functions because bound methods
+    # would put every lexer into a reference cycle.
+
+    _ANYWHERE: ClassVar[_Readers] = (
+        dict.fromkeys("/<", _comment)
+        | dict.fromkeys(" \t\r\n", _break)
+        | dict.fromkeys("\\.:", _escaped_or_special)
+        | {"{": _data, "=": _front_matter}
+    )
+    _WITHIN_A_LINE: ClassVar[_Readers] = (
+        dict.fromkeys("*_", _emphasis) | dict.fromkeys("[@<#", _element) | dict.fromkeys(" \t", _spaces)
+    )
+    _IN_INFERENCE: ClassVar[_Readers] = (
+        dict.fromkeys("/<", _comment)
+        | dict.fromkeys(" \t\r\n", _inference_break)
+        | dict.fromkeys("\\.:", _escaped_or_special)
+        | {"-": _inference_end, "{": _data, ",": _comma}
+    )

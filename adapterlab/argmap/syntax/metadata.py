@@ -1,7 +1,10 @@
-"""The YAML in braces behind an element, in front matter and in inference lines.
+"""Metadata: the YAML in braces behind an element, in front matter and in inference lines.
 
-Read as the reference reads it (YAML 1.2's core schema: `on` and `yes` are words, `1e3` is a number), bounded in depth,
-and without aliases, so that no block can grow beyond its own text.
+It is read as the reference implementation reads it (YAML 1.2's core schema: `on` and `yes` are words, `1e3` is a
+number). Its depth is bounded and aliases are refused, so that no block can expand beyond its own text.
+
+>>> read_block('{reason: "seen twice", credence: 0.8}')
+{'reason': 'seen twice', 'credence': 0.8}
 """
 
 from __future__ import annotations
@@ -9,10 +12,18 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import yaml
+
+Metadata = dict[str, object]
+"""A mapping read from YAML: its values are numbers, strings, booleans, None, lists and mappings."""
 
 MAX_DEPTH = 40
+"""Levels of nested brackets in one block."""
 MAX_SIZE = 100_000
+"""Characters in one block."""
 
 _KEY = r"(?!(?:null|true|false|nan|inf)\b)[A-Za-z_][A-Za-z0-9_-]*"
 _PLAIN_BLOCK = re.compile(rf'\{{\s*(?:{_KEY}:[ ](?:"[^"\\\r\n]*"|[0-9]+\.[0-9]+)(?:,\s*(?=[A-Za-z_])|\s*(?=\}})))+\}}')
@@ -22,24 +33,35 @@ _BLOCK_END = re.compile(r"\}\s*\Z")
 
 
 class MetadataError(Exception):
-    """A block that is not readable; `offset` counts from the block's first character."""
+    """A metadata block that cannot be read.
+
+    Args:
+        message: The problem.
+        offset: Its place, counted in characters from the start of the block.
+    """
 
     def __init__(self, message: str, offset: int = 0) -> None:
         super().__init__(message)
         self.offset = offset
 
 
-def read_block(text: str) -> dict[str, Any]:
-    """The mapping that a block `{...}` holds.
+def read_block(text: str) -> Metadata:
+    """Read a block `{...}`.
 
-    A block whose brace ends its line is YAML's indented form, any other the form in braces.
+    If a line break follows the opening brace, the block holds YAML's indented form, otherwise the form in braces.
+
+    Args:
+        text: The block with its braces.
+
+    Returns:
+        The mapping; empty if the block is.
 
     Raises:
-        MetadataError: where the YAML is wrong, too deep, too large, or no mapping.
+        MetadataError: The YAML is wrong, too deep, too large, or no mapping.
     """
     if _PLAIN_BLOCK.fullmatch(text):
         items = _PLAIN_ITEM.findall(text)
-        block: dict[str, Any] = {key: float(number) if number else words for key, words, number in items}
+        block: Metadata = {key: float(number) if number else words for key, words, number in items}
         if len(block) == len(items):
             return block
     body, shift = _body(text)
@@ -51,19 +73,33 @@ def read_block(text: str) -> dict[str, Any]:
     return value
 
 
-def read_front_matter(text: str) -> dict[str, Any]:
-    """The settings between `===` lines."""
+def read_front_matter(text: str) -> Metadata:
+    """Read front matter.
+
+    Args:
+        text: The YAML with the `===` lines around it.
+
+    Returns:
+        The settings; empty if the YAML is no mapping.
+
+    Raises:
+        MetadataError: The YAML is wrong, too deep or too large.
+    """
     head = len(text) - len(text.lstrip("="))
     value = load_yaml(text[head:].rstrip("= \t\r\n").lstrip(" \t"), head)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        return {}
-    return value
+    return value if isinstance(value, dict) else {}
 
 
 def scalar_span(text: str, key: str) -> tuple[int, int] | None:
-    """Where in a block the value of a top-level key is written, as offsets; None where the key is absent."""
+    """Find the value of a top-level key in a block.
+
+    Args:
+        text: The block with its braces.
+        key: The key.
+
+    Returns:
+        Start and end offsets of the value in the block; None if the key is absent or its value is not a scalar.
+    """
     import yaml
 
     body, shift = _body(text)
@@ -79,11 +115,18 @@ def _body(text: str) -> tuple[str, int]:
     return (_BLOCK_END.sub("", text[opening.end() :]), opening.end()) if opening else (text, 0)
 
 
-def load_yaml(text: str, shift: int = 0) -> Any:
-    """A YAML document's value.
+def load_yaml(text: str, shift: int = 0) -> object:
+    """Read a YAML document.
+
+    Args:
+        text: The document.
+        shift: Offset of the document in its block; errors count from the start of the block.
+
+    Returns:
+        The value of the document.
 
     Raises:
-        MetadataError: with the offset of the mistake, counted from `shift` before the text.
+        MetadataError: The YAML is wrong, too deep or too large; the error holds the offset of the mistake.
     """
     import yaml
 
@@ -96,22 +139,23 @@ def load_yaml(text: str, shift: int = 0) -> Any:
     if deepest > MAX_DEPTH:
         raise MetadataError(f"metadata is nested more than {MAX_DEPTH} levels deep")
     try:
-        if text.startswith("{"):  # libyaml recurses in C: only a text whose depth its brackets bound may go there
-            with suppress(yaml.YAMLError, ValueError, OverflowError):  # it refuses a little that is YAML, say {key:}
+        if text.startswith("{"):
+            # libyaml recurses in C. In the form in braces, the depth checked above bounds the recursion.
+            with suppress(yaml.YAMLError, ValueError, OverflowError):  # it refuses some valid YAML, such as {key:}
                 return yaml.load(text, Loader=_loader(fast=True))
         return yaml.load(text, Loader=_loader(fast=False))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        what = error.problem or error.context or "not readable"
-        raise MetadataError(f"metadata is not YAML: {what}", shift + (mark.index if mark else 0)) from None
+        problem = error.problem or error.context or "not readable"
+        raise MetadataError(f"metadata is not YAML: {problem}", shift + (mark.index if mark else 0)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise MetadataError(f"metadata is not YAML: {str(error).splitlines()[0]}", shift) from None
     except RecursionError:
-        raise MetadataError("metadata is nested too deep", shift) from None
+        raise MetadataError("metadata is nested too deeply", shift) from None
 
 
 @cache
-def _loader(fast: bool) -> Any:
+def _loader(fast: bool) -> type[yaml.SafeLoader]:
     import yaml
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if fast else yaml.SafeLoader
@@ -121,22 +165,23 @@ def _loader(fast: bool) -> Any:
 
         yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Metadata:
             seen = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode):
                     if key.value in seen:
                         raise yaml.constructor.ConstructorError(
-                            None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                            None, None, f"the key {key.value!r} is given twice", key.start_mark
                         )
                     seen.add(key.value)
             return {_key(key): value for key, value in super().construct_mapping(node, deep).items()}
 
-        def compose_node(self, parent: Any, index: Any) -> Any:
+        def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
             if self.check_event(yaml.AliasEvent):
                 mark = self.peek_event().start_mark
-                raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here", mark)
-            return super().compose_node(parent, index)
+                raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
+            node: yaml.Node = super().compose_node(parent, index)
+            return node
 
     for tag, pattern, first in (
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -157,22 +202,22 @@ def _loader(fast: bool) -> Any:
 
 
 def _key(key: object) -> str:
-    """Keys are words, as in JSON."""
+    """Return a key as a string, as JSON writes it."""
     if key is None or isinstance(key, bool):
         return "null" if key is None else str(key).lower()
     return str(key)
 
 
-def _integer(loader: Any, node: Any) -> int:
-    digits = loader.construct_scalar(node)
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    digits = str(loader.construct_scalar(node))
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
     bases = {"0b": 2, "0x": 16, "0o": 8}
     base = bases.get(digits[:2], 10)
     return sign * int(digits[2:] if base != 10 else digits, base)
 
 
-def _number(loader: Any, node: Any) -> float:
-    digits = loader.construct_scalar(node).lower()
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    digits = str(loader.construct_scalar(node)).lower()
     if digits.endswith((".inf", ".nan")):
         return float(digits.replace(".", ""))
     return float(digits)

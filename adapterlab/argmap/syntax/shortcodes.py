@@ -1,4 +1,8 @@
-"""Argdown's names for signs: `.E.` or `:E:` is written where the text shows a quantifier."""
+"""Argdown's shortcodes: `.E.` or `:E:` in a source stands for the sign ∃.
+
+>>> SHORTCODES["E"], SHORTCODES["->"]
+('∃', '→')
+"""
 
 _LOGIC = "A ∀ E ∃ O 𝗢 P 𝗣 -> → <-> ↔ ~ ¬ ^ ∧ v ∨ v_ ⊻ <> ◇ [] ◻"
 _FACES = (
@@ -9,5 +13,5 @@ _VERDICTS = "? ❓ question ❓ +1 👍 up 👍 -1 👎 down 👎 star ⭐ y ✔
 _PAIRS = f"{_LOGIC} {_FACES} {_VERDICTS}".split()
 
 SHORTCODES = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
-"""The signs that the reference implementation knows, by name."""
-SHORTCODES[":smile:"] = "☺\N{VARIATION SELECTOR-16}"  # there, the two spellings of this one differ
+"""The signs that the reference implementation has, by name."""
+SHORTCODES[":smile:"] = "☺\N{VARIATION SELECTOR-16}"  # the reference gives another sign for `:smile:` than for `smile`

@@ -1,1 +1,1 @@
-"""Draw, format, edit, compare and export maps."""
+"""Tools on maps: draw, format, edit, compare and export."""

@@ -1,4 +1,11 @@
-"""What two maps say differently."""
+r"""Differences between two maps: claims, arguments, texts, numbers, relations and scores.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> before = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}")
+>>> after = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.4}")
+>>> diff_maps(before, after, "df-quad").changes[0]
+Change(kind='number', name='[Rain] credence', before='0.8', after='0.4')
+"""
 
 from __future__ import annotations
 
@@ -12,28 +19,43 @@ from adapterlab.argmap.scoring.semantics import DEFAULT
 
 @dataclass(frozen=True)
 class Change:
-    """A difference: `kind` is added, removed, text, number, structure or score; `before` and `after` say it."""
+    """One difference."""
 
     kind: str
+    """`added`, `removed`, `text`, `number`, `structure` or `score`."""
     name: str
+    """The claim, argument or relation, and the metadata key if one has changed."""
     before: str = ""
+    """The old value; empty if there is none."""
     after: str = ""
+    """The new value; empty if there is none."""
 
 
 @dataclass
-class Comparison:
-    """All differences between two maps, and both scores."""
+class MapDiff:
+    """The differences between two maps, and the scores of both."""
 
     changes: list[Change] = field(default_factory=list)
     before: Scores | None = None
+    """Scores of the first map."""
     after: Scores | None = None
+    """Scores of the second map."""
 
 
-def compare(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> Comparison:
-    """Compare two maps by their titles.
+def diff_maps(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> MapDiff:
+    """Compare two maps; claims and arguments with equal titles are the same.
+
+    Args:
+        before: The first map.
+        after: The second map.
+        semantics: As in `score`.
+        skip_broken: As in `score`.
+
+    Returns:
+        The differences. A credence has changed if it differs by at least 0.0005.
 
     Raises:
-        AdapterlabError: as `score`, for either map.
+        AdapterlabError: As in `score`, for either map.
     """
     scores = score(before, semantics, skip_broken=skip_broken), score(after, semantics, skip_broken=skip_broken)
     changes = _elements(before.claims, after.claims, "[{}]".format)
@@ -46,7 +68,7 @@ def compare(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool
         new = scores[1].claims.get(title)
         if new and abs(new.credence - old.credence) >= 0.0005:
             changes.append(Change("score", f"[{title}]", f"{old.credence:.3f}", f"{new.credence:.3f}"))
-    return Comparison(changes, *scores)
+    return MapDiff(changes, *scores)
 
 
 _VERBS = {

@@ -1,4 +1,11 @@
-"""A map as a picture: SVG that needs nothing from outside."""
+r"""Drawing of a map as a self-contained SVG image.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> from adapterlab.argmap.scoring.scores import score
+>>> weather = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}")
+>>> to_svg(weather, score(weather)).count("<rect")
+6
+"""
 
 from __future__ import annotations
 
@@ -10,7 +17,9 @@ from adapterlab.argmap.tools.layout import Box, Sign, lay_out
 
 GREEN, RED, GREY = "#2e8b57", "#c0392b", "#9aa5b1"
 COLOURS: dict[Sign, str] = {"support": GREEN, "attack": RED, "undercut": RED, "premise": GREY}
+"""Colour of the line for each kind of relation."""
 BAR = 46
+"""Width of a strength bar in pixels."""
 
 _STYLE = """
 .argmap text{font:12px system-ui,Roboto,'DejaVu Sans',sans-serif;fill:#1f2933}
@@ -22,15 +31,18 @@ _STYLE = """
 
 
 def to_svg(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
-    """The map as SVG, at least 1100 px wide: theses on the left, what bears on them to the right.
+    """Draw a map, with theses on the left and their supporters and attackers to the right.
 
-    Green lines support, red lines attack (dashed: undercut), grey lines lead from premises; a line's width and a box's
-    bar show strength.
+    Green lines are support, red lines attacks, dashed red lines undercuts, grey lines lead from premises. The width of
+    a line and the bar in a box show strength.
 
     Args:
-        the_map: the map.
-        scores: its scores.
-        before: earlier scores; a box whose credence has moved shows both.
+        the_map: The map.
+        scores: Its scores.
+        before: Earlier scores; boxes whose credence differs by at least 0.005 show both numbers.
+
+    Returns:
+        SVG, at least 1100 pixels wide.
     """
     layout = lay_out(the_map)
     strengths = {id(box): _strength(box, scores) for box in layout.boxes}
@@ -41,7 +53,7 @@ def to_svg(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
     ]
     for box in layout.boxes:
         parts.extend(_edge(sign, child, box, strengths[id(child)]) for sign, child in box.children)
-        parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.echoes)
+        parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.cross_links)
     parts.extend(
         _box(box, the_map, strengths[id(box)], _strength(box, before) if before else None) for box in layout.boxes
     )
@@ -59,7 +71,7 @@ def _edge(sign: Sign, source: Box, target: Box, strength: float | None) -> str:
     colour = COLOURS[sign]
     dashes = ' stroke-dasharray="5 3"' if sign == "undercut" else ""
     x0, y0, x1, y1 = source.x, source.middle, target.x + target.width, target.middle
-    if source.depth <= target.depth:  # an echo: from further left, round the outside
+    if source.depth <= target.depth:  # a cross-link from the left of its target is drawn around the boxes
         x0 = source.x + source.width
         dashes = ' stroke-dasharray="2 3"'
     bend = abs(x0 - x1) / 2 + (40 if source.depth <= target.depth else 0)
@@ -75,9 +87,9 @@ def _box(box: Box, the_map: Map, strength: float | None, before: float | None) -
     thesis = claim is not None and claim.role == "thesis"
     text = claim.text if claim else the_map.arguments[box.title].text
     stroke, fill = ("#1f2933", "#fff") if thesis else ("#c3ccd5", "#fff" if box.argument is None else "#f4f6f8")
-    told = escape(f"{box.title}: {text}" if text else box.title)
+    tooltip = escape(f"{box.title}: {text}" if text else box.title)
     lines = [
-        f'<g class="{"thesis" if thesis else box.kind}"><title>{told}</title>',
+        f'<g class="{"thesis" if thesis else box.kind}"><title>{tooltip}</title>',
         f'<rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="5" fill="{fill}"'
         f' stroke="{stroke}"/>',
     ]

@@ -1,4 +1,8 @@
-"""Writing numbers back into a map, with every other byte as it was."""
+"""Replacement of numbers in the text of a map, with every other byte unchanged.
+
+>>> with_credences("[Rain]: It rains. {credence: 0.8}", {"Rain": 0.4})
+'[Rain]: It rains. {credence: 0.4}'
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,19 @@ from adapterlab.errors import AdapterlabError
 
 
 def with_credences(text: str, credences: Mapping[str, float], name: str = "<map>") -> str:
-    """The text with other credences.
+    """Replace numbers in the text of a map.
 
     Args:
-        text: a map.
-        credences: new numbers by title: a claim's `credence:` (a thesis' `prior:`), an argument's `inference:`.
-        name: what messages call the map.
+        text: A map in Argdown.
+        credences: New numbers in [0, 1] by title: a claim's `credence:` (a thesis' `prior:`), or the `inference:` of an
+            argument's last step.
+        name: Name of the map in messages.
+
+    Returns:
+        The text with the new numbers.
 
     Raises:
-        AdapterlabError: where a title is unknown, or states no number that could be replaced.
+        AdapterlabError: A title is unknown or has no number to replace, or a number is outside [0, 1].
     """
     from adapterlab.argmap.model.build import parse
 
@@ -27,17 +35,15 @@ def with_credences(text: str, credences: Mapping[str, float], name: str = "<map>
     edits: list[tuple[int, int, float]] = []
     for title, value in credences.items():
         if not 0.0 <= value <= 1.0:
-            raise AdapterlabError(f"{title}: a credence lies between 0 and 1, not at {value:g}")
+            raise AdapterlabError(f"{title}: a credence must be between 0 and 1, not {value:g}")
         key = parameter(the_map, title)
         spans = _claim_spans(the_map, key[1:-1]) if key.startswith("[") else _inference_spans(the_map, key[1:-1])
         if not spans:
             wanted = "credence" if key.startswith("[") else "inference"
-            raise AdapterlabError(
-                f"{name}: {key} states no {wanted} that could be replaced; write {{{wanted}: 0.5}} first"
-            )
+            raise AdapterlabError(f"{name}: {key} has no {wanted} to replace; write {{{wanted}: 0.5}} first")
         edits.extend((start, end, value) for start, end in spans)
     for start, end, value in sorted(edits, reverse=True):
-        text = text[:start] + _written(value, text[start:end]) + text[end:]
+        text = text[:start] + _decimal(value, text[start:end]) + text[end:]
     return text
 
 
@@ -73,7 +79,8 @@ def _spans(the_map: Map, blocks: list[tuple[int, int]], key: str) -> list[tuple[
     return found
 
 
-def _written(value: float, before: str) -> str:
+def _decimal(value: float, before: str) -> str:
+    """Return a number with at least as many decimals as the text that it replaces, and at most four."""
     decimals = len(before.partition(".")[2])
     text = f"{value:.4f}".rstrip("0")
     short = len(text.partition(".")[2])

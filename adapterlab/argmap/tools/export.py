@@ -1,4 +1,11 @@
-"""A map for other programs and for readers: DOT for Graphviz, and a page of HTML that needs nothing else."""
+r"""Export of a map: DOT for Graphviz, and a self-contained HTML page.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> from adapterlab.argmap.scoring.scores import score
+>>> weather = parse("[Wet]: It is wet.\n  + [Rain]: It rains. {credence: 0.8}")
+>>> print(to_dot(weather, score(weather)).splitlines()[5])
+  "c:Rain" -> "c:Wet" [color="#2e8b57"];
+"""
 
 from __future__ import annotations
 
@@ -19,7 +26,12 @@ _EDGES = {
 
 
 def to_dot(the_map: Map, scores: Scores) -> str:
-    """The map as a Graphviz digraph: claims are boxes, arguments ellipses."""
+    """Return a map as a Graphviz digraph: claims are boxes, arguments are ellipses.
+
+    Args:
+        the_map: The map.
+        scores: Its scores.
+    """
     lines = ["digraph map {", "  rankdir=RL;", '  node [fontname="Helvetica", fontsize=11];']
     for title, found in scores.claims.items():
         bold = ", penwidth=2" if found.role == "thesis" else ""
@@ -59,14 +71,20 @@ body{{max-width:1140px;margin:2em auto;padding:0 1em}}
 th,td{{text-align:left;vertical-align:top;padding:.35em .8em .35em 0}} td{{border-top:1px solid #e3e8ed}}
 td.n{{font-variant-numeric:tabular-nums;white-space:nowrap}} .why{{color:#66727f;font-size:13px}}
 </style></head><body><h1>{title}</h1><p>{lead}</p><div class="map">{svg}</div>
-<table><tr><th>Claim</th><th>What it says</th><th>Credence</th><th>Stated</th></tr>
+<table><tr><th>Claim</th><th>Text</th><th>Credence</th><th>Stated</th></tr>
 {rows}
 </table></body></html>
 """
 
 
 def to_html(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
-    """A page with the drawing and a table of all claims, their texts, reasons and sources."""
+    """Return a page with the drawing and a table of all claims with texts, reasons and sources.
+
+    Args:
+        the_map: The map.
+        scores: Its scores.
+        before: Earlier scores, which the drawing shows beside the new ones.
+    """
     title = escape(str(the_map.settings.get("title") or the_map.source.name))
     rows = "\n".join(_row(claim, scores) for claim in the_map.claims.values() if claim.title in scores.claims)
     lead = escape(f"Scored by {scores.semantics}. " + " ".join(f"{w}." for w in scores.warnings[:3]))
@@ -82,11 +100,11 @@ def _row(claim: Claim, scores: Scores) -> str:
         if url.startswith(("https://", "http://"))
     ]
     why = escape(str(claim.data.get("reason", "")))
-    told = (
+    text = (
         escape(claim.text)
         + (f" ({', '.join(links)})" if links else "")
         + (f'<div class="why">{why}</div>' if why else "")
     )
     stated = "" if found.stated is None else f"{found.stated:.2f}"
     numbers = f'<td class="n">{found.credence:.3f}</td><td class="n">{stated}</td>'
-    return f"<tr><td>{escape(claim.title)}</td><td>{told}</td>{numbers}</tr>"
+    return f"<tr><td>{escape(claim.title)}</td><td>{text}</td>{numbers}</tr>"

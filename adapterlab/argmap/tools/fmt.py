@@ -1,13 +1,17 @@
-"""A canonical layout: one empty line between paragraphs, two spaces a level, short relation signs, numbers in order.
+r"""Formatter: one empty line between paragraphs, two spaces per level, short relation signs, statements renumbered.
 
-Line breaks inside texts, metadata and comments stay as they were written.
+Line breaks inside texts, metadata and comments are kept.
+
+>>> print(format_map("[Wet]: It is wet.\n      <+   [Rain]: It rains.\n\n\n"), end="")
+[Wet]: It is wet.
+  + [Rain]: It rains.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
 
 from adapterlab.argmap.model.build import parse
 from adapterlab.argmap.model.map import Map
@@ -22,23 +26,34 @@ _ZERO_WIDTH = ("INDENT", "DEDENT")
 
 
 def format_map(text: str, name: str = "<map>") -> str:
-    """The text in canonical layout; it says the same.
+    """Format a map without changing its content.
+
+    Args:
+        text: A map in Argdown.
+        name: Name of the text in messages, for example its path.
+
+    Returns:
+        The formatted text.
 
     Raises:
-        AdapterlabError: the text has errors, which must be mended first.
+        AdapterlabError: The map has errors; they must be fixed first.
     """
     before = parse(text, name)
     found = errors(before.diagnostics)
     if found:
-        raise AdapterlabError(f"{name} has errors; mend them first\n{found[0].render(before.source)}")
+        raise AdapterlabError(f"{name} has errors; fix them first\n{found[0].render(before.source)}")
     after = _Formatter(text, name).format()
     if meaning(parse(after, name)) != meaning(before):
-        raise AdapterlabError(f"{name} cannot be laid out anew without changing what it says; please report the map")
+        raise AdapterlabError(f"{name} cannot be formatted without changing its content; please report this map")
     return after
 
 
-def meaning(the_map: Map) -> tuple[Any, ...]:
-    """What a map says, apart from where it says it and from white space in its texts."""
+def meaning(the_map: Map) -> tuple[object, ...]:
+    """Return the content of a map without places and without white space in its texts, to compare two maps.
+
+    Args:
+        the_map: The map.
+    """
     elements = [
         (
             type(element).__name__,
@@ -62,11 +77,28 @@ def meaning(the_map: Map) -> tuple[Any, ...]:
 
 @dataclass
 class _Line:
-    """A line of the layout: where it stands in the text, and its tokens."""
+    """A line of a paragraph."""
 
     start: int
+    """Offset of its first character."""
     end: int
+    """Offset of its line break."""
     tokens: list[Token]
+
+
+@dataclass
+class _State:
+    """Position of the next line within its paragraph."""
+
+    listed: bool
+    """True if the paragraph is a list."""
+    depth: int = 0
+    """Levels of indentation that are open."""
+    number: int = 0
+    """Number of the last statement of a premise-conclusion structure."""
+    hanging: int = 2
+    """Indentation of lines that continue an element."""
+    in_inference: bool = False
 
 
 class _Formatter:
@@ -80,7 +112,7 @@ class _Formatter:
     def format(self) -> str:
         at = 0
         for paragraph in self.paragraphs:
-            solid = [t for t in paragraph.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+            solid = _solid(paragraph.tokens)
             if not solid:
                 continue
             self._gap(at, solid[0].start)
@@ -89,12 +121,12 @@ class _Formatter:
         self._gap(at, len(self.text), last=True)
         while self.out and not self.out[-1]:
             self.out.pop()
-        # A line break would make a comment of the text behind such a //.
+        # A line break at the end would turn the text after such a // into a comment.
         open_comment = any(found.code == "open-comment" for found in self.lexer.diagnostics)
         return "\n".join(self.out) + ("" if open_comment else "\n")
 
     def _gap(self, start: int, end: int, last: bool = False) -> None:
-        """Comments between paragraphs, with one empty line wherever there was at least one."""
+        """Add the comments between two paragraphs, and one empty line wherever the text has at least one."""
         at = start
         for comment_start, comment_end in self._comments(start, end):
             between = self.text[at:comment_start]
@@ -106,7 +138,7 @@ class _Formatter:
                 self.out.append(shown)
             at = comment_end
         if not last:
-            self._space(self.text[at:end] if start else self.text[at:end] if at else "")
+            self._space(self.text[at:end] if at else "")
 
     def _space(self, between: str) -> None:
         if between.count("\n") > 1 and self.out and self.out[-1]:
@@ -117,60 +149,59 @@ class _Formatter:
         return self.lexer.comments[low:high]
 
     def _paragraph(self, paragraph: Paragraph, start: int, end: int) -> None:
-        tokens, number, depth, hanging = paragraph.tokens, 0, 0, 2
-        listed = any(t.type in ("ORDERED", "UNORDERED") and t.start == start for t in tokens)
-        waiting: list[str] = []
-        inside = False
+        tokens = paragraph.tokens
+        state = _State(listed=any(t.type in ("ORDERED", "UNORDERED") and t.start == start for t in tokens))
+        comments: list[str] = []
         for line in self._lines(tokens, start, end):
-            for token in line.tokens:
-                if token.type not in _ZERO_WIDTH:
-                    break
-                depth += 1 if token.type == "INDENT" else -1
-            solid = [t for t in line.tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
-            shown = self._shown(line.start, line.end)
+            for token in takewhile(lambda t: t.type in _ZERO_WIDTH, line.tokens):
+                state.depth += 1 if token.type == "INDENT" else -1
+            solid = _solid(line.tokens)
             if not solid:
-                waiting.append(shown)
+                comments.append(self._shown(line.start, line.end))
                 continue
-            first = solid[0]
-            indent = hanging
-            if inside:
-                indent = 0
-            elif first.type in _RELATIONS:
-                sign = _SHORT.get(first.text, first.text)
-                indent = 2 * (depth - listed)
-                hanging = indent + 2
-                shown = _joined(sign, self._shown(first.end, line.end))
-            elif first.type == "NUMBER":
-                number += 1
-                indent, hanging = 0, 4
-                shown = _joined(f"({number})", self._shown(first.end, line.end))
-            elif first.type in ("ORDERED", "UNORDERED"):
-                indent, hanging = 0, 2
-                shown = self._shown(first.start, line.end)
-            elif first.type == "INFERENCE_START":
-                indent, inside = 0, True
-                if len(solid) > 1 and solid[1].type == "INFERENCE_END":
-                    shown = _joined("----", self._shown(solid[1].end, line.end))
-            elif first.type == "HEADING":
-                indent, shown = 0, first.text + self._shown(first.end, line.end)
-            elif first.start == start:
-                indent = 0
-            if any(t.type == "INFERENCE_END" for t in solid):
-                inside = False
-            self.out.extend(" " * indent + comment for comment in waiting)
-            waiting = []
+            indent, shown = self._line(line, solid, state, opens=solid[0].start == start)
+            self.out.extend(" " * indent + comment for comment in comments)
+            comments = []
             self.out.append(" " * indent + shown)
-        self.out.extend(waiting)
+        self.out.extend(comments)
+
+    def _line(self, line: _Line, solid: list[Token], state: _State, opens: bool) -> tuple[int, str]:
+        """Return a line's indentation and text; `opens`: it is the first line of its paragraph."""
+        first, shown, indent = solid[0], self._shown(line.start, line.end), state.hanging
+        if state.in_inference:
+            indent = 0
+        elif first.type in _RELATIONS:
+            indent = 2 * (state.depth - state.listed)
+            state.hanging = indent + 2
+            shown = _joined(_SHORT.get(first.text, first.text), self._shown(first.end, line.end))
+        elif first.type == "NUMBER":
+            state.number += 1
+            indent, state.hanging = 0, 4
+            shown = _joined(f"({state.number})", self._shown(first.end, line.end))
+        elif first.type in ("ORDERED", "UNORDERED"):
+            indent, state.hanging = 0, 2
+            shown = self._shown(first.start, line.end)
+        elif first.type == "INFERENCE_START":
+            indent, state.in_inference = 0, True
+            if len(solid) > 1 and solid[1].type == "INFERENCE_END":
+                shown = _joined("----", self._shown(solid[1].end, line.end))
+        elif first.type == "HEADING":
+            indent, shown = 0, first.text + self._shown(first.end, line.end)
+        elif opens:
+            indent = 0
+        if any(t.type == "INFERENCE_END" for t in solid):
+            state.in_inference = False
+        return indent, shown
 
     def _shown(self, start: int, end: int) -> str:
         shown = self.text[start:end].strip(" \t\r")
         escapes = (len(shown) - len(shown.rstrip("\\"))) % 2 == 1
-        # A space stays that a backslash escapes, or that keeps a bracket from opening a title over the line break.
+        # Keep a space that a backslash escapes, or that prevents a bracket from opening a title across the line break.
         return shown + " " if escapes or shown.endswith(("<", "[")) else shown
 
     def _lines(self, tokens: list[Token], start: int, end: int) -> list[_Line]:
-        """The paragraph's lines; a line break inside a token or a comment makes none."""
-        spans = [(t.start, t.end) for t in tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
+        """Return the paragraph's lines; a line break inside a token or a comment does not end a line."""
+        spans = [(t.start, t.end) for t in _solid(tokens)]
         spans = sorted([*spans, *self._comments(start, end)])
         lines: list[_Line] = []
         at, begun = start, start
@@ -185,6 +216,11 @@ class _Formatter:
             if token.type != "NEWLINE" and start <= token.start <= end:
                 lines[bisect_right(starts, token.start) - 1].tokens.append(token)
         return [line for line in lines if line.tokens or self.text[line.start : line.end].strip()]
+
+
+def _solid(tokens: list[Token]) -> list[Token]:
+    """Return the tokens that show on a line."""
+    return [t for t in tokens if t.type not in (*_ZERO_WIDTH, "NEWLINE")]
 
 
 def _joined(sign: str, rest: str) -> str:

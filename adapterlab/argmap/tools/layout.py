@@ -1,4 +1,9 @@
-"""Where the boxes of a drawn map stand: a tree from its theses on the left to its premises on the right."""
+r"""Layout of a drawn map: a tree of boxes with theses on the left and premises on the right.
+
+>>> from adapterlab.argmap.model.build import parse
+>>> [(box.title, box.depth) for box in lay_out(parse("[Wet]: It is wet.\n  + [Rain]: It rains.")).boxes]
+[('Wet', 0), ('Rain', 1)]
+"""
 
 from __future__ import annotations
 
@@ -6,73 +11,93 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adapterlab.argmap.model.map import SUPPORTS, Argument, End, Map
+from adapterlab.argmap.model.map import SUPPORTS, Argument, Endpoint, Map
 
 Sign = Literal["support", "attack", "premise", "undercut"]
 
 WIDTH, GAP, ROW_GAP, LINE = 1100, 44, 8, 15
+"""Smallest width of a drawing, gaps between columns and between rows, and height of a line of text, in pixels."""
 CHARACTER = 6.4
-"""The mean width of a character at 12 px; a box breaks its title by it."""
+"""Mean width of a character at 12 px, for breaking titles into lines."""
 
 
 @dataclass
 class Box:
-    """A claim, or an argument with the conclusion that it alone draws."""
+    """A claim, an argument, or a claim together with the only argument that concludes it."""
 
     kind: Literal["claim", "argument"]
     title: str
     argument: Argument | None = None
+    """The argument in the box."""
     children: list[tuple[Sign, Box]] = field(default_factory=list)
-    echoes: list[tuple[Sign, Box]] = field(default_factory=list)
-    """Boxes that stand elsewhere and bear on this one too."""
+    """Boxes to the right that bear on this one."""
+    cross_links: list[tuple[Sign, Box]] = field(default_factory=list)
+    """Boxes elsewhere in the tree that bear on this one."""
     lines: list[str] = field(default_factory=list)
+    """The title, broken into lines."""
     depth: int = 0
+    """Column, from 0 on the left."""
     x: float = 0.0
+    """Left edge in pixels."""
     y: float = 0.0
+    """Upper edge in pixels."""
     width: float = 0.0
     height: float = 0.0
 
     @property
     def middle(self) -> float:
-        """Half way down the box."""
+        """Vertical centre of the box in pixels."""
         return self.y + self.height / 2
 
 
 @dataclass
 class Layout:
-    """All boxes, placed."""
+    """The placed boxes of a map."""
 
     boxes: list[Box]
     width: float
+    """Width of the drawing in pixels."""
     height: float
+    """Height of the drawing in pixels."""
 
 
 def lay_out(the_map: Map) -> Layout:
-    """Place every claim and argument of a map."""
+    """Place every claim and argument of a map.
+
+    Args:
+        the_map: The map.
+
+    Returns:
+        The boxes and the size of the drawing.
+    """
     return _Tree(the_map).layout()
 
 
 class _Tree:
     def __init__(self, the_map: Map) -> None:
         self.map = the_map
-        self.placed: dict[End, Box] = {}
+        self.placed: dict[Endpoint, Box] = {}
         self.boxes: list[Box] = []
-        self.bearing: dict[End, list[tuple[Sign, End]]] = defaultdict(list)
-        self.drawing: dict[str, list[Argument]] = defaultdict(list)
+        self.sources: dict[Endpoint, list[tuple[Sign, Endpoint]]] = defaultdict(list)
+        self.concluding: dict[str, list[Argument]] = defaultdict(list)
         for relation in the_map.relations:
             sign: Sign = (
                 "undercut" if relation.kind == "undercut" else "support" if relation.kind in SUPPORTS else "attack"
             )
-            target = relation.target if relation.target.kind != "inference" else End("argument", relation.target.title)
-            self.bearing[target].append((sign, relation.source))
+            target = (
+                relation.target if relation.target.kind != "inference" else Endpoint("argument", relation.target.title)
+            )
+            self.sources[target].append((sign, relation.source))
         for argument in the_map.arguments.values():
             for conclusion in dict.fromkeys(step.conclusion for step in argument.steps):
-                self.drawing[conclusion].append(argument)
+                self.concluding[conclusion].append(argument)
 
     def layout(self) -> Layout:
-        roots = [End("claim", title) for title in self.map.theses]
-        roots += [End("claim", title) for title in self.map.claims] + [End("argument", t) for t in self.map.arguments]
-        trees = [self._grow(end, 0) for end in roots if end not in self.placed]
+        roots = [Endpoint("claim", title) for title in self.map.theses]
+        roots += [Endpoint("claim", title) for title in self.map.claims] + [
+            Endpoint("argument", t) for t in self.map.arguments
+        ]
+        trees = [self._build(end, 0) for end in roots if end not in self.placed]
         columns = 1 + max((box.depth for box in self.boxes), default=0)
         width = max(float(WIDTH), columns * 200.0)
         column = (width - 2 - GAP * (columns - 1)) / columns
@@ -86,16 +111,16 @@ class _Tree:
             height = self._stack(tree, height) + ROW_GAP
         return Layout(self.boxes, width, max(height, 40.0))
 
-    def _grow(self, end: End, depth: int) -> Box:
-        # Iterative: a chain of claims may be longer than Python's stack is deep.
+    def _build(self, end: Endpoint, depth: int) -> Box:
+        # Iterative, because a chain of claims may be longer than Python's recursion limit.
         root = self._box(end, depth)
         waiting = [root]
         while waiting:
             box = waiting.pop()
             fresh = []
-            for sign, source in self._bears_on(box):
+            for sign, source in self._sources_of(box):
                 if source in self.placed:
-                    box.echoes.append((sign, self.placed[source]))
+                    box.cross_links.append((sign, self.placed[source]))
                 else:
                     child = self._box(source, box.depth + 1)
                     box.children.append((sign, child))
@@ -103,38 +128,38 @@ class _Tree:
             waiting.extend(reversed(fresh))
         return root
 
-    def _box(self, end: End, depth: int) -> Box:
+    def _box(self, end: Endpoint, depth: int) -> Box:
         box = Box("claim" if end.kind == "claim" else "argument", end.title, depth=depth)
         self.placed[end] = box
-        drawn_by = self.drawing.get(end.title, []) if end.kind == "claim" else []
-        free = [a for a in drawn_by if End("argument", a.title) not in self.placed]
-        if len(drawn_by) == 1 and free and end.title not in self.map.theses:
+        concluded_by = self.concluding.get(end.title, []) if end.kind == "claim" else []
+        free = [a for a in concluded_by if Endpoint("argument", a.title) not in self.placed]
+        if len(concluded_by) == 1 and free and end.title not in self.map.theses:
             box.argument = free[0]
-            self.placed[End("argument", free[0].title)] = box
+            self.placed[Endpoint("argument", free[0].title)] = box
         elif end.kind == "argument":
             box.argument = self.map.arguments[end.title]
         self.boxes.append(box)
         return box
 
-    def _bears_on(self, box: Box) -> list[tuple[Sign, End]]:
-        ends: list[tuple[Sign, End]] = []
+    def _sources_of(self, box: Box) -> list[tuple[Sign, Endpoint]]:
+        ends: list[tuple[Sign, Endpoint]] = []
         if box.kind == "claim" and box.argument is None:
-            ends += [("support", End("argument", a.title)) for a in self.drawing.get(box.title, [])]
+            ends += [("support", Endpoint("argument", a.title)) for a in self.concluding.get(box.title, [])]
         if box.argument is not None:
             for number, step in enumerate(box.argument.steps):
                 if (box.kind == "claim" and step.conclusion == box.title) or number == len(box.argument.steps) - 1:
-                    ends += [("premise", End("claim", title)) for title in step.premises]
+                    ends += [("premise", Endpoint("claim", title)) for title in step.premises]
                     if number:
-                        ends.append(("premise", End("claim", box.argument.steps[number - 1].conclusion)))
+                        ends.append(("premise", Endpoint("claim", box.argument.steps[number - 1].conclusion)))
                     break
-            ends += self.bearing[End("argument", box.argument.title)]
+            ends += self.sources[Endpoint("argument", box.argument.title)]
         if box.kind == "claim":
-            ends += self.bearing[End("claim", box.title)]
+            ends += self.sources[Endpoint("claim", box.title)]
         own = {box.title} if box.kind == "claim" else set()
         return [(sign, end) for sign, end in dict.fromkeys(ends) if not (end.kind == "claim" and end.title in own)]
 
     def _stack(self, tree: Box, top: float) -> float:
-        """Give every box a strip as high as its subtree and put it half way down; the bottom of the tree's strip."""
+        """Centre every box vertically in a strip as high as its subtree; return the lower edge of the tree's strip."""
         order, waiting = [], [tree]
         while waiting:
             box = waiting.pop()

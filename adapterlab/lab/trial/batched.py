@@ -26,6 +26,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
+from adapterlab.lab.trial.score import mode, score_parts, with_scores
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Part, Task
@@ -140,7 +141,7 @@ def _train(
             pause = time.monotonic()
             for lane in running:
                 lane.enter(handle)
-                loss, _ = train.score_parts(lane.context, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                loss, _ = score_parts(lane.context, handle, (Part.VALIDATION,))[Part.VALIDATION]
                 lane.curve.append((step + 1, loss))
             scoring_seconds += time.monotonic() - pause
     seconds = (time.monotonic() - started - scoring_seconds) / len(lanes)
@@ -151,13 +152,13 @@ def _train(
         trained = Outcome(
             status, {}, tuple(lane.curve), 0, seconds, attach_seconds, lane.note, peak_bytes=peak_bytes // len(lanes)
         )
-        outcomes.append(train.with_scores(trained, lane.context, handle))
+        outcomes.append(with_scores(trained, lane.context, handle))
     return outcomes
 
 
 def _step(context: TrialContext, handle: Handle, stack: _Stack, lanes: Sequence[_Lane], step: int) -> None:
     """Take one optimizer step in every lane; one whose loss is not finite gets a note and is left as it is."""
-    with train.mode(context.model, training=True):
+    with mode(context.model, training=True):
         losses = _gradients(context, stack, lanes)
     for lane, loss in zip(lanes, losses, strict=True):
         lane.enter(handle)

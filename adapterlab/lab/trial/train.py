@@ -1,4 +1,4 @@
-"""Train an adapter on a task, score it, and leave the model as it was.
+"""Train an adapter on a task, have it scored, and leave the model as it was.
 
 >>> [round(schedule(step, 20), 2) for step in (0, 1, 10, 19)]
 [0.5, 0.95, 0.5, 0.05]
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,7 +20,8 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.checkpointing import checkpointed
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.spec import Outcome, PathScores, Trial
+from adapterlab.lab.trial.score import NoAdapter, mode, score_parts, with_scores
+from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks.base import Control, Examples, Part, Task
 from adapterlab.tasks.halving import halving, out_of_memory
@@ -139,47 +139,6 @@ def on_curve(trial: Trial, step: int) -> bool:
     return bool(trial.curve_every) and step % trial.curve_every == 0 and step < trial.steps
 
 
-def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outcome:
-    """Add the final scores to the outcome of a training run that has ended.
-
-    Args:
-        outcome: The outcome so far; one that is not `ok` gets no scores.
-        context: The resolved trial.
-        handle: The trained adapter, still attached.
-
-    Returns:
-        The outcome with scores by part and along the strength path; `diverged` if a score is not finite.
-    """
-    trial, status, note, scores = context.trial, outcome.status, outcome.note, outcome.scores
-    path: PathScores = ()
-    if status == "ok":
-        scores = score_parts(context, handle, trial.parts)
-        if not all(math.isfinite(loss) for loss, _ in scores.values()):
-            status, note, scores = "diverged", "the loss is not finite after training", {}
-        else:
-            path = _score_path(context, handle)
-    return replace(
-        outcome,
-        status=status,
-        note=note,
-        scores=scores,
-        path=path,
-        curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
-        parameters=handle.parameter_count,
-    )
-
-
-def _score_path(context: TrialContext, handle: Handle) -> PathScores:
-    """Score the strengths of the trial's path that the method supports, on every part but out-of-domain."""
-    found, parts = [], [part for part in context.trial.parts if part != Part.OOD]
-    for strength in context.trial.path:
-        if handle.adapter.strength_problem(strength) is None:
-            handle.strength = strength
-            found.append((strength, score_parts(context, handle, parts)))
-            handle.strength = 1.0
-    return tuple(found)
-
-
 def attach_adapter(context: TrialContext, adapter: Adapter) -> Handle:
     """Attach the trial's adapter to the model.
 
@@ -219,22 +178,6 @@ def calibration_loss(context: TrialContext) -> Tensor:
         moved = to_device_of(context.model, batch)
         losses.append(task.loss(context.model, moved) / task.terms(moved))
     return torch.stack(losses).mean()
-
-
-@contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the whole model in training or evaluation mode for the duration of a `with` block.
-
-    Args:
-        model: The model.
-        training: True for training mode, in which dropout and router noise are active.
-    """
-    before = model.training
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(before)
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -374,30 +317,3 @@ def batches(data: Examples, batch: int, steps: int, seed: int) -> Iterator[dict[
             order = torch.cat([order, torch.randperm(len(data), generator=generator)])
         chosen, order = order[:batch], order[batch:]
         yield data.rows(chosen)
-
-
-def score_parts(context: TrialContext, control: Control, parts: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Score the model in evaluation mode.
-
-    Args:
-        context: The resolved trial.
-        control: The adapter's strength.
-        parts: Parts of the task to score.
-
-    Returns:
-        By part, the loss in the task's unit and the accuracy.
-    """
-    scores: dict[str, tuple[float, float]] = {}
-    with mode(context.model, training=False):
-        for part in parts:
-            loss, accuracy = context.task.score(context.model, context.scored(Part(part)), control)
-            scores[part] = (loss, accuracy)
-    return scores
-
-
-@dataclass
-class NoAdapter:
-    """Strength control of a model without an adapter; setting it has no effect."""
-
-    strength: float = 1.0
-    """Ignored."""

@@ -14,7 +14,7 @@ VERSION = "1.7.5"
 
 
 def binary() -> Path | None:
-    """The installed command, or None."""
+    """Return the installed command, or None."""
     command = HERE / "node_modules" / ".bin" / "argdown"
     return command if command.exists() and shutil.which("node") else None
 
@@ -26,7 +26,7 @@ def install() -> None:
 
 
 def export(texts: dict[str, str]) -> dict[str, dict[str, Any] | None]:
-    """The reference's JSON of each text; None where it rejects the text."""
+    """Return the JSON export of the reference for each text; None for a text that it rejects."""
     command = binary()
     if command is None:
         raise FileNotFoundError(

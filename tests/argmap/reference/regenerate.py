@@ -1,7 +1,7 @@
-"""Run the reference on the corpus and store what it says: `python -m tests.argmap.reference.regenerate`.
+"""Store summaries of the corpus as the reference reads it: `python -m tests.argmap.reference.regenerate`.
 
-`--generate` also makes the 200 generated maps anew; `--install` only installs the reference (npm), which lets the tests
-hold what is stored against it.
+`--generate` also regenerates the 200 generated maps; `--install` only installs the reference (npm), so that the tests
+can compare the stored summaries with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAPS, A_SEED = 200, 20
 
 
 def of_seed(number: int) -> list[str]:
-    """A few maps; few to a seed, since hypothesis varies what it has just made."""
+    """Return a few maps. Few for each seed, because hypothesis varies its previous examples."""
     texts: list[str] = []
 
     @seed(number)
@@ -34,7 +34,7 @@ def of_seed(number: int) -> list[str]:
 
 
 def generate() -> list[str]:
-    """Maps that the reference accepts."""
+    """Return maps that the reference accepts."""
     accepted: list[str] = []
     seeds = count(1)
     while len(accepted) < MAPS:
@@ -46,7 +46,7 @@ def generate() -> list[str]:
 
 
 def main() -> None:
-    """Write `stored.json`, and `generated.json` where asked."""
+    """Write `stored.json`, and `generated.json` if requested."""
     if "--install" in sys.argv:
         reference_cli.install()
         return

@@ -1,4 +1,4 @@
-"""What ours and the reference must agree on, in one form for both."""
+"""Summaries of a map in one form for this implementation and the reference, which must be equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KINDS = {"claim": "equivalence-class", "argument": "argument", "inference": "in
 
 
 def of_map(the_map: Map) -> Summary:
-    """The summary of a map that adapterlab read."""
+    """Return the summary of a map read by adapterlab."""
     return {
         "statements": {
             title: {
@@ -74,7 +74,7 @@ _ROLES = {"top-level-statement": "top-level", "relation-statement": "relation", 
 
 
 def of_reference(exported: dict[str, Any]) -> Summary:
-    """The summary of the reference's JSON export."""
+    """Return the summary of a JSON export of the reference."""
     return {
         "statements": {
             title: {

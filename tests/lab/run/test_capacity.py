@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.capacity import find_device, find_dtype, measure_capacity
@@ -41,7 +42,7 @@ def runner(sums) -> Runner:
 
 def _checkpointed(model) -> bool:
     """True inside `checkpointed`, which replaces the `forward` of the model's blocks."""
-    return any("forward" in vars(module) for module in model.modules())
+    return any("forward" in vars(m) for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.peak_memory import peak_memory
 from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.score import NoAdapter, score_parts
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
@@ -40,7 +41,7 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
     found = []
     for micro in (None, 4, 1):
         loaded.model.zero_grad()
-        loss = train.backward(task("prose"), loaded.model, batch, micro, train.NoAdapter())
+        loss = train.backward(task("prose"), loaded.model, batch, micro, NoAdapter())
         found.append((loss, loaded.model.model.layers[0].mlp.up_proj.weight.grad.clone()))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
@@ -76,9 +77,7 @@ def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting
 
     noisy, scored = of(on), []
     context = RUNNER.context(noisy)
-    outcome = RUNNER.run(
-        noisy, on_trained=lambda handle: scored.append(train.score_parts(context, handle, trial.parts))
-    )
+    outcome = RUNNER.run(noisy, on_trained=lambda handle: scored.append(score_parts(context, handle, trial.parts)))
     assert scored == [outcome.scores]
     assert RUNNER.run(of(off)).scores != outcome.scores
     assert not any(module.training for module in context.model.modules())
