@@ -82,7 +82,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             if head.kind == "image":
                 from transformers import AutoImageProcessor
 
-                processor = AutoImageProcessor.from_pretrained(where)
+                processor = AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
             else:
                 processor = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for the same mistakes
