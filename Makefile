@@ -1,12 +1,15 @@
 # make run: a study on the embedded model and its report.  make test: the tests.  make setup: .venv alone.
+# make dev: .venv with the tools for development.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test soak check bench tasks clean
+.PHONY: setup dev run test soak check bench tasks clean
 
 setup: .venv/installed
+
+dev: .venv/installed-dev
 
 .venv/installed: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("adapterlab needs Python 3.11 or newer: make PYTHON=python3.11")'
