@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup dev run test soak check bench tasks clean
+.PHONY: setup dev run test soak check bench tasks mutants clean
 
 setup: .venv/installed
 
@@ -39,6 +39,11 @@ bench: .venv/installed-dev
 # What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; half an hour on one core.
 tasks: .venv/installed
 	$(BIN)/python benchmarks/tasks.py
+
+# Mutation tests of a random sample, about an hour on two cores: make mutants MUTANTS=50 ONLY=adapterlab/verdict
+MUTANTS ?= 200
+mutants: .venv/installed-dev
+	$(BIN)/python tools/mutants.py --count $(MUTANTS) $(ONLY)
 
 # What .ci/run adds to the tests: style, types, and who may import whom.
 check: .venv/installed-dev
