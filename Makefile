@@ -1,12 +1,15 @@
 # make run: a study on the embedded model and its report.  make test: the tests.  make setup: .venv alone.
+# make dev: .venv with the tools for development.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup run test soak check bench tasks clean
+.PHONY: setup dev run test soak check bench tasks mutants clean
 
 setup: .venv/installed
+
+dev: .venv/installed-dev
 
 .venv/installed: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("adapterlab needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -36,6 +39,11 @@ bench: .venv/installed-dev
 # What each task asks, by the scores of the simplest contestants: writes docs/tasks.md; half an hour on one core.
 tasks: .venv/installed
 	$(BIN)/python benchmarks/tasks.py
+
+# Mutation tests of a random sample, about an hour on two cores: make mutants MUTANTS=50 ONLY=adapterlab/verdict
+MUTANTS ?= 200
+mutants: .venv/installed-dev
+	$(BIN)/python tools/mutants.py --count $(MUTANTS) $(ONLY)
 
 # What .ci/run adds to the tests: style, types, and who may import whom.
 check: .venv/installed-dev

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Annotated
 
 import typer
 
@@ -22,9 +23,28 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    """Print the version and exit, if `wanted`."""
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print(f"adapterlab {version('adapterlab')}")
+    except PackageNotFoundError:
+        raise AdapterlabError(
+            "the version is not known, because the package is not installed: `pip install -e .`"
+        ) from None
+    raise typer.Exit
+
+
 @app.callback()
-def _adapterlab() -> None:
-    """Which adapter, at which learning rate, and is the difference real?"""
+def _adapterlab(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Accept the options that are given before a command."""
 
 
 for _command in (

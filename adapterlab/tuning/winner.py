@@ -118,10 +118,10 @@ def how_to_load(winner: Winner, model: str, task: Task, folder: Path) -> str:
         if task.head.kind == "sequence":
             from transformers import AutoConfig, AutoTokenizer
 
-            if AutoConfig.from_pretrained(source).get_text_config().pad_token_id is None:
+            if AutoConfig.from_pretrained(source, trust_remote_code=False).get_text_config().pad_token_id is None:
                 from adapterlab.models.loading import padding
 
-                settings += f", pad_token_id={padding(AutoTokenizer.from_pretrained(source))}"
+                settings += f", pad_token_id={padding(AutoTokenizer.from_pretrained(source, trust_remote_code=False))}"
     base = f'{name}.from_pretrained("{source}"{settings})'
     if winner.peft:
         return (
