@@ -36,7 +36,7 @@ from adapterlab.tuning import tuner
 from adapterlab.tuning.advice import Advice
 from adapterlab.tuning.planning import TuningPlan
 from adapterlab.tuning.request import make_request
-from adapterlab.verdict.study_analysis import Analysis, analyse, environments_of
+from adapterlab.verdict.study_analysis import Analysis, analyse
 
 StudySource = str | Path | Study | None
 """A `Study`, a TOML file, the name of a shipped study, a folder of results, or None for the quick study."""
@@ -91,7 +91,7 @@ def run(
     record_study(spec, folder)
     prepared = prepare(spec)
     contests = run_study(prepared, ledger, wait=wait, watch=watch)
-    analysis = analyse(prepared, contests, environments_of(ledger), the_map)
+    analysis = analyse(prepared, contests, ledger, the_map)
     write_reports(analysis, folder)
     write_verdict(analysis, folder / "verdict.json")
     return analysis

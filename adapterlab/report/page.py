@@ -106,6 +106,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         steps=board.steps,
         minutes=board.seconds / 60,
         provenance=board.provenance.facts,
+        remarks=analysis.remarks,
         version=version("adapterlab"),
     )
     partial = path.with_suffix(".partial")

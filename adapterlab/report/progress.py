@@ -115,6 +115,8 @@ def show_status(status: StudyStatus, console: Console) -> None:
     _list("under way or next" if unknown else "next", [_named(label) for label in status.next], console)
     _list("diverged", [_named(label) for label in status.diverged], console)
     _list("failed", [f"{_named(label)}: {label.note}" for label in status.failed], console)
+    for remark in status.remarks:
+        console.print(remark, highlight=False, markup=False)
 
 
 def _activity(status: StudyStatus) -> str:

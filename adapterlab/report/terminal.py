@@ -42,6 +42,8 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
     _show_rubric(main.rubric, console)
     if analysis.judgement is not None:
         _show_judgement(analysis.judgement, console)
+    for remark in analysis.remarks:
+        console.print(f"\n{remark}", highlight=False, markup=False)
 
 
 def _show_judgement(judgement: Judgement, console: Console) -> None:

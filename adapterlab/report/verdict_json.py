@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.lab.ledger.origins import Origin
 from adapterlab.verdict.bayes_update import Judgement, Verdict
 from adapterlab.verdict.study_analysis import Analysis
 
@@ -45,6 +47,9 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "answer": analysis.answer,
         **({} if judgement is None else _judgement(judgement)),
         "boards": [_board(board) for board in analysis.boards],
+        "origins": [_origin(origin) for origin in analysis.origins],
+        "unused_trials": asdict(analysis.unused),
+        "remarks": analysis.remarks,
     }
 
 
@@ -55,6 +60,10 @@ def finite(value: float) -> float | None:
         value: The number.
     """
     return value if math.isfinite(value) else None
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    return asdict(origin) | {"first": origin.first.isoformat(), "last": origin.last.isoformat()}
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from adapterlab.tuning.advice import Advice, advise, winner_of
 from adapterlab.tuning.planning import TuningPlan, plan_tuning
 from adapterlab.tuning.request import Request
 from adapterlab.tuning.winner import Winner, how_to_load, keep_winner
-from adapterlab.verdict.study_analysis import analyse, environments_of
+from adapterlab.verdict.study_analysis import analyse
 
 RunContests = Callable[[PreparedStudy, Ledger], list[Contest]]
 """Runs what the ledger lacks of a study, and returns its contests."""
@@ -68,7 +68,7 @@ def tune(
     record_study(plan.study, folder)
     prepared = prepare(plan.study)
     contests = run(prepared, ledger)
-    analysis = analyse(prepared, contests, environments_of(ledger))
+    analysis = analyse(prepared, contests, ledger)
     write_reports(analysis, folder)
     board = analysis.main
     best, task = winner_of(board), plan.study.tasks[0]

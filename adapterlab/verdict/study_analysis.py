@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from adapterlab import argmap
 from adapterlab.lab.analysis.board import Board, make_board
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import by_budget, by_unit
+from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.prepare import PreparedStudy
@@ -37,6 +38,15 @@ class Analysis:
     """Verdicts on the claims of a map, at the largest budget; None without a map."""
     model_parameters: int
     """Number of parameters of the base model."""
+    origins: tuple[Origin, ...] = ()
+    """Environments that the study's trials ran in, the one with the most trials first."""
+    unused: Unused = field(default_factory=lambda: Unused(0, 0))
+    """Trials in the ledger that the study does not use."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences about trials of mixed origins and about unused trials; empty if there are neither."""
+        return [text for text in (mixed_origins(self.origins), str(self.unused)) if text]
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -73,7 +83,7 @@ class Analysis:
 def analyse(
     prepared: PreparedStudy,
     contests: Sequence[Contest],
-    environments: Iterable[Mapping[str, str]] = (),
+    ledger: Ledger | None = None,
     the_map: argmap.Map | None = None,
 ) -> Analysis:
     """Analyse the finished contests of a study.
@@ -81,17 +91,19 @@ def analyse(
     Args:
         prepared: The study.
         contests: All of its contests, finished.
-        environments: Environment of each trial, for the provenance.
+        ledger: The ledger that the contests were played over, for the origins of their trials; None for made-up contests.
         the_map: Map whose claims are tested; None for none.
 
     Raises:
         AdapterlabError: If a claim's test cannot be read.
     """
-    where = list(environments)
+    used = [trial for contest in contests for trial in contest.trials]
+    origins = () if ledger is None else tuple(ledger.origins(used))
+    unused = Unused(0, 0) if ledger is None else ledger.unused(used)
     budgets = [Effects.of(results) for results in by_budget(contests)]
     boards = [
         [
-            make_board(replace(effects, results=part), prepared.model_parameters, where)
+            make_board(replace(effects, results=part), prepared.model_parameters, origins)
             for part in by_unit(effects.results)
         ]
         for effects in budgets
@@ -99,13 +111,4 @@ def analyse(
     main, *units = boards[-1]
     smaller = [board for part in boards[:-1] for board in part]
     judgement = None if the_map is None else judge(the_map, budgets[-1], prepared.model_parameters)
-    return Analysis(prepared.study, main, (*smaller, *units), judgement, prepared.model_parameters)
-
-
-def environments_of(ledger: Ledger) -> list[Mapping[str, str]]:
-    """Return the environment of each trial of a ledger.
-
-    Args:
-        ledger: The ledger.
-    """
-    return [environment for _, _, environment in ledger]
+    return Analysis(prepared.study, main, (*smaller, *units), judgement, prepared.model_parameters, origins, unused)

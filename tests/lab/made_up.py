@@ -83,4 +83,4 @@ def played(
 def analysed(results: Results, the_map: argmap.Map | None = None, parameters: int = 4_300_000) -> Analysis:
     """The analysis of made-up results, on a model of so many parameters."""
     prepared = PreparedStudy(results.resolved, {}, parameters)
-    return analyse(prepared, list(results.contests.values()), [{"python": "3"}], the_map)
+    return analyse(prepared, list(results.contests.values()), None, the_map)

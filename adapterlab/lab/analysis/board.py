@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.analysis.effects import Effects
@@ -18,6 +18,7 @@ from adapterlab.lab.analysis.provenance import Provenance, provenance_of
 from adapterlab.lab.analysis.rank_stability import RankStability, measure_rank_stability
 from adapterlab.lab.analysis.rubric import Card, grade
 from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
+from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.study.spec import Study
 from adapterlab.tasks.base import Part
 
@@ -89,13 +90,13 @@ class Board:
         return sum(trial.seconds for trial in self.trials)
 
 
-def make_board(effects: Effects, model_parameters: int, environments: Iterable[Mapping[str, str]]) -> Board:
+def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin]) -> Board:
     """Analyse the contests at one budget.
 
     Args:
         effects: Effects estimated from finished contests, on tasks with one unit of loss.
         model_parameters: Number of parameters of the base model.
-        environments: Environment of each trial in the ledger.
+        origins: Environments that the trials ran in.
     """
     results = effects.results
     frozen = {task: results.frozen(task) for task in results.study.tasks}
@@ -110,7 +111,7 @@ def make_board(effects: Effects, model_parameters: int, environments: Iterable[M
         frozenset(part for outcome in frozen.values() for part in outcome.scores),
         tuple(_trials(results)),
         tuple(_incidents(results)),
-        provenance_of(results, environments),
+        provenance_of(results, origins),
     )
 
 

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.trial.train import GRADIENT_CLIP
+
+ENVIRONMENT = ("python", "torch", "transformers", "adapterlab", "machine", "system", "device")
+"""Facts of an environment that are listed."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +25,17 @@ class Provenance:
     facts: Mapping[str, str]
 
 
-def provenance_of(results: Results, environments: Iterable[Mapping[str, str]]) -> Provenance:
+def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
     """Collect the provenance of results.
 
     Args:
         results: Finished contests.
-        environments: Environment of each trial.
+        origins: Environments that the trials ran in.
     """
     study = results.study
     reported = next(iter(results.contests.values())).reported
     first = next(iter(reported.values()))[0] if reported else None
-    seen = list(environments)
-    where = {key: sorted({str(e.get(key, "?")) for e in seen}) for key in (seen[0] if seen else {})}
+    where = {key: sorted({str(getattr(origin, key)) for origin in origins}) for key in ENVIRONMENT if origins}
     training = study.training
     return Provenance(
         {

@@ -77,6 +77,11 @@ class Contest:
         return [*self.searched, *self.reported.values()]
 
     @property
+    def trials(self) -> list[Trial]:
+        """Every trial so far, those on a tenth of the data included."""
+        return [trial for trial, _ in (*self.runs, *self.tenth.values())]
+
+    @property
     def parameters(self) -> int:
         """Number of trained parameters, of the trials so far."""
         return max((outcome.parameters for _, outcome in self.runs), default=0)

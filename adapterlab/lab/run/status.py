@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from adapterlab.lab.ledger.origins import mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy
@@ -61,6 +62,8 @@ class StudyStatus:
     """Trials needed next that are not known to be running."""
     diverged: tuple[TrialLabel, ...]
     failed: tuple[TrialLabel, ...]
+    remarks: tuple[str, ...] = ()
+    """Sentences about trials of mixed origins and about trials that the study does not use."""
 
     @property
     def share(self) -> float:
@@ -105,6 +108,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         tuple(_label(state, trial) for trial, state in needed.items() if trial.id not in started),
         _with_status(done, "diverged"),
         _with_status(done, "failed"),
+        tuple(text for text in (mixed_origins(ledger.origins(done)), str(ledger.unused([*done, *needed]))) if text),
     )
 
 

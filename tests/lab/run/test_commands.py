@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -19,6 +22,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.study.load import load_study
+from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.loading import load_causal
 from tests.lab.filled import fill
 from tests.lab.tiny import save_study
@@ -334,3 +338,43 @@ def test_tasks_of_different_units_are_not_averaged(tmp_path, study, model):
     with pytest.raises(AdapterlabError, match=r"prose and steer are scored in .*: compare on one, with --task"):
         compare(prepare(both), ledger, ("lora", "ia3"))
     assert compare(prepare(both), ledger, ("lora", "ia3"), tasks=["steer"]).metric.unit == "nats of log-odds per byte"
+
+
+@pytest.fixture
+def mixed(whole, tmp_path):
+    """The finished study, 20 of whose trials ran with another torch, with a trial that it does not use."""
+    shutil.copytree(whole, tmp_path / "mixed")
+    folder = tmp_path / "mixed"
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
+        rows = db.execute("SELECT id, trial, environment FROM trials ORDER BY id").fetchall()
+        for name, _, environment in rows[:20]:
+            changed = json.dumps(json.loads(environment) | {"torch": "2.12.0"})
+            db.execute("UPDATE trials SET environment = ? WHERE id = ?", (changed, name))
+        name, trial, environment = rows[-1]
+        other = Trial.from_json(json.loads(trial) | {"steps": 7})
+        db.execute(
+            "INSERT INTO trials (id, trial, outcome, environment)"
+            " SELECT ?, ?, outcome, environment FROM trials WHERE id = ?",
+            (other.id, json.dumps(other.to_json()), name),
+        )
+        db.commit()
+    return folder
+
+
+def test_trials_of_mixed_origins_are_reused_and_reported_everywhere(mixed):
+    sentence = "58 trials come from 2 environments: 38 with torch of unknown version, 20 with torch 2.12.0"
+    unused = "1 trial in the ledger is not used by this study: 1 has settings that the study does not ask for"
+    for text in (output("run", mixed), output("status", mixed)):
+        assert sentence in " ".join(text.split())
+        assert unused in " ".join(text.split())
+    page = " ".join((mixed / "report.html").read_text().split())
+    assert sentence in page
+    assert unused in page
+    verdict = json.loads((mixed / "verdict.json").read_text())
+    assert [origin["trials"] for origin in verdict["origins"]] == [38, 20]
+    assert sentence in verdict["remarks"][0]
+    assert verdict["unused_trials"] == {"other_code": 0, "other_settings": 1}
+
+
+def test_trials_of_one_origin_need_no_remark(whole):
+    assert "environments" not in output("status", whole)

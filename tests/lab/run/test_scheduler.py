@@ -160,7 +160,7 @@ def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed
         "test: {better: ia3, than: lora, in: in_domain, on: [prose]}}\n----\n"
         "(2) [D]: so {inference: 0.8, reason: y}\n  +> [T]\n"
     )
-    analysis = analyse(prepare(load_study(study_file)), contests, [], the_map)
+    analysis = analyse(prepare(load_study(study_file)), contests, ledger, the_map)
     write_verdict(analysis, tmp_path / "verdict.json")
     (claim,) = json.loads((tmp_path / "verdict.json").read_text())["claims"]
     by_id = {t.id: o for t, o, _ in ledger}
