@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.lab.analysis.rubric import POINTS, Card, Found
+from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.analysis.scoreboard import Scoreboard
 from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.report.page import board_name, file_name
@@ -90,7 +90,7 @@ def show_board(scoreboard: Scoreboard, console: Console) -> None:
 
 def _show_rubric(cards: Sequence[Card], console: Console) -> None:
     """Print each contestant's grades beside those of the literature; nothing if nothing was measured."""
-    if all(grade.found is Found.UNMEASURED for card in cards for grade in card.grades.values()):
+    if all(grade.finding is Finding.UNMEASURED for card in cards for grade in card.grades.values()):
         return
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("rubric", no_wrap=True)
@@ -98,10 +98,10 @@ def _show_rubric(cards: Sequence[Card], console: Console) -> None:
         table.add_column(name)
     table.add_column("points", justify="right")
     table.add_column("in the literature", no_wrap=True)
-    marks = {Found.YES: "yes", Found.NO: "no", Found.OPEN: "?", Found.UNMEASURED: "-"}
+    marks = {Finding.YES: "yes", Finding.NO: "no", Finding.OPEN: "?", Finding.UNMEASURED: "-"}
     for card in cards:
         said = "not graded" if card.literature is None else f"{card.literature_points:g} {'+'.join(card.literature)}"
-        grades = [marks[card.grades[name].found] for name in POINTS]
+        grades = [marks[card.grades[name].finding] for name in POINTS]
         table.add_row(card.contestant, *grades, f"{card.points:g}", said)
     console.print(table)
     console.print("[dim]? the interval has room for both; - not measured here; the report states the thresholds[/dim]")

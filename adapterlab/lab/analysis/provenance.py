@@ -27,12 +27,15 @@ def provenance_of(results: Results, environments: Iterable[Mapping[str, str]]) -
     Args:
         results: Finished contests.
         environments: Environment of each trial.
+
+    Returns:
+        Facts by heading: model, tasks, training, seeds, statistics, and the versions and hardware of the trials.
     """
     study = results.study
     reported = next(iter(results.contests.values())).reported
     first = next(iter(reported.values()))[0] if reported else None
-    seen = list(environments)
-    where = {key: sorted({str(e.get(key, "?")) for e in seen}) for key in (seen[0] if seen else {})}
+    known = list(environments)
+    origins = {key: sorted({str(e.get(key, "?")) for e in known}) for key in (known[0] if known else {})}
     training = study.training
     return Provenance(
         {
@@ -45,7 +48,7 @@ def provenance_of(results: Results, environments: Iterable[Mapping[str, str]]) -
             "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and, for "
             "in-domain gains, the variance of the selection of a learning rate; Holm's correction over contestants, for the "
             "lead of the best one over all pairs",
-            **{key: ", ".join(values) for key, values in where.items()},
+            **{key: ", ".join(values) for key, values in origins.items()},
         }
     )
 

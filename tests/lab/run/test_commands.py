@@ -219,10 +219,10 @@ def test_where_tasks_disagree_a_comparison_says_what_each_says(tmp_path, study, 
     [
         (("lora", "ai3"), "unknown contestant 'ai3' in study tiny: did you mean ia3"),
         (("lora", "dora"), r"dora did not run in study tiny.*adapter = \"dora\" under \[\[contestants\]\]"),
-        (("lora", "lora"), "lora is compared with itself"),
+        (("lora", "lora"), "lora cannot be compared with itself"),
         (("lora", "ia3", "--task", "pros"), "unknown task 'pros' in study tiny: did you mean prose"),
         (("lora", "ia3", "--metric", "in_domian"), "unknown metric 'in_domian': did you mean in_domain"),
-        (("lora", "ia3", "--budget", "7"), "not held at a budget of 7; its budgets: 1,000, 3,000"),
+        (("lora", "ia3", "--budget", "7"), "has no budget of 7: its budgets are 1,000, 3,000"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_says_why(whole, arguments, message):
