@@ -246,9 +246,7 @@ def test_where_one_of_two_never_trained_there_is_nothing_to_compare(tmp_path, st
 @pytest.mark.parametrize("command", [("status",), ("export",), ("compare", "lora", "ia3", "--study")])
 def test_without_a_ledger_the_command_that_begins_one_is_named(command, study_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert f"nothing has been run into runs/tiny yet: `adapterlab run {study_file}` begins it" in mistake(
-        *command, study_file
-    )
+    assert f"runs/tiny has no results yet: run `adapterlab run {study_file}` first" in mistake(*command, study_file)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -258,12 +256,12 @@ def test_an_unknown_study_gives_the_nearest(command):
 
 
 def test_a_folder_without_results_is_named(tmp_path):
-    assert "is a folder that no study was run into" in mistake("status", tmp_path)
+    assert "is a folder without results" in mistake("status", tmp_path)
 
 
 def test_a_folder_that_does_not_say_its_study_is_named(whole, tmp_path):
     (tmp_path / "ledger.sqlite").write_bytes((whole / "ledger.sqlite").read_bytes())
-    assert "does not say which study it is of: give the study, and --out" in mistake("status", tmp_path)
+    assert "does not record which study its results belong to: give the study, and --out" in mistake("status", tmp_path)
 
 
 def test_a_shipped_study_is_found_by_its_name(tmp_path, monkeypatch):
