@@ -59,7 +59,7 @@ class ContestState:
         if contest.finished:
             return "done" if contest.reported else "all diverged"
         if not self.done:
-            return "waits"
+            return "waiting"
         if contest.rate is not None:
             return f"report {study.report.runs - len(self.missing)}/{study.report.runs}"
         return f"tuning {self.steps / study.tuning.budget_steps:.0%}"

@@ -114,14 +114,14 @@ def test_a_plan_says_what_would_run_and_runs_nothing(study_file, study, tmp_path
 def test_the_trials_of_a_plan_are_those_that_a_run_makes(study, whole):
     assert len(Ledger(whole / "ledger.sqlite")) == 58
     assert "done      58 trials, 7,272 steps" in output("run", whole, "--plan")
-    assert "none: all of it is there" in output("run", whole, "--plan")
+    assert "none: all trials are done" in output("run", whole, "--plan")
 
 
 def test_a_status_says_how_far_and_what_comes_next(half, study):
     said = output("status", half)
     # On prose, nine tuning steps and the first of three reported runs; on restyle nothing.
     assert f"tiny: {4 * 309 / (2 * 4 * 909):.0%} of 7,272 training steps" in said
-    assert re.search(r"lora +report 1/3 +waits", said)
+    assert re.search(r"lora +report 1/3 +waiting", said)
     assert f"No run is writing the ledger; `adapterlab run {half}` continues it." in " ".join(said.split())
     assert re.search(r"next \(\d+\)\n  .*\n", said)
     # 0.1 s a step and half a second to attach, on one worker: what is left at these costs.
@@ -153,7 +153,7 @@ def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
 def test_a_status_names_what_diverged(tmp_path, study, model):
     fill(tmp_path, study, model, lambda contest, trial: math.inf if trial.lr > 0.05 else loss(contest, trial))
     said = output("status", tmp_path)
-    assert "It is complete" in said
+    assert "The study is complete" in said
     assert re.search(r"diverged \(\d+\)\n  \w+ on \w+, rate 0.1, seed 101, 2 steps", said)
 
 
@@ -231,7 +231,7 @@ def test_a_comparison_that_cannot_be_made_says_why(whole, arguments, message):
 
 def test_a_comparison_over_an_unfinished_contest_says_what_to_run(half):
     said = mistake("compare", "lora", "ia3", "--study", half, "--task", "restyle")
-    assert "lora on restyle is not finished (waits)" in said
+    assert "lora on restyle is not finished (waiting)" in said
     said = mistake("compare", "lora", "ia3", "--study", half)
     assert f"lora on prose is not finished (report 1/3): `adapterlab run {half}` continues it" in said
 
