@@ -1,1 +1,1 @@
-"""Contests on equal terms: a study becomes trials, trials a ledger, the ledger a scoreboard."""
+"""Studies of adapters: a study is run as trials, a ledger records them, and the analysis compares the contestants."""

@@ -1,1 +1,1 @@
-"""What people see: one HTML file, and the table on the terminal."""
+"""Renderers of results: the HTML report, the terminal output and `verdict.json`."""

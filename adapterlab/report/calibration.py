@@ -1,7 +1,11 @@
-"""The lab's calibration as a table on the terminal.
+"""Calibration of a study as a table on the terminal.
 
->>> show_calibration.__name__
-'show_calibration'
+>>> from adapterlab.lab.study.spec import Contestant, Study
+>>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
+>>> rates = DetectionRates(0.0, True, 200, interval=0.05, holm=0.04, lead=0.02, across=0.03, same=0.9)
+>>> show_calibration(Calibration(study, ("prose",), "made up", (rates,)), Console(width=80))  # doctest: +ELLIPSIS
+If an adapter is compared with itself, study mine reports a difference in at
+most 5.0% of cases (95 % interval 2.4% to 9.0%). ...
 """
 
 from __future__ import annotations
@@ -24,29 +28,29 @@ def show_calibration(calibration: Calibration, console: Console) -> None:
     console.print()
     console.print(_table(rows))
     console.print(
-        f"[dim]Share of {rows[0].studies} simulated studies each, on {' and '.join(calibration.tasks)}; noise: "
+        f"[dim]Shares of {rows[0].studies} simulated studies each, on {' and '.join(calibration.tasks)}; noise: "
         f"{calibration.noise_source}. "
-        "planted: nats per byte by which one contestant is better than the reference, whose "
-        "adapter all others are. noise shared: a seed's batches move all contestants together. "
-        "interval: its 95 % interval leaves out zero. p: any corrected p below 0.05. "
-        f"lead: a lead is called real. like these: the interval for tasks like these. "
-        f"same: called the same within {study.report.smallest:g}.[/dim]",
+        "planted: effect given to one contestant, in nats per byte; all others equal the reference. "
+        "noise shared: the batches of a seed affect all contestants together. "
+        "interval: the 95 % interval of that contestant excludes zero. p: any adjusted p is below 0.05. "
+        f"lead: a lead is called real. like these: the interval for tasks like these excludes zero. "
+        f"same: that contestant is equivalent to the reference within {study.report.smallest:g}.[/dim]",
         highlight=False,
     )
 
 
 def _answer(rows: list[DetectionRates], study: str) -> str:
-    nothing = [row for row in rows if row.effect == 0]
-    worst = max(nothing, key=lambda row: row.interval)
+    without_effect = [row for row in rows if row.effect == 0]
+    worst = max(without_effect, key=lambda row: row.interval)
     low, high = worst.bounds(worst.interval)
-    seen = [row.effect for row in rows if row.effect and row.interval >= 0.8]
+    detected = [row.effect for row in rows if row.effect and row.interval >= 0.8]
     power = (
-        f"An effect of {min(seen):g} nats per byte is found in at least 80 %."
-        if seen
-        else "No planted effect is found in 80 % of them: give more seeds."
+        f"It finds an effect of {min(detected):g} nats per byte in at least 80 % of cases."
+        if detected
+        else "It finds none of the planted effects in 80 % of cases: give more seeds."
     )
     return (
-        f"Of an adapter compared with itself, study {study} would report a difference in at most "
+        f"If an adapter is compared with itself, study {study} reports a difference in at most "
         f"{worst.interval:.1%} of cases (95 % interval {low:.1%} to {high:.1%}). {power}"
     )
 

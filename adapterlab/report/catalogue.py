@@ -1,4 +1,4 @@
-"""The adapters on the terminal: a table of all, a card of one.
+"""Descriptions of the adapters on the terminal: a table of all, or a card of one.
 
 >>> card = make_card("ia3")
 >>> card.name, card.theme
@@ -11,7 +11,6 @@ import dataclasses
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +25,7 @@ from adapterlab.resources import PACKAGE
 from adapterlab.surgery import parameter_count
 
 INVARIANTS_TEST = "tests/surgery/test_invariants.py"
-"""The test that checks every method's invariants."""
+"""Test that checks the invariants of every method."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,18 @@ class AdapterCard:
     name: str
     title: str
     theme: str
+    """Group of methods with a common idea."""
     claim: str
-    """The hypothesis about transformers that the method stands for."""
+    """Hypothesis about transformers that the method embodies."""
     description: tuple[str, ...]
     """Paragraphs of the method's docstring: its formula, shapes and source."""
     invariants: tuple[str, ...]
+    """Properties of the model that training preserves."""
     facts: dict[str, str]
     """Settings, size, site, cost, paper and code, by heading."""
 
 
-def as_json() -> list[dict[str, Any]]:
+def as_json() -> list[dict[str, object]]:
     """Return every method as plain data: claim, theme, paper, invariants, hyperparameters."""
     return [
         {
@@ -84,6 +85,9 @@ def make_card(name: str, model_source: str = "embedded") -> AdapterCard:
     Args:
         name: Name of the method.
         model_source: Model that trained parameters are counted on: `embedded`, a folder or a hub id.
+
+    Returns:
+        The card.
 
     Raises:
         UnknownNameError: If there is no such method.
@@ -142,7 +146,7 @@ def _cost(adapter: Adapter, model: nn.Module, source: str) -> str:
     return f"{count:,} trained parameters on the {source} model, {count / whole:.2%} of its {whole:,}"
 
 
-def _hyperparameters(method: type[Adapter]) -> dict[str, Any]:
+def _hyperparameters(method: type[Adapter]) -> dict[str, object]:
     return {f.name: f.default for f in dataclasses.fields(method)}
 
 

@@ -1,19 +1,26 @@
-"""The report's charts, as SVG that needs nothing from outside."""
+"""Charts of the report, as self-contained SVG.
+
+>>> from adapterlab.lab.analysis.pareto import ParetoEntry
+>>> from adapterlab.lab.analysis.statistics import bootstrap
+>>> path = ((0.0, 0.0, 0.0), (0.5, 0.03, 0.01), (1.0, 0.05, 0.04))
+>>> entry = ParetoEntry("lora", (0.05, 0.04), True, 1.0, bootstrap([0.001, 0.002]), path)
+>>> strengths(ParetoFront((0.0, 0.05), (entry,), "nats per byte"), {"lora": "#2f6fb5"})[:4]
+'<svg'
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import altair as alt
 import vl_convert
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.pareto import ParetoFront
-from adapterlab.lab.analysis.scoreboard import Scoreboard
+from adapterlab.lab.analysis.scoreboard import Row, Scoreboard
 
-Chart = Any
+Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.FacetChart
 _PALETTE = [
     "#2f6fb5",
     "#d1642f",
@@ -28,10 +35,18 @@ _PALETTE = [
 ]
 _FONT = "Helvetica, Arial, sans-serif"
 _WIDTH = 1000
+"""Width of a chart in pixels."""
 
 
 def svg(chart: Chart) -> str:
-    """The chart drawn; what a pointer would show is left to the tables."""
+    """Draw a chart, without tooltips.
+
+    Args:
+        chart: The chart.
+
+    Returns:
+        The SVG as text.
+    """
     styled = (
         chart.configure(font=_FONT, background="transparent")
         .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#e6e9ed", domain=False)
@@ -43,17 +58,30 @@ def svg(chart: Chart) -> str:
 
 
 def colours(board: Board) -> dict[str, str]:
-    """One colour for each contestant, the same in every chart."""
+    """Return a colour for each contestant, the same in every chart.
+
+    Args:
+        board: The board.
+    """
     return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(entry.name for entry in board.study.entrants)}
 
 
 def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]) -> str:
-    """Learning against forgetting: a point for each contestant with its 95 % intervals; right and low is good.
+    """Draw learning against forgetting: a point for each contestant with its 95 % intervals.
 
-    The grey steps are the frontier, beyond which nobody comes; a thin line is the path that a contestant's strength
-    leads along, from the frozen model to a quarter beyond its end.
+    Grey steps are the Pareto front. A thin line is the path of a contestant as its strength grows, from the frozen model to
+    the largest strength that was scored.
+
+    Args:
+        scoreboard: The scoreboard.
+        front: The Pareto front.
+        palette: By contestant, its colour.
+
+    Returns:
+        The chart as SVG.
     """
-    rows: list[dict[str, Any]] = [
+    shown = [row for row in scoreboard.rows if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)]
+    rows = [
         {
             "contestant": row.contestant,
             "gain": row.gain.mean,
@@ -62,16 +90,14 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
             "forgetting": row.forgetting.mean,
             "forgetting_low": row.forgetting.low,
             "forgetting_high": row.forgetting.high,
+            "under": any(_hides(other, row) for other in shown),
         }
-        for row in scoreboard.rows
-        if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)
+        for row in shown
     ]
-    for row in rows:
-        row["under"] = any(_hides(other, row) for other in rows)
-    base = alt.Chart(alt.Data(values=rows))
+    base = _chart(rows)
     x_title, y_title = (
         f"learned: {scoreboard.unit} better than the frozen model",
-        f"forgotten: {scoreboard.unit} on the base's domain",
+        f"forgotten: {scoreboard.unit} on the base model's domain",
     )
     axis = alt.Axis(format=".2f", tickCount=8)
     x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
@@ -95,18 +121,16 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
 
 
 def _front(front: ParetoFront) -> list[Chart]:
-    """The frontier as steps: what is learned up to a point costs the forgetting of that point."""
+    """Draw the Pareto front as steps; nothing if fewer than two points are on it."""
     corners = front.front
     if len(corners) < 2:
         return []
     steps = [{"order": i, "gain": gain, "forgetting": forgot} for i, (gain, forgot) in enumerate(corners)]
-    line = alt.Chart(alt.Data(values=steps)).mark_line(
-        interpolate="step-before", color="#9aa5b1", strokeWidth=2, strokeDash=[6, 3]
-    )
+    line = _chart(steps).mark_line(interpolate="step-before", color="#9aa5b1", strokeWidth=2, strokeDash=[6, 3])
     return [line.encode(x="gain:Q", y="forgetting:Q", order="order:Q")]
 
 
-def _paths(front: ParetoFront, colour: Chart) -> list[Chart]:
+def _paths(front: ParetoFront, colour: alt.Color) -> list[Chart]:
     rows = [
         {"contestant": c.contestant, "strength": strength, "gain": learned, "forgetting": forgot}
         for c in front.entries
@@ -114,12 +138,20 @@ def _paths(front: ParetoFront, colour: Chart) -> list[Chart]:
     ]
     if not rows:
         return []
-    line = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=1.2, opacity=0.6)
+    line = _chart(rows).mark_line(strokeWidth=1.2, opacity=0.6)
     return [line.encode(x="gain:Q", y="forgetting:Q", order="strength:Q", color=colour)]
 
 
 def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
-    """What is learned and forgotten along each contestant's strength; empty if no path was scored."""
+    """Draw what each contestant learned and forgot against the strength of its adapter.
+
+    Args:
+        front: The Pareto front, with the paths of the contestants.
+        palette: By contestant, its colour.
+
+    Returns:
+        The chart as SVG; empty if no path was scored.
+    """
     rows = [
         {"contestant": c.contestant, "strength": strength, "learned": learned, "forgotten": forgot}
         for c in front.entries
@@ -127,14 +159,14 @@ def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
     ]
     if not rows:
         return ""
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = _chart(rows).encode(
         x=alt.X("strength:Q", title="strength: 0 is the frozen model, 1 the trained adapter"),
         color=_colour(palette, legend=True),
     )
     panels = []
     for field, title in (
         ("learned", f"learned in-domain, {front.unit}"),
-        ("forgotten", "forgotten on the base's domain, nats per byte"),
+        ("forgotten", "forgotten on the base model's domain, nats per byte"),
     ):
         line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40)).encode(
             y=alt.Y(f"{field}:Q", title=title)
@@ -143,10 +175,10 @@ def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
-def _hides(other: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Whether the name of `other`, above its point, would lie over that of `row`: within 0.006 across and just above."""
-    above = other["forgetting"] - row["forgetting"]
-    return other is not row and abs(other["gain"] - row["gain"]) < 0.006 and 0 <= above < 0.004
+def _hides(other: Row, row: Row) -> bool:
+    """Return True if the name of `other`, above its point, would cover the name of `row`."""
+    above = other.forgetting.mean - row.forgetting.mean
+    return other is not row and abs(other.gain.mean - row.gain.mean) < 0.006 and 0 <= above < 0.004
 
 
 def rates(board: Board, palette: Mapping[str, str]) -> str:
@@ -156,21 +188,24 @@ def rates(board: Board, palette: Mapping[str, str]) -> str:
 
     Args:
         board: The board.
-        palette: Colour of each contestant.
+        palette: By contestant, its colour.
+
+    Returns:
+        The chart as SVG.
     """
     panels = []
     for task, frozen in board.frozen.items():
-        rows: list[dict[str, Any]] = [
+        curves = [curve for curve in board.rate_curves if curve.task == task]
+        rows = [
             {"contestant": curve.contestant, "rate": lr, "loss": loss, "chosen": lr == curve.chosen}
-            for curve in board.rate_curves
-            if curve.task == task
+            for curve in curves
             for lr, loss in curve.losses.items()
         ]
-        best = min((row["loss"] for row in rows), default=frozen)
+        best = min((loss for curve in curves for loss in curve.losses.values()), default=frozen)
         room = max(frozen - best, 1e-3)
         scale = alt.Scale(domain=[best - 0.1 * room, frozen + 0.5 * room], nice=False, zero=False)
         axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
-        base = alt.Chart(alt.Data(values=rows)).encode(
+        base = _chart(rows).encode(
             x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
             y=alt.Y("loss:Q", title=f"validation loss, {board.unit}", scale=scale),
             color=_colour(palette, legend=True),
@@ -178,22 +213,28 @@ def rates(board: Board, palette: Mapping[str, str]) -> str:
         lines = base.mark_line(strokeWidth=2, clip=True)
         dots = base.mark_circle(size=45, clip=True)
         chosen = base.transform_filter("datum.chosen").mark_point(size=190, strokeWidth=2.2, filled=False, clip=True)
-        level = (
-            alt.Chart(alt.Data(values=[{"y": frozen}])).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(y="y:Q")
-        )
+        level = _chart([{"y": frozen}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(y="y:Q")
         panels.append((level + lines + dots + chosen).properties(title=task, width=(_WIDTH - 220) / 2, height=280))
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
 def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
-    """Each contestant's paired difference from the reference with its 95 % interval; right of zero is better."""
+    """Draw the paired difference of each contestant from the reference, with its 95 % interval.
+
+    Args:
+        scoreboard: The scoreboard.
+        palette: By contestant, its colour.
+
+    Returns:
+        The chart as SVG.
+    """
     rows = [
         {"contestant": row.contestant, "mean": row.versus.mean, "low": row.versus.low, "high": row.versus.high}
         for row in scoreboard.rows
         if row.versus is not None and math.isfinite(row.versus.low)
     ]
     order = [str(row["contestant"]) for row in rows]
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = _chart(rows).encode(
         y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13)),
         color=_colour(palette, legend=False),
     )
@@ -202,10 +243,15 @@ def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
         x=alt.X("low:Q", title=title, axis=alt.Axis(format=".3f", tickCount=8)), x2="high:Q"
     )
     points = base.mark_circle(size=110, opacity=1).encode(x="mean:Q")
-    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
+    zero = _chart([{"x": 0}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
     return svg((zero + bars + points).properties(width=_WIDTH - 110, height=34 * max(1, len(rows))))
 
 
-def _colour(palette: Mapping[str, str], *, legend: bool) -> Chart:
+def _chart(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
+    data: Callable[..., alt.Data] = alt.Data  # its constructor is not typed
+    return alt.Chart(data(values=list(rows)))
+
+
+def _colour(palette: Mapping[str, str], *, legend: bool) -> alt.Color:
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
     return alt.Color("contestant:N", scale=scale, legend=alt.Legend(title=None) if legend else None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,10 +21,12 @@ from adapterlab.report import charts
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
+Values = dict[str, object]
+"""Values of a template's variables."""
 _NOTES = {
-    "quadratic-energy": "the default: a weak attacker can only lower, a weak supporter only raise",
-    "df-quad": "as monotone, saturating",
-    "log-odds": "what the map was first written for; not sound: an attacker below one half raises what it attacks",
+    "quadratic-energy": "the default; an attacker can only lower a credence, a supporter only raise it",
+    "df-quad": "as monotone as the default; saturates",
+    "log-odds": "the first semantics of the map; an attacker with a credence below one half raises what it attacks",
 }
 
 
@@ -92,8 +93,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         unit=board.unit,
         plane=Markup(charts.plane(scoreboard, front, palette)) if plane else None,
         strengths=Markup(charts.strengths(front, palette)),
-        frontier=front,
-        order=board.ranks,
+        pareto=front,
+        stability=board.ranks,
         cards=board.rubric,
         dimensions=THRESHOLDS,
         points=POINTS,
@@ -114,7 +115,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
     partial.replace(path)
 
 
-def _argument(judgement: Judgement | None) -> dict[str, Any]:
+def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
         return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0}
     after, before = judgement.after[DEFAULT_SEMANTICS], judgement.before[DEFAULT_SEMANTICS]
@@ -127,7 +128,7 @@ def _argument(judgement: Judgement | None) -> dict[str, Any]:
     }
 
 
-def _thesis(judgement: Judgement, title: str) -> dict[str, Any]:
+def _thesis(judgement: Judgement, title: str) -> Values:
     before, after = judgement.thesis(title)
     ways = []
     for semantics in SEMANTICS:
@@ -139,8 +140,8 @@ def _thesis(judgement: Judgement, title: str) -> dict[str, Any]:
 def _budget_note(board: Board) -> str:
     budget = board.study.budget
     if budget is None:
-        return "Every contestant ran in its own size."
-    return f"Sized to at most {budget:,} trained parameters; what has no size near that is flagged."
+        return "Every contestant has its own size."
+    return f"Contestants are sized to at most {budget:,} trained parameters; one without a size near that is flagged."
 
 
 def _signed(value: float) -> str:
@@ -159,11 +160,11 @@ def _interval(effect: Paired) -> Markup:
     return Markup(f"{_number(effect.mean)}<br><small>{_number(effect.low)} to {_number(effect.high)}</small>")
 
 
-def _area(found: Interval) -> Markup:
-    """An area in thousandths, with its interval."""
-    if not math.isfinite(found.low):
-        return Markup(f"{1000 * found.value:.2f}")
-    return Markup(f"{1000 * found.value:.2f}<br><small>{1000 * found.low:.2f} to {1000 * found.high:.2f}</small>")
+def _area(area: Interval) -> Markup:
+    """Return an area in thousandths, with its interval."""
+    if not math.isfinite(area.low):
+        return Markup(f"{1000 * area.value:.2f}")
+    return Markup(f"{1000 * area.value:.2f}<br><small>{1000 * area.low:.2f} to {1000 * area.high:.2f}</small>")
 
 
 def _number(value: float) -> str:

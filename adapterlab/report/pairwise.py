@@ -1,4 +1,12 @@
-"""Two contestants side by side on a terminal of 80 columns: the answer first."""
+"""Comparison of two contestants on a terminal of 80 columns, the conclusion first.
+
+>>> from adapterlab.lab.analysis.metrics import METRICS
+>>> from adapterlab.lab.analysis.statistics import paired
+>>> effect, sides = paired([0.02, 0.021, 0.019]), (Side("lora", {}, 52_000, ""), Side("oft", {}, 51_000, ""))
+>>> found = Comparison(METRICS["in_domain"], ("prose",), None, sides, {"prose": effect}, effect, 0.99, 75.5)
+>>> show_comparison(found, Console(width=80))  # doctest: +ELLIPSIS
+lora is better than oft on prose, by 0.0175 to 0.0225 nats per byte ...
+"""
 
 from __future__ import annotations
 
@@ -13,7 +21,12 @@ from adapterlab.report.terminal import thousands
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the sentence, the difference on each task, and what the two are."""
+    """Print the conclusion, the difference on each task, and the size and learning rates of both contestants.
+
+    Args:
+        comparison: The comparison.
+        console: Where to print.
+    """
     first, metric = comparison.sides[0].contestant, comparison.metric
     console.print(f"[bold]{comparison.sentence}[/bold]\n", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)

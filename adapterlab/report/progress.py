@@ -1,4 +1,4 @@
-"""A study before and while it runs, on a terminal of 80 columns.
+"""Estimate and status of a study on a terminal of 80 columns.
 
 >>> duration(5400)
 '1.5 h'
@@ -31,25 +31,25 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     tuning, report = study.tuning, study.report
     console.print(f"[bold]{study.name}[/bold]{': ' + study.title if study.title else ''}\n", highlight=False)
     for part in study.at_each_budget:
-        size = f"sized to {part.budget:,} trained parameters" if part.budget else "each in its own size"
+        size = f"sized to {part.budget:,} trained parameters" if part.budget else "each at its own size"
         console.print(f"[dim]{size}[/dim]", highlight=False)
         console.print(
             _entries([e for e in estimate.entries if e.budget == part.budget], timed=estimate.seconds is not None)
         )
         console.print()
     if any(entry.flag for entry in estimate.entries):
-        console.print("[dim]* is not near the budget: it has no such size[/dim]")
-    left_out = "" if study.full_ft else f"full_ft does not run along: {study.full_ft_reason}"
-    console.print(f"[dim]{left_out or 'full_ft and the frozen model run along, unranked'}[/dim]\n", highlight=False)
+        console.print("[dim]*: its size is not near the budget[/dim]")
+    left_out = "" if study.full_ft else f"full_ft does not run: {study.full_ft_reason}"
+    console.print(f"[dim]{left_out or 'full_ft and the frozen model run too, unranked'}[/dim]\n", highlight=False)
     again = ", and again on a tenth of the data" if report.tenth_of_data else ""
     rows = {
         "model": f"{study.model}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
         "tasks": ", ".join(study.tasks),
-        "tuning": f"{tuning.budget_steps} steps for each contestant and task: {tuning.rates} rates of {tuning.first_steps}, "
-        f"then the best {tuning.keep} of {tuning.second_steps}",
+        "tuning": f"{tuning.budget_steps} steps for each contestant and task: {tuning.rates} rates for {tuning.first_steps} "
+        f"steps, then the best {tuning.keep} for {tuning.second_steps}",
         "reported": f"{_several(len(report.seeds), 'run')} of {study.training.steps} steps, "
         f"{study.training.batch} x {study.training.length} tokens each{again}",
-        "trials": f"{estimate.likely:,}; at least {estimate.least:,} and at most {estimate.most:,} where rates diverge",
+        "trials": f"{estimate.likely:,}; from {estimate.least:,} to {estimate.most:,} if rates diverge",
         "steps": f"{estimate.steps:,}",
         "done": f"{estimate.trials_done:,} trials, {estimate.steps_done:,} steps"
         if estimate.trials_done
@@ -82,9 +82,9 @@ def _entries(entries: Sequence[Entry], timed: bool) -> Table:
 
 def _time_left(estimate: Estimate) -> str:
     if estimate.steps_done >= estimate.steps:
-        return "none: all of it is there"
+        return "none: all trials are done"
     if estimate.seconds is None:
-        return "not known: no contestant was timed"
+        return "unknown: no contestant was timed"
     return f"about {duration(estimate.seconds)}{' for what is left' if estimate.steps_done else ''}"
 
 
@@ -123,7 +123,7 @@ def _activity(status: StudyStatus) -> str:
     if status.being_written:
         return "A run is writing the ledger."
     if status.finished:
-        return f"It is complete; `{status.command}` shows the results."
+        return f"The study is complete; `{status.command}` shows the results."
     return f"No run is writing the ledger; `{status.command}` continues it."
 
 

@@ -1,4 +1,4 @@
-"""The end of a study on the terminal: the answer, a table, the map, within 80 columns.
+"""Results of a study on a terminal of 80 columns: the answer, the scoreboard, the rubric, and the claims.
 
 >>> thousands(18_432)
 '18.4k'
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from adapterlab.lab.analysis.rubric import POINTS, Card, Found
+from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.analysis.scoreboard import Scoreboard
 from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.report.page import board_name, file_name
@@ -55,7 +55,7 @@ def _show_judgement(judgement: Judgement, console: Console) -> None:
         console.print(f"  {change}  {verdict.test.sentence()}", highlight=False, overflow="ellipsis", no_wrap=True)
     untested = len(judgement.verdicts) - len(judgement.tested)
     if untested:
-        console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study has not[/dim]")
+        console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study lacks[/dim]")
 
 
 def show_board(scoreboard: Scoreboard, console: Console) -> None:
@@ -84,29 +84,29 @@ def show_board(scoreboard: Scoreboard, console: Console) -> None:
             f"{row.p:.3f}" if row.versus and row.ranked else "",
         )
     console.print(table)
-    console.print(f"[dim]{scoreboard.unit} against the frozen model; * is not near the budget[/dim]")
-    console.print("[dim]p by Holm over the rows; whether a lead is real, over all pairs[/dim]")
+    console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
+    console.print("[dim]p: adjusted over the rows (Holm); a lead is tested over all pairs[/dim]")
     if not all(row.ranked for row in scoreboard.rows):
-        console.print("[dim]full_ft runs along to show what there is to learn; it is not ranked[/dim]")
+        console.print("[dim]full_ft shows how much there is to learn; it is not ranked[/dim]")
 
 
 def _show_rubric(cards: Sequence[Card], console: Console) -> None:
-    """Print each contestant's grades beside those of the literature; nothing if nothing was measured."""
-    if all(grade.found is Found.UNMEASURED for card in cards for grade in card.grades.values()):
+    """Print the grades of each contestant and those of the survey; nothing if nothing was measured."""
+    if all(grade.finding is Finding.UNMEASURED for card in cards for grade in card.grades.values()):
         return
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("rubric", no_wrap=True)
     for name in POINTS:
         table.add_column(name)
     table.add_column("points", justify="right")
-    table.add_column("in the literature", no_wrap=True)
-    marks = {Found.YES: "yes", Found.NO: "no", Found.OPEN: "?", Found.UNMEASURED: "-"}
+    table.add_column("in the survey", no_wrap=True)
+    marks = {Finding.YES: "yes", Finding.NO: "no", Finding.OPEN: "?", Finding.UNMEASURED: "-"}
     for card in cards:
-        said = "not graded" if card.literature is None else f"{card.literature_points:g} {'+'.join(card.literature)}"
-        grades = [marks[card.grades[name].found] for name in POINTS]
-        table.add_row(card.contestant, *grades, f"{card.points:g}", said)
+        survey = "not graded" if card.literature is None else f"{card.literature_points:g} {'+'.join(card.literature)}"
+        grades = [marks[card.grades[name].finding] for name in POINTS]
+        table.add_row(card.contestant, *grades, f"{card.points:g}", survey)
     console.print(table)
-    console.print("[dim]? the interval has room for both; - not measured here; the report states the thresholds[/dim]")
+    console.print("[dim]?: the interval includes both; -: not measured; the report has the conditions[/dim]")
     console.print()
 
 

@@ -18,6 +18,9 @@ from adapterlab.lab.ledger.origins import Origin
 from adapterlab.verdict.bayes_update import Judgement, Verdict
 from adapterlab.verdict.study_analysis import Analysis
 
+Json = dict[str, Any]
+"""Plain data by key."""
+
 
 def write_verdict(analysis: Analysis, path: Path) -> None:
     """Write the analysis as JSON, whole or not at all.
@@ -31,7 +34,7 @@ def write_verdict(analysis: Analysis, path: Path) -> None:
     partial.replace(path)
 
 
-def to_json(analysis: Analysis) -> dict[str, Any]:
+def to_json(analysis: Analysis) -> Json:
     """Return the analysis as plain data.
 
     Args:
@@ -62,11 +65,11 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _origin(origin: Origin) -> dict[str, Any]:
+def _origin(origin: Origin) -> Json:
     return asdict(origin) | {"first": origin.first.isoformat(), "last": origin.last.isoformat()}
 
 
-def _judgement(judgement: Judgement) -> dict[str, Any]:
+def _judgement(judgement: Judgement) -> Json:
     theses = {
         thesis: {
             semantics: dict(zip(("before", "after"), judgement.thesis(thesis, semantics), strict=True))
@@ -81,7 +84,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _board(board: Board) -> dict[str, Any]:
+def _board(board: Board) -> Json:
     pareto = {entry.contestant: entry for entry in board.pareto.entries}
     return {
         "budget": board.study.budget,
@@ -113,7 +116,7 @@ def _board(board: Board) -> dict[str, Any]:
     }
 
 
-def _claim(verdict: Verdict) -> dict[str, Any]:
+def _claim(verdict: Verdict) -> Json:
     common = {
         "claim": verdict.claim,
         "test": verdict.test.model_dump(by_alias=True, mode="json"),
@@ -134,7 +137,7 @@ def _claim(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _effect(effect: Paired | None) -> dict[str, Any] | None:
+def _effect(effect: Paired | None) -> Json | None:
     if effect is None:
         return None
     return {

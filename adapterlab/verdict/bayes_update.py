@@ -171,7 +171,7 @@ def update(credence: float, factor: float, weight: float) -> float:
     """
     if credence in (0.0, 1.0):
         return credence
-    odds = credence / (1 - credence) * factor**weight
+    odds: float = credence / (1 - credence) * factor**weight
     return odds / (1 + odds)
 
 

@@ -81,9 +81,9 @@ def test_it_shows_the_rubric_beside_the_literature_and_its_thresholds(page, anal
             assert found.why in text
 
 
-def test_it_says_how_sure_the_order_is(page):
+def test_it_shows_the_front_the_rank_stability_and_the_rubric(page):
     text = html.unescape(page.read_text())
-    for heading in ("The frontier", "How sure is the order?", "The literature's rubric, measured"):
+    for heading in ("The Pareto front", "Rank stability", "The literature's rubric, measured here"):
         assert heading in text
     assert "Kendall's W = 1.00" in text
 

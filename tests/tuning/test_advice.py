@@ -107,7 +107,7 @@ def test_where_nothing_was_learned_nothing_is_advised():
 
 
 def test_what_went_wrong_is_counted():
-    note = "out of memory with 8 examples at once: went on with 4"
+    note = "out of memory with 8 examples at a time: continued with 4"
     assert board_of(results_of({"lora": 1.5, "dora": 1.2}, notes={"dora": note})).incidents == (
         f"dora: {note} (6 trials)",
     )

@@ -1,1 +1,1 @@
-"""What the trials of a study mean: metrics, effects, scoreboard, Pareto front, ranks."""
+"""Analysis of a study's finished trials: metrics, effects, scoreboard, Pareto front, rank stability, calibration."""

@@ -1,4 +1,4 @@
-"""Everything that the contests at one budget, on tasks with one unit of loss, show: computed once and never changed.
+"""Analysis of the contests at one budget, on tasks with one unit of loss, computed once for all renderers.
 
 >>> RateCurve("prose", "lora", {1e-3: 1.1, 1e-2: 1.05}, 1e-2).chosen
 0.01
@@ -97,6 +97,9 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         effects: Effects estimated from finished contests, on tasks with one unit of loss.
         model_parameters: Number of parameters of the base model.
         origins: Environments that the trials ran in.
+
+    Returns:
+        The analysis of these contests.
     """
     results = effects.results
     frozen = {task: results.frozen(task) for task in results.study.tasks}
@@ -149,6 +152,6 @@ def _incidents(results: Results) -> list[str]:
     for contest in results.contests.values():
         for _, outcome in contest.runs:
             if outcome.note:
-                what = "the loss diverged" if outcome.status == "diverged" else outcome.note
-                counts[f"{contest.contestant}: {what}"] += 1
-    return [f"{what} ({count} trial{'s' * (count > 1)})" for what, count in counts.items()]
+                reason = "the loss diverged" if outcome.status == "diverged" else outcome.note
+                counts[f"{contest.contestant}: {reason}"] += 1
+    return [f"{incident} ({count} trial{'s' * (count > 1)})" for incident, count in counts.items()]

@@ -1,8 +1,12 @@
-"""The lab's calibration: studies in which nothing is to be found, and studies with an effect of a known size.
+"""Calibration of the lab: how often it reports an effect, in simulated studies without one and with one of known size.
 
-A simulated study is played by the code that plays a real one: the rates are tuned, the grid grows, the choice is made on
-validation and reported on fresh seeds, `make_scoreboard` compares. Only the trials' outcomes are drawn from the noise of a
-real ledger instead of trained.
+Simulated studies run through the code of real ones: learning rates are searched for, selected by validation loss, reported
+with other seeds, and `make_scoreboard` compares the contestants. Only the outcomes of the trials are drawn from a noise
+model fitted to a real ledger, instead of trained.
+
+>>> rates = DetectionRates(0.0, True, 200, interval=0.05, holm=0.04, lead=0.02, across=0.03, same=0.9)
+>>> [round(bound, 3) for bound in rates.bounds(rates.interval)]
+[0.024, 0.09]
 """
 
 from __future__ import annotations
@@ -29,50 +33,69 @@ from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.study.spec import Study
 
 TWIN = "twin"
-"""The name under which the reference's adapter runs a second time."""
-
-
+"""Name under which the reference's adapter runs a second time."""
 PLANTED = (0.0, 0.0025, 0.005, 0.01, 0.02)
-"""Effects planted in the twin, in nats per byte; 0 is the A/A study."""
+"""Effects planted in the twin, in nats per byte; 0 makes an A/A study."""
 
 
 @dataclass(frozen=True)
 class DetectionRates:
-    """In what share of simulated studies something was found, by each of the ways in which a report says so."""
+    """Shares of simulated studies in which an effect was found, by each criterion of the report.
+
+    Without a planted effect, each of them but `same` is a rate of false alarms.
+    """
 
     effect: float
-    """What was planted in the twin, in nats per byte. Every other contestant is the reference's adapter as it is."""
+    """Effect planted in the twin, in nats per byte. All other contestants equal the reference."""
     correlated: bool
-    """Whether a seed's batches do the same to every contestant, or each run's noise is all its own."""
+    """True if part of the noise is shared by all runs with one seed, as by their batches; False if it is independent."""
     studies: int
+    """Number of simulated studies."""
     interval: float
-    """The twin's 95 % interval left out zero."""
+    """The 95 % interval of the twin against the reference excludes zero."""
     holm: float
-    """Some contestant's corrected p-value was below 0.05; where nothing was planted, each of these is a false alarm."""
+    """The adjusted p-value of some contestant is below 0.05."""
     lead: float
-    """The study's sentence called a lead real."""
+    """The answer calls a lead real."""
     across: float
-    """The interval for tasks like these left out zero."""
+    """The interval for tasks like these excludes zero."""
     same: float
-    """The twin was called the same as the reference within the study's smallest difference that matters."""
+    """The twin is equivalent to the reference within the study's smallest difference that matters."""
 
     def bounds(self, share: float, level: float = 0.95) -> tuple[float, float]:
-        """The interval of one of the shares (Clopper and Pearson 1934)."""
-        found = stats.binomtest(round(share * self.studies), self.studies).proportion_ci(level)
-        return float(found.low), float(found.high)
+        """Return the confidence interval of one of the shares (Clopper and Pearson 1934).
+
+        Args:
+            share: One of the shares.
+            level: Level of the interval.
+        """
+        interval = stats.binomtest(round(share * self.studies), self.studies).proportion_ci(level)
+        return float(interval.low), float(interval.high)
 
 
 def detection_rates(
     study: Study, noise: Mapping[str, Noise], effect: float, *, correlated: bool, studies: int = 200, seed: int = 0
 ) -> DetectionRates:
-    """Play `studies` simulated studies with `effect` planted in the twin and count what they find.
+    """Simulate studies with an effect planted in the twin, and count the criteria that find it.
 
-    The best learning rate lies anywhere between two of the grid's, so that the choice is now easy and now a toss-up.
+    The best learning rate is drawn uniformly between two rates of the grid, so the selection is clear in some studies and a
+    toss-up in others.
+
+    Args:
+        study: Study to simulate, on the tasks of `noise`.
+        noise: By task, the noise model.
+        effect: Effect planted in the twin, in nats per byte.
+        correlated: True to share part of the noise between runs with one seed.
+        studies: Number of simulated studies.
+        seed: Seed of the simulation.
+
+    Returns:
+        The share of studies in which each criterion finds an effect.
     """
-    plan = twins(study.model_copy(update={"tasks": tuple(noise)}))
-    resolved = resolve(plan)
-    middle, step = _grid(plan)
-    found = np.zeros(5)
+    twinned = twins(study.model_copy(update={"tasks": tuple(noise)}))
+    resolved = resolve(twinned)
+    middle, step = _grid(twinned)
+    counts = np.zeros(5)
     for i in range(studies):
         rng = np.random.default_rng([seed, i, correlated])
         world = World(noise, {TWIN: effect}, correlated, rng, middle + step * rng.uniform(-0.5, 0.5))
@@ -81,32 +104,41 @@ def detection_rates(
         rivals = [row for row in scoreboard.rows if row.versus is not None]
         assert twin.versus is not None
         assert twin.across is not None
-        found += [
+        counts += [
             twin.versus.real,
             min(row.p for row in rivals) < SIGNIFICANT,
             scoreboard.leads,
             twin.across.overall.real,
             twin.same < SIGNIFICANT,
         ]
-    return DetectionRates(effect, correlated, studies, *map(float, found / studies))
+    return DetectionRates(effect, correlated, studies, *map(float, counts / studies))
 
 
 def _grid(study: Study) -> tuple[float, float]:
-    """The middle of the grid of learning rates and its spacing, in decades."""
+    """Return the middle of the grid of learning rates and its spacing, in decades."""
     rates = [math.log10(rate) for rate in study.tuning.start]
     return rates[len(rates) // 2], rates[1] - rates[0]
 
 
 def twins(study: Study) -> Study:
-    """The study with its reference's adapter as every contestant, under the others' names, and once more as the twin."""
-    model = next(c for c in study.contestants if c.name == study.reference)
+    """Return the study with every adapter replaced by the reference's, and one contestant named `TWIN`.
+
+    Args:
+        study: The study.
+    """
+    reference = next(c for c in study.contestants if c.name == study.reference)
     names = [c.name for c in study.contestants if c.name not in (study.reference, TWIN)]
-    same = tuple(model.model_copy(update={"label": name}) for name in (study.reference, TWIN, *names[:-1]))
-    return study.model_copy(update={"contestants": same})
+    equal = tuple(reference.model_copy(update={"label": name}) for name in (study.reference, TWIN, *names[:-1]))
+    return study.model_copy(update={"contestants": equal})
 
 
 def simulate(resolved: ResolvedStudy, world: World) -> Results:
-    """One study played to its end in a simulated world."""
+    """Return the results of one simulated study.
+
+    Args:
+        resolved: The study.
+        world: Source of the outcomes.
+    """
     contests = make_contests(resolved, {c.name: c.build() for c in resolved.study.entrants})
     for contest in contests:
         finish(contest, partial(world.outcome, contest.contestant))
@@ -127,7 +159,7 @@ class Calibration:
 def calibrate(
     study: Study, ledger: Path | None = None, studies: int = 200, watch: Callable[[float], None] = lambda _: None
 ) -> Calibration:
-    """Simulate studies in which nothing is to be found, or an effect of a known size, and count what they find.
+    """Simulate studies without an effect and with one of known size, and count how often an effect is found.
 
     Args:
         study: The study to simulate.
@@ -135,8 +167,11 @@ def calibrate(
         studies: Simulated studies for each effect.
         watch: Called with each effect before it is simulated.
 
+    Returns:
+        The detection rates for each planted effect, with shared and with independent noise.
+
     Raises:
-        AdapterlabError: If there is no such ledger, or too little in it.
+        AdapterlabError: If there is no such ledger, or it has too few trials.
     """
     if ledger is not None and not ledger.is_file():
         raise AdapterlabError(f"no ledger at {ledger}: give the ledger.sqlite of a finished study")

@@ -70,8 +70,8 @@ class Effects:
             tasks: Tasks; all of the results if None.
         """
         wanted = self.results.study.tasks if tasks is None else tasks
-        found = self.measured.get((contestant, metric), {})
-        return {key: found[key] for task in wanted for key in found if key[0] == task}
+        by_key = self.measured.get((contestant, metric), {})
+        return {key: by_key[key] for task in wanted for key in by_key if key[0] == task}
 
     def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
         """Return the improvements over the frozen model by task and seed; positive is better.
@@ -196,8 +196,8 @@ def selection_variance(results: Results, contest: Contest, run_variance: float) 
     curve = Curve({lr: (loss - frozen) / gain for lr, loss in losses.items()})
     scales = {1: gain, 2: max(second, 0.0)}
     noise = np.random.default_rng(0).normal(0, math.sqrt(2 * run_variance), (REPLAYS, 64))
-    found = [_selected_rate(contest.study.tuning, curve, scales, list(draws)) for draws in noise]
-    return float(np.var([max(final, 0.0) * curve(lr) for lr in found if lr is not None], ddof=1))
+    selected = [_selected_rate(contest.study.tuning, curve, scales, list(draws)) for draws in noise]
+    return float(np.var([max(final, 0.0) * curve(lr) for lr in selected if lr is not None], ddof=1))
 
 
 class Curve:
@@ -243,7 +243,8 @@ def _selected_rate(tuning: Tuning, curve: Curve, scales: Mapping[int, float], dr
         try:
             rung, wanted = searching.send(losses) if losses is not None else next(searching)
         except StopIteration as end:
-            return end.value
+            selected: float | None = end.value
+            return selected
         losses = {lr: scales[rung] * curve(lr) + draws.pop() * noise_scale(curve(lr)) for lr in wanted}
 
 
@@ -274,4 +275,4 @@ def _residual_variance(table: np.ndarray) -> float:
     rest = table - table.mean(axis=1, keepdims=True)
     if len(table) > 1:
         rest = rest - rest.mean(axis=0)
-    return float((rest**2).sum()) / (max(1, len(table) - 1) * (table.shape[1] - 1))
+    return float((rest**2).sum() / (max(1, len(table) - 1) * (table.shape[1] - 1)))

@@ -29,7 +29,9 @@ class Metric:
 
     name: str
     title: str
+    """Name in the report."""
     unit: str
+    """Unit of its values; `LOSS` stands for the unit of the task."""
     better: str
     """`lower` or `higher`."""
     read: Callable[[Results, Contest], dict[int, float]]
@@ -218,8 +220,8 @@ def _rewound(part: str) -> Callable[[Results, Contest], dict[int, float]]:
         if contest.contestant == FROZEN:
             return _loss_on(part)(results, contest)
         points = _operating_point(results, contest)
-        found = {seed: path_of(results, contest, seed)[strength] for seed, strength in points.items()}
-        return {seed: scores[part][0] for seed, scores in found.items() if part in scores}
+        rewound = {seed: path_of(results, contest, seed)[strength] for seed, strength in points.items()}
+        return {seed: scores[part][0] for seed, scores in rewound.items() if part in scores}
 
     return read
 

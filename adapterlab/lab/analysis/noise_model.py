@@ -1,4 +1,12 @@
-"""What a ledger says of the noise of its trials, and outcomes drawn from that instead of trained."""
+"""A noise model fitted to the trials of a ledger, and simulated outcomes drawn from it.
+
+>>> trial = Trial("embedded", "1f", "prose", "2a", '{"name": "lora"}', "all-linear", lr=1e-2, seed=1, steps=40, batch=4,
+...               length=128, parts=("test",), windows=8, curve_every=0, code="3c")
+>>> world = World(QUICK, {}, correlated=False, rng=np.random.default_rng(0), centre=-2.0)
+>>> loss, _ = world.outcome("lora", trial).scores["test"]
+>>> round(loss, 3)
+1.135
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
 import numpy as np
 
@@ -18,44 +25,52 @@ from adapterlab.tasks.base import Part
 
 @dataclass(frozen=True)
 class Noise:
-    """One task as a source of outcomes: a typical contestant's losses, in nats per byte, and what varies about them."""
+    """Losses of a typical contestant on one task, and their variation, in nats per byte."""
 
     frozen: float
-    """Loss before training."""
+    """Loss of the frozen model."""
     gain: float
-    """What a contestant gains at its best rate in `steps`."""
+    """Decrease of the loss at the best learning rate after `steps` steps."""
     steps: int
+    """Training steps of a reported run."""
     growth: float
-    """The gain goes as this power of the steps."""
+    """Exponent of the gain as a power of the number of steps."""
     sharpness: float
-    """Share of the gain that is lost one decade away from the best rate; it grows as the square."""
+    """Share of the gain lost one decade away from the best learning rate; the loss grows with the square of the distance."""
     shared: float
-    """Standard deviation of what a seed does to every contestant alike: its batches."""
+    """Standard deviation of the effect that a seed, through its batches, has on all contestants together."""
     own: float
-    """Standard deviation of what it does to one run beside that."""
+    """Standard deviation of the remaining variation of a single run."""
 
 
 QUICK = {
     "prose": Noise(1.1803, 0.0455, 40, 0.63, 3.30, 0.0, 0.0022),
     "restyle": Noise(1.0156, 0.0651, 40, 0.46, 2.20, 0.0021, 0.0023),
 }
-"""What `fit_noise` gave on the ledger of `studies/quick.toml`, 142 trials on two cores; for where no ledger is at hand."""
+"""Result of `fit_noise` on the ledger of `studies/quick.toml` (142 trials on two cores), for use without a ledger."""
 
 
-def fit_noise(rows: Iterable[tuple[Trial, Outcome, Any]]) -> dict[str, Noise]:
-    """By task, the noise of a finished study's ledger.
+def fit_noise(rows: Iterable[tuple[Trial, Outcome, Mapping[str, str]]]) -> dict[str, Noise]:
+    """Fit the noise model to the ledger of a finished study.
 
-    Shared and own variance are those of a two-way layout, contestants by seeds, of the reported test losses. Raises
-    `AdapterlabError` where no two contestants were reported with the same two seeds.
+    The shared and the own variance are those of a two-way layout, contestants by seeds, of the reported test losses.
+
+    Args:
+        rows: Trials with their outcomes and environments, as a ledger yields them.
+
+    Returns:
+        By task, its noise.
+
+    Raises:
+        AdapterlabError: If no trial finished, or a task lacks two contestants that were reported with the same two seeds.
     """
     by_task: dict[str, list[tuple[Trial, Outcome]]] = defaultdict(list)
     for trial, outcome, _ in rows:
         if outcome.status == "ok":
             by_task[trial.task].append((trial, outcome))
-    found = {task: _fit_task(task, runs) for task, runs in by_task.items()}
-    if not found:
-        raise AdapterlabError("the ledger holds no finished trial: run a study first")
-    return found
+    if not by_task:
+        raise AdapterlabError("the ledger has no finished trial: run a study first")
+    return {task: _fit_task(task, runs) for task, runs in by_task.items()}
 
 
 def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
@@ -71,7 +86,9 @@ def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
     seeds = sorted(set.union(*(set(r) for r in reported.values()))) if reported else []
     whole = [adapter for adapter, by_seed in reported.items() if set(by_seed) == set(seeds)]
     if frozen is None or len(whole) < 2 or len(seeds) < 2:
-        raise AdapterlabError(f"the ledger has too little on {task}: it takes two contestants with the same two seeds")
+        raise AdapterlabError(
+            f"the ledger has too few trials on {task}: at least two contestants must be reported with the same two seeds"
+        )
     table = np.array([[reported[a][s][1].scores[Part.TEST][0] for s in seeds] for a in whole])
     rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
     own = float((rest**2).sum()) / ((len(whole) - 1) * (len(seeds) - 1))
@@ -92,21 +109,21 @@ def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
 
 
 def _growth(tuned: list[dict[int, dict[float, float]]], frozen: float, gain: float, steps: int) -> float:
-    """The power by which the gain of the tuning rounds' best rates leads to that of the reported runs."""
+    """Return the exponent that takes the best gain of each rung of the search to the gain of the reported runs."""
     powers = [
         math.log(gain / (frozen - min(losses.values()))) / math.log(steps / short)
-        for rounds in tuned
-        for short, losses in rounds.items()
+        for rungs in tuned
+        for short, losses in rungs.items()
         if 0 < short < steps and frozen > min(losses.values())
     ]
     return min(1.5, max(0.1, median(powers))) if powers else 0.5
 
 
 def _sharpness(tuned: list[dict[int, dict[float, float]]], frozen: float) -> float:
-    """From the last round, where the best rate and a neighbour meet: on average half of what a whole step costs."""
+    """Return the sharpness from the two best rates of the last rung; their distance costs on average half of a grid step."""
     found = []
-    for rounds in tuned:
-        losses = rounds[max(rounds)]
+    for rungs in tuned:
+        losses = rungs[max(rungs)]
         (best, lr), *others = sorted((loss, lr) for lr, loss in losses.items())
         if others and best < frozen:
             apart = math.log10(others[0][1] / lr) ** 2
@@ -115,24 +132,29 @@ def _sharpness(tuned: list[dict[int, dict[float, float]]], frozen: float) -> flo
 
 
 def noise_scale(share: float) -> float:
-    """The noise of a run beside that at the best rate, where its gain is this share of the gain there.
+    """Return the factor on the noise of a run at a learning rate other than the best one.
 
-    What varies from seed to seed is what was learned: over six seeds of LoRA on `restyle` it was 0.12 to 0.16 of the gain
-    after ten steps, whether that gain was 0.003 or 0.036 nats per byte.
+    The standard deviation over seeds is proportional to the gain: over six seeds of LoRA on `restyle` it was 0.12 to 0.16
+    of the gain after ten steps, for gains from 0.003 to 0.036 nats per byte.
+
+    Args:
+        share: Gain at the learning rate, as a share of the gain at the best one.
     """
     return min(1.0, abs(share))
 
 
 @dataclass
 class World:
-    """Outcomes for one simulated study, drawn anew for every trial and contestant."""
+    """Source of outcomes for one simulated study; each trial of each contestant is drawn separately."""
 
     noise: Mapping[str, Noise]
+    """By task, the noise model."""
     effects: Mapping[str, float]
-    """By contestant, how much more it gains than the typical one, in nats per byte at the reported steps."""
+    """By contestant, its additional gain over the typical one, in nats per byte after the steps of a reported run."""
     correlated: bool
-    """Whether what a seed does to all alike is drawn once, or as part of each run's own noise."""
+    """True to draw the effect of a seed once for all contestants; False to draw it for each run separately."""
     rng: np.random.Generator
+    """Source of random numbers."""
     centre: float
     """Decimal logarithm of the best learning rate."""
 
@@ -140,7 +162,12 @@ class World:
         self._shared: dict[tuple[str, int, int], float] = {}
 
     def outcome(self, contestant: str, trial: Trial) -> Outcome:
-        """What comes of one trial of a contestant."""
+        """Return a simulated outcome.
+
+        Args:
+            contestant: Name of the contestant, for its effect.
+            trial: The trial.
+        """
         noise = self.noise[trial.task]
         if trial.steps == 0:
             scores = dict.fromkeys(trial.parts, (noise.frozen, 0.5))

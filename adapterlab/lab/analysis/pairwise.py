@@ -49,15 +49,18 @@ class PairTable:
         Args:
             effects: Effects estimated from the results.
             names: Contestants, best first.
+
+        Returns:
+            The differences, with p-values adjusted over all pairs.
         """
         pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
-        adjusted = holm({pair: found.p for pair, found in pairs.items()})
+        adjusted = holm({pair: effect.p for pair, effect in pairs.items()})
         return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest)
 
 
 @dataclass(frozen=True)
 class Lead:
-    """Comparison of the best contestant with all others; since it was picked for being best, all pairs are corrected for."""
+    """Comparison of the best contestant with all others, with p-values adjusted over all pairs of contestants."""
 
     behind: tuple[str, ...] = ()
     """Contestants that it is significantly ahead of."""
@@ -72,6 +75,9 @@ class Lead:
 
         Args:
             pairs: All pairs of a ranking.
+
+        Returns:
+            The groups of contestants.
         """
         groups: dict[str, list[str]] = {"behind": [], "same": [], "unknown": []}
         for name in pairs.names[1:]:
@@ -122,7 +128,7 @@ class Side:
     """By task, the selected learning rate."""
     parameters: int
     flag: str
-    """`above` or `below` if its size is not near the budget."""
+    """`above` or `below` if its size is not near the budget; else empty."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,10 @@ class Comparison:
     metric: Metric
     tasks: tuple[str, ...]
     budget: int | None
+    """Trained parameters that the contestants were sized to."""
     sides: tuple[Side, Side]
     by_task: dict[str, Paired]
+    """By task, the difference; positive if the first is better."""
     effect: Paired
     """Difference over all tasks; positive if the first is better."""
     same: float
@@ -147,9 +155,11 @@ class Comparison:
         first, second = (side.contestant for side in self.sides)
         where = " and ".join(self.tasks)
         if self.effect.n < 2:
-            said = f"by {abs(self.effect.mean):.3g} {self.metric.unit}"
-            ahead = first if self.effect.mean > 0 else second
-            return f"In the one pair of runs {ahead} is ahead {said}; one pair cannot tell that from chance."
+            ahead, lead = first if self.effect.mean > 0 else second, abs(self.effect.mean)
+            return (
+                f"In the one pair of runs {ahead} is ahead by {lead:.3g} {self.metric.unit}; "
+                "one pair cannot tell that from chance."
+            )
         ahead, behind = (first, second) if self.effect.mean > 0 else (second, first)
         low, high = sorted(abs(bound) for bound in (self.effect.low, self.effect.high))
         if self.effect.p < SIGNIFICANT and self.effect.real:
@@ -159,20 +169,23 @@ class Comparison:
             )
         if self.same < SIGNIFICANT and self.metric.unit == LOSS:
             even = f"{first} and {second} are as good as each other on {where}"
-            return f"{even}: they differ by less than counts (p = {self.same:.2g})." + self._apart()
+            return (
+                f"{even}: they differ by less than the smallest difference that matters (p = {self.same:.2g})."
+                + self._apart()
+            )
         between = (
             f"Between {first} and {second} no difference can be told from chance on {where} (p = {self.effect.p:.2f}); "
-            f"the interval ends {high:.3g} {self.metric.unit} from none ({self.metric.title})."
+            f"the 95 % interval reaches {high:.3g} {self.metric.unit} from zero ({self.metric.title})."
         )
         return between + self._apart()
 
     def _apart(self) -> str:
-        """Return what single tasks show where together they show nothing."""
+        """Return a sentence about tasks on which there is a difference though there is none over all tasks."""
         adjusted = holm({task: effect.p for task, effect in self.by_task.items()})
         real = [task for task, p in adjusted.items() if p < SIGNIFICANT] if len(adjusted) > 1 else []
         names = [side.contestant for side in self.sides]
-        said = [f"{names[0] if self.by_task[task].mean > 0 else names[1]} is better on {task}" for task in real]
-        return f" Task by task, {' and '.join(said)}." if said else ""
+        parts = [f"{names[0] if self.by_task[task].mean > 0 else names[1]} is better on {task}" for task in real]
+        return f" Task by task, {' and '.join(parts)}." if parts else ""
 
 
 def compare(
@@ -196,6 +209,9 @@ def compare(
         budget: One of the study's budgets; the largest if None.
         command: Command that continues the study, for error messages.
 
+    Returns:
+        The difference over all tasks and on each task.
+
     Raises:
         AdapterlabError: For a name or budget that is not in the study, the same name twice, or an unfinished contest.
     """
@@ -207,18 +223,18 @@ def compare(
         if name not in known and name in all_adapters():
             raise AdapterlabError(
                 f"{name} did not run in study {study.name}, only {', '.join(known)}: "
-                f'add it to the study (adapter = "{name}" under [[contestants]]) and run that'
+                f'add it to the study (adapter = "{name}" under [[contestants]]) and run the study again'
             )
         if name not in known:
             raise UnknownNameError("contestant", name, known, where=f"study {study.name}")
     if names[0] == names[1]:
-        raise AdapterlabError(f"{names[0]} is compared with itself: name two contestants of {', '.join(known)}")
+        raise AdapterlabError(f"{names[0]} cannot be compared with itself: name two of {', '.join(known)}")
     for name in wanted:
         if name not in study.tasks:
             raise UnknownNameError("task", name, study.tasks, where=f"study {study.name}")
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    contests = make_contests(resolved, {name: found.adapter for name, found in prepared.sized[study.budget].items()})
+    contests = make_contests(resolved, {name: sized.adapter for name, sized in prepared.sized[study.budget].items()})
     for contest in sorted(contests, key=lambda c: c.contestant == FROZEN):
         state = replay(contest, ledger)
         if not contest.finished and contest.contestant in {*names, FROZEN} and contest.task in wanted:
@@ -233,10 +249,8 @@ def _at(resolved: ResolvedStudy, budget: int | None) -> ResolvedStudy:
     if budget is None:
         return resolved.at_each_budget[-1]
     if budget not in parts:
-        held = ", ".join(f"{b:,}" for b in parts if b is not None) or "none"
-        raise AdapterlabError(
-            f"study {resolved.study.name} was not held at a budget of {budget:,}; its budgets: {held}"
-        )
+        budgets = ", ".join(f"{b:,}" for b in parts if b is not None) or "none"
+        raise AdapterlabError(f"study {resolved.study.name} has no budget of {budget:,}: its budgets are {budgets}")
     return parts[budget]
 
 
@@ -248,9 +262,9 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
         )
     effects = Effects.of(results)
     if not effects.differences(*names, metric.name, tasks):
-        lost = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
-        why = f": every rate diverged for {_where(lost)}" if lost else f" in {metric.title}"
-        raise AdapterlabError(f"there is no pair of runs of {names[0]} and {names[1]} to compare{why}")
+        diverged = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
+        why = f": every rate diverged for {_listed_contests(diverged)}" if diverged else f" in {metric.title}"
+        raise AdapterlabError(f"{names[0]} and {names[1]} have no pair of runs to compare{why}")
     overall = effects.compare(*names, metric.name, tasks)
     first, second = (_side(results, name, tasks) for name in names)
     return Comparison(
@@ -271,5 +285,5 @@ def _side(results: Results, name: str, tasks: Sequence[str]) -> Side:
     return Side(name, {c.task: c.rate for c in contests}, parameters, budget_flag(parameters, results.study.budget))
 
 
-def _where(contests: list[Contest]) -> str:
+def _listed_contests(contests: list[Contest]) -> str:
     return " and ".join(f"{c.contestant} on {c.task}" for c in contests)

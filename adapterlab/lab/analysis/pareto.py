@@ -1,6 +1,6 @@
 """Pareto front of learning against forgetting: who is on it, how certain that is, and the area that each method dominates.
 
-A method covers more than its end point: by turning `strength` down, a trained adapter reaches every point of its path.
+A method covers more than its end point: a trained adapter reaches every point of its path when its `strength` is reduced.
 
 >>> on_front([(0.06, 0.03), (0.05, 0.05), (0.02, 0.01)])
 [True, False, True]
@@ -23,6 +23,7 @@ from adapterlab.tasks.base import Part
 Point = tuple[float, float]
 """In-domain gain, and forgetting, in the unit of the loss."""
 RESAMPLES = 2000
+"""Resamples of the seeds from which the shares on the front are estimated."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,19 @@ class ParetoFront:
 
 
 def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
-    """Place every contestant that was reported on every task with a seed in common.
+    """Place the contestants on the plane, and find those on the front.
+
+    A contestant is placed if each task has a reported run of it with the same seed.
 
     Args:
         effects: Effects estimated from finished contests.
         seed: Seed of the resampling.
+
+    Returns:
+        The plane with the contestants on it, without those that lack a run.
     """
     results = effects.results
-    paths = {name: found for name in results.contestants if (found := _paths(results, name))}
+    paths = {name: by_seed for name in results.contestants if (by_seed := _paths(results, name))}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in paths.values()))) if paths else []
     ends = {name: {s: _end(by_seed[s]) for s in seeds} for name, by_seed in paths.items()}
     if not seeds:
@@ -91,7 +97,7 @@ def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
     worst = max(max(forgot for path in by_seed.values() for _, forgot in path.values()) for by_seed in paths.values())
     reference = (0.0, max(0.01, math.ceil(round(20 * worst, 6)) / 20))
     points = {name: _mean(list(by_seed.values())) for name, by_seed in ends.items()}
-    first = dict(zip(points, on_front(list(points.values())), strict=True))
+    front = dict(zip(points, on_front(list(points.values())), strict=True))
     shares = _shares(ends, seeds, seed)
     entries = []
     for name, by_seed in paths.items():
@@ -100,7 +106,7 @@ def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
             ParetoEntry(
                 name,
                 points[name],
-                first[name],
+                front[name],
                 shares[name],
                 bootstrap([hypervolume(list(by_seed[s].values()), reference) for s in seeds]),
                 path,
@@ -151,23 +157,23 @@ def _paths(results: Results, contestant: str) -> dict[int, dict[float, Point]]:
         contest, frozen = results.contests.get((contestant, task)), results.frozen(task).scores
         if contest is None or not {Part.TEST, Part.BASE} <= set(frozen):
             return {}
-        start, kept = frozen[Part.TEST][0], frozen[Part.BASE][0]
+        test_loss, base_loss = frozen[Part.TEST][0], frozen[Part.BASE][0]
         by_task.append(
             {
                 seed: {
-                    strength: (start - scores[Part.TEST][0], scores[Part.BASE][0] - kept)
+                    strength: (test_loss - scores[Part.TEST][0], scores[Part.BASE][0] - base_loss)
                     for strength, scores in path_of(results, contest, seed).items()
                 }
                 for seed, (_, outcome) in contest.reported.items()
                 if outcome.status == "ok"
             }
         )
-    common = sorted(set.intersection(*(set(found) for found in by_task)))
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in by_task)))
     return {
         seed: {
-            strength: _mean([found[seed][strength] for found in by_task])
+            strength: _mean([by_seed[seed][strength] for by_seed in by_task])
             for strength in by_task[0][seed]
-            if all(strength in found[seed] for found in by_task)
+            if all(strength in by_seed[seed] for by_seed in by_task)
         }
         for seed in common
     }

@@ -31,6 +31,9 @@ def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
     Args:
         results: Finished contests.
         origins: Environments that the trials ran in.
+
+    Returns:
+        Facts by heading: model, tasks, training, seeds, statistics, and the versions and hardware of the trials.
     """
     study = results.study
     reported = next(iter(results.contests.values())).reported

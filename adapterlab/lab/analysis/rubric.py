@@ -1,4 +1,9 @@
-"""The survey's rubric, measured: what a study's contests grant a method, beside what the literature grants it."""
+"""The rubric of a survey of adapters, graded from a study's results and compared with the grades from the literature.
+
+>>> card = Card("lora", {"PE": Grade(Finding.YES, "95% of full fine-tuning's gain with 0.30% of the model")}, ("PE",))
+>>> card.points, card.literature_points
+(1.0, 1.0)
+"""
 
 from __future__ import annotations
 
@@ -14,76 +19,88 @@ from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 
 POINTS = {"PE": 1.0, "BL": 1.0, "BF": 1.5, "DE": 1.5, "OOD": 2.0}
-"""The survey's dimensions and what each is worth."""
+"""Dimensions of the rubric, with the points of each."""
 SMALL = 0.01
-"""PE: the largest share of the model's parameters that counts as parameter-efficient."""
+"""PE: largest share of the model's parameters that counts as parameter-efficient."""
 COMPETITIVE = 0.9
-"""PE: the share of full fine-tuning's gain that counts as competitive with it."""
-ALIKE = 2.0
-"""BL: how many times LoRA's parameters are still a comparable budget."""
+"""PE: share of full fine-tuning's gain that counts as competitive."""
+COMPARABLE = 2.0
+"""BL: largest multiple of LoRA's number of parameters that counts as a comparable budget."""
 FASTER = 0.8
-"""DE: the share of the reference's steps within which its score must be reached."""
+"""DE: share of the reference's steps within which its score must be reached."""
 CARRIED = 0.5
-"""OOD: the share of the in-domain gain that must show out-of-domain."""
+"""OOD: share of the in-domain gain that must be reached out-of-domain."""
 
 THRESHOLDS = {
     "PE": f"at least {COMPETITIVE:.0%} of full fine-tuning's gain with at most {SMALL:.0%} of the model's parameters",
-    "BL": f"better than LoRA (p < {SIGNIFICANT:g}, Holm) with at most {ALIKE:g} times its parameters",
+    "BL": f"better than LoRA (p < {SIGNIFICANT:g}, Holm) with at most {COMPARABLE:g} times its parameters",
     "BF": "not worse than full fine-tuning by as much as the study's smallest difference that matters",
     "DE": f"the reference's score within {FASTER:.0%} of its steps, or a lower loss from a tenth of the data",
     "OOD": f"at least {CARRIED:.0%} of the in-domain gain out-of-domain",
 }
-"""By dimension, what must hold of the whole 95 % interval for it to be granted, in words."""
+"""By dimension, the condition that the whole 95 % interval must satisfy, in words."""
 
 
-class Found(StrEnum):
-    """What the contests say of one dimension."""
+class Finding(StrEnum):
+    """Finding on one dimension."""
 
     YES = "yes"
+    """The condition holds in the whole interval."""
     NO = "no"
+    """It holds nowhere in the interval."""
     OPEN = "open"
-    """The interval has room for both."""
+    """It holds in part of the interval."""
     UNMEASURED = "unmeasured"
+    """The study does not measure it."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """One dimension of one contestant."""
+    """Grade of one contestant on one dimension."""
 
-    found: Found
+    finding: Finding
     why: str
-    """The number behind it, or why there is none."""
+    """The number behind the finding, or the reason why there is none."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One contestant's grades."""
+    """Grades of one contestant."""
 
     contestant: str
     grades: Mapping[str, Grade]
+    """By dimension, the grade."""
     literature: tuple[str, ...] | None
-    """The dimensions that the survey grants; None for a method it does not grade."""
+    """Dimensions that the survey grants; None for a method that it does not grade."""
 
     @property
     def points(self) -> float:
-        """What is granted here."""
-        return sum(POINTS[name] for name, grade in self.grades.items() if grade.found is Found.YES)
+        """Points for the dimensions granted by this study."""
+        return sum(POINTS[name] for name, grade in self.grades.items() if grade.finding is Finding.YES)
 
     @property
     def literature_points(self) -> float | None:
-        """What the survey grants, of the dimensions that can be measured."""
+        """Points for the dimensions granted by the survey, without those that no study can measure."""
         return None if self.literature is None else sum(POINTS[name] for name in self.literature)
 
 
 @cache
 def literature() -> dict[str, tuple[str, ...]]:
-    """By adapter, the dimensions that the survey grants it."""
+    """Return the dimensions that the survey grants, by adapter."""
     text = files("adapterlab.lab.analysis").joinpath("literature.toml").read_text("utf-8")
     return {name: tuple(dimensions) for name, dimensions in tomllib.loads(text).items()}
 
 
 def grade(effects: Effects, model_parameters: int) -> list[Card]:
-    """Every contestant's card, in the study's order; full fine-tuning is what others are graded against."""
+    """Grade every contestant except full fine-tuning, which the others are graded against.
+
+    Args:
+        effects: Effects estimated from finished contests.
+        model_parameters: Number of parameters of the base model.
+
+    Returns:
+        One card for each contestant, in the study's order.
+    """
     results = effects.results
     adapters = {entry.name: entry.adapter for entry in results.study.entrants}
     lora = next((name for name, adapter in adapters.items() if adapter == "lora"), None)
@@ -126,13 +143,13 @@ def _better_than_lora(effects: Effects, name: str, lora: str | None, lead: Paire
     if lora is None or lead is None:
         return _unmeasured("is LoRA" if lora == name else "LoRA did not run")
     times = _parameters(effects, name) / max(1.0, _parameters(effects, lora))
-    if times > ALIKE:
+    if times > COMPARABLE:
         return _unmeasured(f"trains {times:.1f} times as many parameters as LoRA")
     why = f"{_signed(lead.mean)} nats per byte against LoRA, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     if p < SIGNIFICANT:
-        return Grade(Found.YES if lead.mean > 0 else Found.NO, why)
+        return Grade(Finding.YES if lead.mean > 0 else Finding.NO, why)
     same = equivalence(lead, effects.results.study.report.smallest) < SIGNIFICANT
-    return Grade(Found.NO, f"{why}: the same") if same else Grade(Found.OPEN, why)
+    return Grade(Finding.NO, f"{why}: equivalent") if same else Grade(Finding.OPEN, why)
 
 
 def _as_good_as_full(effects: Effects, name: str, full: str | None) -> Grade:
@@ -150,10 +167,12 @@ def _data_efficient(effects: Effects, name: str) -> Grade:
     if name == reference:
         return _unmeasured("is the reference")
     steps = effects.values(name, "steps_to_reference")
-    spared = effects.over_tasks({key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference")
-    reached = goal - spared.mean
+    steps_spared = effects.over_tasks(
+        {key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference"
+    )
+    reached = goal - steps_spared.mean
     speed = f"after {reached:.0f} steps" if reached < results.study.training.steps else "never reached"
-    ways = [_judge(spared, 0.0, f"{reference}'s score {speed}")] if steps else []
+    ways = [_judge(steps_spared, 0.0, f"{reference}'s score {speed}")] if steps else []
     tenth = effects.compare(name, reference, "tenth_of_data")
     if tenth.n:
         ways.append(
@@ -161,14 +180,14 @@ def _data_efficient(effects: Effects, name: str) -> Grade:
         )
     if not ways:
         return _unmeasured("neither speed nor a tenth of the data was measured")
-    order = (Found.YES, Found.OPEN, Found.NO)
-    best = min(ways, key=lambda way: order.index(way.found))
-    return Grade(best.found, "; ".join(way.why for way in ways))
+    order = (Finding.YES, Finding.OPEN, Finding.NO)
+    best = min(ways, key=lambda way: order.index(way.finding))
+    return Grade(best.finding, "; ".join(way.why for way in ways))
 
 
 def _carries_over(effects: Effects, name: str) -> Grade:
     if not effects.gained(name, "in_domain").low > 0:
-        return _unmeasured("it learned nothing in-domain that is sure")
+        return _unmeasured("its in-domain gain cannot be told from zero")
     inside, outside = effects.gains(name, "in_domain"), effects.gains(name, "out_of_domain")
     spare = {key: outside[key] - CARRIED * inside[key] for key in outside if key in inside}
     share = effects.gained(name, "out_of_domain").mean / effects.gained(name, "in_domain").mean
@@ -179,8 +198,8 @@ def _judge(effect: Paired, above: float, why: str) -> Grade:
     if effect.n == 0:
         return _unmeasured("no run of it finished")
     if effect.low > above:
-        return Grade(Found.YES, why)
-    return Grade(Found.NO if effect.high < above else Found.OPEN, why)
+        return Grade(Finding.YES, why)
+    return Grade(Finding.NO if effect.high < above else Finding.OPEN, why)
 
 
 def _parameters(effects: Effects, name: str) -> float:
@@ -192,4 +211,4 @@ def _signed(value: float) -> str:
 
 
 def _unmeasured(why: str) -> Grade:
-    return Grade(Found.UNMEASURED, why)
+    return Grade(Finding.UNMEASURED, why)

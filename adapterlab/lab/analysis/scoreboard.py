@@ -143,6 +143,9 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
 
     Args:
         effects: Effects estimated from finished contests.
+
+    Returns:
+        The scoreboard, best contestant first.
     """
     results = effects.results
     study = results.study
@@ -205,7 +208,9 @@ def _answer(ranked: list[Row], lead: Lead, effects: Effects) -> str:
     # A contestant that learned nothing forgets nothing, so only those with half the best gain are considered.
     learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
     keeper = min(learners, key=lambda row: row.forgetting.mean)
-    kept = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
+    figures = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
     known = math.isfinite(best.forgetting.mean)
-    third = f". {keeper.contestant} forgets least of those that learn ({kept})" if known and keeper is not best else ""
+    third = (
+        f". {keeper.contestant} forgets least of those that learn ({figures})" if known and keeper is not best else ""
+    )
     return first + second + third + "."

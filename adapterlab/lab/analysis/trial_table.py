@@ -1,4 +1,11 @@
-"""A study's trials as a table that other programs read: one row a trial, all that decided it and all that came of it."""
+"""The trials of a study as a table for other programs, with the settings and the outcome of each trial.
+
+>>> from tempfile import mkdtemp
+>>> path = Path(mkdtemp()) / "trials.csv"
+>>> write_table(pd.DataFrame({"trial": ["1f"], "seed": [1], "chosen": [True]}), path, "csv")
+>>> read_csv(path).dtypes.astype(str).to_dict()
+{'trial': 'string', 'seed': 'Int64', 'chosen': 'boolean'}
+"""
 
 from __future__ import annotations
 
@@ -18,6 +25,8 @@ from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.tasks.base import Part
 
+Cells = dict[str, Any]
+"""Values of one row by column."""
 TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "path")
 DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
@@ -27,17 +36,23 @@ SCORED = tuple(part for part in Part if part != Part.TRAIN)
 
 
 def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
-    """The ledger's trials with the part that each played in the study.
+    """Return the trials of a ledger with the role of each in the study.
 
-    A trial that several contestants share (one adapter under two names, or what cannot be sized at two budgets) has a row
-    for each; one that no contest of the study uses has no contestant. Losses and accuracies are columns for each part, such
-    as `test_loss`; what is a list is JSON.
+    A trial that several contests share (one adapter under two names, or one that has the same size at two budgets) has a row
+    for each of them; a trial that no contest of the study uses has a row without a contestant.
+
+    Args:
+        prepared: The study.
+        ledger: Its ledger.
+
+    Returns:
+        The table. Losses and accuracies have one column for each part, such as `test_loss`; lists are JSON.
     """
-    roles: dict[Trial, list[dict[str, Any]]] = {}
+    roles: dict[Trial, list[Cells]] = {}
     for contest in prepared.contests():
         for trial in replay(contest, ledger).done:
             roles.setdefault(trial, []).append(_role(trial, contest))
-    nobody: list[dict[str, Any]] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
+    unused: list[Cells] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
     rows = [
         {
             "trial": trial.id,
@@ -48,14 +63,23 @@ def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
             **{f"environment_{key}": str(value) for key, value in environment.items()},
         }
         for trial, outcome, environment in ledger
-        for role in roles.get(trial, nobody)
+        for role in roles.get(trial, unused)
     ]
     frame = pd.DataFrame(rows)
     return frame.astype({name: kind for name, kind in _types(frame).items() if name in frame})
 
 
 def write_table(frame: pd.DataFrame, path: Path, form: Literal["parquet", "csv"]) -> None:
-    """Write the table, whole or not at all; raises `AdapterlabError` if the file cannot be written."""
+    """Write a table to a file, whole or not at all.
+
+    Args:
+        frame: The table.
+        path: The file.
+        form: Its format.
+
+    Raises:
+        AdapterlabError: If the file cannot be written.
+    """
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +93,11 @@ def write_table(frame: pd.DataFrame, path: Path, form: Literal["parquet", "csv"]
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A table that `write_table` wrote as CSV, with the types that it had."""
+    """Return a table that `write_table` wrote as CSV, with its original types.
+
+    Args:
+        path: The file.
+    """
     header = pd.read_csv(path, nrows=0)
     return pd.read_csv(path, dtype={name: kind for name, kind in _types(header).items() if name in header})
 
@@ -85,20 +113,20 @@ def _types(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _role(trial: Trial, contest: Contest) -> dict[str, Any]:
-    """The part that a trial played in a contest; `chosen` if its rate is the one that was reported."""
+def _role(trial: Trial, contest: Contest) -> Cells:
+    """Return the role of a trial in a contest; `chosen` is True if its rate is the selected one."""
     study = contest.study
-    rounds = dict(zip(study.tuning.seeds, ("first", "second"), strict=True))
+    rungs = dict(zip(study.tuning.seeds, ("first", "second"), strict=True))
     return {
         "contestant": contest.contestant,
-        "round": rounds.get(trial.seed, "report" if trial.share == 1 else "tenth"),
+        "round": rungs.get(trial.seed, "report" if trial.share == 1 else "tenth"),
         "budget": study.budget,
         "ranked": study.competes(contest.contestant),
         "chosen": trial.lr == contest.rate,
     }
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(trial: Trial) -> Cells:
     settings = json.loads(trial.adapter)
     fields = asdict(trial) | {
         "adapter": settings.pop("name"),
@@ -106,11 +134,11 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "targets": trial.targets if isinstance(trial.targets, str) else json.dumps(trial.targets),
         "parts": json.dumps(trial.parts),
     }
-    fields.pop("path")  # the strengths that were asked for; the outcome has what they gave
+    fields.pop("path")  # the strengths asked for; the outcome has the scores at them
     return fields
 
 
-def _outcome(outcome: Outcome, budget: int | None) -> dict[str, Any]:
+def _outcome(outcome: Outcome, budget: int | None) -> Cells:
     fields = asdict(outcome)
     scores = fields.pop("scores")
     return (

@@ -1,1 +1,1 @@
-"""What runs next and where: contests, learning-rate search, scheduler, executors."""
+"""Running a study: contests, learning-rate search, scheduler, executors, estimates and status."""

@@ -1,4 +1,4 @@
-"""Capacity of this machine: the device, the dtype, and the number of examples that fit in memory at once."""
+"""Capacity of this machine: the device, the dtype, and the number of examples that fit in memory at a time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Capacity:
     costs: dict[str, Cost]
     """By contestant, without those that do not fit at all."""
     notes: Sequence[str]
-    """What did not fit at first, and which contestants never did."""
+    """Remarks for the user: what did not fit in memory, and how that was handled."""
 
 
 def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
@@ -95,24 +95,24 @@ def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
             name: trying.run(dataclasses.replace(trial, steps=PROBE_STEPS, parts=(), curve_every=0, path=()))
             for name, trial in trials.items()
         }
-        lost = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
-        if not lost or checkpointing:
+        failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
+        if not failed or checkpointing:
             break
         notes.append(
-            f"{', '.join(lost)}: out of memory with one example at once, so activations are recomputed in the backward pass"
+            f"{', '.join(failed)}: out of memory with one example at a time; activations are recomputed in the backward pass"
         )
         checkpointing = True
-    notes += [f"{name} is left out: it does not fit in memory with one example at once" for name in lost]
-    fits = {name: outcome for name, outcome in outcomes.items() if name not in lost}
+    notes += [f"{name} is left out: it does not fit in memory with one example at a time" for name in failed]
+    fits = {name: outcome for name, outcome in outcomes.items() if name not in failed}
     if not fits:
         raise AdapterlabError(
-            "not one example fits in memory, whatever the adapter: give a smaller --length, or a smaller model"
+            "not even one example fits in memory, with any adapter: give a smaller --length, or a smaller model"
         )
     batch = next(iter(trials.values())).batch
     micro_batch = min(outcome.at_once for outcome in fits.values())
     if micro_batch < batch:
         notes.append(
-            f"a batch of {batch} does not fit in memory: it is taken {micro_batch} at a time, gradients summed"
+            f"a batch of {batch} does not fit in memory: it is split into passes of {micro_batch}, and gradients are summed"
         )
     costs = {name: Cost(o.seconds / PROBE_STEPS, o.attach_seconds) for name, o in fits.items()}
     return Capacity(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)

@@ -24,6 +24,7 @@ from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 Outcomes = Mapping[Trial, Outcome]
 Play = Generator[list[Trial], Outcomes, None]
+"""A contest under way: it yields the trials that it needs, and is sent their outcomes."""
 Runs = dict[int, tuple[Trial, Outcome]]
 """Reported runs by seed."""
 
@@ -50,6 +51,7 @@ class Contest:
     tenth: Runs = field(default_factory=dict)
     """By seed, the same runs on a tenth of the training data, if the study asks for them."""
     finished: bool = False
+    """True once no more trials are needed."""
 
     @property
     def study(self) -> Study:
@@ -128,10 +130,10 @@ def play(contest: Contest) -> Play:
         except StopIteration as end:
             contest.rate = end.value
             break
-        found, seed = (contest.first, tuning.seeds[0]) if rung == 1 else (contest.second, tuning.seeds[1])
+        results, seed = (contest.first, tuning.seeds[0]) if rung == 1 else (contest.second, tuning.seeds[1])
         trials = {lr: contest.trial(lr, seed, steps, reported=False) for lr, steps in wanted.items()}
         outcomes = yield list(trials.values())
-        found.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
+        results.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
         losses = {lr: outcomes[trial].validation for lr, trial in trials.items()}
 
     if contest.rate is not None:
@@ -190,6 +192,6 @@ def distinct(contests: Iterable[Contest]) -> list[Contest]:
     """Return the contests without those that run the same trials as another.
 
     Args:
-        contests: Contests of one study, of which the last of equal ones is kept.
+        contests: Contests of one study; of equal ones the last is returned.
     """
     return list({contest.key: contest for contest in contests}.values())

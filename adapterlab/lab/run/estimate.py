@@ -33,6 +33,7 @@ class Entry:
 
     contestant: str
     budget: int | None
+    """Trained parameters that it is sized to, at most."""
     settings: str
     """Size of the adapter, and its settings that differ from the defaults."""
     parameters: int
@@ -49,7 +50,7 @@ class Estimate:
     """A study before it is run.
 
     >>> trial_counts(Study(name="mine", tasks=("prose",), contestants=({"adapter": "lora"},)))
-    (5, 10, 10)
+    (6, 10, 12)
     """
 
     study: Study
@@ -85,6 +86,9 @@ def estimate_study(
         ledger: Trials done so far, whose times are used; None for none.
         measure: True to train every contestant without a known time for a few steps in this process.
         watch: Called with the name of each contestant before it is timed.
+
+    Returns:
+        The estimate; without measuring, its time covers only contestants with known times.
 
     Raises:
         AdapterlabError: If a device that the study asks for is not there.
@@ -153,7 +157,7 @@ def _measure_costs(
     watch: Callable[[str], None],
 ) -> dict[tuple[str, str], Cost]:
     """Time each contestant whose cost is unknown on its first task; scale the cost by scoring time for other tasks."""
-    found: dict[tuple[str, str], Cost] = {}
+    costs: dict[tuple[str, str], Cost] = {}
     timed: dict[str, tuple[str, Cost]] = {}
     for contest in contests:
         name, task = contest.contestant, contest.task
@@ -163,8 +167,8 @@ def _measure_costs(
             watch(name)
             timed[name] = task, _time_training(contest, runner)
         base, cost = timed[name]
-        found[name, task] = Cost(cost.step * scoring[task] / scoring[base], cost.attach)
-    return found
+        costs[name, task] = Cost(cost.step * scoring[task] / scoring[base], cost.attach)
+    return costs
 
 
 def _time_training(contest: Contest, runner: Runner) -> Cost:

@@ -36,7 +36,7 @@ def find_study(name: str) -> Path:
     if path.is_file() or path.suffix == ".toml":
         return path
     if path.is_dir():
-        raise AdapterlabError(f"{name} is a folder that no study was run into: give a study's file or name")
+        raise AdapterlabError(f"{name} is a folder without results: give the file or the name of a study")
     known = [file.stem for file in shipped("studies", f"{DEFAULT}.toml").parent.glob("*.toml")]
     if name not in known:
         raise UnknownNameError("study", name, known)
@@ -84,7 +84,7 @@ def existing_ledger(folder: Path, study: str) -> Ledger:
         AdapterlabError: If there is no ledger, or it cannot be read.
     """
     if not (folder / LEDGER).is_file():
-        raise AdapterlabError(f"nothing has been run into {folder} yet: `{run_command(study, folder)}` begins it")
+        raise AdapterlabError(f"{folder} has no results yet: run `{run_command(study, folder)}` first")
     return Ledger(folder / LEDGER)
 
 
@@ -104,5 +104,5 @@ def _recorded(folder: Path) -> Study:
         return Study.model_validate_json((folder / STUDY).read_text("utf-8"))
     except (OSError, ValidationError) as error:
         raise AdapterlabError(
-            f"{folder} does not say which study it is of: give the study, and --out {folder}"
+            f"{folder} does not record which study its results belong to: give the study, and --out {folder}"
         ) from error

@@ -1,8 +1,16 @@
-"""How a learning rate is found: a fixed number of training steps, the same for every contestant, spent to the last one.
+"""The learning-rate search, which spends the same fixed number of training steps on every contestant.
 
-As in AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), what is equal is what may be spent, whatever comes of it. A
-first round tries a fixed number of rates for a few steps each; the best of them share the rest (successive halving, Jamieson
-and Talwalkar 2016). A rate that diverges has used its steps all the same.
+As in AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), all contestants have the same budget. The first rung trains
+a number of rates for a few steps each; the best of them share the remaining steps in the second rung (successive halving,
+Jamieson and Talwalkar 2016). The steps of a rate that diverges count too.
+
+>>> searching = search(Tuning(start=(1e-3, 1e-2), rates=3, first_steps=10, keep=1, second_steps=20))
+>>> next(searching)
+(1, {0.001: 10, 0.01: 10})
+>>> searching.send({1e-3: 1.2, 1e-2: 1.1})  # the best rate is the largest: try a larger one
+(1, {0.1: 10})
+>>> searching.send({1e-1: math.inf})  # it diverged: train the best rate again in the second rung
+(2, {0.01: 20})
 """
 
 from __future__ import annotations
@@ -15,13 +23,20 @@ from adapterlab.lab.study.spec import Tuning
 Losses = Mapping[float, float]
 """By learning rate, the validation loss; infinite where training diverged."""
 Wanted = tuple[int, dict[float, int]]
-"""The round, 1 or 2, and the steps that each rate is to be trained for."""
+"""The rung, 1 or 2, and by learning rate, the number of steps to train for."""
 
 
 def search(tuning: Tuning) -> Generator[Wanted, Losses, float | None]:
-    """Yields what is to be trained next and is sent the losses; returns the chosen rate, or None if all diverged.
+    """Search for a learning rate; the steps requested always add up to `tuning.budget_steps`.
 
-    The steps that it asks for always add up to `tuning.budget_steps`.
+    Args:
+        tuning: Settings of the search.
+
+    Yields:
+        The rung and the rates to train next; the generator must be sent their losses.
+
+    Returns:
+        The selected rate, or None if every rate of the last rung diverged.
     """
     left = tuning.budget_steps
     first: dict[float, float] = {}
@@ -30,23 +45,23 @@ def search(tuning: Tuning) -> Generator[Wanted, Losses, float | None]:
         first.update((yield 1, wanted))
         left -= sum(wanted.values())
         wanted = {next_rate(first): steps} if (steps := _steps_of_next(first, left, tuning)) else {}
-    kept = [
+    best_rates = [
         rate for loss, rate in sorted((loss, rate) for rate, loss in first.items())[: tuning.keep] if loss < math.inf
     ]
-    if not kept:
+    if not best_rates:
         return None
     if not left:
-        return kept[0]
-    share, over = divmod(left, len(kept))
-    losses = yield 2, {rate: share + (i < over) for i, rate in enumerate(kept)}
+        return best_rates[0]
+    share, rest = divmod(left, len(best_rates))
+    losses = yield 2, {rate: share + (i < rest) for i, rate in enumerate(best_rates)}
     best = min(losses, key=lambda rate: (losses[rate], rate))
     return best if losses[best] < math.inf else None
 
 
 def _steps_of_next(first: Losses, left: int, tuning: Tuning) -> int:
-    """The steps of one more rate in the first round; 0 where the round is over.
+    """Return the steps of one more rate in the first rung, or 0 if the rung is complete.
 
-    The second round's steps are kept for it, unless nothing has lived so far: then they go on lower rates.
+    If every rate so far diverged, the steps of the second rung are spent on lower rates too.
     """
     if min(first.values()) < math.inf:
         return tuning.first_steps if len(first) < tuning.rates else 0
@@ -54,22 +69,29 @@ def _steps_of_next(first: Losses, left: int, tuning: Tuning) -> int:
 
 
 def next_rate(losses: Losses) -> float:
-    """Where to look next: one grid step beyond the edge if the best rate lies on it, else within the grid.
+    """Return the next learning rate to try.
 
-    Within, the wider of the two gaps beside the best is halved (on the log scale); of equal ones, that towards the
-    better neighbour. Where all diverged, one step below.
+    If the best rate lies on the edge of the grid, the next one lies a grid step beyond it; if all rates diverged, a step
+    below the smallest. Otherwise the wider one of the two gaps beside the best rate is halved on the log scale; of equal
+    gaps, the one towards the neighbour with the smaller loss.
+
+    Args:
+        losses: By learning rate tried, the loss; at least two.
+
+    Returns:
+        The rate, rounded to two digits unless that rate has been tried.
     """
     rates = sorted(losses)
     i = min(range(len(rates)), key=lambda i: (losses[rates[i]], rates[i]))
     if losses[rates[i]] == math.inf or i == 0:
-        found = rates[0] ** 2 / rates[1]
+        rate = rates[0] ** 2 / rates[1]
     elif i == len(rates) - 1:
-        found = rates[-1] ** 2 / rates[-2]
+        rate = rates[-1] ** 2 / rates[-2]
     else:
         low, best, high = rates[i - 1 : i + 2]
         below, above = math.log(best / low), math.log(high / best)
         even = math.isclose(below, above, rel_tol=0.1)
         lower = losses[low] < losses[high] if even else below > above
-        found = math.sqrt(best * (low if lower else high))
-    tidy = float(f"{found:.2g}")
-    return found if tidy in losses else tidy
+        rate = math.sqrt(best * (low if lower else high))
+    rounded = float(f"{rate:.2g}")
+    return rate if rounded in losses else rounded

@@ -20,7 +20,7 @@ class PreparedStudy:
     >>> study = Study(name="mine", tasks=("prose",), budget=20_000, contestants=(Contestant(adapter="lora"),))
     >>> prepared = prepare(study)
     >>> prepared.sized[20_000]["lora"].parameters
-    18432
+    19712
     """
 
     resolved: ResolvedStudy
@@ -40,7 +40,7 @@ class PreparedStudy:
             contest
             for part in self.resolved.at_each_budget
             for contest in make_contests(
-                part, {name: found.adapter for name, found in self.sized[part.study.budget].items()}
+                part, {name: sized.adapter for name, sized in self.sized[part.study.budget].items()}
             )
         ]
 

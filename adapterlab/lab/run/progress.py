@@ -59,7 +59,7 @@ class ContestState:
         if contest.finished:
             return "done" if contest.reported else "all diverged"
         if not self.done:
-            return "waits"
+            return "waiting"
         if contest.rate is not None:
             return f"report {study.report.runs - len(self.missing)}/{study.report.runs}"
         return f"tuning {self.steps / study.tuning.budget_steps:.0%}"
@@ -84,11 +84,11 @@ def replay(contest: Contest, ledger: Ledger | None) -> ContestState:
             trials = playing.send(outcomes) if outcomes is not None else next(playing)
         except StopIteration:
             return ContestState(contest, done)
-        found = {trial: outcome for trial in trials if (outcome := ledger.outcome(trial)) is not None}
-        done |= found
-        if missing := [trial for trial in trials if trial not in found]:
+        known = {trial: outcome for trial in trials if (outcome := ledger.outcome(trial)) is not None}
+        done |= known
+        if missing := [trial for trial in trials if trial not in known]:
             return ContestState(contest, done, missing)
-        outcomes = found
+        outcomes = known
 
 
 def distinct_states(states: Iterable[ContestState]) -> list[ContestState]:
@@ -110,7 +110,7 @@ def known_costs(states: Iterable[ContestState]) -> dict[tuple[str, str], Cost]:
     for state in states:
         trained = [(t, o) for t, o in state.done.items() if t.steps and o.status == "ok"]
         runs[state.contest.contestant, state.contest.task] += trained
-    return {key: _mean_cost(found) for key, found in runs.items() if found}
+    return {key: _mean_cost(trained) for key, trained in runs.items() if trained}
 
 
 def _mean_cost(runs: Sequence[tuple[Trial, Outcome]]) -> Cost:

@@ -126,5 +126,5 @@ def resolve(study: Study) -> ResolvedStudy:
     own = {entry.name: task_of(entry.files) for entry in study.data}
     tasks = {name: own[name] if name in own else task(name) for name in study.tasks}
     return ResolvedStudy(
-        study, tasks, {name: found.fingerprint() for name, found in tasks.items()}, fingerprint(study.model)
+        study, tasks, {name: task.fingerprint() for name, task in tasks.items()}, fingerprint(study.model)
     )

@@ -24,6 +24,7 @@ class Progress:
     """
 
     done: int
+    """Steps of finished trials."""
     expected: int
     """Steps of the whole study, if not every rate of a contest still to be tuned diverges."""
     trials: int
@@ -38,10 +39,9 @@ Watch = Callable[[Progress], None]
 def run_study(
     prepared: PreparedStudy, ledger: Ledger, *, wait: Callable[[], None] | None = None, watch: Watch = lambda _: None
 ) -> list[Contest]:
-    """Run what the ledger lacks of a study.
+    """Run the trials of a study that its ledger lacks.
 
-    Whatever stops it (Ctrl-C, kill -9, a full disk) loses the running trials and nothing else; the next call continues
-    from there.
+    An interruption (Ctrl-C, kill -9, a full disk) loses only the trials that are running; the next call resumes the study.
 
     Args:
         prepared: The study.
@@ -120,7 +120,7 @@ class _Schedule:
                 self._request(i, trials)
 
     def _request(self, i: int, trials: list[Trial]) -> None:
-        """Let contest `i` wait for `trials`; submit those that are neither in the ledger nor running."""
+        """Record that contest `i` waits for `trials`; submit those that are neither in the ledger nor running."""
         self._waiting[i] = {trial: self._ledger.outcome(trial) for trial in trials}
         new = []
         for trial, outcome in self._waiting[i].items():

@@ -80,7 +80,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         prepared: The study.
         ledger: Its ledger.
         command: Command that continues the study.
-        workers: Number of workers to estimate the rest for; those that the study would use here if None.
+        workers: Number of workers that the remaining time is estimated for; the study's on this machine if None.
 
     Raises:
         AdapterlabError: If a device that the study asks for is not there.

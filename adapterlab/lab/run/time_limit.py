@@ -1,19 +1,31 @@
-"""How long a trial may take before it counts as hanging."""
+"""Time limits of trials, derived from the times of finished trials.
+
+>>> trial = Trial("embedded", "1f", "prose", "2a", '{"name": "lora"}', "all-linear", lr=1e-3, seed=1, steps=40, batch=4,
+...               length=128, parts=("test",), windows=8, curve_every=0, code="3c")
+>>> limit = TimeLimit()
+>>> limit.learn(trial, wall_seconds=80.0)
+>>> limit.of(trial)
+1600.0
+"""
 
 from __future__ import annotations
 
 from adapterlab.lab.trial.spec import Trial
 
 UNMEASURED = 60.0
-"""Seconds for a step while nothing has been measured."""
+"""Seconds allowed for a step while no trial has finished."""
 SLACK = 20.0
-"""How many times longer than the slowest trial so far, step for step, a trial may take."""
+"""Multiple of the time for a step of the slowest trial so far that is allowed for a step."""
 LEAST, LEAST_UNMEASURED = 120.0, 3600.0
-"""Seconds that every trial has: the model may still have to be loaded, a large weight to be decomposed."""
+"""Seconds allowed at least for a trial, after and before the first one finished; loading a model may take long."""
 
 
 class TimeLimit:
-    """A trial's time limit in seconds: `fixed` if that is given, or else by its steps and what others took."""
+    """Time limits of a study's trials.
+
+    Args:
+        fixed: Limit of every trial in seconds; if None, limits follow from the trials' steps and the times of others.
+    """
 
     def __init__(self, fixed: float | None = None) -> None:
         self._fixed = fixed
@@ -21,13 +33,22 @@ class TimeLimit:
         self._longest = 0.0
 
     def learn(self, trial: Trial, wall_seconds: float) -> None:
-        """Take in how long a trial took from its start to its scores."""
+        """Take the time of a finished trial into account.
+
+        Args:
+            trial: The trial.
+            wall_seconds: Time from its start to its scores.
+        """
         self._longest = max(self._longest, wall_seconds)
         if trial.steps:
             self._slowest = max(self._slowest or 0.0, wall_seconds / trial.steps)
 
     def of(self, trial: Trial) -> float:
-        """The limit of one trial."""
+        """Return the limit of a trial in seconds.
+
+        Args:
+            trial: The trial.
+        """
         if self._fixed is not None:
             return self._fixed
         if self._slowest is None:

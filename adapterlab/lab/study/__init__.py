@@ -1,1 +1,1 @@
-"""What a study asks for: TOML to a validated specification."""
+"""Specification of a study: from a TOML file to a validated `Study`."""

@@ -1,23 +1,48 @@
-"""A study as a TOML file, checked before anything runs; what is wrong is named with its line and key."""
+"""Read a study from a TOML file; an error names the file, the line and the key.
+
+>>> from adapterlab.resources import shipped
+>>> load_study(shipped("studies", "quick.toml")).tasks
+('restyle', 'prose')
+"""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adapterlab.adapters import all_adapters, load_file
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.lab.study.spec import Contestant, Data, Study
+from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.tasks import all_tasks
 from adapterlab.tasks import load_file as load_task_file
 from adapterlab.tasks.files import task_of
 
+_TABLES: dict[str, type[BaseModel]] = {
+    "training": Training,
+    "tuning": Tuning,
+    "report": Reporting,
+    "limits": Limits,
+    "contestants": Contestant,
+    "data": Data,
+}
+"""Models of the tables of a study, by key."""
+
 
 def load_study(path: Path) -> Study:
-    """The study in a TOML file; raises `AdapterlabError` naming the file, the line, the key and the nearest valid name."""
+    """Read and check a study.
+
+    Args:
+        path: The TOML file.
+
+    Returns:
+        The study, with the paths of its files resolved. Its adapters and tasks are registered.
+
+    Raises:
+        AdapterlabError: If the file cannot be read, or a value is not valid.
+        UnknownNameError: If there is no such setting, task, adapter or contestant.
+    """
     try:
         text = path.read_text("utf-8")
         data = tomllib.loads(text)
@@ -62,7 +87,14 @@ def load_study(path: Path) -> Study:
 
 
 def load_files(study: Study) -> None:
-    """Make the adapters and tasks of the study's own files known."""
+    """Register the adapters and tasks of the study's own files.
+
+    Args:
+        study: The study.
+
+    Raises:
+        AdapterlabError: If a file cannot be read or run.
+    """
     for file in study.adapter_files:
         load_file(Path(file))
     for file in study.task_files:
@@ -71,25 +103,20 @@ def load_files(study: Study) -> None:
 
 def _explain(error: ValidationError, path: Path, text: str) -> str:
     errors = error.errors()
-    first = next(
-        (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
-    )  # a slip leaves its right name missing
+    # A misspelt key is both unknown and missing under its right name; the former error is the useful one.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
     where = _place(path, text, place)
     if first["type"] == "extra_forbidden":
-        table: Any = Study
-        for step in place[:-1]:
-            if isinstance(step, str):
-                annotation = table.model_fields[step].annotation
-                table = {"contestants": Contestant, "data": Data}.get(step, annotation)
-        return str(UnknownNameError("setting", key, table.model_fields, where=where))
+        tables = [_TABLES[step] for step in place[:-1] if isinstance(step, str)]
+        return str(UnknownNameError("setting", key, (tables or [Study])[-1].model_fields, where=where))
     dotted = ".".join(map(str, place))
     reason = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {dotted + ': ' if dotted else ''}{reason}" + (f" (got {first['input']!r})" if dotted else "")
 
 
 def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:
-    """The file and the line that a location in the data comes from, as well as text alone can tell."""
+    """Return the file and the line of a location in the data, found by searching the text."""
     lines = text.split("\n")
     start = 0
     table = ""

@@ -1,1 +1,1 @@
-"""One training run: its specification, its training and its scores."""
+"""A trial, one training run: its specification, its training and its scores."""

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,7 +183,7 @@ def _gradients(context: TrialContext, stack: _Stack, lanes: Sequence[_Lane]) -> 
             task.loss(lambda logits=logits, **_: SimpleNamespace(logits=logits), piece) / n  # type: ignore[arg-type]
             for logits, piece, n in zip(answers, pieces, terms, strict=True)
         ]
-        torch.stack(losses).sum().backward()
+        torch.autograd.backward(torch.stack(losses).sum())
         totals = [total + loss.item() for total, loss in zip(totals, losses, strict=True)]
     return totals
 
@@ -219,8 +218,9 @@ class _Stack:
                 stacked[full], dims[full] = once[own[0]], 0
 
         def answer(tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-            result: Any = functional_call(self._model, dict(tensors), (), dict(inputs), tie_weights=False)
-            return result.logits
+            result = functional_call(self._model, dict(tensors), (), dict(inputs), tie_weights=False)
+            logits: Tensor = result.logits
+            return logits
 
         return vmap(answer, in_dims=(dims, 0))(stacked, inputs)
 

@@ -149,10 +149,10 @@ class Runner:
     def _model(self, trial: Trial, head: Head) -> Loaded:
         key = trial.model, trial.model_hash, trial.dtype, head
         if key not in self._cache.models:
-            found = load(trial.model, head)
-            cast(Any, found.model).config.use_cache = False  # a key-value cache serves generation and takes memory
+            loaded = load(trial.model, head)
+            cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"
-            model = found.model.to(device=device, dtype=getattr(torch, trial.dtype))
-            self._cache.models[key] = Loaded(model, found.tokenizer)
+            model = loaded.model.to(device=device, dtype=getattr(torch, trial.dtype))
+            self._cache.models[key] = Loaded(model, loaded.tokenizer)
         return self._cache.models[key]

@@ -47,7 +47,7 @@ def join(config: WorkerConfig) -> None:
 
 
 def run(context: TrialContext) -> Outcome:
-    """Run one trial together with the other processes, each of which calls this with the same trial.
+    """Run one trial together with the other processes; each process calls this with the same trial.
 
     Args:
         context: The resolved trial, with the whole model in main memory.
@@ -120,7 +120,7 @@ class _SharedGradient:
             piece = {name: tensor[rows].to(device) for name, tensor in batch.items()}
             for loss in task.losses(model, piece, control):
                 own = loss * (weight / terms)
-                own.backward()
+                torch.autograd.backward(own)
                 total += own.item()
         total = total.to(device)
         dist.all_reduce(total)

@@ -27,7 +27,7 @@ from adapterlab.tasks.base import Control, Examples, Part, Task
 from adapterlab.tasks.halving import halving, out_of_memory
 
 CALIBRATION_BATCHES = 4
-"""Batches that a method which starts from gradients or activations may look at."""
+"""Batches given to a method that starts from gradients or activations."""
 GRADIENT_CLIP = 1.0
 """Largest norm of the gradient of all trained parameters together; a larger one is scaled down to it."""
 WARMUP_SHARE = 0.1
@@ -114,7 +114,7 @@ def _train_and_score(
     except Exception as error:
         if not out_of_memory(error):
             raise
-        status, note = "failed", "out of memory, even with one example at once"
+        status, note = "failed", "out of memory, even with one example at a time"
     trained = Outcome(
         status,
         {},
@@ -223,7 +223,7 @@ class MicroBatches:
 
         loss, size = halving(passes, self.size)
         if size < self.size:
-            self.note = f"out of memory with {self.size} examples at once: went on with {size}"
+            self.note = f"out of memory with {self.size} examples at a time: continued with {size}"
             self.size = size
         return loss
 
@@ -242,7 +242,7 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
         FloatingPointError: If the loss with its penalty is not finite.
     """
     if (penalty := handle.regularizer()) is not None:
-        penalty.backward()
+        torch.autograd.backward(penalty)
         loss += penalty.item()
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss was {loss} at step {step}")
@@ -275,7 +275,7 @@ def backward(
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
         for loss in task.losses(model, to_device_of(model, piece), control):
             mean = loss / terms
-            mean.backward()
+            torch.autograd.backward(mean)
             total += mean.item()
     return total
 

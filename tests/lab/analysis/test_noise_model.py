@@ -96,8 +96,8 @@ def test_a_planted_effect_is_added_at_the_reported_steps():
 
 
 def test_a_ledger_with_too_little_in_it_is_refused():
-    with pytest.raises(AdapterlabError, match="holds no finished trial"):
+    with pytest.raises(AdapterlabError, match="has no finished trial"):
         fit_noise([])
     rows = ledger_of(World(KNOWN, {}, True, np.random.default_rng(0), -2.5))
-    with pytest.raises(AdapterlabError, match="it takes two contestants"):
+    with pytest.raises(AdapterlabError, match="at least two contestants"):
         fit_noise([row for row in rows if "lora" in row[0].adapter or "frozen" in row[0].adapter])

@@ -6,7 +6,7 @@ import pytest
 
 from adapterlab.adapters import all_adapters
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, Found, grade, literature
+from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, Finding, grade, literature
 from tests.lab.made_up import played
 
 GAINS = {"full_ft": 0.20, "lora": 0.15, "oft": 0.25, "ia3": 0.195, "vera": 0.0}
@@ -19,7 +19,7 @@ def cards(**changes):
 
 
 def found(card) -> dict[str, str]:
-    return {name: grade.found.value for name, grade in card.grades.items()}
+    return {name: grade.finding.value for name, grade in card.grades.items()}
 
 
 def test_what_is_better_than_all_at_a_hundredth_of_the_size_is_granted_everything():
@@ -57,7 +57,7 @@ def test_what_noise_hides_is_open():
 
 def test_the_same_as_lora_is_not_better_than_lora():
     card = cards(gains=GAINS | {"ia3": 0.15})["ia3"]
-    assert card.grades["BL"].found is Found.NO
+    assert card.grades["BL"].finding is Finding.NO
     assert "the same" in card.grades["BL"].why
 
 

@@ -42,7 +42,8 @@ def runner(sums) -> Runner:
 
 def _checkpointed(model) -> bool:
     """True inside `checkpointed`, which replaces the `forward` of the model's blocks."""
-    return any("forward" in vars(m) for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return any("forward" in vars(block) for block in blocks)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_batch_in_halves_trains_as_the_whole_one(trial, runner, small_memory):
     assert seen[:3] == [8, 4, 2]
     assert set(seen[3:]) == {2}
     assert halves.at_once == 2
-    assert halves.note == "out of memory with 8 examples at once: went on with 2"
+    assert halves.note == "out of memory with 8 examples at a time: continued with 2"
     assert halves.status == "ok"
     for part, scores in whole.scores.items():
         assert halves.scores[part] == pytest.approx(scores, rel=1e-5)
@@ -97,7 +98,7 @@ def test_a_trial_that_never_fits_is_a_recorded_failure(trial, runner, small_memo
     small_memory(0)
     outcome = runner.run(trial)
     assert outcome.status == "failed"
-    assert outcome.note == "out of memory, even with one example at once"
+    assert outcome.note == "out of memory, even with one example at a time"
     assert outcome.scores == {}
 
 
@@ -134,7 +135,9 @@ def test_the_largest_pieces_that_fit_are_found(trial, runner, small_memory):
     small_memory(5)
     found = measure_capacity({"lora": trial}, runner)
     assert (found.micro_batch, found.checkpointing) == (4, False)
-    assert found.notes == ["a batch of 8 does not fit in memory: it is taken 4 at a time, gradients summed"]
+    assert found.notes == [
+        "a batch of 8 does not fit in memory: it is split into passes of 4, and gradients are summed"
+    ]
     assert found.costs["lora"].step > 0
 
 

@@ -118,14 +118,14 @@ def test_a_plan_says_what_would_run_and_runs_nothing(study_file, study, tmp_path
 def test_the_trials_of_a_plan_are_those_that_a_run_makes(study, whole):
     assert len(Ledger(whole / "ledger.sqlite")) == 58
     assert "done      58 trials, 7,272 steps" in output("run", whole, "--plan")
-    assert "none: all of it is there" in output("run", whole, "--plan")
+    assert "none: all trials are done" in output("run", whole, "--plan")
 
 
 def test_a_status_says_how_far_and_what_comes_next(half, study):
     said = output("status", half)
     # On prose, nine tuning steps and the first of three reported runs; on restyle nothing.
     assert f"tiny: {4 * 309 / (2 * 4 * 909):.0%} of 7,272 training steps" in said
-    assert re.search(r"lora +report 1/3 +waits", said)
+    assert re.search(r"lora +report 1/3 +waiting", said)
     assert f"No run is writing the ledger; `adapterlab run {half}` continues it." in " ".join(said.split())
     assert re.search(r"next \(\d+\)\n  .*\n", said)
     # 0.1 s a step and half a second to attach, on one worker: what is left at these costs.
@@ -157,7 +157,7 @@ def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
 def test_a_status_names_what_diverged(tmp_path, study, model):
     fill(tmp_path, study, model, lambda contest, trial: math.inf if trial.lr > 0.05 else loss(contest, trial))
     said = output("status", tmp_path)
-    assert "It is complete" in said
+    assert "The study is complete" in said
     assert re.search(r"diverged \(\d+\)\n  \w+ on \w+, rate 0.1, seed 101, 2 steps", said)
 
 
@@ -223,10 +223,10 @@ def test_where_tasks_disagree_a_comparison_says_what_each_says(tmp_path, study, 
     [
         (("lora", "ai3"), "unknown contestant 'ai3' in study tiny: did you mean ia3"),
         (("lora", "dora"), r"dora did not run in study tiny.*adapter = \"dora\" under \[\[contestants\]\]"),
-        (("lora", "lora"), "lora is compared with itself"),
+        (("lora", "lora"), "lora cannot be compared with itself"),
         (("lora", "ia3", "--task", "pros"), "unknown task 'pros' in study tiny: did you mean prose"),
         (("lora", "ia3", "--metric", "in_domian"), "unknown metric 'in_domian': did you mean in_domain"),
-        (("lora", "ia3", "--budget", "7"), "not held at a budget of 7; its budgets: 1,000, 3,000"),
+        (("lora", "ia3", "--budget", "7"), "has no budget of 7: its budgets are 1,000, 3,000"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_says_why(whole, arguments, message):
@@ -235,7 +235,7 @@ def test_a_comparison_that_cannot_be_made_says_why(whole, arguments, message):
 
 def test_a_comparison_over_an_unfinished_contest_says_what_to_run(half):
     said = mistake("compare", "lora", "ia3", "--study", half, "--task", "restyle")
-    assert "lora on restyle is not finished (waits)" in said
+    assert "lora on restyle is not finished (waiting)" in said
     said = mistake("compare", "lora", "ia3", "--study", half)
     assert f"lora on prose is not finished (report 1/3): `adapterlab run {half}` continues it" in said
 
@@ -250,9 +250,7 @@ def test_where_one_of_two_never_trained_there_is_nothing_to_compare(tmp_path, st
 @pytest.mark.parametrize("command", [("status",), ("export",), ("compare", "lora", "ia3", "--study")])
 def test_without_a_ledger_the_command_that_begins_one_is_named(command, study_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert f"nothing has been run into runs/tiny yet: `adapterlab run {study_file}` begins it" in mistake(
-        *command, study_file
-    )
+    assert f"runs/tiny has no results yet: run `adapterlab run {study_file}` first" in mistake(*command, study_file)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -262,12 +260,12 @@ def test_an_unknown_study_gives_the_nearest(command):
 
 
 def test_a_folder_without_results_is_named(tmp_path):
-    assert "is a folder that no study was run into" in mistake("status", tmp_path)
+    assert "is a folder without results" in mistake("status", tmp_path)
 
 
 def test_a_folder_that_does_not_say_its_study_is_named(whole, tmp_path):
     (tmp_path / "ledger.sqlite").write_bytes((whole / "ledger.sqlite").read_bytes())
-    assert "does not say which study it is of: give the study, and --out" in mistake("status", tmp_path)
+    assert "does not record which study its results belong to: give the study, and --out" in mistake("status", tmp_path)
 
 
 def test_a_shipped_study_is_found_by_its_name(tmp_path, monkeypatch):

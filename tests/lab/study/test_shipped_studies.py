@@ -9,7 +9,7 @@ import pytest
 
 from adapterlab import argmap
 from adapterlab.adapters import all_adapters
-from adapterlab.lab.run.sizing import fitted
+from adapterlab.lab.run.sizing import size_to_budget
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import FULL_FT, Study
 from adapterlab.models.loading import load_causal
@@ -52,9 +52,9 @@ def test_its_contestants_fit_the_embedded_model_near_the_budget(name, model):
     for part in {parts[0].budget: parts[0], parts[-1].budget: parts[-1]}.values():
         for entry in part.entrants:
             budget = entry.budget or part.budget
-            adapter = fitted(entry, model, budget)
+            adapter = size_to_budget(entry, model, budget).adapter
             if adapter.size_knob and parameter_count(model, adapter, entry.targets) > budget:
-                least = fitted(entry, model, 1)
+                least = size_to_budget(entry, model, 1).adapter
                 assert adapter == least, entry.name
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.scheduler import worker_config
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.load import load_study
 from adapterlab.models.loading import load_causal
-from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
 from tests.tasks.user_files import completions, write
 
@@ -65,7 +64,7 @@ def test_a_study_reads_as_written(tmp_path):
             "start = [0.1, 0.2, 0.3]\nrates = 2",
             r"study\.toml:5: tuning: start has 3 rates, more than rates = 2",
         ),
-        ("first_steps = 5", "keep = 6", "keep = 6 is more than the rates = 5"),
+        ("first_steps = 5", "keep = 6", "keep = 6 is more than rates = 5"),
         ("first_steps = 5", "grow = 2", r"unknown setting 'grow' in .*study\.toml:6: known: first_steps"),
         ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
         ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
@@ -128,8 +127,9 @@ def test_a_study_names_data_beside_it(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     study = load(tmp_path, OWN)
     assert study.data[0].train == str(tmp_path / "sums.jsonl")
-    assert len(task("sums").examples(Part.TEST, load_causal().tokenizer, 64, 100)) == 6
-    assert worker_config(study).data == (study.data[0].files,)
+    resolved = resolve(study)
+    assert len(resolved.tasks["sums"].examples(Part.TEST, load_causal().tokenizer, 64, 100)) == 6
+    assert resolved.worker_config().data == (study.data[0].files,)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What paired differences say: intervals, tests of a difference and of none, Bayes factors, ranks, a summary over tasks."""
+"""Statistics of paired differences: intervals, tests of difference and equivalence, Bayes factors, ranks, random effects."""
 
 from adapterlab.lab.analysis.statistics.bayes import bayes_factor_positive, bayes_factor_within, jzs_one_sided
 from adapterlab.lab.analysis.statistics.bootstrap import Interval, bootstrap

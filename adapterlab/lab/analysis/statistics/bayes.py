@@ -1,4 +1,10 @@
-"""Bayes factors of paired differences."""
+"""Bayes factors of paired differences.
+
+>>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> effect = paired([0.020, 0.021, 0.019])
+>>> round(bayes_factor_positive(effect), 1)
+75.5
+"""
 
 from __future__ import annotations
 
@@ -10,16 +16,22 @@ from scipy import integrate, stats
 from adapterlab.lab.analysis.statistics.paired import Paired
 
 CAUCHY_SCALE = math.sqrt(0.5)
-"""Width of the prior on a standardised effect, the usual one for t-tests (Rouder et al. 2009; Morey and Rouder 2015)."""
+"""Scale of the Cauchy prior on a standardised effect, as usual for t-tests (Rouder et al. 2009; Morey and Rouder 2015)."""
 LARGEST = 1e4
-"""No Bayes factor from a handful of pairs is believed beyond this, either way."""
+"""Limit on Bayes factors and their reciprocals: a handful of pairs is not believed beyond it."""
 
 
 def bayes_factor_positive(effect: Paired) -> float:
-    """How much better "the mean is positive" foretells the differences than "it is zero, or negative".
+    """Return the Bayes factor for a positive mean against an equal mixture of a mean of zero and a negative mean.
 
-    The two parts of the alternative weigh the same. An effect, in standard deviations of a difference, is half-Cauchy of
-    scale `CAUCHY_SCALE` on its side (the JZS prior of Rouder et al. 2009, one-sided as in Morey and Wagenmakers 2014).
+    The effect, in standard deviations of a difference, has a half-Cauchy prior of scale `CAUCHY_SCALE` on its side (the JZS
+    prior of Rouder et al. 2009, one-sided as in Morey and Wagenmakers 2014).
+
+    Args:
+        effect: The mean of paired differences with its error.
+
+    Returns:
+        The Bayes factor, from 1 / `LARGEST` to `LARGEST`; 1 if the error is unknown.
     """
     if effect.df <= 0:
         return 1.0
@@ -29,16 +41,19 @@ def bayes_factor_positive(effect: Paired) -> float:
 
 
 def jzs_one_sided(t: float, n: int, df: float | None = None) -> float:
-    """Bayes factor of a positive effect over none, for a one-sample (or paired) t of `n` differences.
+    """Return the one-sided JZS Bayes factor for a positive effect against no effect (Rouder et al. 2009).
 
-    `df` are the degrees of freedom of its error, if not `n - 1`.
+    Args:
+        t: One-sample (or paired) t statistic.
+        n: Number of differences.
+        df: Degrees of freedom of the standard error; `n - 1` if None.
     """
     df = n - 1 if df is None else df
 
     def weighted(effect: float) -> float:
         return float(stats.nct.pdf(t, df, effect * math.sqrt(n)) * 2 * stats.cauchy.pdf(effect, scale=CAUCHY_SCALE))
 
-    # The likelihood is a bump around t / sqrt(n); the Cauchy's tail beyond it adds nothing that counts.
+    # The likelihood peaks at t / sqrt(n); the tail of the Cauchy far beyond the peak is negligible.
     centre = max(0.0, t / math.sqrt(n))
     points = [centre] if centre > 0 else None
     value, _ = integrate.quad(weighted, 0.0, centre + 40.0, points=points, limit=200)
@@ -46,10 +61,17 @@ def jzs_one_sided(t: float, n: int, df: float | None = None) -> float:
 
 
 def bayes_factor_within(effect: Paired, within: float) -> float:
-    """How much better "the mean is within `within` of zero" foretells the differences than "it is not".
+    """Return the Bayes factor for a mean within a margin of zero against a mean outside it.
 
-    By the encompassing prior (Klugkist, Laudy and Hoijtink 2005): posterior odds over prior odds of the region, with a
-    Cauchy prior of scale `within`, for which the region has even odds, and the t likelihood of the mean.
+    By the encompassing prior (Klugkist, Laudy and Hoijtink 2005): posterior odds over prior odds of the region, with the t
+    likelihood of the mean and a Cauchy prior of scale `within`, which gives the region even prior odds.
+
+    Args:
+        effect: The mean of paired differences with its error.
+        within: The margin, positive, in the unit of the mean.
+
+    Returns:
+        The Bayes factor, from 1 / `LARGEST` to `LARGEST`; 1 if the error is unknown.
     """
     if effect.df <= 0:
         return 1.0
@@ -68,5 +90,5 @@ def bayes_factor_within(effect: Paired, within: float) -> float:
 
 
 def _error(effect: Paired) -> float:
-    """The standard error; a thousandth of the mean where all differences are the same, which no model foretells."""
+    """Return the standard error; if all differences are equal, a thousandth of the mean over the root of their number."""
     return effect.error or (1e-12 + abs(effect.mean) * 1e-3) / math.sqrt(effect.n)

@@ -1,4 +1,9 @@
-"""Intervals by resampling, for numbers that have no formula of their own."""
+"""Bootstrap intervals, for statistics whose standard error has no formula.
+
+>>> found = bootstrap([0.1, 0.2, 0.4])
+>>> round(found.low, 3), round(found.high, 3), found.method
+(0.1, 0.4, 'percentile')
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
+Statistic = Callable[..., Any]
+"""Function of an array that accepts `axis`."""
 FEWEST = 5
-"""Below this number of values there are too few different resamples for the corrections of BCa: percentiles are used."""
+"""Smallest number of values for BCa intervals; fewer have too few distinct resamples, and percentiles are used."""
 
 
 class Interval(NamedTuple):
-    """A number with its interval."""
+    """A statistic with its bootstrap interval."""
 
     value: float
     low: float
@@ -23,21 +30,27 @@ class Interval(NamedTuple):
     error: float
     """Standard deviation over the resamples."""
     method: str
-    """`BCa` or `percentile`; `none` where a single value allows neither."""
+    """`BCa` or `percentile`; `none` for fewer than two values, whose interval is infinite."""
 
 
 def bootstrap(
     values: Sequence[float],
-    statistic: Callable[..., Any] = np.mean,
+    statistic: Statistic = np.mean,
     level: float = 0.95,
     resamples: int = 5000,
     seed: int = 0,
 ) -> Interval:
-    """The statistic of `values` with its bootstrap interval (Efron 1987; scipy's `bootstrap`).
+    """Return a statistic with its bootstrap interval (Efron 1987; scipy's `bootstrap`).
 
-    `statistic` takes an array and an `axis`. With n values there are C(2n - 1, n) different resamples: 10 for 3 seeds,
-    whose percentile interval then runs from about the smallest to the largest value and covers the truth less often
-    than it says (in about 75 % of cases for the mean of three). BCa is used from `FEWEST` values on.
+    n values have C(2n - 1, n) distinct resamples: 10 for 3 seeds, whose percentile interval runs from about the smallest to
+    the largest value and covers the true value less often than its level (for the mean of three, in about 75 % of cases).
+
+    Args:
+        values: The sample; BCa is used from `FEWEST` values on.
+        statistic: A function of an array that accepts `axis`, as `numpy.mean` does.
+        level: Level of the interval.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     x = np.asarray(values, dtype=float)
     value = float(statistic(x, axis=-1)) if len(x) else math.nan
@@ -51,7 +64,7 @@ def bootstrap(
     return Interval(value, *_resampled(x, statistic, level, resamples, "percentile", seed))
 
 
-class _Found(NamedTuple):
+class _Resampled(NamedTuple):
     low: float
     high: float
     error: float
@@ -59,8 +72,8 @@ class _Found(NamedTuple):
 
 
 def _resampled(
-    x: Any, statistic: Callable[..., Any], level: float, resamples: int, method: Literal["BCa", "percentile"], seed: int
-) -> _Found:
+    x: np.ndarray, statistic: Statistic, level: float, resamples: int, method: Literal["BCa", "percentile"], seed: int
+) -> _Resampled:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -68,4 +81,4 @@ def _resampled(
             (x,), statistic, confidence_level=level, n_resamples=resamples, method=method, rng=seed, vectorized=True
         )
     low, high = found.confidence_interval
-    return _Found(float(low), float(high), float(found.standard_error), method)
+    return _Resampled(float(low), float(high), float(found.standard_error), method)

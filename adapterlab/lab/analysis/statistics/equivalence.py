@@ -1,4 +1,9 @@
-"""Whether two are the same for all that matters: two one-sided tests."""
+"""Equivalence of two contestants within a margin, by two one-sided tests.
+
+>>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> equivalence(paired([0.001, -0.002, 0.0015, 0.0002]), within=0.01) < 0.001
+True
+"""
 
 from __future__ import annotations
 
@@ -10,9 +15,16 @@ from adapterlab.lab.analysis.statistics.paired import Paired
 
 
 def equivalence(effect: Paired, within: float) -> float:
-    """P-value against "the mean differs by `within` or more": the larger of two one-sided t-tests (Schuirmann 1987).
+    """Return the p-value of the hypothesis that the mean differs from zero by `within` or more.
 
-    Small means that the two are the same within the margin. Where nothing is known of the error, it is 1.
+    It is the larger one of two one-sided t-tests (Schuirmann 1987).
+
+    Args:
+        effect: The mean of paired differences with its error.
+        within: The margin, positive, in the unit of the mean.
+
+    Returns:
+        The p-value; small means equivalent within the margin. It is 1 if the error is unknown.
     """
     if not math.isfinite(effect.error) or math.isnan(effect.mean):
         return 1.0

@@ -1,4 +1,10 @@
-"""A summary over tasks: the effect to expect on a task like these, and how much tasks differ."""
+"""Random effects over tasks: the effect to expect on another task like these, and how much tasks differ.
+
+>>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> summary = across_tasks({"prose": paired([0.020, 0.021, 0.019]), "restyle": paired([0.050, 0.052, 0.049])})
+>>> round(summary.overall.mean, 3), round(summary.between, 3), summary.overall.real
+(0.035, 0.021, False)
+"""
 
 from __future__ import annotations
 
@@ -15,36 +21,44 @@ from adapterlab.lab.analysis.statistics.paired import Paired, from_error
 
 @dataclass(frozen=True)
 class Across:
-    """A random-effects summary: each task has its own effect, drawn around the overall one."""
+    """Summary of a random-effects model, in which each task has its own effect, drawn around the overall one."""
 
     overall: Paired
-    """Its `n` is the number of tasks."""
+    """The overall effect; its `n` is the number of tasks."""
     between: float
-    """Standard deviation of the true effect from task to task; nan where a single task cannot tell."""
+    """Standard deviation of the true effect between tasks; nan for a single task."""
     low_next: float
-    """Prediction interval of 95 %: where the effect on another task like these lies."""
+    """Lower limit of the prediction interval for the effect on another task like these."""
     high_next: float
+    """Upper limit of that interval."""
     tasks: dict[str, Paired]
+    """By task, the effects that were summarised."""
 
 
 def across_tasks(tasks: Mapping[str, Paired], level: float = 0.95) -> Across:
-    """The overall effect from each task's effect and its standard error.
+    """Estimate the overall effect from the effects of single tasks and their standard errors.
 
-    Between-task variance by Paule and Mandel (1982), interval by Hartung and Knapp (2001) never narrower than with a scale
-    of one (statsmodels' `combine_effects`); prediction interval of Higgins, Thompson and Spiegelhalter (2009). With two
-    tasks there is one degree of freedom and the interval is very wide: that is what two tasks can say of others. With
-    one, nothing is known of others: the overall effect is that task's, without an interval.
+    Between-task variance by Paule and Mandel (1982); interval by Hartung and Knapp (2001), never narrower than with a scale
+    of one (statsmodels' `combine_effects`); prediction interval of Higgins, Thompson and Spiegelhalter (2009). Two tasks
+    give one degree of freedom and therefore a very wide interval.
+
+    Args:
+        tasks: By task, the effect; effects of unknown error are left out of the estimate.
+        level: Level of the intervals.
+
+    Returns:
+        The summary. With fewer than two known effects, the overall effect is that of one task, with an infinite interval.
     """
     known = {name: effect for name, effect in tasks.items() if math.isfinite(effect.error)}
     if len(known) < 2:
         mean = next((e.mean for e in known.values()), math.nan)
         return Across(from_error(mean, math.inf, 0, len(known)), math.nan, -math.inf, math.inf, dict(tasks))
     effects = np.array([e.mean for e in known.values()])
-    floor = max(1e-12, 1e-6 * float(np.max(np.abs(effects))))  # an error of zero would weigh infinitely
-    # The Paule-Mandel iteration stops at a fixed tolerance, so the effects are brought to the size of one.
+    floor = max(1e-12, 1e-6 * float(np.max(np.abs(effects))))  # an error of zero would have infinite weight
+    # The Paule-Mandel iteration stops at a fixed absolute tolerance, so the effects are scaled to a size of about one.
     unit = max(floor, float(np.max(np.abs(effects))), max(e.error for e in known.values()))
     variances = np.array([max(e.error, floor) ** 2 for e in known.values()]) / unit**2
-    with np.errstate(divide="ignore"):  # its measure of heterogeneity, unused here, where all effects are equal
+    with np.errstate(divide="ignore"):  # equal effects divide by zero in its measure of heterogeneity, unused here
         found = combine_effects(effects / unit, variances, method_re="pm", use_t=True)
     error = unit * max(float(found.sd_eff_w_re), float(found.sd_eff_w_re_hksj))
     between = unit * math.sqrt(max(0.0, float(found.tau2)))

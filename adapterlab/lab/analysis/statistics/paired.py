@@ -1,4 +1,11 @@
-"""Paired differences: Student's interval for one task, a mean over the study's tasks, Holm's correction for many."""
+"""Paired differences: Student's t for one sample, a mean over a study's tasks, Holm's correction for several tests.
+
+>>> effect = paired([0.020, 0.021, 0.019])
+>>> round(effect.mean, 3), round(effect.low, 4), round(effect.high, 4), effect.real
+(0.02, 0.0175, 0.0225, True)
+>>> holm({"dora": 0.01, "oft": 0.03, "ia3": 0.04})
+{'dora': 0.03, 'oft': 0.06, 'ia3': 0.06}
+"""
 
 from __future__ import annotations
 
@@ -11,43 +18,59 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
-LUCK_DF = 5.0
-"""Degrees of freedom of a task's luck: it is read from a handful of short runs."""
+SELECTION_DF = 5.0
+"""Degrees of freedom of the variance of the selection of a rate, which is estimated from a handful of short runs."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean of paired differences, its 95 % interval by Student's t, and the two-sided p-value of no difference."""
+    """Mean of paired differences with its confidence interval by Student's t and its two-sided p-value."""
 
     mean: float
     low: float
+    """Lower limit of the interval, of 95 % unless another level was asked for; infinite if the error is unknown."""
     high: float
+    """Upper limit of the interval."""
     p: float
+    """P-value of no difference; 1 if the error is unknown."""
     n: int
-    """Pairs."""
+    """Number of pairs."""
     error: float = math.inf
-    """Standard error of the mean."""
+    """Standard error of the mean; infinite if unknown."""
     df: float = 0.0
     """Degrees of freedom of the error."""
 
     @property
     def real(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True if the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def from_error(mean: float, error: float, df: float, n: int, level: float = 0.95) -> Paired:
-    """What a mean with its standard error and degrees of freedom says."""
+    """Return a mean with its interval and p-value, by Student's t.
+
+    Args:
+        mean: The mean.
+        error: Its standard error; infinite if unknown.
+        df: Degrees of freedom of the error; 0 if it is unknown.
+        n: Number of pairs.
+        level: Level of the interval.
+    """
     if df <= 0 or not math.isfinite(error):
         return Paired(mean, -math.inf, math.inf, 1.0, n)
-    if error <= 1e-9 * abs(mean):  # the differences vary by rounding alone, of which no deviation can be made
+    if error <= 1e-9 * abs(mean):  # the differences vary by rounding alone
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, 0.0, df)
     reach = float(stdtrit(df, (1 + level) / 2)) * error
     return Paired(mean, mean - reach, mean + reach, float(2 * stdtr(df, -abs(mean) / error)), n, error, df)
 
 
 def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
-    """Student's paired t on `differences`; of fewer than two nothing but the mean is known."""
+    """Return the mean of differences with its interval and p-value, by Student's paired t-test.
+
+    Args:
+        differences: One for each pair; fewer than two leave the error unknown.
+        level: Level of the interval.
+    """
     d = np.asarray(differences, dtype=float)
     if len(d) < 2:
         return from_error(float(d.mean()) if len(d) else math.nan, math.inf, 0, len(d), level)
@@ -55,14 +78,18 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
 
 
 def stratified(
-    by_task: Mapping[str, Sequence[float]], luck: Mapping[str, float] | None = None, level: float = 0.95
+    by_task: Mapping[str, Sequence[float]], selection_variances: Mapping[str, float] | None = None, level: float = 0.95
 ) -> Paired:
-    """The mean over these tasks, each weighing the same, whose error comes from the seeds within each task.
+    """Return the mean over tasks with equal weights, with an error from the spread over seeds within each task.
 
-    It speaks of these tasks and no others, so a difference that is large on one and small on another widens nothing; see
-    `across_tasks` for tasks like these. `luck` is, by task, a variance that the seeds cannot show since they share it:
-    the luck of the choice of a learning rate. Degrees of freedom by Satterthwaite (1946). A task with one pair is
-    given the mean variance of the others.
+    The result holds for these tasks only: a spread between the tasks does not widen the interval. `across_tasks` covers
+    other tasks like these. Degrees of freedom by Satterthwaite (1946).
+
+    Args:
+        by_task: By task, one difference for each seed. A task with a single one is given the mean variance of the others.
+        selection_variances: By task, the variance due to the selection of a learning rate; 0 for tasks not given. All seeds
+            of a task share the rate, so their spread does not include it.
+        level: Level of the interval.
     """
     groups = {task: np.asarray(values, dtype=float) for task, values in by_task.items() if len(values)}
     n = sum(map(len, groups.values()))
@@ -74,28 +101,32 @@ def stratified(
         return from_error(mean, math.inf, 0, n, level)
     usual = float(np.mean(list(spread.values())))
     parts = {task: spread.get(task, usual) / len(d) for task, d in groups.items()}
-    shared = [(luck or {}).get(task, 0.0) for task in groups]
+    shared = [(selection_variances or {}).get(task, 0.0) for task in groups]
     error = math.sqrt(sum(parts.values()) + sum(shared)) / len(groups)
     return from_error(mean, error, _freedom([(parts[t], len(groups[t]) - 1) for t in spread], shared), n, level)
 
 
 def _freedom(parts: Sequence[tuple[float, int]], shared: Sequence[float]) -> float:
-    """Satterthwaite's degrees of freedom of a sum of variances; what is `shared` only ever lowers them.
+    """Return Satterthwaite's degrees of freedom of a sum of variances, at most those without the `shared` ones.
 
-    By his formula a second part of like size raises them, which is too much for so rough an estimate as luck's.
+    By the formula a shared variance of similar size would raise them, although it is only a rough estimate.
     """
     seeds = sum(variance for variance, _ in parts)
     if seeds == 0:
-        return LUCK_DF if any(shared) else float(sum(df for _, df in parts))
+        return SELECTION_DF if any(shared) else float(sum(df for _, df in parts))
     ratios = [variance / seeds for variance in shared]
     freedom = sum((variance / seeds) ** 2 / df for variance, df in parts)
-    return min(1 / freedom, (1 + sum(ratios)) ** 2 / (freedom + sum(ratio**2 / LUCK_DF for ratio in ratios)))
+    return min(1 / freedom, (1 + sum(ratios)) ** 2 / (freedom + sum(ratio**2 / SELECTION_DF for ratio in ratios)))
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:
-    """P-values adjusted for their number by Holm's step-down method (Holm 1979)."""
-    # statsmodels' `multipletests` gives the same and is the test's oracle, but collects all garbage at every call, which
-    # takes most of a second where torch is loaded.
+    """Return p-values adjusted for multiple testing by Holm's step-down method (Holm 1979).
+
+    Args:
+        p: By test, the p-value.
+    """
+    # statsmodels' `multipletests` computes the same and is the oracle of the test, but it runs the garbage collector at
+    # every call, which takes most of a second once torch is loaded.
     adjusted: dict[K, float] = {}
     most = 0.0
     for i, (key, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):

@@ -1,4 +1,11 @@
-"""Whether the order of the contestants would stay the same with other seeds and other tasks."""
+"""Stability of a ranking under resampling of tasks and seeds, and the agreement of the tasks' rankings.
+
+>>> scores = {"lora": {("prose", 1): 0.04, ("prose", 2): 0.05}, "oft": {("prose", 1): 0.01, ("prose", 2): 0.02}}
+>>> rank_stability(scores)["lora"].first
+1.0
+>>> kendall_w([[3, 2, 1], [2, 3, 1]])[0]  # two tasks, three contestants
+0.75
+"""
 
 from __future__ import annotations
 
@@ -13,24 +20,33 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Ranks:
-    """How one contestant ranks over the resamples; 1 is best."""
+    """Distribution of the rank of one contestant over the resamples; 1 is best."""
 
     first: float
-    """Share of resamples in which it is first; ties share."""
+    """Share of resamples in which it is first; contestants that tie for it divide the resample."""
     mean: float
+    """Mean rank."""
     low: float
-    """The 2.5th percentile of its rank."""
+    """2.5th percentile of the rank."""
     high: float
+    """97.5th percentile of the rank."""
 
 
 def rank_stability(
     scores: Mapping[str, Mapping[tuple[str, int], float]], resamples: int = 2000, seed: int = 0
 ) -> dict[str, Ranks]:
-    """Rank distributions under resampling of tasks and, within a task, of seeds; higher scores are better.
+    """Resample tasks and, within each task, seeds; rank the contestants by their mean score in each resample.
 
-    `scores` gives each contestant's score by task and seed. The same seeds are drawn for every contestant, so that what a
-    seed has for all does not stir the order. Only pairs of task and seed that all contestants have are used; with none in
-    common there is nothing to rank.
+    The same tasks and seeds are drawn for all contestants, so an effect of a seed on all of them does not change the ranks.
+
+    Args:
+        scores: By contestant, the score by task and seed; higher is better. Only pairs of task and seed that all contestants
+            have are used.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        By contestant, the distribution of its rank; empty if the contestants have no pair of task and seed in common.
     """
     names = list(scores)
     common = sorted(set.intersection(*(set(scores[name]) for name in names))) if names else []
@@ -58,10 +74,14 @@ def rank_stability(
 
 
 def kendall_w(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Kendall's coefficient of concordance, corrected for ties, and its p-value by Friedman's test.
+    """Return Kendall's coefficient of concordance, corrected for ties, and its p-value by Friedman's test.
 
-    `rows` are the judges (here tasks), each with a score for every subject (here contestant). 1 is the same order
-    everywhere, 0 none in common. Needs two rows and three subjects; else both are nan.
+    Args:
+        rows: One row for each judge (here task), with a score for each subject (here contestant).
+
+    Returns:
+        The coefficient, 1 if all rows have the same order and 0 if they have nothing in common, and the p-value; both are
+        nan for fewer than two rows or three subjects.
     """
     table = np.asarray(rows, dtype=float)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 3 or (np.ptp(table, axis=1) == 0).all():

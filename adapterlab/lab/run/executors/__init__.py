@@ -26,6 +26,9 @@ def executor_for(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> E
         resolved: The study.
         limit: Time limit of each trial.
 
+    Returns:
+        The executor; close it after use.
+
     Raises:
         AdapterlabError: If a device or a cluster is not there.
     """
@@ -56,7 +59,9 @@ def crews(limits: Limits, config: WorkerConfig) -> list[Sequence[WorkerConfig]]:
     if devices:
         count = len(devices) // limits.shard
         if not count:
-            raise AdapterlabError(f"the model cannot be sharded over {limits.shard} devices: here are {len(devices)}")
+            raise AdapterlabError(
+                f"limits.shard is {limits.shard}, but this machine has {len(devices)} GPUs: give at most that"
+            )
         threads = max(1, cores // len(devices))
         places = [replace(config, device=device, threads=threads) for device in devices]
     else:
@@ -68,12 +73,12 @@ def crews(limits: Limits, config: WorkerConfig) -> list[Sequence[WorkerConfig]]:
 
 def _devices(kind: str) -> list[str]:
     """Return the accelerators to use; none for the CPU."""
-    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if kind != "cpu" else []
-    if kind == "cuda" and not found:
-        raise AdapterlabError("limits.device is cuda, and torch sees no such device: give auto or cpu")
-    if not found and kind == "auto" and find_device() == "mps":
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if kind != "cpu" else []
+    if kind == "cuda" and not gpus:
+        raise AdapterlabError("limits.device is cuda, but torch finds no GPU: give auto or cpu")
+    if not gpus and kind == "auto" and find_device() == "mps":
         return ["mps"]
-    return found
+    return gpus
 
 
 __all__ = ["MAX_LOSSES", "Executor", "LocalPool", "crews", "executor_for"]

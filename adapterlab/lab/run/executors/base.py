@@ -1,7 +1,12 @@
-"""What the scheduler needs of an executor, which runs trials here or on a cluster.
+"""The interface between the scheduler and an executor, which runs trials on this machine or on a cluster.
 
->>> LostWorkers.__name__
-'LostWorkers'
+>>> trial = Trial("embedded", "1f", "prose", "2a", '{"name": "lora", "rank": 8}', "all-linear", lr=1e-3, seed=1, steps=40,
+...               batch=4, length=128, parts=("test",), windows=8, curve_every=0, code="3c")
+>>> losses = LostWorkers()
+>>> [losses.add(trial, "its worker was killed", torch.device("cpu")) for _ in range(2)]  # tried again
+[None, None]
+>>> losses.add(trial, "its worker was killed", torch.device("cpu")).outcome.note
+'3 times its worker was killed'
 """
 
 from __future__ import annotations
@@ -31,13 +36,17 @@ class Executor(Protocol):
     """
 
     def submit(self, trials: Sequence[Trial]) -> None:
-        """Queue trials."""
+        """Queue trials.
+
+        Args:
+            trials: The trials to run.
+        """
         ...
 
     def __iter__(self) -> Iterator[Finished]:
         """Yield trials as they finish, until the queue is empty; more may be submitted meanwhile.
 
-        An error in a trial's own code is raised here.
+        An error in the code of a trial is raised here.
         """
         ...
 
@@ -88,7 +97,10 @@ def jobs(trials: Sequence[Trial], tasks: Mapping[str, Task], lanes: int) -> list
     Args:
         trials: The trials to run.
         tasks: By name, the tasks of these trials.
-        lanes: Trials that may share a job; they must differ by learning rate and seed alone.
+        lanes: Trials that may share a job; they must differ only by learning rate and seed.
+
+    Returns:
+        The jobs, each for one worker.
     """
     if lanes == 1:
         return [(trial,) for trial in trials]

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeAlias
 
 import torch
 
@@ -36,6 +36,8 @@ START_SECONDS = 600.0
 """Time that a worker may take to start, before the time of its first job runs."""
 READY = "ready"
 """Message of a process that has started."""
+Answer: TypeAlias = "list[Finished] | Exception | str"
+"""Message of a worker process: the trials of its job, the error that ended it, or `READY`."""
 # Workers are forked from a process that has imported what they need and done nothing else, so many workers cost one import.
 # Forking the scheduler itself would copy the locks of its threads.
 _PROCESSES = get_context("forkserver")
@@ -107,7 +109,7 @@ class LocalPool:
                 job = self._queue.popleft()
                 worker.begin(job, sum(self._limit.of(trial) for trial in job))
 
-    def _receive(self, worker: _Worker, ready: Container[Any]) -> Iterator[Finished]:
+    def _receive(self, worker: _Worker, ready: Container[object]) -> Iterator[Finished]:
         try:
             answer = worker.answer(ready)
         except (EOFError, OSError):
@@ -120,11 +122,11 @@ class LocalPool:
     def _lose(self, worker: _Worker, why: str) -> Iterator[Finished]:
         job, started = worker.job, worker.started
         worker.kill()
-        if not started:  # not the trial's fault
+        if not started:  # the trial is not the cause
             self._failed_starts += 1
             if self._failed_starts == MAX_LOSSES:
                 raise AdapterlabError(
-                    f"{MAX_LOSSES} workers in a row ended before they were ready: is there memory for them?"
+                    f"{MAX_LOSSES} workers in a row ended before they were ready: give fewer workers, which take less memory"
                 )
             self._queue.appendleft(job)
             return
@@ -142,7 +144,7 @@ class _Worker:
     def __init__(self, configs: Sequence[WorkerConfig]) -> None:
         self._configs = configs
         self._processes: list[BaseProcess] = []
-        self._connections: list[Connection[Any, Any]] = []
+        self._connections: list[Connection[Job, Answer]] = []
         self._answers: dict[int, list[Finished]] = {}
         self._folder: TemporaryDirectory[str] | None = None
         self._seconds = 0.0
@@ -154,7 +156,7 @@ class _Worker:
         """Monotonic time at which the worker is stopped."""
 
     @property
-    def awaited(self) -> list[Connection[Any, Any]]:
+    def awaited(self) -> list[Connection[Job, Answer]]:
         """Connections that become ready when a process answers or dies."""
         return [connection for i, connection in enumerate(self._connections) if i not in self._answers]
 
@@ -173,14 +175,14 @@ class _Worker:
             with suppress(OSError):  # a dead process is noticed when its answer is read
                 connection.send(job)
 
-    def answer(self, ready: Container[Any]) -> list[Finished] | None:
+    def answer(self, ready: Container[object]) -> list[Finished] | None:
         """Return the first process's answer once all have answered; raise `EOFError` or `OSError` if one is dead."""
         for i, connection in enumerate(self._connections):
             if i not in self._answers and connection in ready:
                 answer = connection.recv()
                 if isinstance(answer, BaseException):
                     raise answer
-                if answer == READY:
+                if isinstance(answer, str):
                     self.started, self.deadline = True, time.monotonic() + self._seconds
                 else:
                     self._answers[i] = answer
@@ -218,7 +220,7 @@ class _Worker:
             self._connections.append(ours)
 
 
-def _serve(scheduler: Connection[Any, Any], config: WorkerConfig) -> None:
+def _serve(scheduler: Connection[Answer, Job], config: WorkerConfig) -> None:
     """Run jobs until the scheduler is gone. Ctrl-C is left to the scheduler."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()

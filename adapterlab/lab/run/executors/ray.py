@@ -3,8 +3,13 @@
 The package itself and the files that define adapters, tasks and data are sent to the nodes. A model in a folder must be at
 the same path on every node.
 
->>> RayCluster.running.__name__
-'running'
+>>> from tempfile import mkdtemp
+>>> file = Path(mkdtemp()) / "mine.py"
+>>> _ = file.write_text("# an adapter")
+>>> parcel = Parcel.of(WorkerConfig(adapter_files=(str(file),)))
+>>> unpacked = parcel.unpacked(Path(mkdtemp()))  # on a node that has no such file
+>>> Path(unpacked.adapter_files[0]).read_text()
+'# an adapter'
 """
 
 from __future__ import annotations
@@ -62,12 +67,12 @@ class RayCluster:
         gpus = 1 if device != "cpu" and self._ray.cluster_resources().get("GPU") else 0
         if device == "cuda" and not gpus:
             self.close()
-            raise AdapterlabError(f"limits.device is cuda, and the cluster at {address} has no GPU: give auto or cpu")
-        parcel = _Parcel.of(replace(config, device="cuda" if gpus else "cpu"))
+            raise AdapterlabError(f"limits.device is cuda, but the cluster at {address} has no GPU: give auto or cpu")
+        parcel = Parcel.of(replace(config, device="cuda" if gpus else "cpu"))
         self._device = torch.device(parcel.config.device)
         self._parcel = self._ray.put(parcel)
         self._perform = self._ray.remote(num_cpus=config.threads, num_gpus=gpus, max_retries=0)(_perform)
-        self._running: dict[Any, Job] = {}
+        self._running: dict[object, Job] = {}
 
     def submit(self, trials: Sequence[Trial]) -> None:
         """Queue trials; the cluster runs as many at once as it has resources for.
@@ -129,12 +134,11 @@ def _connect(address: str) -> Any:
         import ray.exceptions
     except ImportError as error:
         raise AdapterlabError("--cluster needs Ray: pip install 'adapterlab[cluster]'") from error
-    package = str(PACKAGE)
     try:
         _check_reachable(address)
         ray.init(
             address,
-            runtime_env={"py_modules": [package]},
+            runtime_env={"py_modules": [str(PACKAGE)]},
             log_to_driver=False,
             logging_level=logging.ERROR,
             namespace="adapterlab",
@@ -154,20 +158,29 @@ def _check_reachable(address: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Parcel:
-    """Worker settings together with the files and folders that they name, for nodes that have none of them."""
+class Parcel:
+    """Worker settings together with the files and folders that they name, for nodes that lack these files."""
 
     config: WorkerConfig
     contents: Mapping[str, Mapping[str, bytes]]
     """By path on the scheduler's machine, the contents by path within the folder, or by `.` for a single file."""
 
     @classmethod
-    def of(cls, config: WorkerConfig) -> _Parcel:
+    def of(cls, config: WorkerConfig) -> Parcel:
+        """Return settings with the contents of the files and folders that they name.
+
+        Args:
+            config: Settings of a worker.
+        """
         named = [*config.adapter_files, *config.task_files, *(str(path) for data in config.data for path in data.paths)]
         return cls(config, {name: _read(Path(name)) for name in named})
 
     def unpacked(self, folder: Path) -> WorkerConfig:
-        """Write the files to `folder`; return the settings with the new paths."""
+        """Write the files to a folder; return the settings with the new paths.
+
+        Args:
+            folder: An empty folder on the node.
+        """
         places = {}
         for i, (name, files) in enumerate(self.contents.items()):
             root = folder / str(i) / Path(name).name
@@ -201,7 +214,7 @@ _started: list[tuple[TemporaryDirectory[str], Runner]] = []
 """The folder with this process's files, and its runner; a Ray worker serves one scheduler and keeps them."""
 
 
-def _perform(parcel: _Parcel, job: Job, seconds: float) -> list[Finished] | Exception:
+def _perform(parcel: Parcel, job: Job, seconds: float) -> list[Finished] | Exception:
     """Run a job in a worker of the cluster; the process is ended if it takes longer than `seconds`."""
     try:
         if not _started:

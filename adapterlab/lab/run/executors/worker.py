@@ -1,4 +1,4 @@
-r"""What a worker process does: run the trials of a job, and report outcomes or errors.
+r"""The work of a worker process: run the trials of a job, and report outcomes or errors.
 
 >>> portable(ValueError("no"))
 RuntimeError('ValueError in a worker: no\n\nValueError: no\n')
@@ -54,8 +54,8 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
     else:
         outcomes = [runner.run(job[0])]
     seconds = (time.monotonic() - started) / len(job)
-    where = environment(runner.device)
-    return [Finished(trial, outcome, where, seconds) for trial, outcome in zip(job, outcomes, strict=True)]
+    machine = environment(runner.device)
+    return [Finished(trial, outcome, machine, seconds) for trial, outcome in zip(job, outcomes, strict=True)]
 
 
 def portable(error: Exception) -> Exception:
