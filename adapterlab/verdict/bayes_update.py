@@ -195,8 +195,7 @@ def _pairs(test: Test, effects: Effects) -> tuple[Pair, ...]:
     if isinstance(test, Better):
         differences = {k: d - test.by for k, d in effects.differences(a, b, test.metric, test.tasks).items()}
     elif isinstance(test, Reaches):
-        mine, theirs = (effects.gains(name, test.metric, test.tasks) for name in (a, b))
-        differences = {key: mine[key] - test.reaches * theirs[key] for key in mine if key in theirs}
+        differences = effects.surplus((a, test.metric), (b, test.metric), test.reaches, test.tasks)
     else:
         differences = effects.differences(a, b, test.metric, test.tasks)
     return tuple(

@@ -102,6 +102,20 @@ class Effects:
         sign = METRICS[metric].sign
         return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
+    def surplus(
+        self, own: tuple[str, str], other: tuple[str, str], share: float, tasks: Sequence[str] | None = None
+    ) -> dict[Key, float]:
+        """Return by task and seed the gain beyond a share of another gain; positive if it is larger.
+
+        Args:
+            own: A contestant and a metric.
+            other: The contestant and the metric of the other gain.
+            share: Share of the other gain, such as 0.9.
+            tasks: Tasks; all of the results if None.
+        """
+        mine, theirs = self.gains(*own, tasks), self.gains(*other, tasks)
+        return {key: mine[key] - share * theirs[key] for key in mine if key in theirs}
+
     def compare(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the paired difference of two contestants; positive if `a` is better.
 

@@ -101,83 +101,115 @@ def grade(effects: Effects, model_parameters: int) -> list[Card]:
     Returns:
         One card for each contestant, in the study's order.
     """
-    results = effects.results
-    adapters = {entry.name: entry.adapter for entry in results.study.entrants}
+    study = effects.results.study
+    adapters = {entry.name: entry.adapter for entry in study.entrants}
     lora = next((name for name, adapter in adapters.items() if adapter == "lora"), None)
     full = next((name for name, adapter in adapters.items() if adapter == "full_ft"), None)
-    rivals = [name for name in adapters if name not in (lora, full)]
-    leads = {name: effects.compare(name, lora, "in_domain") for name in rivals} if lora else {}
-    corrected = holm({name: lead.p for name, lead in leads.items()})
+    facts = {name: _gather(effects, name, lora, full) for name in adapters}
+    corrected = holm({name: f.versus_lora.p for name, f in facts.items() if f.versus_lora is not None and name != full})
     cards = []
     for name, adapter in adapters.items():
         if name == full:
             continue
+        own, smallest = facts[name], study.report.smallest
         grades = {
-            "PE": _efficient(effects, name, full, model_parameters),
-            "BL": _better_than_lora(effects, name, lora, leads.get(name), corrected.get(name, 1.0)),
-            "BF": _as_good_as_full(effects, name, full),
-            "DE": _data_efficient(effects, name),
-            "OOD": _carries_over(effects, name),
+            "PE": _efficient(own, model_parameters),
+            "BL": _better_than_lora(own, facts[lora] if lora else None, corrected.get(name, 1.0), smallest),
+            "BF": _as_good_as_full(own, smallest),
+            "DE": _data_efficient(own, study.reference, study.training.steps),
+            "OOD": _carries_over(own),
         }
         cards.append(Card(name, grades, literature().get(adapter)))
     return cards
 
 
-def _efficient(effects: Effects, name: str, full: str | None, model_parameters: int) -> Grade:
-    if full is None:
-        return _unmeasured("full fine-tuning did not run")
-    share = _parameters(effects, name) / model_parameters
-    if share > SMALL:
-        return _unmeasured(f"trains {share:.1%} of the model")
-    mine, theirs = (effects.gains(each, "in_domain") for each in (name, full))
-    spare = {key: mine[key] - COMPETITIVE * theirs[key] for key in mine if key in theirs}
-    reached = effects.gained(name, "in_domain").mean / effects.gained(full, "in_domain").mean if spare else 0.0
-    return _judge(
-        effects.over_tasks(spare, (name, full), "in_domain"),
-        0.0,
-        f"{reached:.0%} of full fine-tuning's gain with {share:.2%} of the model",
+@dataclass(frozen=True)
+class _Facts:
+    """Every effect that one contestant is graded by; None where a contestant to compare with did not run."""
+
+    name: str
+    parameters: float
+    gain: Paired
+    gain_ood: Paired
+    versus_lora: Paired | None
+    versus_full: Paired | None
+    full_gain: Paired | None
+    beyond_competitive: Paired | None
+    """Gain beyond the competitive share of full fine-tuning's."""
+    beyond_carried: Paired
+    """Out-of-domain gain beyond the required share of the in-domain gain."""
+    steps_spared: Paired
+    """Steps by which the reference's score is reached before the required number of steps."""
+    versus_reference_tenth: Paired
+    """Difference from the reference after a tenth of the data."""
+
+
+def _gather(effects: Effects, name: str, lora: str | None, full: str | None) -> _Facts:
+    study, inside = effects.results.study, "in_domain"
+    goal = FASTER * study.training.steps
+    steps = {key: goal - value for key, value in effects.values(name, "steps_to_reference").items()}
+    carried = effects.surplus((name, "out_of_domain"), (name, inside), CARRIED)
+    versus_full = full_gain = beyond = None
+    if full is not None:
+        versus_full, full_gain = effects.compare(name, full, inside), effects.gained(full, inside)
+        beyond = effects.over_tasks(effects.surplus((name, inside), (full, inside), COMPETITIVE), (name, full), inside)
+    return _Facts(
+        name,
+        max(effects.values(name, "parameters").values(), default=0.0),
+        effects.gained(name, inside),
+        effects.gained(name, "out_of_domain"),
+        effects.compare(name, lora, inside) if lora is not None and name != lora else None,
+        versus_full,
+        full_gain,
+        beyond,
+        effects.over_tasks(carried, (name,), "out_of_domain"),
+        effects.over_tasks(steps, (name,), "steps_to_reference"),
+        effects.compare(name, study.reference, "tenth_of_data"),
     )
 
 
-def _better_than_lora(effects: Effects, name: str, lora: str | None, lead: Paired | None, p: float) -> Grade:
+def _efficient(own: _Facts, model_parameters: int) -> Grade:
+    if own.beyond_competitive is None or own.full_gain is None:
+        return _unmeasured("full fine-tuning did not run")
+    share = own.parameters / model_parameters
+    if share > SMALL:
+        return _unmeasured(f"trains {share:.1%} of the model")
+    reached = own.gain.mean / own.full_gain.mean if own.beyond_competitive.n else 0.0
+    why = f"{reached:.0%} of full fine-tuning's gain with {share:.2%} of the model"
+    return _judge(own.beyond_competitive, 0.0, why)
+
+
+def _better_than_lora(own: _Facts, lora: _Facts | None, p: float, smallest: float) -> Grade:
+    lead = own.versus_lora
     if lora is None or lead is None:
-        return _unmeasured("is LoRA" if lora == name else "LoRA did not run")
-    times = _parameters(effects, name) / max(1.0, _parameters(effects, lora))
+        return _unmeasured("LoRA did not run" if lora is None else "is LoRA")
+    times = own.parameters / max(1.0, lora.parameters)
     if times > COMPARABLE:
         return _unmeasured(f"trains {times:.1f} times as many parameters as LoRA")
     why = f"{_signed(lead.mean)} nats per byte against LoRA, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     if p < SIGNIFICANT:
         return Grade(Finding.YES if lead.mean > 0 else Finding.NO, why)
-    same = equivalence(lead, effects.results.study.report.smallest) < SIGNIFICANT
+    same = equivalence(lead, smallest) < SIGNIFICANT
     return Grade(Finding.NO, f"{why}: equivalent") if same else Grade(Finding.OPEN, why)
 
 
-def _as_good_as_full(effects: Effects, name: str, full: str | None) -> Grade:
-    results = effects.results
-    if full is None:
+def _as_good_as_full(own: _Facts, smallest: float) -> Grade:
+    if own.versus_full is None:
         return _unmeasured("full fine-tuning did not run")
-    behind = effects.compare(name, full, "in_domain")
-    why = f"{_signed(behind.mean)} nats per byte against full fine-tuning"
-    return _judge(behind, -results.study.report.smallest, why)
+    why = f"{_signed(own.versus_full.mean)} nats per byte against full fine-tuning"
+    return _judge(own.versus_full, -smallest, why)
 
 
-def _data_efficient(effects: Effects, name: str) -> Grade:
-    results = effects.results
-    reference, goal = results.study.reference, FASTER * results.study.training.steps
-    if name == reference:
+def _data_efficient(own: _Facts, reference: str, steps: int) -> Grade:
+    if own.name == reference:
         return _unmeasured("is the reference")
-    steps = effects.values(name, "steps_to_reference")
-    steps_spared = effects.over_tasks(
-        {key: goal - value for key, value in steps.items()}, (name,), "steps_to_reference"
-    )
-    reached = goal - steps_spared.mean
-    speed = f"after {reached:.0f} steps" if reached < results.study.training.steps else "never reached"
-    ways = [_judge(steps_spared, 0.0, f"{reference}'s score {speed}")] if steps else []
-    tenth = effects.compare(name, reference, "tenth_of_data")
+    reached = FASTER * steps - own.steps_spared.mean
+    speed = f"after {reached:.0f} steps" if reached < steps else "never reached"
+    ways = [_judge(own.steps_spared, 0.0, f"{reference}'s score {speed}")] if own.steps_spared.n else []
+    tenth = own.versus_reference_tenth
     if tenth.n:
-        ways.append(
-            _judge(tenth, 0.0, f"{_signed(tenth.mean)} nats per byte against {reference} from a tenth of the data")
-        )
+        why = f"{_signed(tenth.mean)} nats per byte against {reference} from a tenth of the data"
+        ways.append(_judge(tenth, 0.0, why))
     if not ways:
         return _unmeasured("neither speed nor a tenth of the data was measured")
     order = (Finding.YES, Finding.OPEN, Finding.NO)
@@ -185,13 +217,11 @@ def _data_efficient(effects: Effects, name: str) -> Grade:
     return Grade(best.finding, "; ".join(way.why for way in ways))
 
 
-def _carries_over(effects: Effects, name: str) -> Grade:
-    if not effects.gained(name, "in_domain").low > 0:
+def _carries_over(own: _Facts) -> Grade:
+    if not own.gain.low > 0:
         return _unmeasured("its in-domain gain cannot be told from zero")
-    inside, outside = effects.gains(name, "in_domain"), effects.gains(name, "out_of_domain")
-    spare = {key: outside[key] - CARRIED * inside[key] for key in outside if key in inside}
-    share = effects.gained(name, "out_of_domain").mean / effects.gained(name, "in_domain").mean
-    return _judge(effects.over_tasks(spare, (name,), "out_of_domain"), 0.0, f"{share:.0%} of the in-domain gain")
+    share = own.gain_ood.mean / own.gain.mean
+    return _judge(own.beyond_carried, 0.0, f"{share:.0%} of the in-domain gain")
 
 
 def _judge(effect: Paired, above: float, why: str) -> Grade:
@@ -200,10 +230,6 @@ def _judge(effect: Paired, above: float, why: str) -> Grade:
     if effect.low > above:
         return Grade(Finding.YES, why)
     return Grade(Finding.NO if effect.high < above else Finding.OPEN, why)
-
-
-def _parameters(effects: Effects, name: str) -> float:
-    return max(effects.values(name, "parameters").values(), default=0.0)
 
 
 def _signed(value: float) -> str:
