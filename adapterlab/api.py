@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 from torch import nn
 
 from adapterlab import argmap
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.inputs import Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
 from adapterlab.lab.analysis.calibration import Calibration
@@ -322,8 +323,16 @@ def _with_inputs(
         return study
     entries = {entry.name: entry for entry in study.data}
     for name, rows in data.items():
+        if name not in study.tasks:
+            raise UnknownNameError("task", name, study.tasks, where=f"the data of study {study.name}")
         parts = rows if isinstance(rows, Mapping) else {"train": rows}
         if unknown := set(parts) - {"train", "eval", "ood", "keep"}:
             raise AdapterlabError(f"data[{name!r}] has {', '.join(sorted(unknown))}: give train, eval, ood or keep")
-        entries[name] = Data(name=name, **{part: save_rows(found, folder) for part, found in parts.items()})
+        if "train" not in parts:
+            raise AdapterlabError(f"data[{name!r}] has no training rows: give train")
+        saved = {part: save_rows(found, folder) for part, found in parts.items()}
+        try:
+            entries[name] = Data(name=name, **saved)
+        except ValidationError as error:
+            raise AdapterlabError(f"data[{name!r}]: a task's name has letters, digits, - and _ alone") from error
     return study.model_copy(update={"data": tuple(entries.values())})

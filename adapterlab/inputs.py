@@ -10,6 +10,7 @@ Files are named by a hash of their content, so the same input names the same tri
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from tempfile import mkdtemp
 from typing import Any, TypeAlias
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import torch
 from torch import nn
 
@@ -46,23 +49,31 @@ def save_model(model: str | Path | nn.Module, tokenizer: Any, folder: Path) -> s
         )
     if not hasattr(model, "save_pretrained"):
         raise AdapterlabError(f"{type(model).__name__} cannot be saved: give a model of transformers, or a folder")
-    digest = hashlib.blake2b(str(model.config).encode(), digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
-        if "adapterlab" in name:
-            raise AdapterlabError("the model has an adapter attached: detach it first")
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    target = folder / f"model-{digest.hexdigest()}"
-    if not target.is_dir():
-        partial = Path(mkdtemp(prefix=".model-", dir=_made(folder)))
-        try:
+    weights = model.state_dict()
+    if any("adapterlab" in name for name in weights):
+        raise AdapterlabError("the model has an adapter attached: detach it first")
+    if hasattr(model, "peft_config"):
+        raise AdapterlabError(
+            "the model has an adapter of PEFT attached: merge it (merge_and_unload) or unload it first"
+        )
+    partial = Path(mkdtemp(prefix=".model-", dir=_made(folder)))
+    try:
+        tokenizer.save_pretrained(partial)
+        digest = hashlib.blake2b(_settings_of(model).encode(), digest_size=8)
+        for file in sorted(partial.iterdir()):
+            digest.update(file.name.encode() + _content_of(file))
+        for name, tensor in sorted(weights.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        target = folder / f"model-{digest.hexdigest()}"
+        if not target.is_dir():
             save: Callable[[Path], object] = model.save_pretrained  # type: ignore[assignment]
             save(partial)
-            tokenizer.save_pretrained(partial)
-        except Exception as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise AdapterlabError(f"the model cannot be saved to {folder}: {error}") from error
-        partial.replace(target)
+            partial.replace(target)
+    except Exception as error:
+        raise AdapterlabError(f"the model cannot be saved to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return str(target.resolve())
 
 
@@ -78,29 +89,70 @@ def save_rows(rows: Rows, folder: Path) -> str:
     """
     if isinstance(rows, str | Path):
         return str(rows)
-    if hasattr(rows, "to_pandas"):
-        frame = rows.to_pandas()
-    elif isinstance(rows, pd.DataFrame):
+    try:
+        table = _table_of(rows)
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+        raise AdapterlabError(f"the rows cannot be written as Parquet: {error}") from error
+    if not (table.num_rows and table.num_columns):
+        raise AdapterlabError("there are no rows: give at least one")
+    digest = hashlib.blake2b(digest_size=8)
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
+    target = _made(folder) / f"rows-{digest.hexdigest()}.parquet"
+    if not target.is_file():
+        partial = folder / f".rows-{os.getpid()}.parquet"
+        try:
+            pyarrow.parquet.write_table(table, partial)
+            partial.replace(target)
+        except (pyarrow.ArrowException, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise AdapterlabError(f"the rows cannot be written to {folder}: {error}") from error
+    return str(target.resolve())
+
+
+def _settings_of(model: nn.Module) -> str:
+    """Return the model's configuration as JSON, without what does not change the model: its origin and a version."""
+    config: dict[str, Any] = model.config.to_dict()  # type: ignore[union-attr, operator]
+    known = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+    return json.dumps(known, sort_keys=True, default=str)
+
+
+def _content_of(file: Path) -> bytes:
+    """Return a tokenizer's file, without what using or moving the tokenizer changes."""
+    if file.suffix != ".json":
+        return file.read_bytes()
+    content = json.loads(file.read_text("utf-8"))
+    if isinstance(content, dict):
+        for key in ("padding", "truncation", "is_local", "local_files_only", "name_or_path"):
+            content.pop(key, None)
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _table_of(rows: Any) -> pyarrow.Table:
+    """Return rows as an Arrow table; class numbers of a `datasets.Dataset` become the names of the classes."""
+    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return pyarrow.table({key: [row.get(key) for row in rows] for key in keys})
+    if isinstance(rows, pd.DataFrame):
         frame = rows
-    elif isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        frame = pd.DataFrame(list(rows))
+    elif hasattr(rows, "to_pandas"):
+        frame = rows.to_pandas()
     else:
         raise AdapterlabError(
             f"{type(rows).__name__} is not data: give a file, a list of rows as dictionaries, a DataFrame or a Dataset"
         )
-    if frame.empty:
-        raise AdapterlabError("there are no rows: give at least one")
-    partial = _made(folder) / f".rows-{os.getpid()}.parquet"
-    try:
-        frame.to_parquet(partial, index=False)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise AdapterlabError(f"the rows cannot be written as Parquet: {error}") from error
-    target = folder / f"rows-{hashlib.blake2b(partial.read_bytes(), digest_size=8).hexdigest()}.parquet"
-    partial.replace(target)
-    return str(target.resolve())
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    for key, feature in (getattr(rows, "features", None) or {}).items():
+        if hasattr(feature, "int2str"):
+            names = [None if number is None else feature.int2str(int(number)) for number in table[key].to_pylist()]
+            table = table.set_column(table.column_names.index(key), key, pyarrow.array(names))
+    return table
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AdapterlabError(f"{folder} cannot be written ({error.strerror}): give another folder as out=") from error
     return folder

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Advice:
 
     def _repr_html_(self) -> str:
         """Return the recommendation and the scoreboard for a notebook."""
-        return f"<p>{self.text}</p>{self.analysis._repr_html_()}"
+        return f"<p>{html.escape(self.text)}</p>{self.analysis._repr_html_()}"
 
 
 def winner_of(board: Board) -> Row | None:

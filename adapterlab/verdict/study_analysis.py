@@ -76,7 +76,9 @@ class Analysis:
     def _repr_html_(self) -> str:
         """Return the answer and the main scoreboard for a notebook."""
         columns = ["contestant", "parameters", "gain", "gain_ood", "forgetting", "versus", "p"]
-        table = self.main.scoreboard.to_frame()[columns].to_html(index=False, float_format="{:+.4f}".format, na_rep="")
+        table = self.main.scoreboard.to_frame()[columns].to_html(
+            index=False, float_format="{:+.4f}".format, formatters={"p": "{:.4f}".format}, na_rep=""
+        )
         return f"<p><b>{html.escape(self.answer)}</b></p>{table}"
 
 

@@ -54,6 +54,9 @@ def open_study(source: str | Path | Study | None, out: Path | None = None) -> tu
         AdapterlabError: If `source` is none of these, or the study is not valid.
     """
     if isinstance(source, Study):
+        names = [contestant.name for contestant in source.contestants]
+        if source.reference not in names:
+            raise UnknownNameError("contestant", source.reference, names, where=f"reference of study {source.name}")
         return source, out or Path("runs") / source.name
     if source is not None and (Path(source) / LEDGER).is_file():
         return _recorded(Path(source)), Path(source)

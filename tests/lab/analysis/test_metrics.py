@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 
 from adapterlab.lab.analysis.effects import Effects
@@ -110,3 +113,36 @@ def test_an_outcome_comes_back_from_json_with_its_path(results):
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
     old = {key: value for key, value in outcome.to_json().items() if key not in ("path", "peak_bytes")}
     assert Outcome.from_json(old).path == ()
+
+
+def rungs(losses: dict[float, float]):
+    """Results in which LoRA's first rung on `prose` has these validation losses; the frozen model's is 1."""
+    results = played(NAMES, gains={"lora": 0.2, "oft": 0.1})
+    contest = results.contests["lora", "prose"]
+    (trial, outcome), *_ = contest.first.values()
+    contest.first = {
+        lr: (dataclasses.replace(trial, lr=lr), dataclasses.replace(outcome, scores={"validation": (loss, 0.5)}))
+        if math.isfinite(loss)
+        else (dataclasses.replace(trial, lr=lr), Outcome("diverged", {}, (), 1, 1.0, 0.0))
+        for lr, loss in losses.items()
+    }
+    return results
+
+
+@pytest.mark.parametrize(
+    ("losses", "width"),
+    [
+        ({1e-4: 0.875, 1e-3: 0.75, 1e-2: 0.875}, 2.0),  # half of the best gain, 0.25, on both sides
+        ({1e-4: 0.876, 1e-3: 0.75, 1e-2: 0.875}, 1.0),
+        ({1e-4: 0.876, 1e-3: 0.75, 1e-2: 0.876}, 0.0),
+        ({1e-4: 0.874, 1e-3: 0.75, 1e-2: 0.99, 1e-1: 0.8}, 3.0),
+        ({1e-4: 0.75, 1e-3: math.inf, 1e-2: 0.8}, 2.0),
+        ({1e-4: 1.0, 1e-3: 1.0}, None),  # nothing was learned
+        ({1e-4: 1.2, 1e-3: 1.1}, None),
+        ({1e-4: math.inf}, None),
+    ],
+)
+def test_a_rate_works_if_it_keeps_half_of_the_best_gain(losses, width):
+    results = rungs(losses)
+    found = METRICS["learning_rate_width"].read(results, results.contests["lora", "prose"])
+    assert found == ({} if width is None else {0: pytest.approx(width)})

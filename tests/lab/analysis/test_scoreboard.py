@@ -77,6 +77,12 @@ def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():
     assert "oft forgets least of those that learn (0.050 against 0.300)" in scoreboard.answer
 
 
+@pytest.mark.parametrize(("gain", "learns"), [(0.125, True), (0.124, False), (0.126, True)])
+def test_half_the_best_gain_is_enough_to_be_asked_what_it_forgets(gain, learns):
+    scoreboard = board(made_up({"lora": 0.25, "oft": gain, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05}, noise=0.0))
+    assert ("oft forgets least of those that learn" in scoreboard.answer) is learns
+
+
 def test_a_real_lead_is_called_real():
     scoreboard = board(made_up({"lora": 0.3, "oft": 0.15, "ia3": 0.01}, {}))
     assert "its lead over each of the other 2 is real" in scoreboard.answer

@@ -1,0 +1,72 @@
+"""The choice between applying an update to every input and building it into the weight: by counted multiplications."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import adapterlab
+from adapterlab.adapters.base import LinearAdapter
+
+WEIGHT = torch.zeros(3, 5)
+
+
+def applied(inputs: int, each: int, once: int, weight: torch.Tensor = WEIGHT) -> bool:
+    return LinearAdapter.on_input(torch.zeros(inputs, 5), weight, each, once)
+
+
+def test_by_hand():
+    """With 4 inputs, building takes 3 x 8 and the gradient of the built weight 4 x 3 x 5: 84, as 3 x 4 x 7 applied."""
+    assert not applied(4, each=7, once=8)
+    assert applied(4, each=6, once=8)
+    assert applied(4, each=7, once=9)
+    assert not applied(4, each=8, once=8)
+
+
+def test_each_input_counts_and_the_batch_is_flattened():
+    """At 4 multiplications an input, 3 x 4 = 12 of them are below the 15 of the gradient; at 6 they are 18, 3 more."""
+    assert all(applied(inputs, each=4, once=0) for inputs in (1, 10, 1000))
+    assert [inputs for inputs in range(1, 8) if applied(inputs, each=6, once=5)] == [1, 2, 3, 4]
+    for shape in ((4, 5), (2, 2, 5), (4, 1, 5)):
+        assert LinearAdapter.on_input(torch.zeros(shape), WEIGHT, 6, 5)
+    for shape in ((5, 5), (5, 1, 5), (1, 5, 5)):
+        assert not LinearAdapter.on_input(torch.zeros(shape), WEIGHT, 6, 5)
+
+
+def test_nothing_is_built_into_a_weight_of_which_only_the_shape_is_known():
+    meta = torch.zeros(3, 5, device="meta")
+    assert applied(4, each=10**6, once=0, weight=meta)
+    assert not LinearAdapter.on_input(torch.zeros(4, 5, device="meta"), meta, 10**6, 0)
+
+
+def multiplications(layer: nn.Module, x: torch.Tensor) -> int:
+    """Count the multiplications in the matrix products of a training step."""
+    with FlopCounterMode(display=False) as counter:
+        layer(x).sum().backward()
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", ["loha", "randlora"])
+def test_a_method_takes_the_way_with_fewer_multiplications(name, monkeypatch):
+    """Torch counts both ways; where they differ by less than a tenth, either may be taken."""
+    counted: dict[bool, list[int]] = {}
+    sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    chosen, choose = [], LinearAdapter.on_input
+
+    def counts(on_input) -> list[int]:
+        monkeypatch.setattr(LinearAdapter, "on_input", staticmethod(on_input))
+        return [multiplications(model, torch.randn(inputs, 48, requires_grad=True)) for inputs in sizes]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(48, 40), nn.Identity())
+    adapterlab.attach(model, adapterlab.adapter(name, rank=3))
+    for way in (True, False):
+        counted[way] = counts(lambda *_, way=way, **__: way)
+    counts(lambda *args, **kwargs: chosen.append(choose(*args, **kwargs)) or chosen[-1])
+    clear = [abs(a - b) > 0.1 * b for a, b in zip(counted[True], counted[False], strict=True)]
+    assert set(chosen) == {True, False}
+    assert sum(clear) >= 6
+    for on_input, a, b, differ in zip(chosen, counted[True], counted[False], clear, strict=True):
+        assert not differ or on_input == (a < b)
