@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -18,7 +17,7 @@ from torch import nn
 
 from adapterlab import argmap
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.inputs import Rows, save_model, save_rows
+from adapterlab.inputs import Processor, Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
 from adapterlab.lab.analysis.calibration import Calibration
 from adapterlab.lab.analysis.pairwise import Comparison
@@ -42,6 +41,7 @@ from adapterlab.verdict.study_analysis import Analysis, analyse
 StudySource = str | Path | Study | None
 """A `Study`, a TOML file, the name of a shipped study, a folder of results, or None for the quick study."""
 BUILT_IN_MAP = "natural_manifold.argdown"
+"""File of the argument map that ships with the package."""
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     out: str | Path | None = None,
     map: str | Path | argmap.Map | None = None,  # noqa: A002
     model: str | Path | nn.Module | None = None,
-    tokenizer: Any = None,
+    tokenizer: Processor | None = None,
     data: Mapping[str, Rows | Mapping[str, Rows]] | None = None,
     workers: int | None = None,
     cluster: str | None = None,
@@ -104,7 +104,7 @@ def estimate(
     out: str | Path | None = None,
     measure: bool = True,
     watch: Callable[[str], None] = lambda _: None,
-    **limits: Any,
+    **limits: int | str | None,
 ) -> Estimate:
     """Estimate the trials, steps and time of a study before it runs.
 
@@ -115,6 +115,9 @@ def estimate(
         watch: Called with the name of each contestant before it is timed.
         **limits: `workers`, `cluster`, `shard` or `lanes`, as for `run`.
 
+    Returns:
+        The estimate.
+
     Raises:
         AdapterlabError: If the study is not valid, or a contestant does not fit the model.
     """
@@ -124,7 +127,7 @@ def estimate(
 
 
 def status(study: StudySource = None, *, out: str | Path | None = None, workers: int | None = None) -> StudyStatus:
-    """Return how far a study is.
+    """Return the status of a study: what is done, running, diverged or failed, and the time left.
 
     Args:
         study: As for `run`.
@@ -201,7 +204,7 @@ def calibrate(
     studies: int = 200,
     watch: Callable[[float], None] = lambda _: None,
 ) -> Calibration:
-    """Simulate studies in which nothing is to be found, or an effect of a known size, and count what they find.
+    """Simulate studies without an effect and with one of known size, and count how often an effect is found.
 
     Args:
         study: As for `run`.
@@ -209,8 +212,11 @@ def calibrate(
         studies: Number of simulated studies for each effect.
         watch: Called with each effect before it is simulated.
 
+    Returns:
+        The detection rates for each effect.
+
     Raises:
-        AdapterlabError: If there is no such ledger, or too little in it.
+        AdapterlabError: If there is no such ledger, or it has too few trials.
     """
     spec, _ = open_study(study)
     return calibration.calibrate(spec, None if ledger is None else Path(ledger), studies, watch)
@@ -220,7 +226,7 @@ def tune(
     model: str | Path | nn.Module,
     train: Rows,
     *,
-    tokenizer: Any = None,
+    tokenizer: Processor | None = None,
     eval: Rows | None = None,  # noqa: A002
     ood: Rows | None = None,
     keep: Rows | None = None,
@@ -245,9 +251,9 @@ def tune(
         tokenizer: Tokenizer of a model in memory.
         eval: Rows to validate and test on; cut from `train` if None.
         ood: Rows of another domain, scored too.
-        keep: Rows of what must not be forgotten; built-in text for language models if None.
+        keep: Rows that must not be forgotten; built-in text for language models if None.
         contestants: Names of adapters; a shortlist if None.
-        time: Time that it may take: `90s`, `30m`, `2h`.
+        time: Time that the study may take: `90s`, `30m`, `2h`.
         budget: Trained parameters: a number, or text such as `0.5%` or `20k`; those of a LoRA of rank 8 if None.
         seeds: Reported runs of each contestant; chosen by the time if None.
         batch: Examples in a training step.
@@ -300,7 +306,7 @@ def tune(
 
 
 def called(source: StudySource, study: Study) -> str:
-    """Return what to call a study in a command.
+    """Return the name of a study for commands in messages.
 
     Args:
         source: What the user gave.
@@ -313,7 +319,7 @@ def _with_inputs(
     study: Study,
     folder: Path,
     model: str | Path | nn.Module | None,
-    tokenizer: Any,
+    tokenizer: Processor | None,
     data: Mapping[str, Rows | Mapping[str, Rows]] | None,
 ) -> Study:
     """Return the study with a model and data that the caller gave in place of its own."""
@@ -327,7 +333,9 @@ def _with_inputs(
             raise UnknownNameError("task", name, study.tasks, where=f"the data of study {study.name}")
         parts = rows if isinstance(rows, Mapping) else {"train": rows}
         if unknown := set(parts) - {"train", "eval", "ood", "keep"}:
-            raise AdapterlabError(f"data[{name!r}] has {', '.join(sorted(unknown))}: give train, eval, ood or keep")
+            raise AdapterlabError(
+                f"data[{name!r}] has unknown keys {', '.join(sorted(unknown))}: give train, eval, ood or keep"
+            )
         if "train" not in parts:
             raise AdapterlabError(f"data[{name!r}] has no training rows: give train")
         saved = {part: save_rows(found, folder) for part, found in parts.items()}

@@ -1,6 +1,6 @@
-"""Models and data that are already in memory, saved where worker processes can load them.
+"""Save models and data that are in memory to files that worker processes can load.
 
-Files are named by a hash of their content, so the same input names the same trials, and a study can be resumed.
+Files are named by a hash of their content, so equal inputs have equal trials, and a study can be resumed.
 
 >>> from tempfile import mkdtemp
 >>> save_rows([{"prompt": "2 + 2 = ", "completion": "4"}], Path(mkdtemp())).rpartition(".")[2]
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 import pyarrow
@@ -26,12 +26,17 @@ from torch import nn
 
 from adapterlab.errors import AdapterlabError
 
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+
 Rows: TypeAlias = "str | Path | Sequence[Mapping[str, Any]] | pd.DataFrame | Any"
 """A file or folder, a list of rows, a DataFrame, or a `datasets.Dataset`."""
+Processor: TypeAlias = "PreTrainedTokenizerBase | BaseImageProcessor"
+"""A tokenizer or an image processor."""
 
 
-def save_model(model: str | Path | nn.Module, tokenizer: Any, folder: Path) -> str:
-    """Return the name of a model, after saving one that is in memory.
+def save_model(model: str | Path | nn.Module, tokenizer: Processor | None, folder: Path) -> str:
+    """Return the name of a model; save the model first if it is in memory.
 
     Args:
         model: A folder, a hub id, or a model of transformers in memory.
@@ -78,7 +83,7 @@ def save_model(model: str | Path | nn.Module, tokenizer: Any, folder: Path) -> s
 
 
 def save_rows(rows: Rows, folder: Path) -> str:
-    """Return the path of rows, after saving those that are in memory as Parquet.
+    """Return the path of rows; save them as Parquet first if they are in memory.
 
     Args:
         rows: A file or folder, a list of rows, a DataFrame, or a `datasets.Dataset`.
@@ -140,7 +145,7 @@ def _table_of(rows: Any) -> pyarrow.Table:
         frame = rows.to_pandas()
     else:
         raise AdapterlabError(
-            f"{type(rows).__name__} is not data: give a file, a list of rows as dictionaries, a DataFrame or a Dataset"
+            f"a {type(rows).__name__} is not data: give a file, a list of rows as dictionaries, a DataFrame or a Dataset"
         )
     table = pyarrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     for key, feature in (getattr(rows, "features", None) or {}).items():

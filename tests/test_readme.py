@@ -135,7 +135,7 @@ def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_
     assert {p.name for p in (tmp_path / "runs/tiny").iterdir()} >= {"report.html", "verdict.json", "ledger.sqlite"}
     second = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
     assert second.returncode == 0
-    assert "trials are there; nothing to run" in second.stdout
+    assert "trials are done; nothing to run" in second.stdout
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])

@@ -1,6 +1,6 @@
 """The command line, `adapterlab`: a thin layer over `adapterlab.api`.
 
-Heavy modules are imported inside the commands, so that `--help` answers at once.
+Heavy modules are imported inside the commands, which keeps `--help` fast.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from adapterlab.argmap.cli import app as map_app
 from adapterlab.cli import adapters, results, studies, tune
 from adapterlab.errors import AdapterlabError
 
+ABOUT = "Compare adapters: which one, at which learning rate, and is the difference real?"
+
 app = typer.Typer(
-    help="Which adapter, at which learning rate, and is the difference real?",
+    help=ABOUT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +46,7 @@ def _adapterlab(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Accept the options that are given before a command."""
+    """Compare adapters: which one, at which learning rate, and is the difference real?"""
 
 
 for _command in (
@@ -62,7 +64,7 @@ app.add_typer(map_app, name="map")
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit status 2."""
+    """Run the command line. An error of the user, or a full disk, prints one message and exits with status 2."""
     try:
         app()
     except AdapterlabError as error:
@@ -71,8 +73,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        where = f" for {error.filename}" if error.filename else ""
+        file = f" for {error.filename}" if error.filename else ""
         print(
-            f"adapterlab: no room on the disk{where}: free some space, and give the same command again", file=sys.stderr
+            f"adapterlab: no room on the disk{file}: free some space, then run the same command again", file=sys.stderr
         )
         sys.exit(2)

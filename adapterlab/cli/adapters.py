@@ -1,4 +1,10 @@
-"""The commands that describe adapters: adapters, explain."""
+"""Commands that describe adapters: adapters, explain.
+
+>>> from typer.testing import CliRunner
+>>> from adapterlab.cli import app
+>>> CliRunner().invoke(app, ["adapters"]).stdout.splitlines()[0].split()
+['name', 'theme', 'hypothesis']
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ import typer
 def adapters(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with hyperparameters and invariants.")] = False,
 ) -> None:
-    """List the adapters and the hypothesis that each stands for."""
+    """List the adapters, each with its hypothesis about transformers."""
     import json
 
     from rich.console import Console
@@ -24,10 +30,12 @@ def adapters(
 
 
 def explain(
-    name: Annotated[str, typer.Argument(help="An adapter.", show_default=False)],
-    model: Annotated[str, typer.Option(help="The model that costs are counted on: a folder or a hub id.")] = "embedded",
+    name: Annotated[str, typer.Argument(help="Name of an adapter.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="Model that parameters are counted on: a folder or a hub id.")
+    ] = "embedded",
 ) -> None:
-    """Show one adapter: formula, hypothesis, what it preserves, what it costs, where its code is."""
+    """Show one adapter: formula, hypothesis, what it preserves, cost, and code."""
     from rich.console import Console
 
     from adapterlab.report import catalogue

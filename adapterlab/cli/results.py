@@ -1,4 +1,10 @@
-"""The commands that read the results of a study: status, compare, export."""
+"""Commands that read the results of a study: status, compare, export.
+
+>>> from typer.testing import CliRunner
+>>> from adapterlab.cli import app
+>>> str(CliRunner().invoke(app, ["compare", "lora", "ia3", "--study", "qick"]).exception)
+"unknown study 'qick': did you mean quick?"
+"""
 
 from __future__ import annotations
 
@@ -11,14 +17,14 @@ import typer
 StudyName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[STUDY]", help="A study's file or name, or the folder of its results.", show_default="quick"
+        metavar="[STUDY]", help="File or name of a study, or the folder of its results.", show_default="quick"
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME if not given.")]
 
 
 class Format(StrEnum):
-    """A kind of table file."""
+    """Format of a table."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -27,9 +33,9 @@ class Format(StrEnum):
 def status(
     study: StudyName = None,
     out: Out = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Workers that the rest is estimated for.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Workers that the time left is estimated for.")] = None,
 ) -> None:
-    """Show how far a study is: done, running, diverged or failed, and the time that is left."""
+    """Show the progress of a study: what is done, running, diverged or failed, and the time left."""
     from rich.console import Console
 
     from adapterlab import api
@@ -39,13 +45,13 @@ def status(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A contestant.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="Another.", show_default=False)],
-    task: Annotated[list[str] | None, typer.Option(help="On this task only; may be given again.")] = None,
+    first: Annotated[str, typer.Argument(help="Name of a contestant.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Name of another contestant.", show_default=False)],
+    task: Annotated[list[str] | None, typer.Option(help="Compare on this task only; may be repeated.")] = None,
     study: Annotated[
-        str | None, typer.Option(help="A study's file or name, or the folder of its results.", show_default="quick")
+        str | None, typer.Option(help="File or name of a study, or the folder of its results.", show_default="quick")
     ] = None,
-    metric: Annotated[str, typer.Option(help="The metric to compare.")] = "in_domain",
+    metric: Annotated[str, typer.Option(help="Metric to compare.")] = "in_domain",
     budget: Annotated[int | None, typer.Option(help="One of the study's budgets; the largest if not given.")] = None,
     out: Out = None,
 ) -> None:
@@ -55,19 +61,21 @@ def compare(
     from adapterlab import api
     from adapterlab.report.pairwise import show_comparison
 
-    found = api.compare(first, second, study=study, tasks=task or (), metric=metric, budget=budget, out=out)
-    show_comparison(found, Console())
+    comparison = api.compare(first, second, study=study, tasks=task or (), metric=metric, budget=budget, out=out)
+    show_comparison(comparison, Console())
 
 
 def export(
     study: StudyName = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="The kind of file; by the end of its name if not given, else parquet."),
+        typer.Option("--format", help="Format; by the name of the file if not given, else parquet."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The file; trials.FORMAT beside the ledger if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; trials.FORMAT beside the ledger if not given.")
+    ] = None,
 ) -> None:
-    """Write a study's trials as a table, one row a trial, for pandas, R or a spreadsheet."""
+    """Write the trials of a study as a table, one in each row, for pandas, R or a spreadsheet."""
     from adapterlab import api
     from adapterlab.lab.analysis.trial_table import write_table
     from adapterlab.lab.run.locate import open_study

@@ -1,11 +1,17 @@
-"""The commands that run studies: run, honest."""
+"""Commands that run studies: run, honest.
+
+>>> from typer.testing import CliRunner
+>>> from adapterlab.cli import app
+>>> str(CliRunner().invoke(app, ["run", "qick"]).exception)
+"unknown study 'qick': did you mean quick?"
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,25 +25,31 @@ if TYPE_CHECKING:
 def run(
     study: Annotated[
         str | None,
-        typer.Argument(metavar="[STUDY]", help="A study in TOML, or the name of a shipped one.", show_default="quick"),
+        typer.Argument(
+            metavar="[STUDY]", help="TOML file of a study, or the name of a shipped one.", show_default="quick"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME if not given.")] = None,
     map_file: Annotated[
-        Path | None, typer.Option("--map", help="An argument map; the built-in one if not given.")
+        Path | None, typer.Option("--map", help="Argument map to test; the built-in one if not given.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster that runs the trials: HOST:PORT, or auto.")
+        str | None, typer.Option(metavar="ADDRESS", help="Run the trials on this Ray cluster: HOST:PORT, or auto.")
     ] = None,
-    shard: Annotated[int | None, typer.Option(min=1, help="Devices that one trial's model is divided over.")] = None,
+    shard: Annotated[
+        int | None, typer.Option(min=1, help="Devices that the model of each trial is divided over.")
+    ] = None,
     lanes: Annotated[
-        int | None, typer.Option(min=1, help="Trials that differ by learning rate or seed alone and may share a pass.")
+        int | None, typer.Option(min=1, help="Trials that may share a pass; they differ only by rate and seed.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="If another run writes the same results, wait for it.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="If another run is writing the same results, wait for its end.")
+    ] = False,
     plan_only: Annotated[
-        bool, typer.Option("--plan", help="Show what would run, how long, on which device; run nothing.")
+        bool, typer.Option("--plan", help="Show what would run, how long it takes and where; run nothing.")
     ] = False,
 ) -> None:
     """Run a study, resuming where it stopped; write report.html and verdict.json."""
@@ -55,9 +67,9 @@ def run(
     ledger = folder / LEDGER
 
     def waiting() -> None:
-        console.print(f"Another run is writing {ledger}; waiting until it has ended.")
+        console.print(f"Another run is writing {ledger}; waiting for its end.")
 
-    with stopping_kindly([ledger], console), progress_bar(spec.name, ledger, console) as watch:
+    with exit_on_interrupt([ledger], console), progress_bar(spec.name, ledger, console) as watch:
         analysis = api.run(
             spec,
             out=folder,
@@ -74,11 +86,11 @@ def run(
 
 
 def honest(
-    study: Annotated[str, typer.Argument(help="A study: its name or its file.")] = "quick",
-    ledger: Annotated[Path | None, typer.Option(help="A finished study's ledger, to take the noise from.")] = None,
-    studies: Annotated[int, typer.Option(min=20, help="Simulated studies for each line of the table.")] = 200,
+    study: Annotated[str, typer.Argument(help="File or name of a study.")] = "quick",
+    ledger: Annotated[Path | None, typer.Option(help="Ledger of a finished study, for the size of the noise.")] = None,
+    studies: Annotated[int, typer.Option(min=20, help="Simulated studies for each row of the table.")] = 200,
 ) -> None:
-    """Simulate studies with no effect, or one of a known size, and count what they find."""
+    """Measure false alarms and power: simulate a study without an effect and with known effects."""
     from rich.console import Console
 
     from adapterlab import api
@@ -88,13 +100,13 @@ def honest(
     with console.status("simulating") as display:
 
         def watch(effect: float) -> None:
-            display.update(f"{studies} studies with {effect:g} planted")
+            display.update(f"{studies} studies with an effect of {effect:g}")
 
-        found = api.calibrate(study, ledger=ledger, studies=studies, watch=watch)
-    show_calibration(found, console)
+        calibration = api.calibrate(study, ledger=ledger, studies=studies, watch=watch)
+    show_calibration(calibration, console)
 
 
-def _show_estimate(study: Study, out: Path, console: Console, **limits: Any) -> None:
+def _show_estimate(study: Study, out: Path, console: Console, **limits: int | str | None) -> None:
     from adapterlab import api
     from adapterlab.report.progress import show_estimate
 
@@ -103,16 +115,16 @@ def _show_estimate(study: Study, out: Path, console: Console, **limits: Any) -> 
         def watch(name: str) -> None:
             display.update(f"timing a few steps of {name}")
 
-        found = api.estimate(study, out=out, watch=watch, **limits)
-    show_estimate(found, console)
+        estimate = api.estimate(study, out=out, measure=True, watch=watch, **limits)
+    show_estimate(estimate, console)
 
 
 @contextmanager
-def stopping_kindly(ledgers: Sequence[Path], console: Console) -> Iterator[None]:
-    """On Ctrl-C, say what is kept and exit with status 130.
+def exit_on_interrupt(ledgers: Sequence[Path], console: Console) -> Iterator[None]:
+    """On Ctrl-C, print the number of recorded trials and exit with status 130.
 
     Args:
-        ledgers: File of the ledger; empty if there is none yet when the block is left.
+        ledgers: File of the ledger; empty as long as there is none.
         console: Where to print.
     """
     from adapterlab.lab.ledger.store import Ledger
@@ -121,16 +133,16 @@ def stopping_kindly(ledgers: Sequence[Path], console: Console) -> Iterator[None]
         yield
     except KeyboardInterrupt:
         for ledger in ledgers:
-            kept = len(Ledger(ledger)) if ledger.is_file() else 0
-            console.print(f"\nStopped. {kept} trials are kept in {ledger}; the same command continues from there.")
+            count = len(Ledger(ledger)) if ledger.is_file() else 0
+            console.print(f"\nStopped. {count} trials are kept in {ledger}; run the same command to resume.")
         if not ledgers:
-            console.print("\nStopped before anything was run.")
+            console.print("\nStopped before the first trial.")
         raise typer.Exit(130) from None
 
 
 @contextmanager
 def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
-    """Show a progress bar while a study runs; say so if there was nothing to run.
+    """Show a progress bar while a study runs; print a message if there is nothing to run.
 
     Args:
         name: Name of the study.
@@ -150,7 +162,7 @@ def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
     )
 
     from adapterlab.lab.ledger.store import Ledger
-    from adapterlab.lab.run.scheduler import Progress as Done
+    from adapterlab.lab.run.scheduler import Progress as StudyProgress
 
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -165,11 +177,11 @@ def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
     with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
         bar = display.add_task(name, total=None, trials="starting")
 
-        def watch(progress: Done) -> None:
+        def watch(progress: StudyProgress) -> None:
             nonlocal ran
             ran = True
             display.update(bar, completed=progress.done, total=progress.expected, trials=f"{progress.trials} trials")
 
         yield watch
     if not ran:
-        console.print(f"All {len(Ledger(ledger))} trials are there; nothing to run.")
+        console.print(f"All {len(Ledger(ledger))} trials are done; nothing to run.")

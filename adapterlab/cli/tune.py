@@ -1,4 +1,11 @@
-"""The command that answers "which adapter for my model and data": tune."""
+"""The command that finds an adapter for a user's model and data: tune.
+
+>>> from typer.testing import CliRunner
+>>> from adapterlab.cli import app
+>>> options = ["--model", "my-model", "--train", "rows.jsonl", "--time", "soon"]
+>>> str(CliRunner().invoke(app, ["tune", *options]).exception)
+"--time 'soon' is not a length of time: give one like 90s, 30m or 2h"
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapterlab.cli.studies import progress_bar, stopping_kindly
+from adapterlab.cli.studies import exit_on_interrupt, progress_bar
 
 if TYPE_CHECKING:
     from adapterlab.lab.ledger.store import Ledger
@@ -18,24 +25,24 @@ if TYPE_CHECKING:
 
 
 def tune(
-    model: Annotated[str, typer.Option(help="The model: a folder or a hub id; safetensors only.")],
+    model: Annotated[str, typer.Option(help="Base model: a folder or a hub id; safetensors only.")],
     train: Annotated[Path, typer.Option(help="Training rows: JSONL, CSV, Parquet, or a folder.")],
     eval_: Annotated[
-        Path | None, typer.Option("--eval", help="Rows to validate and test on; cut from --train if not given.")
+        Path | None, typer.Option("--eval", help="Rows for validation and test; cut from --train if not given.")
     ] = None,
-    ood: Annotated[Path | None, typer.Option(help="Rows of another domain, scored too.")] = None,
+    ood: Annotated[Path | None, typer.Option(help="Rows of another domain, to be scored too.")] = None,
     keep: Annotated[
-        Path | None, typer.Option(help="What must not be forgotten; built-in text for language models.")
+        Path | None, typer.Option(help="Rows that must not be forgotten; built-in text if not given.")
     ] = None,
     contestants: Annotated[
-        str | None, typer.Option(help="Adapters, with commas between them; a shortlist if not given.")
+        str | None, typer.Option(help="Adapters, separated by commas; a shortlist if not given.")
     ] = None,
-    time: Annotated[str, typer.Option(help="Time that it may take: 90s, 30m, 2h.")] = "15m",
+    time: Annotated[str, typer.Option(help="Time that the study may take: 90s, 30m, 2h.")] = "15m",
     budget: Annotated[
-        str | None, typer.Option(help="Trained parameters: 0.5%, 20k; those of a LoRA of rank 8 if not given.")
+        str | None, typer.Option(help="Trained parameters: 0.5%, 20k; those of LoRA of rank 8 if not given.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Reported runs of each; chosen by the time if not given.")
+        int | None, typer.Option(min=2, help="Reported runs of each adapter; chosen by the time if not given.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Examples in a training step.")] = 8,
     length: Annotated[
@@ -69,10 +76,10 @@ def tune(
     def analysed(advice: Advice) -> None:
         show_advice(advice, console)
         if advice.contestant is not None:
-            display.update(f"training {advice.contestant} to keep it")
+            display.update(f"training {advice.contestant} again, to save it")
             display.start()
 
-    with stopping_kindly(ledgers, console), display:
+    with exit_on_interrupt(ledgers, console), display:
         advice = api.tune(
             model,
             train,

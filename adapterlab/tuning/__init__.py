@@ -1,1 +1,1 @@
-"""Which adapter for my model and my data: from files to a ranking, an advice, and the winner as a checkpoint."""
+"""Tuning: find the adapter and the learning rate for a user's model and data, with a study that fits the time given."""

@@ -73,7 +73,7 @@ def advise(board: Board) -> str:
     doubt = "" if best.gain.real else ", which cannot be told from chance"
     first = (
         f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {board.unit} better than the "
-        f"untrained model on rows that it never saw{sure}{doubt}."
+        f"untrained model on test rows{sure}{doubt}."
     )
     return " ".join([first, *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)])
 
@@ -85,8 +85,8 @@ def _lead(board: Board) -> list[str]:
         return []
     if not even:
         return [f"Its lead over {listed(behind)} is real (p < 0.05, corrected for the number of comparisons)."]
-    said = f"It cannot be told from {listed(even)}"
-    return [f"{said}; it is really ahead of {listed(behind)}." if behind else f"{said}: any of them will do."]
+    equal = f"It cannot be told from {listed(even)}"
+    return [f"{equal}; its lead over {listed(behind)} is real." if behind else f"{equal}: any of them will do."]
 
 
 def _excess(best: Row, rows: Sequence[Row], board: Board) -> list[str]:
@@ -111,12 +111,12 @@ def _costs(best: Row, rows: Sequence[Row], board: Board) -> str:
     if not math.isfinite(best.forgetting.mean):
         return f"{step}{memory}."
     lost = best.forgetting
-    kept = (
+    forgetting = (
         f"it forgets {lost.mean:.3f} {board.unit} of what the model knew"
         if lost.low > 0
-        else "what it forgets of what the model knew cannot be told from nothing"
+        else "no forgetting of what the model knew can be told from chance"
     )
-    return f"{step}{memory}; {kept}."
+    return f"{step}{memory}; {forgetting}."
 
 
 def megabytes(number: float) -> str:

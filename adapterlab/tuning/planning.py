@@ -1,4 +1,4 @@
-"""Turn a request into a study: contestants are timed here, and steps and seeds are chosen to fill the time.
+"""Plan the study that answers a tuning request: time the contestants here, and choose steps and seeds to fill the time.
 
 >>> spoken(200)
 '3 min'
@@ -37,11 +37,13 @@ from adapterlab.tasks.files import parts_of, task_of
 from adapterlab.tuning.request import Request, parameters
 
 MIN_STEPS, ENOUGH_STEPS, MAX_STEPS = 20, 100, 5000
+"""Steps of a reported run: at least, enough to prefer more seeds over more steps, and at most."""
 MAX_PASSES = 3
 """Passes over the training rows, at most."""
 SEEDS = (5, 4, 3)
 """Numbers of seeds, tried until there is time for enough steps."""
 MAX_SEEDS = 10
+"""Seeds of a study that has time left after the most steps."""
 MAX_LENGTH = 512
 """Tokens of an example, at most, if no length is asked for."""
 MAX_SCORED = 128
@@ -49,6 +51,7 @@ MAX_SCORED = 128
 PLANNED_SHARE = 0.9
 """Share of the time that is planned for."""
 RATES = (3e-4, 1e-3, 3e-3)
+"""First learning rates of the search."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,16 @@ class TuningPlan:
 def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callable[[str], None]) -> TuningPlan:
     """Plan the study that answers a request.
 
-    A plan for the same request is read back from its file, since its choices name the trials.
+    A plan for the same request is read back from its file: with another plan, the trials of the ledger would not be reused.
 
     Args:
         request: The request.
         file: File of the plan.
         workers: Number of worker processes; None for one for each core or GPU.
         watch: Called with what is being done.
+
+    Returns:
+        The plan.
 
     Raises:
         AdapterlabError: If the data do not fit the model, or the budget is below the smallest size of every contestant.
@@ -136,7 +142,9 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
     crew = len(crews(draft.limits, resolve(draft).worker_config()))
     need, free = whole * BYTES_OF_FULL_FT * (1 if device == "cuda" else crew), free_memory(device)
     if free is not None and need > free / 2:
-        notes.append(f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, and {free / 1e9:.0f} are free")
+        notes.append(
+            f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free"
+        )
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
     return _timed(request, draft, crew, notes, whole, watch)
 
@@ -156,25 +164,25 @@ def _timed(
     start_up = time.monotonic() - started
     scoring = _time_to_score(frozen, runner)
     watch("timing a few steps of each contestant")
-    found = measure_capacity(trials, runner)
+    capacity = measure_capacity(trials, runner)
     runner.clear()
     gc.collect()
-    notes += found.notes
-    kept = tuple(entry for entry in draft.contestants if entry.name in found.costs)
+    notes += capacity.notes
+    fitting = tuple(entry for entry in draft.contestants if entry.name in capacity.costs)
     study = draft.model_copy(
         update={
-            "contestants": kept,
-            **({} if FULL_FT in found.costs else {"full_ft": False, "full_ft_reason": "it does not fit in memory"}),
-            "reference": draft.reference if draft.reference in found.costs else kept[0].name,
+            "contestants": fitting,
+            **({} if FULL_FT in capacity.costs else {"full_ft": False, "full_ft_reason": "it does not fit in memory"}),
+            "reference": draft.reference if draft.reference in capacity.costs else fitting[0].name,
             "limits": draft.limits.model_copy(
-                update={"micro_batch": found.micro_batch, "checkpointing": found.checkpointing}
+                update={"micro_batch": capacity.micro_batch, "checkpointing": capacity.checkpointing}
             ),
         }
     )
     rows = len(parts_of(request.data).rows[Part.TRAIN])
     most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
-    costs = {(name, frozen.task): cost for name, cost in found.costs.items()}
-    clock = _Clock([c for c in contests if c.contestant in found.costs], costs, scoring, start_up, crew)
+    costs = {(name, frozen.task): cost for name, cost in capacity.costs.items()}
+    clock = _Clock([c for c in contests if c.contestant in capacity.costs], costs, scoring, start_up, crew)
     study = _filling(request, study, most, clock)
     return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
 
@@ -220,7 +228,7 @@ class _Clock:
 
 
 def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
-    """The study with as many steps and seeds as the time has room for."""
+    """Return the study with as many steps and seeds as fit in the time."""
     room = request.seconds * PLANNED_SHARE
 
     def of(steps: int, seeds: int) -> Study:
@@ -238,8 +246,8 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
 
     def longest(seeds: int) -> int:
         lengths = range(MIN_STEPS, most + 1)
-        fitting = bisect_right(lengths, room, key=lambda steps: clock.seconds(of(steps, seeds)))
-        return lengths[max(0, fitting - 1)]
+        count = bisect_right(lengths, room, key=lambda steps: clock.seconds(of(steps, seeds)))
+        return lengths[max(0, count - 1)]
 
     for seeds in SEEDS if request.seeds is None else (request.seeds,):
         steps = longest(seeds)
@@ -252,13 +260,15 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
 
 
 def _chosen(request: Request, study: Study, clock: _Clock) -> str:
-    took = clock.seconds(study)
-    said = (
+    seconds = clock.seconds(study)
+    note = (
         f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
         f"{len(clock.costs)} contestants, of at most {study.budget:,} trained parameters, on {find_device()} in "
-        f"{study.training.dtype}: about {spoken(took)}"
+        f"{study.training.dtype}: about {spoken(seconds)}"
     )
-    return said if took <= request.seconds else f"{said}, more than asked, and as short as makes sense"
+    return (
+        note if seconds <= request.seconds else f"{note}, the shortest useful study; it takes more than the time given"
+    )
 
 
 def spoken(seconds: float) -> str:
@@ -275,13 +285,13 @@ def _adapted(model: torch.nn.Module, head: Head) -> str:
     layers = linears(model)
     names = dict.fromkeys(path.rpartition(".")[2] for path in layers)
     left = {p.rpartition(".")[2] for p, t in model.named_parameters() if t.ndim == 3}
-    said = f"adapted are {len(layers)} linear layers ({', '.join(names)})"
+    note = f"{len(layers)} linear layers are adapted ({', '.join(names)})"
     if left:
-        said += f"; the experts' weights, three-dimensional ({', '.join(sorted(left))}), are left as they are"
+        note += f"; the three-dimensional weights of experts ({', '.join(sorted(left))}) are not adapted"
     fresh = new_head_parameters(model)
     if fresh:
-        said += f"; {', '.join(fresh)} is new, and is trained along"
-    return said if head == CAUSAL or fresh else f"{said}; the model's own head is kept"
+        note += f"; {', '.join(fresh)} is new and is trained too"
+    return note if head == CAUSAL or fresh else f"{note}; the model's own head is kept"
 
 
 def _lora_of_rank_8(model: torch.nn.Module) -> int:

@@ -1,4 +1,8 @@
-"""What a user asks of `adapterlab tune`, checked before anything runs."""
+"""Options of `adapterlab tune`, checked before anything runs.
+
+>>> duration("1.5h"), parameters("0.5%", of=1_000_000), parameters("20k", of=1_000_000)
+(5400.0, 5000, 20000)
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.baseline.full_ft import FullFT
@@ -16,29 +19,37 @@ from adapterlab.tasks import all_tasks
 from adapterlab.tasks.files import FileData, parts_of
 
 SHORTLIST = ("lora", "dora", "pissa", "hra", "miss")
-"""Who competes if nobody is named: one that adds, one that also scales, one that starts in the weight's own basis, one
-that rotates, one that shares. All come in any size and can be written for PEFT."""
+"""Adapters compared by default: additive (lora), with a magnitude (dora), started from singular vectors (pissa), orthogonal
+(hra), with shared directions (miss). All can be sized to any budget and saved for PEFT."""
 _SECONDS = {"": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the command."""
+    """A tuning request: the checked options."""
 
     model: str
+    """Base model: a folder or a hub id."""
     data: FileData
+    """The user's data files."""
     contestants: tuple[str, ...]
+    """Names of the adapters to compare."""
     seconds: float
+    """Time that the study may take."""
     budget: str | None
+    """Trained parameters, as text for `parameters`; None for the size of a LoRA of rank 8."""
     seeds: int | None
+    """Reported runs of each contestant; None to choose by the time."""
     batch: int
+    """Examples in a training step."""
     length: int | None
+    """Tokens in an example, at most; None to choose by the data."""
     chosen: bool
-    """Whether the contestants were named by the user."""
+    """True if the user named the contestants."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data that is the same exactly when the same is asked of the same files and weights."""
+    def to_json(self) -> dict[str, object]:
+        """Return plain data that is equal for equal requests on the same files and weights."""
         return dataclasses.asdict(self) | {"hashes": [fingerprint(self.model), parts_of(self.data).hash]}
 
 
@@ -56,7 +67,28 @@ def make_request(
     batch: int,
     length: int | None,
 ) -> Request:
-    """Check the options; raises `AdapterlabError` that names the option and the mend."""
+    """Check the options of the command.
+
+    Args:
+        model: A folder or a hub id.
+        train: File or folder of the training rows.
+        evaluate: File or folder of rows for validation and test; cut from `train` if None.
+        ood: File or folder of rows of another domain.
+        keep: File or folder of rows that must not be forgotten.
+        contestants: Names of adapters, separated by commas; `SHORTLIST` if None.
+        time: Time that the study may take, as `duration` reads it.
+        budget: Trained parameters, as `parameters` reads them.
+        seeds: Reported runs of each contestant.
+        batch: Examples in a training step.
+        length: Tokens in an example, at most.
+
+    Returns:
+        The request, with absolute paths.
+
+    Raises:
+        AdapterlabError: If an option cannot be used as given.
+        UnknownNameError: If there is no such adapter.
+    """
     stem = re.sub(r"\W+", "-", train.resolve().stem).strip("-") or "data"
     name = f"{stem}-data" if stem in all_tasks() else stem
     paths = [str(p.resolve()) if p is not None else None for p in (evaluate, ood, keep)]
@@ -65,7 +97,7 @@ def make_request(
         if adapter not in all_adapters():
             raise UnknownNameError("adapter", adapter, all_adapters(), where="--contestants")
     if names and set(names) <= {FullFT.name}:
-        raise AdapterlabError("--contestants: full_ft runs along anyway: name an adapter, such as lora")
+        raise AdapterlabError("--contestants: full_ft always runs: name another adapter, such as lora")
     if budget is not None:
         parameters(budget, 10**9)
     return Request(
@@ -82,27 +114,42 @@ def make_request(
 
 
 def duration(text: str) -> float:
-    """Seconds of `90s`, `30m`, `2h` or `1d`; minutes if no unit is given."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
-    if not found or float(found[1]) <= 0:
-        raise AdapterlabError(f"--time {text!r} is no length of time: give one like 90s, 30m or 2h")
-    return float(found[1]) * _SECONDS[found[2]]
+    """Return a length of time in seconds.
+
+    Args:
+        text: A number with the unit `s`, `m`, `h` or `d`; minutes if there is no unit.
+
+    Raises:
+        AdapterlabError: If the text is not a positive length of time.
+    """
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
+    if not parts or float(parts[1]) <= 0:
+        raise AdapterlabError(f"--time {text!r} is not a length of time: give one like 90s, 30m or 2h")
+    return float(parts[1]) * _SECONDS[parts[2]]
 
 
 def parameters(text: str, of: int) -> int:
-    """The number of parameters that `0.5%` of a model of `of` parameters is, or that `20000`, `20k` or `1.5M` says."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb%]?)", text.strip().lower().replace(",", "").replace("_", ""))
-    if not found or float(found[1]) <= 0:
+    """Return a number of parameters.
+
+    Args:
+        text: A share of the model, such as `0.5%`, or a number, such as `20000`, `20k` or `1.5M`.
+        of: Number of parameters of the model.
+
+    Raises:
+        AdapterlabError: If the text is neither, or not from one parameter to 100 % of the model.
+    """
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb%]?)", text.strip().lower().replace(",", "").replace("_", ""))
+    if not parts or float(parts[1]) <= 0:
         raise AdapterlabError(
-            f"--budget {text!r} is no size: give a share like 0.5%, or a number of parameters like 20000"
+            f"--budget {text!r} is not a size: give a share like 0.5%, or a number of parameters like 20000"
         )
-    value = float(found[1])
-    if found[2] == "%":
+    value = float(parts[1])
+    if parts[2] == "%":
         if value > 100:
             raise AdapterlabError(f"--budget {text!r} is more than the model has: give at most 100%")
         value *= of / 100
     else:
-        value *= _COUNTS[found[2]]
+        value *= _COUNTS[parts[2]]
     if value < 1:
-        raise AdapterlabError(f"--budget {text!r} of {of:,} parameters is not even one: give more")
+        raise AdapterlabError(f"--budget {text!r} of {of:,} parameters is less than one: give more")
     return int(value)

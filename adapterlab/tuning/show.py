@@ -1,4 +1,16 @@
-"""Tuning advice on the terminal: the ranking, the recommendation, and where the winner is."""
+"""Tuning advice on a terminal of 80 columns: the ranking, the recommendation, and the files of the winner.
+
+>>> from pathlib import Path
+>>> from adapterlab.tuning.winner import Winner
+>>> winner = Winner("lora", peft=True, merged=False, why="")
+>>> advice = Advice("Take lora.", "lora", 1e-3, None, (), winner, "model = ...", Path("runs/mine"))
+>>> show_winner(advice, Console(width=80))
+lora, trained: runs/mine/winner/adapterlab
+for PEFT: runs/mine/winner/peft
+<BLANKLINE>
+To load it:
+model = ...
+"""
 
 from __future__ import annotations
 
@@ -42,9 +54,9 @@ def show_winner(advice: Advice, console: Console) -> None:
     if winner is None:
         return
     console.print(f"{winner.contestant}, trained: {folder / 'adapterlab'}", highlight=False, soft_wrap=True)
-    for made, what, name in ((winner.peft, "for PEFT", "peft"), (winner.merged, "merged into the model", "merged")):
-        if made:
-            console.print(f"{what}: {folder / name}", highlight=False, soft_wrap=True)
+    for exists, title, name in ((winner.peft, "for PEFT", "peft"), (winner.merged, "merged into the model", "merged")):
+        if exists:
+            console.print(f"{title}: {folder / name}", highlight=False, soft_wrap=True)
     if winner.why:
         console.print(f"[dim]{winner.why}[/dim]", highlight=False)
     console.print("\nTo load it:", highlight=False)
@@ -56,8 +68,6 @@ def ranking(board: Board) -> Table:
 
     Args:
         board: The board of the study.
-
-    >>> from adapterlab.tuning.show import ranking
     """
     task = board.study.tasks[0]
     forgets, ood = Part.BASE in board.parts, Part.OOD in board.parts
@@ -98,7 +108,7 @@ def _signed(value: float) -> str:
 def _legend(board: Board) -> str:
     rows = board.scoreboard.rows
     learned = f"learned: {board.unit} better than the untrained model on test rows"
-    units = "; ms a step; MB a step holds beyond the model"
+    units = "; ms: time of a step; MB: memory of a step beyond the model"
     full = "; full_ft is not ranked" if any(not row.ranked for row in rows) else ""
-    flagged = "; * no size near the budget" if any(not r.comparable for r in board.scoreboard.ranked) else ""
+    flagged = "; *: size not near the budget" if any(not r.comparable for r in board.scoreboard.ranked) else ""
     return learned + units + full + flagged

@@ -1,4 +1,4 @@
-"""The winner of a tuning study, trained again and saved: in this package's format, and in PEFT's or merged.
+"""The winner of a tuning study, trained again and saved in this package's format, and in PEFT's or merged into the model.
 
 >>> Winner("lora", peft=True, merged=False, why="").contestant
 'lora'
@@ -23,7 +23,8 @@ from adapterlab.surgery.io.peft_export import save_peft
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.tasks.base import Task
 
-MADE = "winner.json"
+CARD = "winner.json"
+"""File that records which trial the saved winner comes from."""
 _CLASSES = {
     "causal": ("AutoModelForCausalLM", "CAUSAL_LM"),
     "sequence": ("AutoModelForSequenceClassification", "SEQ_CLS"),
@@ -45,36 +46,37 @@ class Winner:
 
 
 def keep_winner(contest: Contest, folder: Path) -> Winner:
-    """Train the contest's first reported run again, with all its steps, and save the adapter.
+    """Train the contest's first reported run again, and save the adapter.
 
     Args:
         contest: The winner's contest, finished.
-        folder: Where to save; a folder that holds the same trial is kept.
+        folder: Where to save; nothing is trained if it has the winner of the same trial.
 
     Returns:
         The saved winner.
 
     Raises:
-        AdapterlabError: If training diverges or fails, which it did not in the contest.
+        AdapterlabError: If training diverges or fails this time.
     """
     trial, _ = contest.reported[min(contest.reported)]
-    card = folder / MADE
+    card = folder / CARD
     if card.exists():
         known = json.loads(card.read_text())
         if known.pop("trial") == trial.id:
             return Winner(**known)
     shutil.rmtree(folder, ignore_errors=True)
     runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
-    kept: list[Winner] = []
-    saved = replace(trial, path=())
-    again = runner.run(saved, lambda handle: kept.append(_save(handle, runner.context(saved), contest, folder)))
+    winners: list[Winner] = []
+    rerun = replace(trial, path=())
+    outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
-    if again.status != "ok" or not kept:
+    if outcome.status != "ok" or not winners:
         raise AdapterlabError(
-            f"{contest.contestant} {again.status} when it was trained again ({again.note}), though it was ok in the contest"
+            f"{contest.contestant} {outcome.status} when it was trained again to be saved ({outcome.note}), although it "
+            "succeeded in the study: run the same command again"
         )
-    card.write_text(json.dumps({"trial": trial.id, **vars(kept[0])}, indent=1) + "\n")
-    return kept[0]
+    card.write_text(json.dumps({"trial": trial.id, **vars(winners[0])}, indent=1) + "\n")
+    return winners[0]
 
 
 def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:

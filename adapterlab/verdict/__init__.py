@@ -1,4 +1,4 @@
-"""Claims of a map tested by contests, and the whole analysis of a study."""
+"""Tests of an argument map's claims by the results of a study, and the analysis of a whole study."""
 
 from adapterlab.verdict.bayes_update import Judgement, Verdict, judge, relevance
 from adapterlab.verdict.study_analysis import Analysis, analyse

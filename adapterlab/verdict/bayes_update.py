@@ -1,4 +1,4 @@
-"""From a claim to a credence: its contest read from the results, a Bayes factor, a stated relevance, the updated credence.
+"""Update the credences of claims from the results of contests, by Bayes factors with a stated relevance.
 
 >>> round(update(0.5, factor=9.0, weight=1.0), 2), round(update(0.5, factor=9.0, weight=0.5), 2), update(1.0, 9.0, 1.0)
 (0.9, 0.75, 1.0)
@@ -38,7 +38,7 @@ def relevance(parameters: int) -> float:
 
 @dataclass(frozen=True)
 class Pair:
-    """One paired difference; positive speaks for the claim."""
+    """One paired difference; positive supports the claim."""
 
     task: str
     seed: int
@@ -60,7 +60,7 @@ class Verdict:
     """Credence after the contests; the same if untested."""
     pairs: tuple[Pair, ...] = ()
     effect: Paired | None = None
-    """Mean paired difference; positive speaks for the claim, except for equivalence, where zero does."""
+    """Mean paired difference; positive supports the claim, except for a claim of equivalence, which zero supports."""
     bayes_factor: float = 1.0
     """Bayes factor for the claim against its opposite."""
     same: float | None = None
@@ -82,7 +82,9 @@ class Judgement:
     after: Mapping[str, argmap.Scores]
     """By semantics, the scores with the updated credences."""
     relevance: float
+    """Exponent with which the Bayes factors count."""
     theses: tuple[str, ...] = field(default=())
+    """Titles of the map's theses."""
 
     @property
     def credences(self) -> dict[str, float]:
@@ -112,6 +114,9 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
         the_map: The map.
         effects: Effects estimated from finished contests.
         parameters: Number of parameters of the model that the contests were run on.
+
+    Returns:
+        The verdicts, and the map's scores before and after.
 
     Raises:
         AdapterlabError: If a claim's test cannot be read.
@@ -183,7 +188,7 @@ def _missing(test: Test, effects: Effects) -> str:
         return f"{' and '.join(absent)} did not run in this study"
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
-        return f"{' and '.join(tasks)} was not in this study"
+        return f"this study does not include {' and '.join(tasks)}"
     if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
     measured = any(effects.values(name, test.metric, test.tasks) for name in test.contestants())

@@ -1,15 +1,20 @@
-"""What a claim of a map says would test it, read from its `test:` metadata.
+"""Tests of claims, read from the `test:` metadata of an argument map.
 
-{better: pissa, than: lora, in: in_domain, on: [restyle, prose], by: 0.01}
-{reaches: 0.6, who: ia3, of: full_ft, in: in_domain, on: [restyle]}
-{equivalent: goft, to: boft, within: 0.01, in: in_domain, on: [restyle]}
+There are three forms:
+
+    {better: pissa, than: lora, in: in_domain, on: [restyle, prose], by: 0.01}
+    {reaches: 0.6, who: ia3, of: full_ft, in: in_domain, on: [restyle]}
+    {equivalent: goft, to: boft, within: 0.01, in: in_domain, on: [restyle]}
+
+>>> read_test("DoRA Beats LoRA", {"better": "dora", "than": "lora", "in": "in_domain", "on": "prose"}).sentence()
+'dora is better than lora: loss, in-domain on prose'
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -22,32 +27,35 @@ class _Test(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     metric: str = Field(alias="in")
+    """Name of the metric."""
     tasks: tuple[str, ...] = Field(alias="on", min_length=1)
+    """Names of the tasks."""
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
+    def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
     @abstractmethod
     def contestants(self) -> tuple[str, str]:
-        """The two that are compared."""
+        """Return the two contestants that are compared."""
 
     @abstractmethod
     def sentence(self) -> str:
-        """The test in words."""
+        """Return the test in words."""
 
     def where(self) -> str:
-        """Metric and tasks in words."""
+        """Return the metric and the tasks in words."""
         return f"{METRICS[self.metric].title} on {' and '.join(self.tasks)}"
 
 
 class Better(_Test):
-    """One adapter is better than another, by more than `by`."""
+    """Test of the claim that one adapter is better than another."""
 
     better: str
     than: str
     by: float = 0.0
+    """Margin by which it must be better, in the unit of the metric."""
 
     def contestants(self) -> tuple[str, str]:
         return self.better, self.than
@@ -58,9 +66,10 @@ class Better(_Test):
 
 
 class Reaches(_Test):
-    """One adapter reaches at least a share of another's gain over the frozen model."""
+    """Test of the claim that one adapter reaches a share of another's gain over the frozen model."""
 
     reaches: Annotated[float, Field(gt=0)]
+    """The share."""
     who: str
     of: str
 
@@ -72,11 +81,12 @@ class Reaches(_Test):
 
 
 class Equivalent(_Test):
-    """Two adapters differ by no more than `within`."""
+    """Test of the claim that two adapters are equivalent."""
 
     equivalent: str
     to: str
     within: Annotated[float, Field(gt=0)]
+    """Largest difference that counts as equivalent, in the unit of the metric."""
 
     def contestants(self) -> tuple[str, str]:
         return self.equivalent, self.to
@@ -93,12 +103,24 @@ _FORMS: dict[str, type[Better] | type[Reaches] | type[Equivalent]] = {
 }
 
 
-def read_test(claim: str, data: Mapping[str, Any]) -> Test:
-    """The test that a claim's metadata gives; raises `AdapterlabError` naming the claim, the key and the nearest names."""
+def read_test(claim: str, data: Mapping[str, object]) -> Test:
+    """Read the test of a claim.
+
+    Args:
+        claim: Title of the claim, for error messages.
+        data: Its `test:` metadata.
+
+    Returns:
+        The test.
+
+    Raises:
+        AdapterlabError: If the metadata has none of the three forms, or a value is not valid.
+        UnknownNameError: If there is no such key, adapter or metric.
+    """
     where = f"the test of [{claim}]"
     form = next((form for key, form in _FORMS.items() if key in data), None)
     if form is None:
-        raise AdapterlabError(f"{where} has none of the keys {', '.join(_FORMS)}: it says nothing that can be tested")
+        raise AdapterlabError(f"{where} has none of the keys {', '.join(_FORMS)}: give one of them")
     try:
         test = form.model_validate(data)
     except ValidationError as error:

@@ -1,8 +1,16 @@
-"""The analysis of a study: everything that its results show, computed once, for every renderer.
+"""Analysis of a whole study, computed once for all renderers.
 
->>> from adapterlab.verdict.study_analysis import Analysis
->>> Analysis.scoreboard.__doc__.split(",")[0]
-'Scoreboard as a table'
+>>> import numpy as np
+>>> from adapterlab.lab.analysis.calibration import simulate
+>>> from adapterlab.lab.analysis.noise_model import QUICK, World
+>>> from adapterlab.lab.run.resolve import resolve
+>>> names = ({"adapter": "lora"}, {"adapter": "oft"})
+>>> study = Study(name="mine", tasks=("prose",), contestants=names, full_ft=False, full_ft_reason="not needed")
+>>> prepared = PreparedStudy(resolve(study), {}, model_parameters=3_000_000)
+>>> world = World(QUICK, {"oft": 0.02}, correlated=True, rng=np.random.default_rng(0), centre=-2.5)
+>>> contests = list(simulate(prepared.resolved, world).contests.values())  # outcomes are drawn, not trained
+>>> analyse(prepared, contests).scoreboard["contestant"].tolist()
+['oft', 'lora']
 """
 
 from __future__ import annotations
@@ -27,7 +35,7 @@ from adapterlab.verdict.bayes_update import Judgement, judge
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that the results of a study show."""
+    """Analysis of the results of a study."""
 
     study: Study
     main: Board
@@ -95,6 +103,9 @@ def analyse(
         contests: All of its contests, finished.
         ledger: The ledger that the contests were played over, for the origins of their trials; None for made-up contests.
         the_map: Map whose claims are tested; None for none.
+
+    Returns:
+        The analysis.
 
     Raises:
         AdapterlabError: If a claim's test cannot be read.

@@ -101,7 +101,7 @@ def test_the_advice_names_adapter_rate_doubt_and_costs(said):
 
 def test_it_says_what_it_chose(said):
     text = " ".join(said.split())
-    assert "adapted are 14 linear layers (q_proj, k_proj" in text
+    assert "14 linear layers are adapted (q_proj, k_proj" in text
     assert re.search(r"\d+ steps of 8 examples, 2 seeds, 3 contestants, of at most [\d,]+ trained parameters, on", text)
 
 
@@ -115,9 +115,10 @@ def test_the_report_has_no_map_and_every_trial(out):
 def test_the_folder_is_a_study_to_the_other_commands(out):
     from adapterlab.lab.analysis.pairwise import compare
     from adapterlab.lab.run.locate import existing_ledger, open_study
+    from adapterlab.lab.run.prepare import prepare
 
     study, folder = open_study(str(out), None)
-    found = compare(study, existing_ledger(folder, study.name), ("lora", "ia3"))
+    found = compare(prepare(study), existing_ledger(folder, study.name), ("lora", "ia3"))
     assert (found.tasks, found.effect.n) == (("sums",), 2)
 
 
@@ -154,14 +155,14 @@ def test_a_second_call_runs_nothing_anew(folder, out, said):
     files = ("plan.json", "winner/winner.json", "winner/adapterlab/adapter.safetensors")
     before = {file: (out / file).stat().st_mtime_ns for file in files}
     again = finish(start(folder, "sums.jsonl", "--ood", "others.jsonl", "--keep", "known.jsonl", *OPTIONS))
-    assert "trials are there; nothing to run." in again
+    assert "trials are done; nothing to run." in again
     assert board_of(again) == board_of(said)
     assert {file: (out / file).stat().st_mtime_ns for file in files} == before
 
 
 def test_a_classifier_from_a_language_model(folder, monkeypatch):
     text = finish(start(folder, "films.jsonl", "--contestants", "lora", "--time", "15s", "--seeds", "2"))
-    assert "score.weight is new, and is trained along" in " ".join(text.split())
+    assert "score.weight is new and is trained too" in " ".join(text.split())
     assert "nats per example" in text
     assert "forgets" not in text
     monkeypatch.chdir(folder)
@@ -175,10 +176,10 @@ def test_a_classifier_from_a_language_model(folder, monkeypatch):
 
 
 WRONG = {
-    "time": (["--time", "soon"], r"--time 'soon' is no length of time: give one like 90s"),
-    "budget": (["--budget", "lots"], r"--budget 'lots' is no size: give a share like 0.5%"),
+    "time": (["--time", "soon"], r"--time 'soon' is not a length of time: give one like 90s"),
+    "budget": (["--budget", "lots"], r"--budget 'lots' is not a size: give a share like 0.5%"),
     "a name": (["--contestants", "lora,dorra"], r"unknown adapter 'dorra' in --contestants: did you mean dora"),
-    "nobody": (["--contestants", "full_ft"], r"full_ft runs along anyway"),
+    "nobody": (["--contestants", "full_ft"], r"full_ft always runs"),
     "a model": (["--model", "nothing"], r"cannot load the model 'nothing'"),
 }
 

@@ -88,7 +88,7 @@ def test_relevance_grows_with_the_model_and_stays_within_one():
 def test_what_did_not_run_leaves_the_credence_alone():
     for test, why in [
         ("{better: dora, than: lora, in: in_domain, on: [prose]}", "dora did not run"),
-        ("{better: oft, than: lora, in: in_domain, on: [facts]}", "facts was not in this study"),
+        ("{better: oft, than: lora, in: in_domain, on: [facts]}", "this study does not include facts"),
         (
             "{better: oft, than: lora, in: tenth_of_data, on: [prose]}",
             "this study did not measure loss after a tenth of the data",

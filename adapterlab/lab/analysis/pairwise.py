@@ -213,7 +213,8 @@ def compare(
         The difference over all tasks and on each task.
 
     Raises:
-        AdapterlabError: For a name or budget that is not in the study, the same name twice, or an unfinished contest.
+        AdapterlabError: For a budget that is not in the study, the same name twice, or an unfinished contest.
+        UnknownNameError: If there is no such contestant, task or metric.
     """
     resolved = _at(prepared.resolved, budget)
     study = resolved.study

@@ -37,7 +37,7 @@ def load_study(path: Path) -> Study:
         path: The TOML file.
 
     Returns:
-        The study, with the paths of its files resolved. Its adapters and tasks are registered.
+        The study, with the paths of its files resolved; the adapters and tasks that they define are registered.
 
     Raises:
         AdapterlabError: If the file cannot be read, or a value is not valid.

@@ -244,7 +244,7 @@ class Study(_Table):
             raise ValueError('full_ft = false needs full_ft_reason = "...": state why full fine-tuning does not run')
         return self
 
-    def limited(self, **given: Any) -> Study:
+    def limited(self, **given: int | str | None) -> Study:
         """Return the study with other limits.
 
         Args:

@@ -176,10 +176,13 @@ class Parcel:
         return cls(config, {name: _read(Path(name)) for name in named})
 
     def unpacked(self, folder: Path) -> WorkerConfig:
-        """Write the files to a folder; return the settings with the new paths.
+        """Write the files to a folder.
 
         Args:
             folder: An empty folder on the node.
+
+        Returns:
+            The settings with the new paths.
         """
         places = {}
         for i, (name, files) in enumerate(self.contents.items()):
