@@ -45,9 +45,10 @@ MUTANTS ?= 200
 mutants: .venv/installed-dev
 	$(BIN)/python tools/mutants.py --count $(MUTANTS) $(ONLY)
 
-# What .ci/run adds to the tests: style, types, and who may import whom.
+# What .ci/run adds to the tests: style, types, import layers, and docstrings.
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docstrings.py
