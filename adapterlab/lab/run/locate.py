@@ -52,6 +52,7 @@ def open_study(source: str | Path | Study | None, out: Path | None = None) -> tu
 
     Raises:
         AdapterlabError: If `source` is none of these, or the study is not valid.
+        UnknownNameError: If there is neither a file nor a shipped study of that name.
     """
     if isinstance(source, Study):
         names = [contestant.name for contestant in source.contestants]
