@@ -17,7 +17,8 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.executors.worker import perform, start
 from adapterlab.lab.trial.code_version import code_version, decisive_files, registered
-from adapterlab.lab.trial.import_closure import PACKAGE, ROOT, ImportClosure, Module, parse
+from adapterlab.lab.trial.import_closure import PACKAGE, ROOT, ImportClosure, Module
+from adapterlab.lab.trial.source_reader import parse
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint

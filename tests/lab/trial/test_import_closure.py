@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.trial.import_closure import ImportClosure, parse
+from adapterlab.lab.trial.import_closure import ImportClosure
+from adapterlab.lab.trial.source_reader import parse
 
 FILES = {
     "__init__.py": "",
