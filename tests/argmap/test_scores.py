@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import math
+
 import pytest
 
 from adapterlab import argmap
-from adapterlab.errors import AdapterlabError
+from adapterlab.argmap.scoring.scores import claim_node, propagate
+from adapterlab.argmap.scoring.semantics import semantics_named
+from adapterlab.errors import AdapterlabError, UnknownNameError
 
 TWO_STAGES = """
 [T]: thesis
@@ -87,3 +92,78 @@ def test_credences_are_written_back_byte_for_byte() -> None:
         .replace("credence: 0.4", "credence: 0.25")
     )
     assert edited == expected
+
+
+def test_scores_hold_the_numbers_of_the_map_and_their_log_odds() -> None:
+    found = argmap.score(argmap.parse(TWO_STAGES), "df-quad")
+    assert (found.semantics, found.warnings, found.settled) == ("df-quad", [], True)
+    assert list(found.claims) == ["T", "P", "Q", "I", "R", "C", "S", "D"]
+    assert found.claims["P"] == (0.9, pytest.approx(math.log(9)), 0.9, "premise")
+    assert found.claims["C"] == (pytest.approx(0.162), pytest.approx(math.log(0.162 / 0.838)), None, "conclusion")
+    assert found.claims["T"].role == "thesis"
+    assert found.arguments == {"A": (pytest.approx(0.162), 0.6, "C"), "B": (pytest.approx(0.2), 0.5, "D")}
+    described = argmap.score(argmap.parse("[T]: t\n  + <A>\n\n<A>: described {credence: 0.3}\n")).arguments["A"]
+    assert described == (0.3, None, None)
+
+
+def test_scores_as_json_have_every_field() -> None:
+    found = argmap.score(argmap.parse("[T]: t\n  + <A>\n\n<A>: described\n"), "df-quad")
+    assert found.to_json() == {
+        "semantics": "df-quad",
+        "claims": {
+            "T": {"credence": 0.75, "log_odds": pytest.approx(math.log(3)), "stated": None, "role": "thesis"},
+        },
+        "arguments": {"A": {"strength": 0.5, "inference": None, "conclusion": None}},
+        "warnings": ["<A> has neither a structure nor a credence: 0.5 is used"],
+        "settled": True,
+    }
+    assert argmap.Scores("df-quad", {}, {}, [], False).to_json()["settled"] is False
+    assert argmap.Scores("df-quad", {}, {}, []).settled
+
+
+def test_log_odds_warns_of_every_weak_supporter_and_attacker_and_no_other() -> None:
+    text = """
+[T]: thesis {prior: 0.2}
+  + [Weak Pro]: pro {credence: 0.4}
+  + [Pro]: pro {credence: 0.6}
+  + [Half Pro]: pro {credence: 0.5}
+  - [Weak Con]: con {credence: 0.3}
+  - [Con]: con {credence: 0.7}
+  - <Weak Argument>
+
+<Weak Argument>: described {credence: 0.1}
+  + [Low]: low {credence: 0.2}
+"""
+    read = argmap.parse(text)
+    assert argmap.score(read).warnings == []
+    warnings = argmap.score(read, "log-odds").warnings
+    # <Weak Argument> itself is 1 / (1 + 9 * 4) = 0.03 after its weak supporter.
+    assert [w.removeprefix("log-odds is not sound here: ").partition(" but ")[0] for w in warnings] == [
+        "[Weak Con] (0.30) attacks [T]",
+        "<Weak Argument> (0.03) attacks [T]",
+        "[Weak Pro] (0.40) supports [T]",
+        "[Low] (0.20) supports <Weak Argument>",
+    ]
+    assert ["raises" in w for w in warnings] == [True, True, False, False]
+    assert ["lowers" in w for w in warnings] == [False, False, True, True]
+
+
+def test_the_default_semantics_is_quadratic_energy() -> None:
+    read = argmap.parse(TWO_STAGES)
+    assert argmap.score(read).semantics == "quadratic-energy"
+    assert argmap.score(read) == argmap.score(read, "quadratic-energy")
+
+
+def test_the_node_of_a_claim_is_found_with_and_without_brackets() -> None:
+    network, values = propagate(argmap.parse(TWO_STAGES), semantics_named("df-quad"))
+    assert claim_node(network, "P") == claim_node(network, "[P]") == network.claims["P"]
+    assert values.values[claim_node(network, "P")] == 0.9
+    for title in ("<P>", "[P", "P]", "Nowhere"):
+        with pytest.raises(UnknownNameError, match="unknown claim"):
+            claim_node(network, title)
+
+
+def test_the_collector_runs_again_after_a_map_is_scored() -> None:
+    assert gc.isenabled()
+    argmap.score(argmap.parse(TWO_STAGES))
+    assert gc.isenabled()
