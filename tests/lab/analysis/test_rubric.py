@@ -58,7 +58,7 @@ def test_what_noise_hides_is_open():
 def test_the_same_as_lora_is_not_better_than_lora():
     card = cards(gains=GAINS | {"ia3": 0.15})["ia3"]
     assert card.grades["BL"].finding is Finding.NO
-    assert "the same" in card.grades["BL"].why
+    assert "equivalent" in card.grades["BL"].why
 
 
 def test_gain_that_stays_in_its_domain_is_no_transfer():
