@@ -45,8 +45,8 @@ def status(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="Name of a contestant.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="Name of another contestant.", show_default=False)],
+    first: Annotated[str, typer.Argument(help="Adapter or label in the study.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Another adapter or label.", show_default=False)],
     task: Annotated[list[str] | None, typer.Option(help="Compare on this task only; may be repeated.")] = None,
     study: Annotated[
         str | None, typer.Option(help="File or name of a study, or the folder of its results.", show_default="quick")
@@ -55,7 +55,7 @@ def compare(
     budget: Annotated[int | None, typer.Option(help="One of the study's budgets; the largest if not given.")] = None,
     out: Out = None,
 ) -> None:
-    """Compare two contestants: their paired difference, its interval, and whether it is real."""
+    """Compare two contestants of a study: their paired difference, its interval, and whether it is real."""
     from rich.console import Console
 
     from adapterlab import api
@@ -75,7 +75,7 @@ def export(
         Path | None, typer.Option(help="File to write; trials.FORMAT beside the ledger if not given.")
     ] = None,
 ) -> None:
-    """Write the trials of a study as a table, one in each row, for pandas, R or a spreadsheet."""
+    """Write the trials (training runs) of a study as a table for pandas, R or a spreadsheet."""
     from adapterlab import api
     from adapterlab.lab.analysis.trial_table import write_table
     from adapterlab.lab.run.locate import open_study

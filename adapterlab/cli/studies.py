@@ -26,7 +26,7 @@ def run(
     study: Annotated[
         str | None,
         typer.Argument(
-            metavar="[STUDY]", help="TOML file of a study, or the name of a shipped one.", show_default="quick"
+            metavar="[STUDY]", help="TOML file of a study, or the name of a built-in one.", show_default="quick"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME if not given.")] = None,
@@ -43,7 +43,7 @@ def run(
         int | None, typer.Option(min=1, help="Devices that the model of each trial is divided over.")
     ] = None,
     lanes: Annotated[
-        int | None, typer.Option(min=1, help="Trials that may share a pass; they differ only by rate and seed.")
+        int | None, typer.Option(min=1, help="Trials trained in one pass, if they differ only by rate and seed.")
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="If another run is writing the same results, wait for its end.")

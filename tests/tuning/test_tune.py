@@ -96,7 +96,7 @@ def test_the_advice_names_adapter_rate_doubt_and_costs(said):
     assert re.search(r"Take (lora|ia3) at a learning rate of [\d.e-]+: [\d.]+ nats per byte better", advice)
     assert re.search(r"is real|cannot be told from", advice)
     assert re.search(r"A step takes \d+ ms", advice)
-    assert "forgets" in advice
+    assert re.search(r"it forgets|no forgetting", advice)
 
 
 def test_it_says_what_it_chose(said):
