@@ -74,7 +74,7 @@ def run(
         workers: Number of worker processes; one for each core or GPU if None.
         cluster: Address of a Ray cluster that runs the trials: `HOST:PORT`, or `auto`.
         shard: Devices that one trial's model is divided over.
-        lanes: Trials that differ by learning rate or seed alone and may share one pass.
+        lanes: Trials that may be trained in one pass; they differ only by learning rate and seed.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
 

@@ -81,16 +81,16 @@ def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callab
     Raises:
         AdapterlabError: If the data do not fit the model, or the budget is below the smallest size of every contestant.
     """
-    asked = json.loads(json.dumps(request.to_json()))
+    request_json = json.loads(json.dumps(request.to_json()))
     if file.exists():
         known = json.loads(file.read_text())
-        if known["request"] == asked:
+        if known["request"] == request_json:
             return TuningPlan(Study.model_validate(known["study"]), tuple(known["notes"]), known["model_parameters"])
     plan = _planned(request, workers, watch)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     content = {
-        "request": asked,
+        "request": request_json,
         "study": plan.study.model_dump(mode="json"),
         "notes": plan.notes,
         "model_parameters": plan.model_parameters,

@@ -1,7 +1,7 @@
 """Contests: one contestant on one task, from the first learning rate to the reported scores.
 
 `play` is a generator that yields the trials it needs next and receives their outcomes. The scheduler runs many contests at
-once; the analysis replays the same generator over the ledger, so what is reported is what was decided.
+once; the analysis replays the same generator over the ledger, so it reports the decisions that the run made.
 
 >>> from adapterlab.lab.run.resolve import resolve
 >>> from adapterlab.lab.study.spec import Contestant, Study
@@ -60,7 +60,7 @@ class Contest:
 
     @property
     def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...]]:
-        """Equal for contests that run the same trials, such as a method that has one size alone at two budgets."""
+        """Equal for contests that run the same trials, such as those of a method with a single size at two budgets."""
         return self.task, self.adapter, self.targets
 
     @property

@@ -32,7 +32,7 @@ Costs = Mapping[tuple[str, str], Cost]
 
 @dataclass(frozen=True)
 class ContestState:
-    """A contest, played as far as the ledger goes."""
+    """A contest, with the outcomes of a ledger replayed into it."""
 
     contest: Contest
     done: Mapping[Trial, Outcome] = field(repr=False)
@@ -66,7 +66,7 @@ class ContestState:
 
 
 def replay(contest: Contest, ledger: Ledger | None) -> ContestState:
-    """Play a contest as far as a ledger goes.
+    """Replay a contest with the outcomes in a ledger, until one is missing.
 
     Args:
         contest: A contest that was not played; it is filled in.

@@ -88,7 +88,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
     study = prepared.study
     states = [replay(contest, ledger) for contest in prepared.contests()]
     count = len(crews(study.limited(workers=workers).limits, prepared.resolved.worker_config()))
-    once = distinct_states(states)
+    distinct = distinct_states(states)
     done = {trial: (state, outcome) for state in states for trial, outcome in state.done.items()}
     needed = {trial: state for state in states for trial in state.missing}
     started, now = ledger.running(), time.time()
@@ -96,8 +96,8 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         study,
         command,
         _phases(states),
-        sum(state.steps for state in once),
-        sum(state.steps_left for state in once),
+        sum(state.steps for state in distinct),
+        sum(state.steps_left for state in distinct),
         len(done),
         all(state.contest.finished for state in states),
         seconds_left(states, known_costs(states), {}, count),

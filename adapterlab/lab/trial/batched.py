@@ -1,6 +1,6 @@
 """Batched trials: several trials trained in one pass, each a lane of it.
 
-The trials differ by learning rate and seed alone. The model runs once under `torch.func.vmap` over the states of all lanes
+The trials differ only by learning rate and seed. The model runs once under `torch.func.vmap` over the states of all lanes
 and their batches; each lane has parameters, optimizer and clipping of its own, so it learns what it would learn alone, up
 to rounding.
 

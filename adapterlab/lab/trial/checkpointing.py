@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 def checkpointed(model: nn.Module, enabled: bool = True) -> Iterator[None]:
     """Checkpoint the transformer blocks of a model for the duration of a `with` block.
 
-    transformers' own switch works in training mode alone; this one works in any mode. The model must not fill a key-value
+    transformers' own switch works only in training mode; this one works in any mode. The model must not fill a key-value
     cache, which the second forward pass through a block would fill twice.
 
     Args:

@@ -1,4 +1,4 @@
-"""Peak memory of a stretch of work, beyond what was in use when it began.
+"""Peak memory of a block of code, beyond the memory in use before it.
 
 >>> with peak_memory(torch.device("cpu")) as peak:
 ...     block = torch.ones(4_000_000)

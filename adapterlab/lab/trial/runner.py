@@ -128,7 +128,7 @@ class Runner:
         return train.run(context, on_trained=on_trained)
 
     def run_batched(self, trials: Sequence[Trial]) -> list[Outcome]:
-        """Run trials that differ by learning rate and seed alone in one pass.
+        """Run trials that differ only by learning rate and seed in one pass.
 
         Args:
             trials: Trials with the same `batched.batch_key`.

@@ -193,7 +193,7 @@ def make_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim
 def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterator[int]:
     """Train, yielding the number of steps done after each; raise `FloatingPointError` if the loss is not finite.
 
-    The batches follow from the seed and the task alone, so every contestant sees the same batches in the same order.
+    The batches depend only on the seed and the task, so every contestant sees the same batches in the same order.
     """
     trial = context.trial
     optimizer = make_optimizer(handle.parameters(), trial.lr)

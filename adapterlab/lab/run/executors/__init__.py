@@ -52,7 +52,7 @@ def crews(limits: Limits, config: WorkerConfig) -> list[Sequence[WorkerConfig]]:
         For each worker, its processes: one, or as many as `limits.shard`.
 
     Raises:
-        AdapterlabError: If there are fewer devices than a model is sharded over, or no GPU where one is asked for.
+        AdapterlabError: If there are fewer devices than a model is sharded over, or no GPU although one is required.
     """
     cores = os.cpu_count() or 1
     devices = _devices(limits.device)
