@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import adapterlab
-from adapterlab.adapters.base import LinearAdapter
+from adapterlab.adapters.linear import LinearAdapter
 
 WEIGHT = torch.zeros(3, 5)
 

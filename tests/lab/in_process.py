@@ -28,6 +28,8 @@ class InProcess:
     submitted: list[Trial] = field(default_factory=list)
     """Every trial so far."""
     closed: bool = False
+    limit: TimeLimit | None = None
+    """Time limits, which the scheduler tells what trials have taken."""
 
     def __post_init__(self) -> None:
         self._queue: deque[Trial] = deque()
@@ -62,6 +64,7 @@ def use(patch: pytest.MonkeyPatch, executor: InProcess | None = None) -> list[In
 
     def start(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> InProcess:
         started.append(executor or InProcess(Runner(resolved.worker_config()).run))
+        started[-1].limit = limit
         return started[-1]
 
     patch.setattr("adapterlab.lab.run.scheduler.executor_for", start)

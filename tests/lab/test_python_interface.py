@@ -189,7 +189,7 @@ def test_the_table_of_trials_is_the_ledgers(analysis, folder):
 
 @pytest.mark.parametrize("name", ["status", "trials"])
 def test_of_a_study_that_never_ran_the_folder_is_named(name, study_file, tmp_path):
-    with pytest.raises(AdapterlabError, match=f"nothing has been run into {tmp_path}"):
+    with pytest.raises(AdapterlabError, match=f"{tmp_path} has no results yet"):
         getattr(adapterlab, name)(study_file, out=tmp_path)
 
 
@@ -450,7 +450,10 @@ def test_data_that_cannot_be_used_are_refused(name, on_disk, tmp_path):
 
 ENTRIES = {
     "a task that the study lacks": ({"flims": ROWS}, "unknown task 'flims'.*did you mean films"),
-    "an unknown part": ({"films": {"train": ROWS, "test": ROWS}}, "has test: give train, eval, ood or keep"),
+    "an unknown part": (
+        {"films": {"train": ROWS, "test": ROWS}},
+        "has unknown keys test: give train, eval, ood or keep",
+    ),
     "no training rows": ({"films": {"eval": ROWS}}, "has no training rows: give train"),
     "a name with a space": ({"my films": ROWS}, "a task's name has letters, digits, - and _ alone"),
 }

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import adapterlab
-from adapterlab.surgery.model.new_heads import fresh_modules, fresh_parameters, mark_fresh, redraw
+from adapterlab.surgery.model.new_heads import initialize, mark_new_heads, new_head_modules, new_head_parameters
 
 
 def classifier(hidden: int = 256, labels: int = 200) -> LlamaForSequenceClassification:
@@ -30,7 +30,7 @@ def classifier(hidden: int = 256, labels: int = 200) -> LlamaForSequenceClassifi
 @pytest.fixture
 def model() -> LlamaForSequenceClassification:
     model = classifier()
-    mark_fresh(model, ["score.weight"])
+    mark_new_heads(model, ["score.weight"])
     return model
 
 
@@ -62,19 +62,19 @@ def test_the_seed_alone_decides_the_head(model):
 def test_detaching_puts_the_head_back_and_marking_names_it(model):
     before = model.score.weight.detach().clone()
     handle = adapterlab.attach(model, adapterlab.adapter("lora"))
-    assert list(handle.fresh) == ["score.weight"]
+    assert list(handle.new_heads) == ["score.weight"]
     assert [p is model.score.weight for p in handle.parameters()].count(True) == 1
     assert model.score.weight.requires_grad
     handle.detach()
     assert torch.equal(model.score.weight, before)
-    assert (fresh_modules(model), list(fresh_parameters(model))) == ({"score"}, ["score.weight"])
-    assert (fresh_modules(classifier()), fresh_parameters(classifier())) == (set(), {})
+    assert (new_head_modules(model), list(new_head_parameters(model))) == ({"score"}, ["score.weight"])
+    assert (new_head_modules(classifier()), new_head_parameters(classifier())) == (set(), {})
 
 
 def test_biases_start_at_zero_and_gains_at_one():
     head = nn.ModuleDict({"dense": nn.Linear(4, 3), "norm": nn.LayerNorm(3)})
     parameters = {name: nn.Parameter(torch.full_like(p, 9.0)) for name, p in head.named_parameters()}
-    redraw(parameters, seed=0, std=1.0)
+    initialize(parameters, seed=0, std=1.0)
     assert parameters["dense.bias"].tolist() == [0, 0, 0]
     assert parameters["norm.bias"].tolist() == [0, 0, 0]
     assert parameters["norm.weight"].tolist() == [1, 1, 1]

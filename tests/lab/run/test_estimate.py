@@ -1,0 +1,169 @@
+"""A study before it runs: its trials, its steps and its time, by brute force and by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import finish
+from adapterlab.lab.run.estimate import PROBE_STEPS, PROBE_WINDOWS, estimate_study, trial_counts
+from adapterlab.lab.run.progress import Cost, replay, seconds_left
+from adapterlab.lab.study.spec import Contestant, Limits, Reporting, Tuning
+from adapterlab.lab.trial.spec import FROZEN, Outcome
+from tests.lab.unplayed import WHOLE, outcome_of, prepared_of, record, study_of
+
+TUNINGS = {
+    "default": Tuning(),
+    "short": Tuning(start=(1e-3, 1e-2), rates=3, first_steps=4, keep=1, second_steps=6),
+    "narrow": Tuning(start=(1e-3, 3e-3, 1e-2), rates=3, first_steps=5, keep=3, second_steps=2),
+    "even": Tuning(start=(1e-3, 1e-2), rates=2, first_steps=6, keep=1, second_steps=6),
+}
+
+
+@pytest.mark.parametrize("tenth", [False, True])
+@pytest.mark.parametrize("name", TUNINGS)
+def test_the_counts_are_those_of_contests_that_diverge_at_random(name, tenth):
+    """Every trial of a search diverges with some chance; the counts of 400 such contests reach both ends."""
+    report = Reporting(seeds=(1, 2), windows=16, curve_every=5, tenth_of_data=tenth)
+    study = study_of("lora", tuning=TUNINGS[name], report=report)
+    counts, rng = [], np.random.default_rng(0)
+    for i in range(400):
+        chance = i / 400
+        contest = (
+            prepared_of(study).contests()[1]
+            if i == 0
+            else replace(contest, first={}, second={}, rate=None, reported={}, tenth={}, finished=False)
+        )
+        ran = []
+
+        def run(trial, chance=chance, ran=ran) -> Outcome:
+            ran.append(trial)
+            return outcome_of(trial, math.inf if rng.random() < chance and trial.seed > 100 else 1.0)
+
+        finish(contest, run)
+        counts.append(len(ran))
+    least, likely, most = trial_counts(study)
+    assert likely == counts[0] == study.tuning.rates + study.tuning.keep + study.report.runs
+    assert (least, most) == (min(counts), max(counts))
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_study_that_has_not_begun(ledger):
+    study = study_of(budgets=(800, 2000), tasks=("prose", "restyle"), limits=Limits(device="cpu", workers=3))
+    found = estimate_study(prepared_of(study, parameters=123), ledger, measure=False)
+    # On two tasks LoRA has two sizes and IA3 one.
+    assert found.likely == 2 * 3 * (3 + 1 + 2) + 2
+    assert (found.least, found.most) == tuple(2 * 3 * count + 2 for count in trial_counts(study)[::2])
+    assert found.steps == 2 * 3 * WHOLE
+    assert (found.trials_done, found.steps_done, found.seconds) == (0, 0, None)
+    assert (found.workers, found.device, found.model_parameters) == (3, "cpu", 123)
+    assert [(e.contestant, e.budget, e.settings, e.parameters, e.flag, e.ranked) for e in found.entries] == [
+        ("lora", 800, "rank = 4", 700, "", True),
+        ("ia3", 800, "", 900, "above", True),
+        ("lora", 2000, "rank = 8", 900, "below", True),
+        ("ia3", 2000, "", 900, "below", True),
+    ]
+    assert {entry.cost for entry in found.entries} == {None}
+
+
+def test_full_fine_tuning_is_not_ranked():
+    found = estimate_study(prepared_of(study_of("lora", full_ft=True)), None, measure=False)
+    assert [(entry.contestant, entry.ranked) for entry in found.entries] == [("lora", True), ("full_ft", False)]
+
+
+def test_trials_of_the_ledger_are_done_and_give_the_times(ledger):
+    prepared = prepared_of(study_of(limits=Limits(device="cpu", workers=2)))
+    done = record(ledger, prepared, until=lambda contest, trial: contest.contestant != "ia3" or trial.seed == 101)
+    found = estimate_study(prepared, ledger, measure=False)
+    assert found.trials_done == len(done)
+    assert found.steps_done == sum(trial.steps for trial in done) == WHOLE + 12
+    assert found.steps == 2 * WHOLE
+    costs = {(name, "prose"): Cost(pytest.approx(0.1), 0.5) for name in ("lora", "ia3")}
+    assert {entry.contestant: entry.cost for entry in found.entries} == {
+        name: costs[name, "prose"] for name, _ in costs
+    }
+    # Of IA3 there are left six steps of the search and two runs of twenty.
+    assert found.seconds == pytest.approx((46 * 0.1 + 3 * 0.5) / 2)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """A runner that trains in no time on a clock of its own: half a second a step, and scoring by the task."""
+    clock, ran = [1000.0], []
+    scoring = {"prose": 0.02, "restyle": 0.06}
+
+    class Timed:
+        def __init__(self, config) -> None:
+            ran.append(config)
+
+        def run(self, trial) -> Outcome:
+            ran.append(trial)
+            clock[0] += scoring[trial.task] * trial.windows
+            return replace(outcome_of(trial), seconds=0.5 * trial.steps, attach_seconds=0.75)
+
+    monkeypatch.setattr("adapterlab.lab.run.estimate.Runner", Timed)
+    monkeypatch.setattr("adapterlab.lab.run.estimate.time.monotonic", lambda: clock[0])
+    return ran
+
+
+def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
+    prepared, watched = prepared_of(study_of(tasks=("prose", "restyle"), limits=Limits(device="cpu", workers=2))), []
+    record(ledger, prepared, until=lambda c, t: (c.contestant, c.task) == ("lora", "prose") and t.seed == 101)
+    found = estimate_study(prepared, ledger, watch=watched.append)
+    assert watched == [FROZEN, FROZEN, "lora", "ia3"]
+    config, *probes = timed
+    assert config.device == "cpu"
+    assert [t.windows for t in probes if t.method == FROZEN] == [2, PROBE_WINDOWS, PROBE_WINDOWS] * 2
+    assert {t.parts for t in probes} == {("validation",)}
+    trained = [t for t in probes if t.method != FROZEN]
+    assert [(t.method, t.task, t.lr, t.seed) for t in trained] == [
+        ("lora", "restyle", 1e-3, 101),
+        ("ia3", "prose", 1e-3, 101),
+    ]
+    assert {(t.steps, t.windows, t.curve_every) for t in trained} == {(PROBE_STEPS, PROBE_WINDOWS, 0)}
+    assert [(entry.contestant, entry.cost) for entry in found.entries] == [
+        ("lora", Cost(pytest.approx(0.1), 0.5)),
+        ("ia3", Cost(0.5, 0.75)),
+    ]
+    costs = {
+        ("lora", "prose"): Cost(0.1, 0.5),
+        ("lora", "restyle"): Cost(0.5, 0.75),
+        ("ia3", "prose"): Cost(0.5, 0.75),
+        ("ia3", "restyle"): Cost(1.5, 0.75),  # scoring there takes three times as long
+    }
+    states = [replay(contest, ledger) for contest in prepared.contests()]
+    scoring = {"prose": 0.02 * 16, "restyle": 0.06 * 16}
+    assert found.seconds == pytest.approx(seconds_left(states, costs, scoring, 2))
+
+
+def test_contestants_are_timed_at_the_largest_budget(timed):
+    prepared = prepared_of(study_of("lora", budgets=(800, 2000)))
+    estimate_study(prepared, None)
+    (probe,) = [t for t in timed[1:] if t.method == "lora"]
+    assert probe.build().rank == 8
+
+
+def test_a_finished_study_is_not_timed(timed, ledger):
+    prepared = prepared_of(study_of())
+    record(ledger, prepared)
+    assert estimate_study(prepared, ledger).seconds == 0
+    assert timed == []
+
+
+def test_a_cluster_is_named(monkeypatch):
+    study = study_of(limits=Limits(cluster="auto", device="cpu"))
+    assert estimate_study(prepared_of(study), None, measure=False).device == "a Ray cluster"
+
+
+def test_a_setting_that_differs_from_the_default_is_shown():
+    study = study_of(contestants=(Contestant(adapter="lora"), Contestant(adapter="oft")))
+    entries = estimate_study(prepared_of(study), None, measure=False).entries
+    assert entries[0].settings == "rank = 8"

@@ -1,0 +1,145 @@
+"""How far contests are, and the time that the rest takes, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.progress import Cost, distinct_states, known_costs, replay, seconds_left
+from adapterlab.lab.study.spec import Contestant, Reporting
+from adapterlab.lab.trial.spec import FROZEN, Finished
+from tests.lab.in_process import ENVIRONMENT
+from tests.lab.unplayed import RUN_STEPS, SEARCH_STEPS, WHOLE, outcome_of, prepared_of, record, study_of
+
+COST = Cost(step=2.0, attach=10.0)
+COSTS = {(name, "prose"): COST for name in ("lora", "ia3")}
+SCORE = 0.25
+SCORINGS = 3 + 4
+"""Of a reported run: after 5, 10 and 15 of its 20 steps on one part, and four parts at its end."""
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+def states_of(prepared, ledger: Ledger | None):
+    return {s.contest.contestant: s for s in (replay(contest, ledger) for contest in prepared.contests())}
+
+
+def seconds(states, workers: int = 1, costs=COSTS, score: float = SCORE) -> float | None:
+    return seconds_left(states.values(), costs, {"prose": score}, workers)
+
+
+def test_of_a_study_that_has_not_begun(ledger):
+    prepared = prepared_of(study_of())
+    for states in (states_of(prepared, None), states_of(prepared, ledger)):
+        assert {state.phase for state in states.values()} == {"waiting"}
+        assert [len(states[name].missing) for name in (FROZEN, "lora", "ia3")] == [1, 2, 2]
+        assert [states[name].steps_left for name in (FROZEN, "lora", "ia3")] == [0, WHOLE, WHOLE]
+        # Four trials of the search are attached and scored once, two reported ones as often as their curve asks.
+        each = 2 * WHOLE + 10 * (4 + 2) + SCORE * (4 + 2 * SCORINGS)
+        assert seconds(states) == pytest.approx(2 * each + 4 * SCORE)
+        assert seconds(states, workers=4) == pytest.approx((2 * each + 4 * SCORE) / 4)
+
+
+def test_in_the_middle_of_the_search(ledger):
+    prepared = prepared_of(study_of("lora"))
+    done = record(ledger, prepared, until=lambda contest, trial: contest.adapter is None or trial.lr in (1e-3, 1e-2))
+    state = states_of(prepared, ledger)["lora"]
+    assert len(done) == 1 + 2
+    assert (state.steps, state.steps_left, len(state.missing)) == (8, WHOLE - 8, 1)
+    assert state.phase == f"tuning {8 / SEARCH_STEPS:.0%}" == "tuning 44%"
+    left = 2 * (WHOLE - 8) + 10 * (2 + 2) + SCORE * (2 + 2 * SCORINGS)
+    assert seconds({"lora": state}) == pytest.approx(left)
+
+
+def test_in_the_middle_of_the_reported_runs(ledger):
+    prepared = prepared_of(study_of("lora"))
+    record(ledger, prepared, until=lambda contest, trial: trial.seed != 2)
+    state = states_of(prepared, ledger)["lora"]
+    assert (state.steps, state.steps_left, state.phase) == (SEARCH_STEPS + RUN_STEPS, RUN_STEPS, "report 1/2")
+    assert seconds({"lora": state}) == pytest.approx(2 * RUN_STEPS + 10 + SCORE * SCORINGS)
+
+
+def test_a_finished_contest_takes_no_more_time(ledger):
+    prepared = prepared_of(study_of())
+    record(ledger, prepared)
+    states = states_of(prepared, ledger)
+    assert {state.phase for state in states.values()} == {"done"}
+    assert [state.steps_left for state in states.values()] == [0, 0, 0]
+    assert seconds(states) == 0
+    assert seconds(states, costs={}) == 0
+    assert sum(len(state.done) for state in states.values()) == len(ledger)
+
+
+def test_a_contest_whose_rates_all_diverged_is_over(ledger):
+    prepared = prepared_of(study_of("lora"))
+    record(ledger, prepared, lambda contest, trial: 1.0 if contest.adapter is None else math.inf)
+    state = states_of(prepared, ledger)["lora"]
+    assert (state.phase, state.steps, state.steps_left) == ("all diverged", SEARCH_STEPS, 0)
+
+
+def test_a_search_that_has_lost_rates_may_need_more_than_was_expected(ledger):
+    """With every rate of the first rung lost, lower ones are tried until the steps are spent."""
+    prepared = prepared_of(study_of("lora"))
+    lost = lambda contest, trial: math.inf if trial.lr > 1e-5 else 1.0  # noqa: E731
+    record(ledger, prepared, lost, until=lambda contest, trial: trial.lr != 1e-4)
+    state = states_of(prepared, ledger)["lora"]
+    assert [trial.lr for trial in state.missing] == [1e-4]
+    assert state.steps_left == WHOLE - state.steps
+
+
+def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
+    report = Reporting(seeds=(1, 2), windows=16, curve_every=5, tenth_of_data=True, path=(0.5, 1.5))
+    prepared = prepared_of(study_of("lora", report=report))
+    whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 + 4 * 3
+    state = states_of(prepared, ledger)["lora"]
+    assert state.steps_left == whole
+    assert seconds({"lora": state}) == pytest.approx(2 * whole + 10 * (4 + 4) + SCORE * (4 + 4 * scorings))
+    record(ledger, prepared, until=lambda contest, trial: trial.seed != 2 or trial.share == 1)
+    assert states_of(prepared, ledger)["lora"].phase == "report 3/4"
+
+
+@pytest.mark.parametrize(("curve_every", "looks"), [(1, 19), (5, 3), (6, 3), (7, 2), (19, 1), (20, 0), (21, 0)])
+def test_the_curve_is_scored_before_the_end_alone(curve_every, looks):
+    report = Reporting(seeds=(1,), windows=16, curve_every=curve_every)
+    prepared = prepared_of(study_of("lora", report=report))
+    left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("lora", "prose"): Cost(0, 0)})
+    assert left == pytest.approx(SCORE * (4 + looks + 4))
+
+
+def test_costs_are_the_means_of_what_ran(ledger):
+    prepared = prepared_of(study_of())
+    contest = next(c for c in prepared.contests() if c.contestant == "lora")
+    short, long = contest.trial(1e-3, 101, 4, reported=False), contest.trial(1e-2, 101, 4, reported=False)
+    for trial, spent, attach in ((short, 2.0, 1.0), (long, 10.0, 3.0)):
+        outcome = outcome_of(trial)
+        ledger.record(
+            Finished(trial, type(outcome)(**{**vars(outcome), "seconds": spent, "attach_seconds": attach}), ENVIRONMENT)
+        )
+    states = states_of(prepared, ledger)
+    assert known_costs(states.values()) == {("lora", "prose"): Cost(12 / 8, 2.0)}
+    diverged = contest.trial(1e-1, 101, 4, reported=False)
+    ledger.record(Finished(diverged, outcome_of(diverged, math.inf), ENVIRONMENT))
+    assert known_costs(states_of(prepared, ledger).values()) == {("lora", "prose"): Cost(12 / 8, 2.0)}
+
+
+def test_one_without_a_cost_is_given_the_mean_of_the_others():
+    prepared = prepared_of(study_of("lora", "ia3", "oft"))
+    costs = {("lora", "prose"): Cost(1.0, 2.0), ("ia3", "prose"): Cost(3.0, 6.0)}
+    left = seconds(states_of(prepared, None), costs=costs, score=0.0)
+    assert left == pytest.approx((1 + 3 + 2) * WHOLE + (2 + 6 + 4) * 6)
+    assert seconds(states_of(prepared, None), costs={}) is None
+
+
+def test_contests_that_run_the_same_trials_count_once():
+    twins = tuple(Contestant(adapter="lora", label=label) for label in ("lora", "twin"))
+    states = states_of(prepared_of(study_of(contestants=twins)), None)
+    once = distinct_states(states.values())
+    assert len(once) == 2
+    alone = states_of(prepared_of(study_of("lora")), None)
+    costs = {("lora", "prose"): COST, ("twin", "prose"): COST}
+    assert seconds(states, costs=costs) == pytest.approx(seconds(alone, costs=costs))

@@ -1,0 +1,86 @@
+"""Studies on the embedded model that are prepared without loading it, for tests that make up the outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest, play
+from adapterlab.lab.run.prepare import PreparedStudy
+from adapterlab.lab.run.resolve import resolve
+from adapterlab.lab.run.sizing import SizedAdapter
+from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
+from adapterlab.lab.trial.spec import Finished, Outcome, Trial
+from tests.lab.in_process import ENVIRONMENT
+
+TUNING = Tuning(start=(1e-3, 1e-2), rates=3, first_steps=4, keep=1, second_steps=6)
+SEARCH_STEPS = 3 * 4 + 6
+RUN_STEPS = 20
+WHOLE = SEARCH_STEPS + 2 * RUN_STEPS
+"""Steps of one contest."""
+
+
+def study_of(*names: str, **changes: Any) -> Study:
+    """Two reported runs of 20 steps after a search of 18, without full fine-tuning."""
+    settings = {
+        "name": "made-up",
+        "tasks": ("prose",),
+        "contestants": tuple(Contestant(adapter=name) for name in names or ("lora", "ia3")),
+        "training": Training(steps=RUN_STEPS),
+        "tuning": TUNING,
+        "report": Reporting(seeds=(1, 2), windows=16, curve_every=5),
+        "full_ft": False,
+        "full_ft_reason": "not asked here",
+    }
+    return Study(**(settings | changes))
+
+
+def prepared_of(study: Study, parameters: int = 1_000_000) -> PreparedStudy:
+    """Size every contestant by its default settings; LoRA gets rank 4 at a budget below 1000."""
+
+    def sized(entry: Contestant, budget: int | None) -> SizedAdapter:
+        settings = {"rank": 4} if entry.adapter == "lora" and (budget or 1000) < 1000 else {}
+        return SizedAdapter(entry.model_copy(update={"settings": settings}).build(), 700 if settings else 900)
+
+    return PreparedStudy(
+        resolve(study),
+        {
+            part.budget: {entry.name: sized(entry, part.budget) for entry in part.entrants}
+            for part in study.at_each_budget
+        },
+        parameters,
+    )
+
+
+def outcome_of(trial: Trial, loss: float = 1.0, parameters: int = 900) -> Outcome:
+    """Make up an outcome that took 0.1 seconds a step; an infinite loss is a divergence."""
+    if math.isinf(loss):
+        return Outcome("diverged", {}, (), parameters, 1.0, 0.5, "the loss was nan at step 1")
+    return Outcome("ok", dict.fromkeys(trial.parts, (loss, 0.5)), (), parameters, 0.1 * trial.steps, 0.5)
+
+
+def record(
+    ledger: Ledger,
+    prepared: PreparedStudy,
+    loss_of: Callable[[Contest, Trial], float] = lambda contest, trial: 1.0,
+    until: Callable[[Contest, Trial], bool] = lambda contest, trial: True,
+) -> list[Trial]:
+    """Record every trial of a study for which `until` returns True; return them."""
+    recorded: list[Trial] = []
+    for contest in prepared.contests():
+        playing, outcomes = play(contest), None
+        while True:
+            try:
+                trials = playing.send(outcomes)
+            except StopIteration:
+                break
+            outcomes = {trial: outcome_of(trial, loss_of(contest, trial)) for trial in trials}
+            done = [trial for trial in trials if until(contest, trial)]
+            for trial in done:
+                ledger.record(Finished(trial, outcomes[trial], ENVIRONMENT, 2.5))
+            recorded += done
+            if len(done) < len(trials):
+                break
+    return recorded
