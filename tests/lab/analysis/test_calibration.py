@@ -106,7 +106,7 @@ def test_the_command_reports_false_alarms_and_power_within_80_columns(monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["honest", "--studies", "20"])
     assert result.exit_code == 0, result.output
-    assert "would report a difference in at most" in " ".join(result.stdout.split())
+    assert "reports a difference in at most" in " ".join(result.stdout.split())
     rows = [line.split() for line in result.stdout.splitlines() if line.strip().startswith("0")]
     assert [float(row[0]) for row in rows] == [0, 0.0025, 0.005, 0.01, 0.02] * 2
     assert max(map(len, result.stdout.splitlines())) <= 80

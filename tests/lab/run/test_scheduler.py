@@ -144,7 +144,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(start, study_file, tmp_path):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command continues from there" in " ".join(output.split())
+    assert "run the same command to resume" in " ".join(output.split())
     assert "Traceback" not in output
     assert len(Ledger(tmp_path / "ledger.sqlite")) >= 2
 
