@@ -289,3 +289,10 @@ def test_an_earlier_conclusion_with_another_relation_than_its_argument_is_counte
     assert claim(text, "T") == ("weigh", [0.5, "[C]"], ["[I]"])
     other = TWO_STEPS.replace("  +> [T]\n", "") + "\n[T]\n  + <A>\n\n[S]: second\n  + [I]\n"
     assert claim(other, "S") == ("weigh", [0.5, "[I]"], [])
+
+
+def test_a_conclusion_counts_if_its_own_argument_has_the_relation() -> None:
+    # [C] is the main conclusion of <A> and an earlier one of <B>; both arguments support the thesis.
+    second = "\n<B>\n\n(1) [R]: r {credence: 0.5}\n----\n(2) [C] {inference: 0.5}\n----\n(3) [D]: d {inference: 0.5}\n"
+    text = TWO_STEPS.replace("  +> [T]\n", "") + second + "\n[T]\n  + <A>\n  + <B>\n"
+    assert claim(text, "T") == ("weigh", [0.5, "[C]", "[D]"], [])

@@ -169,7 +169,7 @@ class DFQuAD(_NoisyOr):
 
 @dataclass(frozen=True)
 class LogOdds(_NoisyOr):
-    """Sum of log-odds, clamped to [0.001, 0.999]: the semantics that the sources' map was written for.
+    """Sum of log-odds, clamped to [0.001, 0.999]; kept for maps that were written for it.
 
     Strength = logistic(logit base + sum of logit supporters - sum of logit attackers).
 
