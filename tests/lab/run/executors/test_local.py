@@ -196,5 +196,5 @@ def test_every_gpu_has_one_worker(monkeypatch):
         ["cuda:2", "cuda:3"],
     ]
     assert crews(Limits(device="cpu", workers=1), WorkerConfig())[0][0].device == "cpu"
-    with pytest.raises(AdapterlabError, match="limits.shard is 8, but this machine has 4 GPUs"):
+    with pytest.raises(AdapterlabError, match=r"limits\.shard is 8, but this machine has 4 GPUs"):
         crews(Limits(shard=8), WorkerConfig())
