@@ -82,7 +82,8 @@ class Lead:
         groups: dict[str, list[str]] = {"behind": [], "same": [], "unknown": []}
         for name in pairs.names[1:]:
             pair = pairs.names[0], name
-            if pairs.adjusted[pair] < SIGNIFICANT:
+            # The ranking uses all runs, a pair only those with the same seeds: it may have the opposite sign.
+            if pairs.adjusted[pair] < SIGNIFICANT and pairs.effects[pair].mean > 0:
                 groups["behind"].append(name)
             elif equivalence(pairs.effects[pair], pairs.smallest) < SIGNIFICANT:
                 groups["same"].append(name)

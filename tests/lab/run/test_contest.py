@@ -111,6 +111,30 @@ def test_full_fine_tuning_and_the_frozen_model_run_along():
     assert [entry.name for entry in without.entrants] == ["lora"]
 
 
+def test_the_frozen_model_is_scored_on_every_part_without_a_step():
+    report = Reporting(seeds=(1, 2, 3), path=(0.5,))
+    contest = make_contests(resolve(STUDY.model_copy(update={"report": report})), {"lora": None, "full_ft": None})[0]
+    trial = contest.frozen_trial()
+    assert (trial.method, trial.lr, trial.seed, trial.steps) == ("frozen", 0.0, 0, 0)
+    assert trial.parts == ("validation", "test", "ood", "base")
+    assert (trial.curve_every, trial.path, trial.share) == (0, (), 1.0)
+
+
+def test_a_tenth_of_the_data_is_for_the_reported_runs():
+    report = Reporting(seeds=(1, 2), path=(0.5,), tenth_of_data=True)
+    contest, asked = run(bowl(1e-2), STUDY.model_copy(update={"report": report}))
+    assert [(t.seed, t.share, t.path) for t in asked[-1]] == [
+        (1, 1.0, (0.5,)),
+        (2, 1.0, (0.5,)),
+        (1, 0.1, ()),
+        (2, 0.1, ()),
+    ]
+    assert {t.share for trials in asked[:-1] for t in trials} == {1.0}
+    assert set(contest.reported) == set(contest.tenth) == {1, 2}
+    assert all(t.share == 0.1 for t, _ in contest.tenth.values())
+    assert contest.runs == [*contest.searched, *contest.reported.values()]
+
+
 def test_every_contestant_of_a_seed_sees_the_same_batches():
     import torch
 

@@ -44,6 +44,7 @@ def test_a_study_in_the_middle(ledger):
     # IA3 is given LoRA's cost: 0.1 seconds a step, and half a second to attach each of six and one trials.
     assert found.seconds_left == pytest.approx((0.1 * (20 + WHOLE) + 0.5 * 7) / 2)
     assert found.workers == 2
+    assert found.remarks == ()
     assert status(prepared, ledger, workers=1).seconds_left == pytest.approx(2 * found.seconds_left)
     assert status(prepared, ledger, workers=1).workers == 1
 
