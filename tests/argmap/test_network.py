@@ -213,6 +213,8 @@ def test_the_parameter_of_a_title() -> None:
     for name in ("<P>", "[Nowhere]", "", "<A]"):
         with pytest.raises(UnknownNameError, match="unknown claim or argument"):
             parameter(read, name)
+    with pytest.raises(UnknownNameError, match="unknown claim or argument"):
+        parameter(argmap.parse(TWO_STEPS), "[A]")
 
 
 def test_an_unknown_title_is_named_with_similar_ones() -> None:

@@ -84,6 +84,26 @@ def test_a_cycle_through_a_product_starts_at_one_half() -> None:
     assert found.values[1] > 0
 
 
+def test_the_starting_values_are_the_bases_and_one_half_without_a_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(propagation, "STEPS", ((0.0, 1),))
+    assert evaluate(duel(0.8, 0.3), DFQuAD()).values == [0.8, 0.3, 0.8, 0.3]
+    network = Network([given_node(0.9), Node("weigh", [2]), Node("product", [1, 0])])
+    assert evaluate(network, DFQuAD()).values == [0.9, 0.5, 0.5]
+
+
+def test_the_first_steps_go_half_of_the_way() -> None:
+    # Two certain claims that attack each other: x = 1 - y. From 1 and 1, half of the way to 0 is the fixed point.
+    class Counting(DFQuAD):
+        count = 0
+
+        def weigh(self, *arguments):  # type: ignore[no-untyped-def]
+            Counting.count += 1
+            return super().weigh(*arguments)
+
+    assert evaluate(duel(1.0, 1.0), Counting()).values == [1.0, 1.0, 0.5, 0.5]
+    assert Counting.count == 2 * 2  # two rounds, the second without a change
+
+
 def test_one_round_moves_all_values_by_a_share_of_the_change(monkeypatch: pytest.MonkeyPatch) -> None:
     # From the bases a and b, the first round leads to a (1 - b) and b (1 - a): both change by a b.
     monkeypatch.setattr(propagation, "STEPS", ((0.1, 1),))

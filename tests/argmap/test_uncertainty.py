@@ -81,6 +81,11 @@ def test_the_sample_size_on_an_inference_line_has_priority() -> None:
     assert intervals(argmap.parse(text), "df-quad")["C"] == pytest.approx(quantiles(0.7, 60), abs=2e-3)
 
 
+def test_a_mention_of_the_conclusion_outside_any_argument_can_give_the_sample_size() -> None:
+    text = "<A>\n\n(1) [P]: p {credence: 1}\n-- r {inference: 0.7} --\n(2) [C]: c\n\n[C] {n: 60}\n"
+    assert intervals(argmap.parse(text), "df-quad")["C"] == pytest.approx(quantiles(0.7, 60), abs=2e-3)
+
+
 def test_the_sample_size_of_an_argument_without_structure() -> None:
     text = "[T]: thesis {prior: 0}\n  + <A>\n\n<A>: described {credence: 0.3, n: 80}\n"
     found = intervals(argmap.parse(text), "df-quad")
