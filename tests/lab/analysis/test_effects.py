@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Curve, Effects, run_variance
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK, World
+from adapterlab.lab.analysis.statistics import paired, stratified
 from adapterlab.lab.run.contest import finish, make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
@@ -102,3 +104,102 @@ def test_effects_are_over_tasks_that_weigh_the_same():
     across = effects.compare_across("oft", "lora", "in_domain")
     assert set(across.tasks) == {"prose", "restyle"}
     assert across.overall.n == 2
+
+
+def test_a_metric_with_one_number_for_a_task_is_compared_over_tasks():
+    """Its sample are the tasks: Student's t over them, not the spread within each."""
+    results = made_up({"lora": 0.2, "oft": 0.4}, {})
+    oft, lora = results.contests["oft", "prose"], results.contests["lora", "prose"]
+    oft.first = {lr: oft.first[lr] for lr in (1e-3, 3.2e-3)}
+    effects = Effects.of(results)
+    widths = {
+        key: effects.values("oft", "learning_rate_width")[key] - value
+        for key, value in effects.values("lora", "learning_rate_width").items()
+    }
+    assert set(widths) == {("prose", 0), ("restyle", 0)}
+    assert widths["prose", 0] != widths["restyle", 0]
+    assert effects.compare("oft", "lora", "learning_rate_width") == paired(list(widths.values()))
+    assert lora.rate == 3.2e-3
+
+
+def test_a_curve_whose_best_is_at_its_edge_is_straight():
+    curve = Curve({1e-3: 1.0, 1e-2: 0.5, 1e-1: 0.25})
+    assert curve.inside is None
+    assert curve(10**-1.5) == pytest.approx(0.375)
+    assert curve(1.0) == 0.25
+    falling = Curve({1e-3: 0.25, 1e-2: 0.5, 1e-1: 1.0})
+    assert falling.inside is None
+    assert falling(10**-2.5) == pytest.approx(0.375)
+    assert falling(1e-6) == 0.25
+    pair = Curve({1e-3: 1.0, 1e-2: 0.5})
+    assert pair(10**-2.5) == pytest.approx(0.75)
+
+
+def test_beside_the_best_and_its_neighbours_a_curve_is_straight():
+    curve = Curve({1e-4: 3.0, 1e-3: 1.0, 1e-2: 0.0, 1e-1: 1.0, 1.0: 5.0})
+    assert curve.inside == (-3, -1)
+    assert curve(10**-2.5) == pytest.approx(0.25)
+    assert curve(1e-3) == pytest.approx(1.0)
+    assert curve(10**-3.5) == pytest.approx(2.0)
+    assert curve(10**-0.25) == pytest.approx(4.0)
+
+
+def test_gains_and_differences_have_the_sign_of_better():
+    results = made_up({"lora": 0.2, "oft": 0.3}, {"lora": 0.1, "oft": 0.02}, noise=0.0)
+    effects = Effects.of(results)
+    assert set(effects.gains("oft", "in_domain", ["prose"])) == {("prose", seed) for seed in (1, 2, 3)}
+    assert effects.gains("oft", "in_domain")["prose", 1] == pytest.approx(0.3)
+    assert effects.gains("oft", "accuracy")["prose", 1] == 0
+    assert effects.differences("oft", "lora", "forgetting")["prose", 1] == pytest.approx(0.08)
+    assert effects.differences("oft", "lora", "parameters")["prose", 1] == pytest.approx(-5)
+    widths = effects.differences("oft", "lora", "learning_rate_width")
+    assert widths["prose", 0] >= 0
+
+
+def test_the_luck_of_a_rate_widens_what_is_in_domain_and_no_other_metric():
+    results = tuned(apart=0.1, noise=0.1, names=("lora", "oft"), seed=1)
+    effects = Effects.of(results)
+    variances = {name: effects.selection_variances[name, "prose"] for name in ("lora", "oft")}
+    assert all(variance > 0 for variance in variances.values())
+    inside = effects.differences("oft", "lora", "in_domain")
+    expected = stratified({"prose": list(inside.values())}, {"prose": sum(variances.values())})
+    assert effects.compare("oft", "lora", "in_domain") == expected
+    outside = effects.differences("oft", "lora", "out_of_domain")
+    assert effects.compare("oft", "lora", "out_of_domain") == stratified({"prose": list(outside.values())})
+    gains = effects.gains("oft", "in_domain")
+    assert effects.gained("oft", "in_domain") == stratified(
+        {"prose": list(gains.values())}, {"prose": variances["oft"]}
+    )
+    nothing = dict.fromkeys(inside, 0.0)
+    assert effects.over_tasks(nothing, ("oft", "lora"), "in_domain").error == 0
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (3, 4), (5, 2)])
+def test_the_variance_of_a_run_is_that_of_a_two_way_layout(rows, columns):
+    """The residual mean square of contestants by seeds, as an ordinary least squares fit of both gives it."""
+    names = ("lora", "oft", "ia3", "dora", "vera")[:rows]
+    results = tuned(0.1, 0.1, names, seed=7)
+    table = np.random.default_rng(0).normal(size=(rows, columns))
+    study = results.study.model_copy(
+        update={
+            "report": results.study.report.model_copy(update={"seeds": tuple(range(columns))}),
+            "full_ft": False,
+        }
+    )
+    results = dataclasses.replace(results, resolved=dataclasses.replace(results.resolved, study=study))
+    for name, losses in zip(names, table, strict=True):
+        contest = results.contests[name, "prose"]
+        trial, outcome = next(iter(contest.reported.values()))
+        contest.reported = {
+            seed: (trial, dataclasses.replace(outcome, scores={"validation": (float(loss), 0.5)}))
+            for seed, loss in enumerate(losses)
+        }
+    row, column = (
+        np.eye(size)[where] for size, where in zip((rows, columns), np.indices((rows, columns)), strict=True)
+    )
+    design = np.concatenate(
+        [row.reshape(-1, rows), column.reshape(-1, columns) if rows > 1 else row.reshape(-1, rows)], 1
+    )
+    residuals = table.flatten() - design @ np.linalg.lstsq(design, table.flatten(), rcond=None)[0]
+    freedom = (rows - 1) * (columns - 1) if rows > 1 else columns - 1
+    assert run_variance(results, "prose") == pytest.approx((residuals**2).sum() / freedom)

@@ -146,3 +146,60 @@ def test_a_rate_works_if_it_keeps_half_of_the_best_gain(losses, width):
     results = rungs(losses)
     found = METRICS["learning_rate_width"].read(results, results.contests["lora", "prose"])
     assert found == ({} if width is None else {0: pytest.approx(width)})
+
+
+def test_a_contest_that_is_not_finished_and_a_number_that_is_not_finite_are_left_out():
+    results = played(NAMES, **SETUP)
+    results.contests["lora", "prose"].finished = False
+    contest = results.contests["oft", "prose"]
+    trial, outcome = contest.reported[2]
+    contest.reported[2] = trial, dataclasses.replace(outcome, scores=outcome.scores | {"ood": (math.inf, 0.0)})
+    effects = Effects.of(results)
+    for metric in METRICS:
+        assert {task for task, _ in effects.values("lora", metric)} <= {"restyle"}
+    assert ("restyle", 1) in effects.values("lora", "in_domain")
+    assert set(effects.values("oft", "out_of_domain")) == {
+        ("prose", 1),
+        ("prose", 3),
+        *(("restyle", s) for s in (1, 2, 3)),
+    }
+    assert ("prose", 2) in effects.values("oft", "in_domain")
+
+
+def curved(losses: list[tuple[int, float]], final: float, goal: float) -> float:
+    """Steps until LoRA's final loss `goal` is reached by OFT, whose curve goes from 1 over `losses` to `final` at 40."""
+    results = played(NAMES, **SETUP)
+    for name, end, curve in (("lora", goal, ()), ("oft", final, tuple(losses))):
+        contest = results.contests[name, "prose"]
+        trial, outcome = contest.reported[1]
+        scores = outcome.scores | {"validation": (end, 0.5)}
+        contest.reported[1] = trial, dataclasses.replace(outcome, scores=scores, curve=curve)
+    return METRICS["steps_to_reference"].read(results, results.contests["oft", "prose"])[1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "final", "goal", "steps"),
+    [
+        ([(10, 0.8), (20, 0.6)], 0.5, 0.7, 15.0),  # half-way from 0.8 to 0.6
+        ([(10, 0.8), (20, 0.6)], 0.5, 0.8, 10.0),
+        ([(10, 0.8), (20, 0.6)], 0.5, 0.95, 2.5),
+        ([(10, 0.8), (20, 0.6)], 0.5, 0.5, 40.0),
+        ([(10, 0.8), (20, 0.6)], 0.5, 0.4, 40.0),  # never
+        ([(10, 0.8), (20, 0.6)], 0.5, 1.2, 0.0),  # worse than the start
+        ([(10, 1.0), (20, 1.0)], 1.0, 1.0, 10.0),
+        ([(10, 1.3), (20, 0.7)], 0.5, 1.0, 15.0),  # it got worse before it got better
+        ([], 0.5, 0.75, 20.0),
+    ],
+)
+def test_the_reference_is_reached_on_the_line_between_two_looks(losses, final, goal, steps):
+    assert curved(losses, final, goal) == pytest.approx(steps)
+
+
+def test_without_the_reference_or_its_run_nothing_is_reached():
+    results = played(NAMES, **SETUP)
+    contest = results.contests["lora", "prose"]
+    read = METRICS["steps_to_reference"].read
+    contest.reported[1] = contest.reported[1][0], Outcome("diverged", {}, (), 1, 1.0, 0.0)
+    del contest.reported[2]
+    assert list(read(results, results.contests["oft", "prose"])) == [3]
+    assert read(played(("oft",), gains={"oft": 0.1}), results.contests["oft", "prose"]) == {}

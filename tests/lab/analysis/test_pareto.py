@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adapterlab.lab.analysis.effects import Effects
@@ -89,3 +91,72 @@ def test_published_figures_have_the_front_that_their_authors_describe():
     points = [(float(row["target"]), -float(row["general"])) for row in rows]
     front = {row["method"] for row, first in zip(rows, on_front(points), strict=True) if first}
     assert front == {"full_ft", "oft", "vera"}
+
+
+def test_a_share_is_that_of_resamples_on_the_front_by_moocore():
+    """The same resamples of the three seeds, one at a time; of equal points all are on the front."""
+    gains = {"lora": 0.2, "oft": 0.19, "ia3": 0.2, "dora": 0.1}
+    results = played(NAMES, gains=gains, forgetting={"lora": 0.1, "oft": 0.09, "ia3": 0.1, "dora": 0.05}, noise=0.02)
+    found = {entry.contestant: entry.share for entry in frontier(results).entries}
+    ends = {
+        name: [
+            np.mean(
+                [
+                    (1 - scores["test"][0], scores["base"][0] - 1)
+                    for task in results.study.tasks
+                    for scores in [results.contests[name, task].reported[seed][1].scores]
+                ],
+                axis=0,
+            )
+            for seed in (1, 2, 3)
+        ]
+        for name in NAMES
+    }
+    draws = np.random.default_rng(0).integers(3, size=(2000, 3))
+    counts = [on_front([np.mean([ends[name][i] for i in draw], axis=0) for name in NAMES]) for draw in draws]
+    assert found == pytest.approx(dict(zip(NAMES, np.mean(counts, axis=0), strict=True)))
+    assert len(set(found.values())) > 2
+
+
+def test_the_front_has_the_points_that_are_on_it_and_without_entries_is_empty():
+    found = frontier(played(NAMES, gains=GAINS, forgetting=FORGETTING))
+    assert found.front == [pytest.approx(point) for point in ((0.05, 0.0), (0.18, 0.1), (0.2, 0.3))]
+    assert [entry.hypervolume.value for entry in found.entries] == sorted(
+        (entry.hypervolume.value for entry in found.entries), reverse=True
+    )
+    results = played(("lora",), gains=GAINS)
+    results.contests["lora", "prose"].reported = {}
+    empty = frontier(results)
+    assert (empty.reference, empty.entries, empty.front, empty.unit) == ((0.0, 0.0), (), [], "nats per byte")
+
+
+def test_an_area_is_the_rectangle_of_an_end_point():
+    """Up to a reference of no gain and 0.3 forgotten; a path adds its corners."""
+    found = {entry.contestant: entry for entry in frontier(played(NAMES, gains=GAINS, forgetting=FORGETTING)).entries}
+    for name in NAMES:
+        assert found[name].hypervolume.value == pytest.approx(GAINS[name] * (0.3 - FORGETTING[name]), abs=1e-9)
+        assert found[name].operating_point is None
+
+
+def test_the_reference_is_never_below_a_hundredth():
+    assert frontier(played(("lora",), gains=GAINS, forgetting={"lora": 0.0})).reference == (0, 0.01)
+    assert frontier(played(("lora",), gains=GAINS, forgetting={"lora": 0.05})).reference == (0, pytest.approx(0.05))
+    assert frontier(played(("lora",), gains=GAINS, forgetting={"lora": 0.051})).reference == (0, pytest.approx(0.1))
+
+
+def test_the_operating_point_is_over_seeds_and_tasks():
+    results = played(("lora",), gains=GAINS, forgetting=FORGETTING, best={"lora": 0.75})
+    contest = results.contests["lora", "prose"]
+    trial, outcome = contest.reported[1]
+    path = tuple((s, scores | {"validation": (0.0 if s == 0.25 else 9.0, 0.5)}) for s, scores in outcome.path)
+    contest.reported[1] = trial, dataclasses.replace(outcome, path=path)
+    effects = Effects.of(results)
+    (entry,) = pareto_front(effects).entries
+    point = entry.operating_point
+    assert (point.low, point.high) == (0.25, 0.75)
+    assert point.learned == effects.gained("lora", "in_domain_rewound")
+    assert point.forgotten.mean == pytest.approx(
+        np.mean(list(effects.values("lora", "forgetting_rewound").values())), abs=1e-9
+    )
+    only = {key: v for key, v in effects.values("lora", "forgetting_rewound").items() if key[0] == "restyle"}
+    assert list(only.values()) == pytest.approx([0.3 * 0.75**2] * 3)

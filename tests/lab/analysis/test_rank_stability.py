@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
+from scipy import stats
+
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.rank_stability import RankStability, measure_rank_stability
@@ -40,3 +44,25 @@ def test_a_contestant_without_runs_does_not_hide_the_others():
 def test_one_task_has_nothing_to_agree_with():
     results = played(("lora", "oft"), gains={"lora": 0.1, "oft": 0.2})
     assert math.isnan(stability(results).concordance)
+
+
+def test_the_concordance_is_friedmans_over_the_tasks_means():
+    results = played(NAMES, gains={"lora": 0.1, "oft": 0.2, "ia3": 0.05, "dora": 0.15}, noise=0.05, seed=3)
+    gains = {name: Effects.of(results).gains(name, "in_domain") for name in NAMES}
+    table = [
+        [np.mean([gains[name][task, seed] for seed in (1, 2, 3)]) for name in NAMES] for task in results.study.tasks
+    ]
+    expected = stats.friedmanchisquare(*zip(*table, strict=True))
+    found = stability(results)
+    assert found.concordance == pytest.approx(expected.statistic / (2 * 3))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert 0 < found.concordance < 1
+
+
+def test_a_task_that_some_have_no_run_of_is_no_judge():
+    results = played(NAMES, gains={"lora": 0.1, "oft": 0.2, "ia3": 0.05, "dora": 0.15})
+    results.contests["dora", "prose"].reported = {}
+    found = stability(results)
+    assert list(found.ranks) == ["oft", "dora", "lora", "ia3"]
+    assert math.isnan(found.concordance)
+    assert math.isnan(found.p)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from functools import partial
 
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, by_unit
 from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
+from adapterlab.lab.analysis.statistics import equivalence
 from adapterlab.lab.run.contest import finish, make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
@@ -129,3 +133,95 @@ def test_tasks_of_other_units_stand_on_boards_of_their_own():
     assert parts[0].unit != parts[1].unit
     assert "on prose and restyle" in board(parts[0]).answer
     assert {task for task, _ in Effects.of(parts[1]).values("lora", "in_domain")} == {"steer"}
+
+
+@pytest.fixture(scope="module")
+def with_full():
+    """Full fine-tuning learns most, IA3 has not finished on one task, and one run of OFT has diverged."""
+    results = made_up({"full_ft": 0.5, "lora": 0.2, "oft": 0.3, "ia3": 0.25}, {"lora": 0.1, "oft": 0.02})
+    for task in TASKS:
+        results.contests["ia3", task].reported = {}
+    contest = results.contests["oft", "prose"]
+    trial, _ = contest.reported[2]
+    contest.reported[2] = trial, Outcome("diverged", {}, (), 0, 1.0, 0.0, "the loss was nan at step 3")
+    return results
+
+
+def test_the_table_has_the_rows_numbers(with_full):
+    scoreboard = board(with_full)
+    frame = scoreboard.to_frame().set_index("contestant")
+    assert list(frame.index) == ["full_ft", "oft", "lora", "ia3"]
+    for row in scoreboard.rows:
+        found = frame.loc[row.contestant]
+        assert found["gain"] == row.gain.mean or math.isnan(row.gain.mean)
+        assert (found["parameters"], found["diverged"]) == (row.parameters, row.diverged)
+        assert (found["tuning_steps"], found["rate_prose"]) == (2 * with_full.study.tuning.budget_steps, 3.2e-3)
+        for name in ("gain", "gain_ood", "forgetting", "versus"):
+            effect = getattr(row, name)
+            if effect is not None and math.isfinite(effect.mean):
+                assert tuple(found[[name, f"{name}_low", f"{name}_high"]]) == (effect.mean, effect.low, effect.high)
+    assert frame["versus"].isna().to_dict() == {"full_ft": False, "oft": False, "lora": True, "ia3": True}
+    assert frame["p"].isna().to_dict() == {"full_ft": True, "oft": False, "lora": True, "ia3": False}
+    assert frame["ranked"].to_dict() == {"full_ft": False, "oft": True, "lora": True, "ia3": True}
+    assert frame["comparable"].to_dict() == {"full_ft": False, "oft": True, "lora": True, "ia3": False}
+    assert frame["parameters"].to_dict() == {"full_ft": 0, "oft": 95, "lora": 90, "ia3": 10}
+    assert frame["diverged"].to_dict() == {"full_ft": 0, "oft": 1, "lora": 0, "ia3": 0}
+
+
+def test_only_what_is_ranked_and_has_finished_leads(with_full):
+    scoreboard = board(with_full)
+    assert [row.contestant for row in scoreboard.ranked] == ["oft", "lora"]
+    assert scoreboard.answer.startswith("oft learns most on prose and restyle")
+    assert not scoreboard.row("ia3").finished
+    with pytest.raises(KeyError):
+        scoreboard.row("dora")
+
+
+def test_what_is_above_the_budget_is_not_comparable():
+    results = made_up({"lora": 0.2, "oft": 0.1}, {})
+    small = results.study.model_copy(update={"budget": 94})
+    resolved = dataclasses.replace(results.resolved, study=small)
+    scoreboard = board(dataclasses.replace(results, resolved=resolved))
+    flags = {row.contestant: (row.over_budget, row.under_budget, row.comparable) for row in scoreboard.rows}
+    assert flags["oft"] == (True, False, False)
+    assert flags["lora"] == (False, False, True)
+    assert flags["ia3"] == (False, True, False)
+
+
+def test_p_values_are_corrected_over_what_is_ranked():
+    results = made_up({"lora": 0.2, "oft": 0.203, "ia3": 0.195, "full_ft": 0.5}, {}, noise=0.004)
+    effects = Effects.of(results)
+    rows = {row.contestant: row for row in make_scoreboard(effects).rows}
+    raw = {name: effects.compare(name, "lora", "in_domain").p for name in ("oft", "ia3")}
+    adjusted = multipletests(list(raw.values()), method="holm")[1]
+    assert [rows[name].p for name in raw] == pytest.approx(list(adjusted))
+    assert (rows["full_ft"].p, rows["lora"].p) == (1.0, 1.0)
+    assert rows["oft"].same == equivalence(rows["oft"].versus, 0.005)
+    assert rows["lora"].same == 1.0
+    assert rows["oft"].across == effects.compare_across("oft", "lora", "in_domain")
+    assert rows["oft"].step_seconds == pytest.approx(1 / 40)
+    assert rows["oft"].peak_bytes == {"prose": 0, "restyle": 0}
+
+
+def test_the_least_forgetful_is_named_only_if_it_is_not_the_best_and_forgetting_is_known():
+    best = board(made_up({"lora": 0.2, "oft": 0.15}, {"lora": 0.01, "oft": 0.05}))
+    assert "forgets least" not in best.answer
+    results = made_up({"lora": 0.2, "oft": 0.15}, {"lora": 0.3, "oft": 0.05})
+    for contest in results.contests.values():
+        for runs in (contest.reported,):
+            for seed, (trial, outcome) in runs.items():
+                scores = {part: pair for part, pair in outcome.scores.items() if part != "base"}
+                runs[seed] = trial, dataclasses.replace(outcome, scores=scores)
+    assert "forgets least" not in board(results).answer
+
+
+def test_without_a_finished_run_there_is_no_answer():
+    results = made_up({"lora": 0.2}, {})
+    for contest in results.contests.values():
+        if contest.adapter is not None:
+            contest.reported = {}
+    assert board(results).answer == "No contestant finished a run, so there is nothing to compare."
+
+
+def test_no_gain_at_all_is_nothing_learned():
+    assert board(made_up({}, {}, noise=0.0)).answer.startswith("No contestant learned anything")

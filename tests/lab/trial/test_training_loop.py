@@ -271,3 +271,23 @@ def test_a_mode_is_left_as_it_was():
     with pytest.raises(ValueError, match="x"), train.mode(model, training=True):
         raise ValueError("x")
     assert not model.training
+
+
+@pytest.mark.parametrize("micro", [None, 1, 2, 3, 5])
+def test_the_gradient_and_the_loss_are_the_means_over_the_batch(trial, micro):
+    model, prose = RUNNER.context(trial).model.requires_grad_(True), task("prose")
+    batch = next(train.batches(RUNNER.context(trial).training_data, 5, 1, seed=0))
+    batch["scored"][0, 5:] = False
+    try:
+        mean = prose.loss(model, batch) / batch["scored"][:, 1:].sum()
+        weight = model.model.layers[0].mlp.up_proj.weight
+        (expected,) = torch.autograd.grad(mean, weight)
+        loss = train.backward(prose, model, batch, micro, train.NoAdapter())
+        assert loss == pytest.approx(mean.item(), rel=1e-6)
+        torch.testing.assert_close(weight.grad, expected, rtol=1e-5, atol=1e-9)
+        found = train.MicroBatches(micro or 5)(prose, model, batch, train.NoAdapter())
+        assert found == pytest.approx(mean.item(), rel=1e-6)
+        torch.testing.assert_close(weight.grad, expected, rtol=1e-5, atol=1e-9)
+    finally:
+        model.zero_grad()
+        model.requires_grad_(False)

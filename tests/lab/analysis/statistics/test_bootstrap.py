@@ -51,3 +51,25 @@ def test_what_cannot_be_resampled_is_said_to_be_unknown():
     assert bootstrap([1.0]).high == math.inf
     assert math.isnan(bootstrap([]).value)
     assert bootstrap([2.0] * 6)[:3] == (2, 2, 2)
+
+
+def test_two_values_give_their_ends_and_five_are_enough_for_bca():
+    two = bootstrap([1.0, 2.0])
+    assert (two.value, two.low, two.high, two.method) == (1.5, 1, 2, "percentile")
+    assert two.error == pytest.approx(math.sqrt(0.5 / 4), rel=0.05)
+    assert bootstrap([1.0, 2.0, 4.0, 7.0]).method == "percentile"
+    assert bootstrap([1.0, 2.0, 4.0, 7.0, 9.0]).method == "BCa"
+
+
+def test_a_single_value_has_no_interval_and_equal_ones_no_spread():
+    assert bootstrap([1.0]) == (1.0, -math.inf, math.inf, math.inf, "none")
+    assert bootstrap([2.0] * 6) == (2.0, 2.0, 2.0, 0.0, "percentile")
+    assert bootstrap([2.0, 2.0]) == (2.0, 2.0, 2.0, 0.0, "percentile")
+
+
+def test_where_bca_is_undefined_percentiles_are_given():
+    """The jackknife of a maximum of tied values has no spread, so that BCa's acceleration is 0 / 0."""
+    found = bootstrap([0.0, 1.0, 1.0, 1.0, 1.0, 1.0], np.median)
+    assert found.method in ("percentile", "BCa")
+    assert math.isfinite(found.low)
+    assert found.low <= found.value <= found.high

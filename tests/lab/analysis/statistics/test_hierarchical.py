@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from adapterlab.lab.analysis.statistics import across_tasks, paired
 from adapterlab.lab.analysis.statistics.paired import from_error
@@ -76,3 +77,31 @@ def test_intervals_cover_the_effect_on_tasks_like_these():
         return found.low <= 0.5 <= found.high
 
     assert np.mean([covered() for _ in range(500)]) > 0.93
+
+
+def test_the_interval_for_another_task_is_that_of_higgins_thompson_and_spiegelhalter():
+    """The mean give or take t with two degrees less than tasks, times the root of both variances (2009, equation 12)."""
+    a, b, c, d = BCG.T
+    found = across_tasks(studies(np.log(a / (a + b)) - np.log(c / (c + d)), 1 / a - 1 / (a + b) + 1 / c - 1 / (c + d)))
+    reach = stats.t.ppf(0.975, 13 - 2) * math.sqrt(found.overall.error**2 + found.between**2)
+    assert (found.low_next, found.high_next) == pytest.approx((found.overall.mean - reach, found.overall.mean + reach))
+    assert found.overall.df == 12
+    half = across_tasks(studies([1, 3, 2], [0.1] * 3), level=0.5)
+    reach = stats.t.ppf(0.75, 1) * math.hypot(half.overall.error, half.between)
+    assert half.high_next - half.overall.mean == pytest.approx(reach)
+    assert half.overall.high - half.overall.mean == pytest.approx(stats.t.ppf(0.75, 2) * half.overall.error)
+
+
+def test_of_one_task_the_interval_for_another_is_everything():
+    found = across_tasks({"a": paired([1.0, 1.1, 0.9]), "b": paired([3.0])})
+    assert (found.low_next, found.high_next) == (-math.inf, math.inf)
+    assert (found.overall.low, found.overall.high, found.overall.p) == (-math.inf, math.inf, 1.0)
+    assert (found.overall.mean, found.overall.n) == (1.0, 1)
+    assert set(found.tasks) == {"a", "b"}
+
+
+def test_an_error_of_zero_does_not_weigh_infinitely():
+    exact = from_error(1.0, 0.0, 5, 6)
+    found = across_tasks({"a": exact, "b": from_error(2.0, 0.5, 5, 6), "c": from_error(1.5, 0.5, 5, 6)})
+    assert math.isfinite(found.overall.error)
+    assert 1.0 <= found.overall.mean <= 2.0

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from adapterlab.lab.analysis.statistics import holm, paired, stratified
+from adapterlab.lab.analysis.statistics import Paired, holm, paired, stratified
+from adapterlab.lab.analysis.statistics.paired import from_error
 from tests.lab.analysis.statistics.published import SLEEP
 
 
@@ -99,3 +100,61 @@ def test_a_task_with_one_pair_borrows_the_spread_of_the_others():
 
 def test_the_p_value_and_the_interval_agree():
     assert paired(SLEEP).p == pytest.approx(stats.ttest_1samp(SLEEP, 0).pvalue)
+
+
+def satterthwaite(*parts: tuple[float, float]) -> float:
+    """Degrees of freedom of a sum of variances, each with its own."""
+    return sum(v for v, _ in parts) ** 2 / sum(v**2 / df for v, df in parts)
+
+
+def test_degrees_of_freedom_are_satterthwaites_over_seeds_and_selection():
+    """The variance of three seeds 0, 1, 2 is 1, of a mean of them 1/3 with 2 degrees; the selection's has 5."""
+    groups = {"a": [0.0, 1.0, 2.0], "b": [0.0, 2.0, 4.0]}
+    found = stratified(groups, {"a": 0.5, "b": 0.25})
+    parts = [(1 / 3, 2), (4 / 3, 2)]
+    assert found.error == pytest.approx(math.sqrt(1 / 3 + 4 / 3 + 0.75) / 2)
+    assert found.df == pytest.approx(min(satterthwaite(*parts), satterthwaite(*parts, (0.5, 5), (0.25, 5))))
+    large = stratified(groups, {"a": 50.0})
+    assert (
+        large.df
+        == pytest.approx(satterthwaite(*parts))
+        == pytest.approx(min(satterthwaite(*parts), satterthwaite(*parts, (50.0, 5))))
+    )
+    assert stratified(groups).df == pytest.approx(satterthwaite(*parts))
+    assert found.n == 6
+
+
+def test_a_selection_that_outweighs_all_seeds_has_five_degrees():
+    many = {"a": list(range(40))}
+    variance = np.var(many["a"], ddof=1) / 40
+    found = stratified(many, {"a": 1e6})
+    assert found.df == pytest.approx(satterthwaite((variance, 39), (1e6, 5)), rel=1e-6)
+    assert found.df == pytest.approx(5, abs=0.01)
+    still = stratified({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}, {"a": 0.25})
+    assert (still.df, still.error) == (5, pytest.approx(0.25))
+    assert stratified({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}).df == 3
+
+
+def test_an_unknown_error_leaves_everything_open():
+    for effect, n in ((paired([0.5]), 1), (stratified({"a": [0.5], "b": [1.5]}), 2)):
+        assert (effect.low, effect.high, effect.p, effect.n) == (-math.inf, math.inf, 1.0, n)
+        assert (effect.error, effect.df) == (math.inf, 0)
+    assert paired([]).n == 0
+    assert math.isnan(paired([]).mean)
+    empty = stratified({"a": []})
+    assert (math.isnan(empty.mean), empty.n) == (True, 0)
+    assert from_error(1.0, 0.1, 0, 5) == from_error(1.0, math.inf, 5, 5) == Paired(1.0, -math.inf, math.inf, 1.0, 5)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_the_level_is_that_of_the_interval(level):
+    low, high = stats.ttest_1samp(SLEEP, 0).confidence_interval(level)
+    for found in (paired(SLEEP, level), stratified({"sleep": SLEEP}, level=level)):
+        assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_what_varies_by_rounding_alone_does_not_vary():
+    found = from_error(1.0, 1e-9, 4, 5)
+    assert (found.low, found.high, found.p, found.error, found.df) == (1.0, 1.0, 0.0, 0.0, 4)
+    assert from_error(1.0, 1.1e-9, 4, 5).error == 1.1e-9
+    assert from_error(-1.0, 1e-10, 4, 5).real

@@ -1,0 +1,94 @@
+"""The analysis of a whole study: its boards in order, its table, its judgement."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.progress import replay
+from adapterlab.lab.trial.spec import Trial
+from adapterlab.verdict import Analysis, analyse
+from tests.lab.unplayed import prepared_of, record, study_of
+from tests.verdict.test_verdict import BETTER, a_map
+
+
+def loss(contest: Contest, trial: Trial) -> float:
+    """IA3 has one size alone, so that its trials at both budgets are the same."""
+    if contest.adapter is None:
+        return 1.0
+    return {"ia3": 0.7, "lora": 0.6 if contest.study.budget == 2000 else 0.8}[contest.contestant]
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return prepared_of(study_of(budgets=(800, 2000), tasks=("prose", "steer", "restyle")), parameters=10**8)
+
+
+@pytest.fixture(scope="module")
+def ledger(prepared, tmp_path_factory) -> Ledger:
+    ledger = Ledger(tmp_path_factory.mktemp("whole") / "ledger.sqlite")
+    record(ledger, prepared, loss)
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def contests(prepared, ledger):
+    return [replay(contest, ledger).contest for contest in prepared.contests()]
+
+
+@pytest.fixture(scope="module")
+def analysis(prepared, contests, ledger) -> Analysis:
+    return analyse(prepared, contests, ledger, a_map(BETTER.replace("oft", "ia3")))
+
+
+def test_the_largest_budget_and_the_first_unit_are_the_main_board(analysis):
+    assert [(board.study.budget, board.study.tasks) for board in analysis.boards] == [
+        (2000, ("prose", "restyle")),
+        (800, ("prose", "restyle")),
+        (800, ("steer",)),
+        (2000, ("steer",)),
+    ]
+    assert analysis.main is analysis.boards[0]
+    assert analysis.answer == analysis.main.scoreboard.answer
+    assert analysis.model_parameters == 10**8
+
+
+def test_the_table_has_a_row_for_each_contestant_of_each_board(analysis):
+    frame = analysis.scoreboard
+    assert list(frame.columns[:4]) == ["budget", "tasks", "unit", "contestant"]
+    assert [tuple(row) for row in frame[["budget", "tasks", "contestant"]].to_numpy()] == [
+        (budget, tasks, name)
+        for budget, tasks in ((2000, "prose+restyle"), (800, "prose+restyle"), (800, "steer"), (2000, "steer"))
+        for name in (("lora", "ia3") if budget == 2000 else ("ia3", "lora"))
+    ]
+    assert set(frame[frame["tasks"] == "steer"]["unit"]) == {"nats of log-odds per byte"}
+    gains = frame.set_index(["budget", "tasks", "contestant"])["gain"]
+    assert gains[2000, "prose+restyle", "lora"] == pytest.approx(0.4)
+    assert gains[800, "prose+restyle", "lora"] == pytest.approx(0.2)
+    assert list(frame.index) == list(range(8))
+
+
+def test_claims_are_judged_at_the_largest_budget(analysis):
+    (verdict,) = analysis.judgement.verdicts
+    assert verdict.effect.mean == pytest.approx(-0.1)
+    assert analysis.judgement.relevance == 0.5
+    assert {pair.task for pair in verdict.pairs} == {"prose", "restyle"}
+
+
+def test_without_a_map_nothing_is_judged_and_without_a_ledger_no_origin_is_known(prepared, contests, analysis, ledger):
+    alone = analyse(prepared, contests)
+    assert alone.judgement is None
+    assert alone.origins == ()
+    assert alone.main.scoreboard.to_frame().equals(analysis.main.scoreboard.to_frame())
+    assert sum(origin.trials for origin in analysis.origins) == len(ledger)
+    assert set(analysis.main.provenance.facts) > set(alone.main.provenance.facts)
+
+
+def test_the_notebook_shows_signed_gains_and_no_number_where_there_is_none(analysis):
+    shown = analysis._repr_html_()
+    assert "<td>+0.4000</td>" in shown
+    assert "nan" not in shown.lower()
+    assert not math.isnan(analysis.main.scoreboard.row("ia3").p)
