@@ -92,3 +92,12 @@ def test_the_notebook_shows_signed_gains_and_no_number_where_there_is_none(analy
     assert "<td>+0.4000</td>" in shown
     assert "nan" not in shown.lower()
     assert not math.isnan(analysis.main.scoreboard.row("ia3").p)
+
+
+def test_trials_that_the_study_does_not_use_are_counted(prepared, contests, ledger, analysis):
+    assert analysis.unused == ledger.unused([trial for contest in contests for trial in contest.trials])
+    assert str(analysis.unused) == ""
+    fewer = prepared_of(study_of("ia3", tasks=("prose",), reference="ia3"), parameters=10**8)
+    found = analyse(fewer, [replay(contest, ledger).contest for contest in fewer.contests()], ledger)
+    assert found.unused != analysis.unused
+    assert sum(origin.trials for origin in found.origins) < len(ledger)

@@ -177,7 +177,8 @@ class World:
         gain = (noise.gain + self.effects.get(contestant, 0.0)) * growth * share
         loss = noise.frozen - gain + self._draw(trial, noise) * noise_scale(share)
         scores = {part: (loss if part != Part.BASE else noise.frozen + gain, 0.5) for part in trial.parts}
-        curve = tuple((step, noise.frozen) for step in range(trial.curve_every, trial.steps, trial.curve_every or 1))
+        looks = range(trial.curve_every, trial.steps, trial.curve_every) if trial.curve_every else ()
+        curve = tuple((step, noise.frozen) for step in looks)
         return Outcome("ok", scores, curve, 1, 1.0, 0.0)
 
     def _draw(self, trial: Trial, noise: Noise) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from datetime import date
 
 import pytest
 
 from adapterlab.lab.analysis.board import make_board
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.trial.spec import FROZEN, Outcome
 from adapterlab.lab.trial.train import GRADIENT_CLIP, WARMUP_SHARE
 from tests.lab.made_up import played
@@ -96,3 +98,13 @@ def test_the_provenance_is_what_training_does(board, results):
     )
     assert (GRADIENT_CLIP, WARMUP_SHARE) == (1.0, 0.1)
     assert facts["seeds"] == "tuned with 101, 102, reported with 1, 2, 3"
+
+
+def test_the_provenance_names_every_environment(results):
+    one = Origin("3.11", "2.9", "5.0", "0.1", "Linux", "x86_64", "cpu", 5, date(2026, 1, 2), date(2026, 1, 3))
+    other = dataclasses.replace(one, torch="2.10", device="NVIDIA H100")
+    facts = make_board(Effects.of(results), 4_300_000, (one, other)).provenance.facts
+    assert facts["torch"] == "2.10, 2.9"
+    assert facts["device"] == "NVIDIA H100, cpu"
+    assert facts["python"] == "3.11"
+    assert "torch" not in make_board(Effects.of(results), 4_300_000, ()).provenance.facts

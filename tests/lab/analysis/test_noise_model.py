@@ -10,10 +10,10 @@ import pytest
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.noise_model import Noise, World, fit_noise
+from adapterlab.lab.analysis.noise_model import Noise, World, fit_noise, noise_scale
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
-from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training
+from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
 
 KNOWN = {
     "prose": Noise(1.17, 0.046, 40, 0.6, 2.6, 0.0012, 0.0025),
@@ -101,3 +101,134 @@ def test_a_ledger_with_too_little_in_it_is_refused():
     rows = ledger_of(World(KNOWN, {}, True, np.random.default_rng(0), -2.5))
     with pytest.raises(AdapterlabError, match="at least two contestants"):
         fit_noise([row for row in rows if "lora" in row[0].adapter or "frozen" in row[0].adapter])
+
+
+CENTRE = -2.0
+ALONE = Study(
+    name="made-up",
+    tasks=("prose",),
+    contestants=tuple(Contestant(adapter=name) for name in ("lora", "oft", "ia3")),
+    full_ft=False,
+    full_ft_reason="not asked here",
+    training=Training(steps=40),
+    tuning=Tuning(start=(1e-3, 1e-2), rates=3, first_steps=10, keep=2, second_steps=20),
+    report=Reporting(seeds=(1, 2, 3)),
+)
+
+
+def fitted(effects=None, **changes) -> Noise:
+    """The fit to outcomes without noise, whose best rate is one that the search tries."""
+    noise = {"prose": dataclasses.replace(Noise(1.2, 0.1, 40, 0.6, 0.5, 0.0, 0.0), **changes)}
+    return fit_noise(ledger_of(World(noise, effects or {}, True, np.random.default_rng(0), CENTRE), ALONE))["prose"]
+
+
+def test_without_noise_the_fit_is_exact():
+    found = fitted()
+    assert found.frozen == 1.2
+    assert found.steps == 40
+    assert found.gain == pytest.approx(0.1)
+    assert found.growth == pytest.approx(0.6)
+    assert (found.own, found.shared) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    # The best rate is met exactly; of a pair of rates it lies half-way between on average, which costs half as much.
+    assert found.sharpness == pytest.approx(2 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("growth", "fit"), [(0.05, 0.1), (0.1, 0.1), (0.105, 0.105), (1.45, 1.45), (1.5, 1.5), (2.0, 1.5)]
+)
+def test_growth_is_held_between_a_tenth_and_one_and_a_half(growth, fit):
+    assert fitted(growth=growth).growth == pytest.approx(fit)
+
+
+@pytest.mark.parametrize(("loss", "gain"), [(0.05, (0.1 + 0.1 + 0.05) / 3), (0.0501, 0.1), (0.2, 0.1)])
+def test_who_gains_less_than_half_of_the_best_is_no_typical_contestant(loss, gain):
+    assert fitted({"ia3": -loss}, frozen=1.25).gain == pytest.approx(gain, rel=1e-6)
+
+
+def test_what_learned_nothing_in_the_search_says_nothing_of_growth_and_sharpness():
+    rows = ledger_of(
+        World({"prose": Noise(1.2, 0.1, 40, 0.6, 0.5, 0.0, 0.0)}, {}, True, np.random.default_rng(0), CENTRE), ALONE
+    )
+    flat = [
+        (
+            trial,
+            outcome if "test" in outcome.scores else dataclasses.replace(outcome, scores={"validation": (1.2, 0.5)}),
+            e,
+        )
+        for trial, outcome, e in rows
+    ]
+    found = fit_noise(flat)["prose"]
+    assert (found.growth, found.sharpness) == (0.5, 1.0)
+
+
+def test_shared_and_own_variance_are_those_of_a_two_way_layout():
+    """The expected mean square of seeds is that of the rest and, as often as there are contestants, the shared one."""
+    rows = ledger_of(
+        World({"prose": Noise(1.2, 0.1, 40, 0.6, 0.5, 0.0, 0.0)}, {}, True, np.random.default_rng(0), CENTRE), ALONE
+    )
+    rng = np.random.default_rng(5)
+    shared, own = rng.normal(0, 0.02, 3), rng.normal(0, 0.005, (3, 3))
+    names = ["lora", "oft", "ia3"]
+    table = 1.1 + shared + own
+
+    def drawn(trial, outcome):
+        if "test" not in outcome.scores or trial.method == "frozen":
+            return outcome
+        loss = float(table[names.index(trial.method), trial.seed - 1])
+        return dataclasses.replace(outcome, scores=outcome.scores | {"test": (loss, 0.5)})
+
+    found = fit_noise([(trial, drawn(trial, outcome), e) for trial, outcome, e in rows])["prose"]
+    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    within = (rest**2).sum() / 4
+    seeds = 3 * ((table.mean(0) - table.mean()) ** 2).sum() / 2
+    assert found.own == pytest.approx(np.sqrt(within))
+    assert found.shared == pytest.approx(np.sqrt((seeds - within) / 3))
+    assert found.shared > 0.005
+
+
+def world_trial(**changes):
+    contest = make_contests(resolve(ALONE), {c.name: c.build() for c in ALONE.contestants})[1]
+    return dataclasses.replace(contest.trial(1e-2, 1, 40, reported=True), **changes)
+
+
+def test_an_outcome_without_noise_is_the_models():
+    noise = Noise(1.2, 0.1, 40, 0.5, 0.3, 0.0, 0.0)
+    world = World({"prose": noise}, {"oft": 0.02}, True, np.random.default_rng(0), -2.5)
+    for name, more in (("lora", 0.0), ("oft", 0.02)):
+        for steps, growth in ((40, 1.0), (10, 0.5), (160, 2.0)):
+            gain = (0.1 + more) * growth * (1 - 0.3 * 0.5**2)
+            outcome = world.outcome(name, world_trial(steps=steps, curve_every=20))
+            for part in ("validation", "test", "ood"):
+                assert outcome.scores[part][0] == pytest.approx(1.2 - gain)
+            assert outcome.scores["base"][0] == pytest.approx(1.2 + gain)
+            assert [step for step, _ in outcome.curve] == list(range(20, steps, 20))
+            assert outcome.status == "ok"
+    frozen = world.outcome("frozen", world_trial(steps=0))
+    assert {loss for loss, _ in frozen.scores.values()} == {1.2}
+    assert (frozen.curve, frozen.parameters) == ((), 0)
+    assert world.outcome("lora", world_trial(curve_every=0)).curve == ()
+
+
+@pytest.mark.parametrize("correlated", [True, False])
+def test_draws_have_the_spread_of_the_model(correlated):
+    """A deviation of n draws is known to within a share of 1 / sqrt(2 n)."""
+    world = World({"prose": Noise(1.2, 0.1, 40, 0.5, 0.0, 0.03, 0.04)}, {}, correlated, np.random.default_rng(0), -2.0)
+    losses = np.array([[world.outcome("lora", world_trial(seed=s)).validation for _ in range(4)] for s in range(500)])
+    assert losses.mean() == pytest.approx(1.1, abs=0.01)
+    assert losses[:, 0].std() == pytest.approx(0.05, rel=0.12)
+    within = losses.std(axis=1, ddof=1)
+    assert np.sqrt((within**2).mean()) == pytest.approx(0.04 if correlated else 0.05, rel=0.12)
+
+
+@pytest.mark.parametrize(("share", "scale"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0), (1.3, 1.0), (-0.4, 0.4), (-3.0, 1.0)])
+def test_noise_grows_with_the_gain_up_to_that_at_the_best_rate(share, scale):
+    assert noise_scale(share) == pytest.approx(scale)
+
+
+def test_what_differs_by_task_is_fitted_by_task_and_what_did_not_finish_is_left_out():
+    world = World(KNOWN, {}, True, np.random.default_rng(0), CENTRE)
+    rows = ledger_of(world, ALONE.model_copy(update={"tasks": ("prose", "restyle")}))
+    found = fit_noise(rows)
+    assert set(found) == {"prose", "restyle"}
+    lost = [(t, dataclasses.replace(o, status="diverged", scores={}), e) for t, o, e in rows if t.task == "restyle"]
+    assert set(fit_noise([row for row in rows if row[0].task == "prose"] + lost)) == {"prose"}

@@ -150,3 +150,11 @@ def test_a_worker_runs_lanes(trial):
         pool.close()
     check(trials, [finished[t].outcome for t in trials])
     assert len({finished[t].wall_seconds for t in trials}) == 1, "they ran apart"
+
+
+def test_frozen_tensors_that_some_lanes_share_are_not_taken_for_those_of_all(trial):
+    """The matrices of VeRA come from the seed: the first and the third lane have the same, the second has others."""
+    trials = [dataclasses.replace(t, seed=seed) for t, seed in zip(of(trial, "vera"), (1, 2, 1), strict=True)]
+    check(trials, RUNNER.run_batched(trials))
+    pair = [dataclasses.replace(trials[0], lr=1e-3), trials[1]]
+    check(pair, RUNNER.run_batched(pair))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -291,3 +292,31 @@ def test_the_gradient_and_the_loss_are_the_means_over_the_batch(trial, micro):
     finally:
         model.zero_grad()
         model.requires_grad_(False)
+
+
+def test_the_frozen_model_is_scored_and_nothing_is_trained(trial):
+    frozen = dataclasses.replace(trial, adapter='{"name": "frozen"}', steps=0, path=(0.5,), curve_every=1)
+    outcome = RUNNER.run(frozen)
+    assert (outcome.status, outcome.curve, outcome.path) == ("ok", (), ())
+    assert (outcome.parameters, outcome.seconds, outcome.attach_seconds) == (0, 0.0, 0.0)
+    assert set(outcome.scores) == set(trial.parts)
+
+
+def test_a_run_that_diverged_has_no_scores_and_a_curve_of_finite_losses(trial):
+    wild = dataclasses.replace(trial, lr=1e30, path=(0.5,), curve_every=1, dtype="float32")
+    outcome = RUNNER.run(wild)
+    assert (outcome.status, outcome.scores, outcome.path) == ("diverged", {}, ())
+    assert outcome.parameters > 0
+    assert all(math.isfinite(loss) for _, loss in outcome.curve)
+    assert outcome.note.startswith("the loss was nan at step")
+
+
+def test_a_path_has_the_strengths_that_the_method_knows(trial):
+    """Orthogonal fine-tuning by reflections knows no strength below zero or beyond one."""
+    asked = dataclasses.replace(trial, path=(-0.5, 0.5), steps=2)
+    path = RUNNER.run(asked).path
+    assert [strength for strength, _ in path] == [-0.5, 0.5]
+    assert all(set(scores) == {"validation", "test", "base"} for _, scores in path)
+    method = next(name for name in adapterlab.all_adapters() if adapterlab.adapter(name).strength_problem(0.5))
+    other = dataclasses.replace(asked, adapter=json.dumps(adapterlab.adapter(method).settings()), path=(0.5,))
+    assert RUNNER.run(other).path == ()

@@ -61,3 +61,24 @@ def test_tasks_are_resampled_too():
 def test_with_no_runs_in_common_there_is_no_rank():
     assert rank_stability({"one": {("a", 1): 1.0}, "two": {("a", 2): 1.0}}) == {}
     assert rank_stability({}) == {}
+
+
+def test_seeds_are_resampled_within_their_task():
+    """On `a` one is ahead with every seed, on `b` behind with every seed: who is first follows from the tasks alone.
+
+    Of two tasks drawn twice, both are `a` in a quarter of the resamples, and both `b` in a quarter. In the other half one's
+    lead of 3 on `a` outweighs what it lacks on `b`.
+    """
+    data = {
+        "one": {("a", 1): 3.0, ("a", 2): 3.1, ("b", 1): 0.0, ("b", 2): 0.1},
+        "two": {("a", 1): 0.0, ("a", 2): 0.0, ("b", 1): 1.0, ("b", 2): 1.0},
+    }
+    found = rank_stability(data, resamples=4000)
+    assert found["one"].first == pytest.approx(0.75, abs=5 * math.sqrt(0.75 * 0.25 / 4000))
+    assert found["one"].mean == pytest.approx(1.25, abs=0.04)
+    assert (found["one"].low, found["one"].high) == (1, 2)
+
+
+def test_pairs_of_task_and_seed_that_some_lack_are_left_out():
+    data = {"one": {("a", 1): 2.0, ("b", 1): 0.0}, "two": {("a", 1): 1.0, ("c", 1): 5.0}}
+    assert rank_stability(data)["one"].first == 1
