@@ -203,3 +203,14 @@ def test_without_the_reference_or_its_run_nothing_is_reached():
     del contest.reported[2]
     assert list(read(results, results.contests["oft", "prose"])) == [3]
     assert read(played(("oft",), gains={"oft": 0.1}), results.contests["oft", "prose"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "sign"), [("accuracy", 1), ("learning_rate_width", 1), ("in_domain", -1), ("step_time", -1)]
+)
+def test_a_better_value_is_a_positive_difference(results, metric, sign):
+    assert METRICS[metric].sign == sign
+    effects = Effects.of(results)
+    if metric == "accuracy":  # LoRA gains more here, so it is the more accurate one
+        assert set(effects.values("lora", metric).values()) != set(effects.values("oft", metric).values())
+        assert all(difference > 0 for difference in effects.differences("lora", "oft", metric).values())
