@@ -1,4 +1,4 @@
-"""The choice between applying an update to every input and building it into the weight: by counted multiplications."""
+"""Choice between applying an update to every input and building it into the weight, against counted multiplications."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def applied(inputs: int, each: int, once: int, weight: torch.Tensor = WEIGHT) ->
     return LinearAdapter.on_input(torch.zeros(inputs, 5), weight, each, once)
 
 
-def test_by_hand():
-    """With 4 inputs, building takes 3 x 8 and the gradient of the built weight 4 x 3 x 5: 84, as 3 x 4 x 7 applied."""
+def test_the_rule_compares_the_multiplications_of_a_training_step():
+    """Building costs 3 x 8 and its weight gradient 4 x 3 x 5 for 4 inputs, 84 in all; applying costs 3 x 4 x `each`."""
     assert not applied(4, each=7, once=8)
     assert applied(4, each=6, once=8)
     assert applied(4, each=7, once=9)
@@ -26,7 +26,7 @@ def test_by_hand():
 
 
 def test_each_input_counts_and_the_batch_is_flattened():
-    """At 4 multiplications an input, 3 x 4 = 12 of them are below the 15 of the gradient; at 6 they are 18, 3 more."""
+    """An input costs 15 for the weight gradient of a built update, and 3 x `each` if the update is applied to it."""
     assert all(applied(inputs, each=4, once=0) for inputs in (1, 10, 1000))
     assert [inputs for inputs in range(1, 8) if applied(inputs, each=6, once=5)] == [1, 2, 3, 4]
     for shape in ((4, 5), (2, 2, 5), (4, 1, 5)):
@@ -35,7 +35,7 @@ def test_each_input_counts_and_the_batch_is_flattened():
         assert not LinearAdapter.on_input(torch.zeros(shape), WEIGHT, 6, 5)
 
 
-def test_nothing_is_built_into_a_weight_of_which_only_the_shape_is_known():
+def test_the_update_is_applied_to_inputs_if_only_the_weights_shape_is_known():
     meta = torch.zeros(3, 5, device="meta")
     assert applied(4, each=10**6, once=0, weight=meta)
     assert not LinearAdapter.on_input(torch.zeros(4, 5, device="meta"), meta, 10**6, 0)
@@ -49,8 +49,8 @@ def multiplications(layer: nn.Module, x: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize("name", ["loha", "randlora"])
-def test_a_method_takes_the_way_with_fewer_multiplications(name, monkeypatch):
-    """Torch counts both ways; where they differ by less than a tenth, either may be taken."""
+def test_methods_choose_the_computation_with_fewer_multiplications(name, monkeypatch):
+    """Compare the choice with the multiplications that torch counts, unless they differ by less than a tenth."""
     counted: dict[bool, list[int]] = {}
     sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     chosen, choose = [], LinearAdapter.on_input

@@ -188,7 +188,7 @@ def test_the_table_of_trials_is_the_ledgers(analysis, folder):
 
 
 @pytest.mark.parametrize("name", ["status", "trials"])
-def test_of_a_study_that_never_ran_the_folder_is_named(name, study_file, tmp_path):
+def test_a_study_without_results_is_an_error_that_names_the_folder(name, study_file, tmp_path):
     with pytest.raises(AdapterlabError, match=f"{tmp_path} has no results yet"):
         getattr(adapterlab, name)(study_file, out=tmp_path)
 
@@ -245,7 +245,7 @@ def test_a_model_and_rows_in_memory_are_trained_on(trained):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_equal_content_runs_no_trial_again(form, trained, model, tokenizer, executors):
+def test_inputs_with_equal_content_reuse_all_trials(form, trained, model, tokenizer, executors):
     out, counted, analysis = trained
     started = len(executors)
     tokenizer(["used", "in the meantime"], padding=True)
@@ -262,7 +262,7 @@ def test_a_study_on_inputs_in_memory_is_found_again_by_its_folder(trained):
 
 
 @pytest.mark.parametrize("part", ["model", "tokenizer", "rows"])
-def test_other_content_is_another_input(part, model, tokenizer, tmp_path):
+def test_inputs_with_different_content_are_saved_apart(part, model, tokenizer, tmp_path):
     before = saved_model(model, tokenizer, tmp_path), save_rows(ROWS, tmp_path)
     if part == "model":
         with torch.no_grad():
@@ -290,7 +290,7 @@ def test_a_model_or_rows_on_disk_are_used_in_place(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_saved_rows_are_the_rows(tmp_path):
+def test_saved_rows_have_the_values_that_were_given(tmp_path):
     rows = [{"text": "a", "label": 1}, {"text": "b", "label": 2, "source": "here"}]
     for form in (rows, datasets.Dataset.from_list(rows)):
         assert pd.read_parquet(save_rows(form, tmp_path))["label"].tolist() == [1, 2]
@@ -328,7 +328,7 @@ def test_tuning_a_model_in_memory_gives_advice(tuned):
     assert {status for status, *_ in counted.values()} == {"ok"}
 
 
-def test_the_advice_of_a_notebook_is_escaped(tuned):
+def test_a_notebook_shows_the_advice_as_escaped_html(tuned):
     advice = dataclasses.replace(tuned[0], text="Its lead is real (p < 0.05).")
     assert "<p>Its lead is real (p &lt; 0.05).</p>" in advice._repr_html_()
     assert f"<td>{advice.contestant}</td>" in advice._repr_html_()
@@ -355,7 +355,7 @@ def test_tuning_again_on_equal_content_resumes(form, tuned, model, tokenizer, ex
     assert (again.text, again.winner, again.notes) == (advice.text, advice.winner, advice.notes)
 
 
-def test_rows_of_every_part_are_taken_from_memory_and_without_a_folder_written_to_runs(
+def test_rows_in_memory_of_every_part_are_saved_under_runs_by_default(
     model, tokenizer, tmp_path, executors, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -506,12 +506,12 @@ assert [f.__name__ for f in functions] == "attach calibrate compare estimate loa
 """
 
 
-def test_importing_is_light_and_modules_do_not_hide_functions():
+def test_importing_loads_no_torch_and_submodules_do_not_hide_functions():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_everything_named_is_there():
+def test_every_public_name_can_be_imported():
     for name in adapterlab.__all__:
         assert getattr(adapterlab, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'tuen'"):

@@ -1,4 +1,4 @@
-"""Heads that no checkpoint had: drawn as transformers draws them, trained whole, put back by detach."""
+"""New heads: initialized as by transformers, trained fully, and restored by detach."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model() -> LlamaForSequenceClassification:
     return model
 
 
-def test_a_new_head_is_drawn_as_wide_as_transformers_draws_it(model):
+def test_a_new_head_has_the_standard_deviation_of_transformers(model):
     """A deviation of n normal numbers is known to within a share of 1 / sqrt(2 n), a mean to s / sqrt(n)."""
     wide = model.config.initializer_range
     assert wide == LlamaConfig().initializer_range == 0.02

@@ -1,4 +1,4 @@
-"""The update of a credence: Bayes' rule, its weight, and credences that nothing moves."""
+"""Update of a credence: Bayes' rule, the weight of the evidence, and credences of 0 and 1."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_the_weight_is_a_share_of_the_log_odds(credence, factor, weight):
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("credence", [0.0, 1.0])
-def test_what_is_held_for_certain_does_not_move(credence, factor, weight):
+def test_credences_of_zero_and_one_do_not_change(credence, factor, weight):
     assert update(credence, factor, weight) == credence
 
 
 @pytest.mark.parametrize("credence", [0.0, 1.0])
 @pytest.mark.parametrize("gain", [0.05, 0.3])
-def test_a_claim_held_for_certain_is_tested_and_stays(credence, gain):
+def test_a_claim_with_credence_zero_or_one_is_tested_and_keeps_it(credence, gain):
     found, judgement = verdict(BETTER, {"lora": 0.1, "oft": gain}, credence=credence)
     assert not found.untested
     assert found.bayes_factor != 1
@@ -99,7 +99,7 @@ def test_every_number_names_the_trials_that_it_came_from(effects):
         assert (pair.seed, pair.trials) == (0, tuple(trial.id for rung in rungs for trial, _ in rung))
 
 
-def test_one_pair_is_too_little():
+def test_a_verdict_needs_two_pairs():
     results = played(("lora", "oft"), gains={"lora": 0.1, "oft": 0.2}, noise=0.01)
     for task in results.study.tasks:
         results.contests["oft", task].reported = {1: results.contests["oft", task].reported[1]}

@@ -6,12 +6,13 @@ import math
 
 import pytest
 
+from adapterlab.lab.ledger.origins import Unused
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.contest import Contest, finish
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.verdict import Analysis, analyse
-from tests.lab.unplayed import prepared_of, record, study_of
+from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
 from tests.verdict.test_verdict import BETTER, a_map
 
 
@@ -101,3 +102,13 @@ def test_trials_that_the_study_does_not_use_are_counted(prepared, contests, ledg
     found = analyse(fewer, [replay(contest, ledger).contest for contest in fewer.contests()], ledger)
     assert found.unused != analysis.unused
     assert sum(origin.trials for origin in found.origins) < len(ledger)
+
+
+def test_the_largest_of_three_budgets_is_the_main_board():
+    prepared = prepared_of(study_of(budgets=(800, 2000, 3000)))
+    contests = prepared.contests()
+    for contest in contests:
+        finish(contest, lambda trial, contest=contest: outcome_of(trial, loss(contest, trial)))
+    found = analyse(prepared, contests)
+    assert [board.study.budget for board in found.boards] == [3000, 800, 2000]
+    assert found.unused == Unused(0, 0)

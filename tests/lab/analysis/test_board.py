@@ -1,4 +1,4 @@
-"""What the report lists of a study beside the scoreboard: rates, trials, incidents, provenance."""
+"""Rate curves, trials, incidents and provenance of a study."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def board(results):
     return make_board(Effects.of(results), 4_300_000, ())
 
 
-def test_the_rates_of_the_first_rung_rise_and_leave_out_what_diverged(board, results):
+def test_rate_curves_are_sorted_and_leave_out_rates_that_diverged(board, results):
     assert [(curve.task, curve.contestant) for curve in board.rate_curves] == [
         ("prose", "lora"),
         ("prose", "oft"),
@@ -86,7 +86,7 @@ def test_the_frozen_model_is_the_start(board):
     assert board.unit == "nats per byte"
 
 
-def test_the_provenance_is_what_training_does(board, results):
+def test_the_provenance_states_the_constants_of_training(board, results):
     facts = board.provenance.facts
     trial = results.contests[FROZEN, "prose"].reported[0][0]
     assert facts["model"] == f"embedded, weights {trial.model_hash}"

@@ -107,7 +107,7 @@ def test_effects_are_over_tasks_that_weigh_the_same():
 
 
 def test_a_metric_with_one_number_for_a_task_is_compared_over_tasks():
-    """Its sample are the tasks: Student's t over them, not the spread within each."""
+    """The tasks are the sample of the t-test; there are no seeds within a task."""
     results = made_up({"lora": 0.2, "oft": 0.4}, {})
     oft, lora = results.contests["oft", "prose"], results.contests["lora", "prose"]
     oft.first = {lr: oft.first[lr] for lr in (1e-3, 3.2e-3)}
@@ -122,7 +122,7 @@ def test_a_metric_with_one_number_for_a_task_is_compared_over_tasks():
     assert lora.rate == 3.2e-3
 
 
-def test_a_curve_whose_best_is_at_its_edge_is_straight():
+def test_a_curve_with_the_best_rate_at_its_edge_is_linear():
     curve = Curve({1e-3: 1.0, 1e-2: 0.5, 1e-1: 0.25})
     assert curve.inside is None
     assert curve(10**-1.5) == pytest.approx(0.375)
@@ -135,7 +135,7 @@ def test_a_curve_whose_best_is_at_its_edge_is_straight():
     assert pair(10**-2.5) == pytest.approx(0.75)
 
 
-def test_beside_the_best_and_its_neighbours_a_curve_is_straight():
+def test_a_curve_is_linear_beyond_the_neighbours_of_the_best_rate():
     curve = Curve({1e-4: 3.0, 1e-3: 1.0, 1e-2: 0.0, 1e-1: 1.0, 1.0: 5.0})
     assert curve.inside == (-3, -1)
     assert curve(10**-2.5) == pytest.approx(0.25)
@@ -144,7 +144,7 @@ def test_beside_the_best_and_its_neighbours_a_curve_is_straight():
     assert curve(10**-0.25) == pytest.approx(4.0)
 
 
-def test_gains_and_differences_have_the_sign_of_better():
+def test_gains_and_differences_are_positive_if_better():
     results = made_up({"lora": 0.2, "oft": 0.3}, {"lora": 0.1, "oft": 0.02}, noise=0.0)
     effects = Effects.of(results)
     assert set(effects.gains("oft", "in_domain", ["prose"])) == {("prose", seed) for seed in (1, 2, 3)}
@@ -156,7 +156,7 @@ def test_gains_and_differences_have_the_sign_of_better():
     assert widths["prose", 0] >= 0
 
 
-def test_the_luck_of_a_rate_widens_what_is_in_domain_and_no_other_metric():
+def test_the_selection_variance_applies_to_in_domain_metrics_only():
     results = tuned(apart=0.1, noise=0.1, names=("lora", "oft"), seed=1)
     effects = Effects.of(results)
     variances = {name: effects.selection_variances[name, "prose"] for name in ("lora", "oft")}

@@ -148,7 +148,7 @@ def test_a_rate_works_if_it_keeps_half_of_the_best_gain(losses, width):
     assert found == ({} if width is None else {0: pytest.approx(width)})
 
 
-def test_a_contest_that_is_not_finished_and_a_number_that_is_not_finite_are_left_out():
+def test_unfinished_contests_and_infinite_values_are_left_out():
     results = played(NAMES, **SETUP)
     results.contests["lora", "prose"].finished = False
     contest = results.contests["oft", "prose"]
@@ -191,11 +191,11 @@ def curved(losses: list[tuple[int, float]], final: float, goal: float) -> float:
         ([], 0.5, 0.75, 20.0),
     ],
 )
-def test_the_reference_is_reached_on_the_line_between_two_looks(losses, final, goal, steps):
+def test_steps_to_the_reference_are_interpolated_between_measurements(losses, final, goal, steps):
     assert curved(losses, final, goal) == pytest.approx(steps)
 
 
-def test_without_the_reference_or_its_run_nothing_is_reached():
+def test_steps_to_the_reference_need_a_finished_run_of_the_reference():
     results = played(NAMES, **SETUP)
     contest = results.contests["lora", "prose"]
     read = METRICS["steps_to_reference"].read

@@ -141,11 +141,11 @@ def test_growth_is_held_between_a_tenth_and_one_and_a_half(growth, fit):
 
 
 @pytest.mark.parametrize(("loss", "gain"), [(0.05, (0.1 + 0.1 + 0.05) / 3), (0.0501, 0.1), (0.2, 0.1)])
-def test_who_gains_less_than_half_of_the_best_is_no_typical_contestant(loss, gain):
+def test_contestants_with_less_than_half_of_the_best_gain_are_left_out_of_the_fit(loss, gain):
     assert fitted({"ia3": -loss}, frozen=1.25).gain == pytest.approx(gain, rel=1e-6)
 
 
-def test_what_learned_nothing_in_the_search_says_nothing_of_growth_and_sharpness():
+def test_growth_and_sharpness_have_defaults_if_nothing_was_learned_in_the_search():
     rows = ledger_of(
         World({"prose": Noise(1.2, 0.1, 40, 0.6, 0.5, 0.0, 0.0)}, {}, True, np.random.default_rng(0), CENTRE), ALONE
     )
@@ -191,7 +191,7 @@ def world_trial(**changes):
     return dataclasses.replace(contest.trial(1e-2, 1, 40, reported=True), **changes)
 
 
-def test_an_outcome_without_noise_is_the_models():
+def test_outcomes_without_noise_follow_the_formula():
     noise = Noise(1.2, 0.1, 40, 0.5, 0.3, 0.0, 0.0)
     world = World({"prose": noise}, {"oft": 0.02}, True, np.random.default_rng(0), -2.5)
     for name, more in (("lora", 0.0), ("oft", 0.02)):
@@ -225,10 +225,19 @@ def test_noise_grows_with_the_gain_up_to_that_at_the_best_rate(share, scale):
     assert noise_scale(share) == pytest.approx(scale)
 
 
-def test_what_differs_by_task_is_fitted_by_task_and_what_did_not_finish_is_left_out():
+def test_each_task_is_fitted_to_its_finished_trials():
     world = World(KNOWN, {}, True, np.random.default_rng(0), CENTRE)
     rows = ledger_of(world, ALONE.model_copy(update={"tasks": ("prose", "restyle")}))
     found = fit_noise(rows)
     assert set(found) == {"prose", "restyle"}
     lost = [(t, dataclasses.replace(o, status="diverged", scores={}), e) for t, o, e in rows if t.task == "restyle"]
     assert set(fit_noise([row for row in rows if row[0].task == "prose"] + lost)) == {"prose"}
+
+
+def test_two_contestants_with_the_same_two_seeds_are_enough():
+    report = Reporting(seeds=(1, 2))
+    world = World(KNOWN, {}, True, np.random.default_rng(0), CENTRE)
+    few = ALONE.model_copy(update={"report": report, "contestants": ALONE.contestants[:2]})
+    assert set(fit_noise(ledger_of(world, few))) == {"prose"}
+    with pytest.raises(AdapterlabError, match="two contestants"):
+        fit_noise(ledger_of(world, few.model_copy(update={"report": Reporting(seeds=(1,))})))

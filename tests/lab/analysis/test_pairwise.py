@@ -51,7 +51,7 @@ def table(**pairs: tuple[list[float], float]) -> PairTable:
     )
 
 
-def test_the_others_are_behind_the_same_or_unknown():
+def test_other_contestants_are_grouped_as_behind_same_or_unknown():
     near, apart = [0.001, -0.001, 0.0005, 0.0], [0.02, 0.021, 0.019, 0.02]
     pairs = table(a=(apart, 0.0499), b=(near, 0.3), c=(apart, 0.05), d=([0.01, -0.02, 0.03, 0.0], 0.9), e=(near, 0.01))
     assert equivalence(paired(near), 0.005) < SIGNIFICANT
@@ -60,8 +60,8 @@ def test_the_others_are_behind_the_same_or_unknown():
     assert Lead.of(PairTable((), {}, {}, 0.005)) == Lead()
 
 
-def test_a_lead_is_of_the_one_that_is_ahead():
-    """The best has a run less, so that its mean gain is of other seeds than the differences that are compared."""
+def test_a_significant_negative_difference_is_no_lead():
+    """The ranking may have the other sign, since it uses runs whose seeds the other contestant has not finished."""
     behind = [-0.02, -0.021, -0.019, -0.02]
     assert Lead.of(table(a=(behind, 0.001))) == Lead(unknown=("a",))
 
@@ -92,7 +92,7 @@ def test_a_lead_in_words(lead, clause):
     assert lead.clause(0.005) == clause
 
 
-def test_names_in_a_row():
+def test_names_are_enumerated_in_english():
     assert listed(["a"]) == "a"
     assert listed(["a", "b"]) == "a and b"
     assert listed(["a", "b", "c"]) == "a, b and c"
@@ -137,7 +137,7 @@ def test_a_comparison_in_words():
     assert "no difference can be told" in comparison(near, "steps_to_reference").sentence
 
 
-def test_what_tasks_say_apart_is_corrected_for_their_number():
+def test_differences_on_single_tasks_are_corrected_for_the_number_of_tasks():
     a, b = [0.02, 0.021, 0.019], [-0.02, -0.021, -0.019]
     both = comparison([0.03, -0.02, 0.01], prose=a, restyle=b).sentence
     assert both.endswith(" Task by task, lora is better on prose and oft is better on restyle.")
@@ -201,7 +201,7 @@ def test_a_comparison_is_of_the_reported_runs(prepared, ledger):
     assert compare(prepared, ledger, ("lora", "ia3"), tasks=["restyle", "restyle"]).tasks == ("restyle",)
 
 
-def test_at_a_smaller_budget_it_is_of_what_ran_there(prepared, ledger):
+def test_a_comparison_at_a_smaller_budget_uses_the_runs_at_that_budget(prepared, ledger):
     found = compare(prepared, ledger, ("lora", "ia3"), budget=800)
     assert found.budget == 800
     assert [side.flag for side in found.sides] == ["above", "above"]  # 900 parameters in these outcomes
@@ -232,7 +232,7 @@ def test_a_comparison_that_cannot_be_made_says_why(names, prepared, ledger):
         compare(prepared, ledger, tuple(names.split()), **options)
 
 
-def test_a_comparison_needs_the_contests_that_it_is_of_and_no_others(prepared, tmp_path):
+def test_a_comparison_needs_only_the_contests_that_it_compares(prepared, tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
     wanted = lambda c, t: t.task == "prose" and c.contestant != "oft"  # noqa: E731
     record(ledger, prepared, loss, until=lambda c, t: wanted(c, t) and (c.contestant != "ia3" or t.seed != 3))

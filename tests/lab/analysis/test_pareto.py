@@ -93,7 +93,7 @@ def test_published_figures_have_the_front_that_their_authors_describe():
     assert front == {"full_ft", "oft", "vera"}
 
 
-def test_a_share_is_that_of_resamples_on_the_front_by_moocore():
+def test_the_share_counts_resamples_on_the_front():
     """The same resamples of the three seeds, one at a time; of equal points all are on the front."""
     gains = {"lora": 0.2, "oft": 0.19, "ia3": 0.2, "dora": 0.1}
     results = played(NAMES, gains=gains, forgetting={"lora": 0.1, "oft": 0.09, "ia3": 0.1, "dora": 0.05}, noise=0.02)
@@ -130,7 +130,7 @@ def test_the_front_has_the_points_that_are_on_it_and_without_entries_is_empty():
     assert (empty.reference, empty.entries, empty.front, empty.unit) == ((0.0, 0.0), (), [], "nats per byte")
 
 
-def test_an_area_is_the_rectangle_of_an_end_point():
+def test_the_hypervolume_of_a_single_point_is_a_rectangle():
     """Up to a reference of no gain and 0.3 forgotten; a path adds its corners."""
     found = {entry.contestant: entry for entry in frontier(played(NAMES, gains=GAINS, forgetting=FORGETTING)).entries}
     for name in NAMES:

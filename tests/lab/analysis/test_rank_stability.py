@@ -59,7 +59,7 @@ def test_the_concordance_is_friedmans_over_the_tasks_means():
     assert 0 < found.concordance < 1
 
 
-def test_a_task_that_some_have_no_run_of_is_no_judge():
+def test_the_concordance_uses_only_tasks_that_every_contestant_ran_on():
     results = played(NAMES, gains={"lora": 0.1, "oft": 0.2, "ia3": 0.05, "dora": 0.15})
     results.contests["dora", "prose"].reported = {}
     found = stability(results)

@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 
 from adapterlab.adapters import all_adapters
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, Finding, grade, literature
+from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS, Card, Finding, grade, literature
 from tests.lab.made_up import played
 
 GAINS = {"full_ft": 0.20, "lora": 0.15, "oft": 0.25, "ia3": 0.195, "vera": 0.0}
@@ -102,7 +102,7 @@ def graded(**changes):
 
 
 EXACT = {"full_ft": 0.25, "lora": 0.125, "oft": 0.25, "ia3": 0.125, "vera": 0.0}
-"""Gains that a float has exactly, as their differences from 1 do."""
+"""Gains whose differences from 1 are exact as floats."""
 
 
 @pytest.mark.parametrize(("parameters", "finding"), [(100, "yes"), (101, "unmeasured"), (1, "yes")])
@@ -121,7 +121,7 @@ def test_nine_tenths_of_full_fine_tunings_gain_are_competitive(gain, finding):
 
 
 @pytest.mark.parametrize(("parameters", "finding"), [(180, "yes"), (181, "unmeasured"), (200, "unmeasured")])
-def test_twice_loras_size_is_the_largest_that_is_compared_with_it(parameters, finding):
+def test_sizes_up_to_twice_loras_are_compared_with_it(parameters, finding):
     card = graded(parameters=PARAMETERS | {"oft": parameters})["oft"]
     assert found(card)["BL"] == finding
     if finding == "unmeasured":
@@ -188,9 +188,15 @@ def test_points_are_those_of_what_is_granted():
     assert cards()["vera"].points == 0
 
 
-def test_one_whose_runs_all_diverged_is_not_graded():
+def test_a_contestant_without_finished_runs_is_not_graded():
     results = played(tuple(GAINS), gains=GAINS, parameters=PARAMETERS)
     for task in results.study.tasks:
         results.contests["ia3", task].reported = {}
     card = next(card for card in grade(Effects.of(results), 10_000) if card.contestant == "ia3")
     assert {found(card)[name] for name in ("PE", "BF", "DE", "OOD")} == {"unmeasured"}
+
+
+def test_a_method_that_the_survey_does_not_grade_has_no_points_there():
+    card = Card("mine", {}, None)
+    assert (card.points, card.literature_points) == (0, None)
+    assert Card("mine", {}, ("PE", "OOD")).literature_points == 3.0

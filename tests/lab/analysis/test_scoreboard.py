@@ -82,7 +82,7 @@ def test_what_learns_nothing_is_not_praised_for_forgetting_nothing():
 
 
 @pytest.mark.parametrize(("gain", "learns"), [(0.125, True), (0.124, False), (0.126, True)])
-def test_half_the_best_gain_is_enough_to_be_asked_what_it_forgets(gain, learns):
+def test_contestants_with_half_the_best_gain_count_as_learners(gain, learns):
     scoreboard = board(made_up({"lora": 0.25, "oft": gain, "ia3": 0.01}, {"lora": 0.3, "oft": 0.05}, noise=0.0))
     assert ("oft forgets least of those that learn" in scoreboard.answer) is learns
 
@@ -203,7 +203,7 @@ def test_p_values_are_corrected_over_what_is_ranked():
     assert rows["oft"].peak_bytes == {"prose": 0, "restyle": 0}
 
 
-def test_the_least_forgetful_is_named_only_if_it_is_not_the_best_and_forgetting_is_known():
+def test_the_answer_names_another_contestant_that_forgets_least_only_if_that_is_known():
     best = board(made_up({"lora": 0.2, "oft": 0.15}, {"lora": 0.01, "oft": 0.05}))
     assert "forgets least" not in best.answer
     results = made_up({"lora": 0.2, "oft": 0.15}, {"lora": 0.3, "oft": 0.05})
@@ -223,5 +223,5 @@ def test_without_a_finished_run_there_is_no_answer():
     assert board(results).answer == "No contestant finished a run, so there is nothing to compare."
 
 
-def test_no_gain_at_all_is_nothing_learned():
+def test_a_gain_of_zero_counts_as_nothing_learned():
     assert board(made_up({}, {}, noise=0.0)).answer.startswith("No contestant learned anything")

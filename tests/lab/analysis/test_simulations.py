@@ -1,4 +1,4 @@
-"""Simulated studies with noise and effects so small or large that what they must find is certain."""
+"""Simulated studies with effects far below or above the noise, so that the result is certain."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_an_effect_far_below_the_smallest_that_matters_is_the_same():
     assert found.interval == 1
 
 
-def test_a_harmful_effect_is_found_too_and_the_rest_has_the_lead():
+def test_a_negative_effect_is_found_by_every_criterion():
     found = detection_rates(STUDY, QUIET, -0.03, correlated=True, studies=3)
     assert shares(found) == (1, 1, 1, 1, 0)
 
 
-def test_without_noise_twins_are_told_apart_by_nothing():
+def test_twins_without_noise_are_never_different():
     noise = {task: dataclasses.replace(n, own=0.0, shared=0.0) for task, n in NOISE.items()}
     assert shares(detection_rates(STUDY, noise, 0.0, correlated=True, studies=2)) == (0, 0, 0, 0, 1)
 
@@ -118,7 +118,7 @@ def test_a_simulated_study_has_every_contest_finished():
     ("share", "studies", "low", "high"),
     [(0.05, 200, 0.0242, 0.0900), (0.0, 20, 0.0, 0.1684), (1.0, 20, 0.8316, 1.0), (0.5, 10, 0.1871, 0.8129)],
 )
-def test_bounds_are_r_s_binom_test(share, studies, low, high):
+def test_bounds_are_those_of_binom_test_in_r(share, studies, low, high):
     """`binom.test(share * studies, studies)`: with none of n, the upper bound is 1 - 0.025^(1/n)."""
     rates = DetectionRates(0.0, True, studies, share, 0, 0, 0, 0)
     assert rates.bounds(share) == pytest.approx((low, high), abs=1e-4)

@@ -1,4 +1,4 @@
-"""A study before it runs: its trials, its steps and its time, by brute force and by hand."""
+"""Estimates of a study: trial counts by brute force, steps and time by hand."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_trials_of_the_ledger_are_done_and_give_the_times(ledger):
 
 @pytest.fixture
 def timed(monkeypatch):
-    """A runner that trains in no time on a clock of its own: half a second a step, and scoring by the task."""
+    """Replace the runner and the clock: a step takes half a second, and scoring takes a time that depends on the task."""
     clock, ran = [1000.0], []
     scoring = {"prose": 0.02, "restyle": 0.06}
 

@@ -1,4 +1,4 @@
-"""How far contests are, and the time that the rest takes, by hand."""
+"""Progress of contests, and the remaining time computed by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seconds(states, workers: int = 1, costs=COSTS, score: float = SCORE) -> floa
     return seconds_left(states.values(), costs, {"prose": score}, workers)
 
 
-def test_of_a_study_that_has_not_begun(ledger):
+def test_a_study_without_trials_needs_all_of_its_time(ledger):
     prepared = prepared_of(study_of())
     for states in (states_of(prepared, None), states_of(prepared, ledger)):
         assert {state.phase for state in states.values()} == {"waiting"}
@@ -104,7 +104,7 @@ def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
 
 
 @pytest.mark.parametrize(("curve_every", "looks"), [(1, 19), (5, 3), (6, 3), (7, 2), (19, 1), (20, 0), (21, 0)])
-def test_the_curve_is_scored_before_the_end_alone(curve_every, looks):
+def test_the_time_counts_the_measurements_of_the_curve_before_the_last_step(curve_every, looks):
     report = Reporting(seeds=(1,), windows=16, curve_every=curve_every)
     prepared = prepared_of(study_of("lora", report=report))
     left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("lora", "prose"): Cost(0, 0)})
@@ -127,7 +127,7 @@ def test_costs_are_the_means_of_what_ran(ledger):
     assert known_costs(states_of(prepared, ledger).values()) == {("lora", "prose"): Cost(12 / 8, 2.0)}
 
 
-def test_one_without_a_cost_is_given_the_mean_of_the_others():
+def test_contestants_without_a_known_cost_get_the_mean_cost():
     prepared = prepared_of(study_of("lora", "ia3", "oft"))
     costs = {("lora", "prose"): Cost(1.0, 2.0), ("ia3", "prose"): Cost(3.0, 6.0)}
     left = seconds(states_of(prepared, None), costs=costs, score=0.0)

@@ -1,4 +1,4 @@
-"""What the scheduler submits, records and reports, with an executor that makes up the outcomes."""
+"""Trials that the scheduler submits, records and reports, with an executor that makes up their outcomes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_trial_is_submitted_recorded_and_reported_once(ledger, monkeypatch
     assert seen[1].last == f"{FROZEN} on prose"
 
 
-def test_the_ledger_says_meanwhile_what_is_running(ledger, monkeypatch):
+def test_the_ledger_lists_the_running_trials(ledger, monkeypatch):
     executor, running = InProcess(outcome_of), []
     use(monkeypatch, executor)
 
@@ -58,7 +58,7 @@ def test_the_ledger_says_meanwhile_what_is_running(ledger, monkeypatch):
     assert not ledger.is_locked()
 
 
-def test_what_the_ledger_has_is_not_submitted(ledger, monkeypatch):
+def test_trials_in_the_ledger_are_not_submitted(ledger, monkeypatch):
     prepared = prepared_of(study_of())
     known = record(ledger, prepared, until=lambda contest, trial: contest.contestant != "ia3" or trial.seed == 101)
     executor, seen = InProcess(outcome_of), []
@@ -118,7 +118,7 @@ def test_contests_that_share_trials_wait_for_the_same_ones(ledger, monkeypatch):
     assert seen[-1].done == 2 * 2 * WHOLE
 
 
-def test_of_a_contest_whose_rates_all_diverge_less_is_expected(ledger, monkeypatch):
+def test_expected_steps_fall_if_every_rate_of_a_contest_diverges(ledger, monkeypatch):
     def run(trial):
         return outcome_of(trial, math.inf if trial.method == "ia3" else 1.0)
 

@@ -49,7 +49,7 @@ def test_a_study_in_the_middle(ledger):
     assert status(prepared, ledger, workers=1).workers == 1
 
 
-def test_what_is_running_is_not_next(ledger):
+def test_running_trials_are_not_listed_as_next(ledger):
     prepared = prepared_of(study_of())
     record(ledger, prepared, until=lambda contest, trial: contest.adapter is None)
     first, second = (c.trial(1e-3, 101, 4, reported=False) for c in prepared.contests()[1:])
@@ -64,7 +64,7 @@ def test_what_is_running_is_not_next(ledger):
     assert second not in found.running
 
 
-def test_what_diverged_and_failed_is_listed_with_its_reason(ledger):
+def test_trials_that_diverged_are_listed_with_the_reason(ledger):
     prepared = prepared_of(study_of())
     record(ledger, prepared, lambda c, t: math.inf if (c.contestant, t.lr) == ("ia3", 1e-2) else 1.0)
     found = status(prepared, ledger)
@@ -83,7 +83,7 @@ def test_a_failure_is_not_a_divergence(ledger):
     assert found.diverged == ()
 
 
-def test_a_study_that_has_all_steps_but_not_all_trials_is_not_at_its_end(ledger):
+def test_an_unfinished_study_is_never_at_100_percent(ledger):
     prepared = prepared_of(study_of("lora"))
     record(ledger, prepared, until=lambda contest, trial: contest.adapter is not None)
     found = status(prepared, ledger)

@@ -14,12 +14,12 @@ FROZEN = replace(PROSE, steps=0)
 
 
 @pytest.mark.parametrize(("steps", "seconds"), [(1, 3600), (60, 3600), (61, 3660), (100, 6000)])
-def test_before_anything_was_measured_a_step_has_a_minute_and_a_trial_an_hour(steps, seconds):
+def test_the_first_trials_may_take_a_minute_a_step_and_at_least_an_hour(steps, seconds):
     assert TimeLimit().of(replace(PROSE, steps=steps)) == seconds
     assert TimeLimit().of(FROZEN) == 3600
 
 
-def test_a_trial_has_twenty_times_the_slowest_so_far_step_for_step():
+def test_a_step_may_take_twenty_times_the_slowest_so_far():
     limit = TimeLimit()
     limit.learn(PROSE, 10.0)
     assert limit.of(PROSE) == 20 * 10
@@ -29,14 +29,14 @@ def test_a_trial_has_twenty_times_the_slowest_so_far_step_for_step():
     assert limit.of(PROSE) == 20 * 20
 
 
-def test_a_trial_has_two_minutes_at_least():
+def test_every_trial_may_take_two_minutes():
     limit = TimeLimit()
     limit.learn(PROSE, 0.1)
     assert limit.of(PROSE) == 120
     assert limit.of(replace(PROSE, steps=601)) == pytest.approx(20 * 0.01 * 601)
 
 
-def test_one_without_steps_has_twenty_times_the_longest_so_far():
+def test_a_trial_without_steps_may_take_twenty_times_the_longest_so_far():
     limit = TimeLimit()
     limit.learn(FROZEN, 30.0)
     assert limit.of(PROSE) == 3600  # no step was measured
@@ -47,7 +47,7 @@ def test_one_without_steps_has_twenty_times_the_longest_so_far():
     assert limit.of(replace(PROSE, steps=1)) == 120
 
 
-def test_a_fixed_limit_is_every_trials():
+def test_a_fixed_limit_applies_to_every_trial():
     limit = TimeLimit(5.0)
     limit.learn(PROSE, 1000.0)
     assert limit.of(PROSE) == limit.of(FROZEN) == 5.0

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adapterlab.adapters import adapter
 from adapterlab.lab.run.executors import LocalPool
@@ -16,6 +17,7 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial import batched
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.loading import fingerprint
 from adapterlab.tasks import task
 from tests.adapters.methods import ALL, small
 from tests.lab.runner import RUNNER
@@ -152,9 +154,26 @@ def test_a_worker_runs_lanes(trial):
     assert len({finished[t].wall_seconds for t in trials}) == 1, "they ran apart"
 
 
-def test_frozen_tensors_that_some_lanes_share_are_not_taken_for_those_of_all(trial):
+def test_frozen_tensors_are_shared_only_if_all_lanes_have_the_same(trial):
     """The matrices of VeRA come from the seed: the first and the third lane have the same, the second has others."""
     trials = [dataclasses.replace(t, seed=seed) for t, seed in zip(of(trial, "vera"), (1, 2, 1), strict=True)]
     check(trials, RUNNER.run_batched(trials))
     pair = [dataclasses.replace(trials[0], lr=1e-3), trials[1]]
     check(pair, RUNNER.run_batched(pair))
+
+
+def test_a_pass_ends_when_every_lane_has_diverged(trial):
+    trials = [dataclasses.replace(t, lr=lr) for t, lr in zip(of(trial, "lora"), (1e200, 1e250), strict=False)]
+    found = RUNNER.run_batched(trials)
+    assert [outcome.status for outcome in found] == ["diverged", "diverged"]
+    assert all(outcome.scores == {} for outcome in found)
+
+
+def test_a_model_with_dropout_of_its_own_is_not_batched(trial, tmp_path):
+    """Lanes run in training mode, and `vmap` refuses random numbers there; the worker then runs the trials alone."""
+    model = AutoModelForCausalLM.from_pretrained(trial.model, attention_dropout=0.5)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(trial.model).save_pretrained(tmp_path)
+    dropping = dataclasses.replace(trial, model=str(tmp_path), model_hash=fingerprint(str(tmp_path)))
+    with pytest.raises(RuntimeError, match="random"):
+        RUNNER.run_batched(of(dropping, "lora")[:2])

@@ -187,7 +187,7 @@ def test_the_penalty_is_part_of_the_loss_and_is_clipped_with_it():
     assert parameter.item() == pytest.approx(0.0, abs=1e-5)  # 0.25 + 1, clipped to 1
 
 
-def test_the_method_acts_after_the_step_while_the_gradients_are_there():
+def test_after_step_is_called_before_the_gradients_are_cleared():
     seen: list = []
     parameter, optimizer = optimizer_of([0.0])
     parameter.grad = torch.tensor([0.5])
@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_after_training_is_a_divergence(trial, monkeyp
     assert outcome.note == "the loss is not finite after training"
 
 
-def test_a_mode_is_left_as_it_was():
+def test_the_mode_of_the_model_is_restored():
     model = nn.Linear(1, 1).eval()
     with train.mode(model, training=True):
         assert model.training
@@ -312,7 +312,7 @@ def test_a_run_that_diverged_has_no_scores_and_a_curve_of_finite_losses(trial):
 
 
 def test_a_path_has_the_strengths_that_the_method_knows(trial):
-    """Orthogonal fine-tuning by reflections knows no strength below zero or beyond one."""
+    """A method that supports no strength but 0 and 1 has an empty path."""
     asked = dataclasses.replace(trial, path=(-0.5, 0.5), steps=2)
     path = RUNNER.run(asked).path
     assert [strength for strength, _ in path] == [-0.5, 0.5]

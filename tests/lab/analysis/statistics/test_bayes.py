@@ -83,13 +83,13 @@ def test_one_sided_is_the_mean_likelihood_over_the_prior_on_a_fine_grid(t, n):
 
 
 @pytest.mark.parametrize(("mean", "error"), [(0.02, 0.01), (-0.02, 0.01), (0.0, 0.01), (0.3, 0.01)])
-def test_positive_is_against_an_even_mix_of_nothing_and_worse(mean, error):
+def test_the_alternative_to_positive_is_an_even_mix_of_zero_and_negative(mean, error):
     t, effect = mean / error, from_error(mean, error, 5, 6)
     expected = jzs_one_sided(t, 6, 5) / ((1 + jzs_one_sided(-t, 6, 5)) / 2)
     assert bayes_factor_positive(effect) == pytest.approx(min(1e4, max(1e-4, expected)))
 
 
-def test_no_factor_is_beyond_ten_thousand():
+def test_bayes_factors_are_limited_to_ten_thousand():
     sure = from_error(10.0, 0.01, 30, 31)
     assert bayes_factor_positive(sure) == 1e4
     assert bayes_factor_positive(from_error(-10.0, 0.01, 30, 31)) == 1e-4
@@ -97,7 +97,7 @@ def test_no_factor_is_beyond_ten_thousand():
     assert bayes_factor_within(sure, 0.1) == 1e-4
 
 
-def test_differences_that_are_all_the_same_have_a_thousandth_of_their_mean_as_error():
+def test_equal_differences_get_a_thousandth_of_their_mean_as_error():
     for mean, n in ((0.2, 3), (-0.5, 4)):
         error = abs(mean) * 1e-3 / math.sqrt(n)
         t = max(-60.0, min(60.0, mean / error))

@@ -92,7 +92,7 @@ def test_the_interval_for_another_task_is_that_of_higgins_thompson_and_spiegelha
     assert half.overall.high - half.overall.mean == pytest.approx(stats.t.ppf(0.75, 2) * half.overall.error)
 
 
-def test_of_one_task_the_interval_for_another_is_everything():
+def test_one_task_gives_no_bound_for_another():
     found = across_tasks({"a": paired([1.0, 1.1, 0.9]), "b": paired([3.0])})
     assert (found.low_next, found.high_next) == (-math.inf, math.inf)
     assert (found.overall.low, found.overall.high, found.overall.p) == (-math.inf, math.inf, 1.0)

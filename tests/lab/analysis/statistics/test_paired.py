@@ -135,7 +135,7 @@ def test_a_selection_that_outweighs_all_seeds_has_five_degrees():
     assert stratified({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}).df == 3
 
 
-def test_an_unknown_error_leaves_everything_open():
+def test_an_unknown_error_gives_an_infinite_interval():
     for effect, n in ((paired([0.5]), 1), (stratified({"a": [0.5], "b": [1.5]}), 2)):
         assert (effect.low, effect.high, effect.p, effect.n) == (-math.inf, math.inf, 1.0, n)
         assert (effect.error, effect.df) == (math.inf, 0)
@@ -153,7 +153,7 @@ def test_the_level_is_that_of_the_interval(level):
         assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_what_varies_by_rounding_alone_does_not_vary():
+def test_errors_as_small_as_rounding_count_as_zero():
     found = from_error(1.0, 1e-9, 4, 5)
     assert (found.low, found.high, found.p, found.error, found.df) == (1.0, 1.0, 0.0, 0.0, 4)
     assert from_error(1.0, 1.1e-9, 4, 5).error == 1.1e-9

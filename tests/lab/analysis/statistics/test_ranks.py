@@ -64,7 +64,7 @@ def test_with_no_runs_in_common_there_is_no_rank():
 
 
 def test_seeds_are_resampled_within_their_task():
-    """On `a` one is ahead with every seed, on `b` behind with every seed: who is first follows from the tasks alone.
+    """On task `a` the first contestant is ahead with every seed, on `b` behind, so the ranks depend on the tasks only.
 
     Of two tasks drawn twice, both are `a` in a quarter of the resamples, and both `b` in a quarter. In the other half one's
     lead of 3 on `a` outweighs what it lacks on `b`.

@@ -1,4 +1,4 @@
-"""How often a trial may lose its worker, and how trials are grouped into jobs."""
+"""Number of workers that a trial may lose, and the grouping of trials into jobs."""
 
 from __future__ import annotations
 
