@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from adapterlab import argmap
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.metrics import LOSS, METRICS, Results
+from adapterlab.lab.analysis.metrics import LOSS, METRICS, Key, Results
 from adapterlab.lab.analysis.statistics import Paired, bayes_factor_positive, bayes_factor_within, equivalence
 from adapterlab.verdict.claims import Better, Equivalent, Reaches, Test, read_test
 
@@ -148,19 +148,23 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects, weigh
         effects: Effects estimated from finished contests.
         weight: Exponent on the Bayes factor, from 0 to 1.
     """
-    missing = _missing(test, effects)
-    pairs = () if missing else _pairs(test, effects)
-    if not missing and len(pairs) < MIN_PAIRS:
-        missing = f"only {len(pairs)} pair of runs to compare"
-    if missing:
+    missing = _missing(test, effects.results)
+    differences, effect = ({}, None) if missing else _test_effect(test, effects)
+    if effect is None:
+        missing = missing or f"this study did not measure {METRICS[test.metric].title}"
+    elif len(differences) < MIN_PAIRS:
+        missing = f"only {len(differences)} pair of runs to compare"
+    if missing or effect is None:
         return Verdict(claim, test, credence, credence, untested=missing)
-    numbers = {(pair.task, pair.seed): pair.difference for pair in pairs}
-    effect = effects.over_tasks(numbers, test.contestants(), test.metric)
     same = None
     if isinstance(test, Equivalent):
         factor, same = bayes_factor_within(effect, test.within), equivalence(effect, test.within)
     else:
         factor = bayes_factor_positive(effect)
+    pairs = tuple(
+        Pair(task, seed, difference, _trials(effects.results, test.contestants(), task, seed))
+        for (task, seed), difference in sorted(differences.items())
+    )
     return Verdict(
         claim, test, credence, update(credence, factor, weight), pairs, effect, factor, same, relevance=weight
     )
@@ -180,9 +184,8 @@ def update(credence: float, factor: float, weight: float) -> float:
     return odds / (1 + odds)
 
 
-def _missing(test: Test, effects: Effects) -> str:
-    """Return why the results cannot test a claim, or an empty string."""
-    results = effects.results
+def _missing(test: Test, results: Results) -> str:
+    """Return why the study cannot test a claim, or an empty string."""
     absent = [name for name in test.contestants() if name not in results.contestants]
     if absent:
         return f"{' and '.join(absent)} did not run in this study"
@@ -191,11 +194,11 @@ def _missing(test: Test, effects: Effects) -> str:
         return f"this study does not include {' and '.join(tasks)}"
     if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
-    measured = any(effects.values(name, test.metric, test.tasks) for name in test.contestants())
-    return "" if measured else f"this study did not measure {METRICS[test.metric].title}"
+    return ""
 
 
-def _pairs(test: Test, effects: Effects) -> tuple[Pair, ...]:
+def _test_effect(test: Test, effects: Effects) -> tuple[Mapping[Key, float], Paired | None]:
+    """Return the differences that a test is about, and their mean; None for a metric that was not measured."""
     a, b = test.contestants()
     if isinstance(test, Better):
         differences = {k: d - test.by for k, d in effects.differences(a, b, test.metric, test.tasks).items()}
@@ -203,10 +206,8 @@ def _pairs(test: Test, effects: Effects) -> tuple[Pair, ...]:
         differences = effects.surplus((a, test.metric), (b, test.metric), test.reaches, test.tasks)
     else:
         differences = effects.differences(a, b, test.metric, test.tasks)
-    return tuple(
-        Pair(task, seed, difference, _trials(effects.results, (a, b), task, seed))
-        for (task, seed), difference in sorted(differences.items())
-    )
+    measured = any(effects.values(name, test.metric, test.tasks) for name in (a, b))
+    return differences, effects.over_tasks(differences, (a, b), test.metric) if measured else None
 
 
 def _trials(results: Results, contestants: Sequence[str], task: str, seed: int) -> tuple[str, ...]:

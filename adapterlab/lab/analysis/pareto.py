@@ -89,6 +89,7 @@ def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
         The plane with the contestants on it, without those that lack a run.
     """
     results = effects.results
+    operating_points = {name: _operating_point(effects, name) for name in results.contestants}
     paths = {name: by_seed for name in results.contestants if (by_seed := _paths(results, name))}
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in paths.values()))) if paths else []
     ends = {name: {s: _end(by_seed[s]) for s in seeds} for name, by_seed in paths.items()}
@@ -110,14 +111,16 @@ def pareto_front(effects: Effects, seed: int = 0) -> ParetoFront:
                 shares[name],
                 bootstrap([hypervolume(list(by_seed[s].values()), reference) for s in seeds]),
                 path,
-                _operating_point(effects, name) if path else None,
+                operating_points[name] if path else None,
             )
         )
     return ParetoFront(reference, tuple(sorted(entries, key=lambda e: -e.hypervolume.value)), results.unit)
 
 
-def _operating_point(effects: Effects, name: str) -> OperatingPoint:
+def _operating_point(effects: Effects, name: str) -> OperatingPoint | None:
     strengths = list(effects.values(name, "operating_point").values())
+    if not strengths:
+        return None
     forgotten = effects.values(name, "forgetting_rewound")
     return OperatingPoint(
         min(strengths),
