@@ -31,8 +31,9 @@ class Poly(RoutedAdapter):
 
     `a (splits, skills, in / splits, rank)` and `b (splits, skills, rank, out / splits)` are the skills of a layer. The
     router has `logits (layers or 1, tasks, splits, skills)`; the shares are `z = sigmoid(logits)`, divided by their sum
-    over the skills (Ponti et al. 2022). A call of the model passes the tasks of its sequences as `task_ids`; without
-    them, every sequence belongs to task 0.
+    over the skills (Ponti et al. 2022). The factors are averaged before they are multiplied, as in the authors' code and
+    in Caccia et al. 2022; equation 6 of the paper averages the products. A call of the model passes the tasks of its
+    sequences as `task_ids`; without them, every sequence belongs to task 0.
     """
 
     name = "poly"
@@ -83,7 +84,8 @@ class Poly(RoutedAdapter):
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = (side // self.splits for side in weight.shape)
-        a = context.uniform(self.splits, self.skills, columns, self.rank, bound=columns**-0.5)
+        bound = (3 * weight.shape[1]) ** -0.5  # as in the authors' code; PEFT has `columns ** -0.5`
+        a = context.uniform(self.splits, self.skills, columns, self.rank, bound=bound)
         return State({"a": a, "b": context.zeros(self.splits, self.skills, self.rank, rows)})
 
     def init_router(self, width: int, context: Context) -> State:
