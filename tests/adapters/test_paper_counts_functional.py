@@ -70,8 +70,9 @@ def test_prefix(size, percent):
 
 
 def test_llama_adapter():
-    """Zhang 2023, abstract: 1.2M, ten tokens in the topmost 30 of 32 layers."""
-    count = parameter_count(llama("7B"), adapter("llama_adapter", length=10, layers=30))
+    """Zhang 2023, abstract: 1.2M, ten tokens in the topmost 30 of 32 layers, which is the default."""
+    count = parameter_count(llama("7B"), adapter("llama_adapter"))
+    assert count == parameter_count(llama("7B"), adapter("llama_adapter", length=10, layers=30))
     assert round(count / 1e6, 1) == 1.2
 
 

@@ -39,7 +39,7 @@ class LlamaAdapter(PrefixAdapter):
     length: int = 10
     """Number of vectors in the prompt."""
     layers: int = 0
-    """Number of adapted layers, counted from the top; 0 for all. The paper adapts 30 of 32."""
+    """Number of adapted layers, counted from the top; 0 for the paper's share, all but one in sixteen (30 of 32)."""
     per_head: bool = True
     """True for one gate for each head, False for one gate for all heads."""
     squash: bool = True
@@ -50,13 +50,13 @@ class LlamaAdapter(PrefixAdapter):
         return AnswersAsBaseAtInit(), ChangesNoParameter(), AnswersForOwnTokens()
 
     def chooses(self, layer: int, layers: int) -> bool:
-        return self.layers == 0 or layer >= layers - self.layers
+        return layer >= (layers // 16 if self.layers == 0 else layers - self.layers)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.length < 1 or self.layers < 0:
-            return "length must be 1 or more and layers 0 (all) or more"
+            return "length must be 1 or more and layers 0 (the paper's share) or more"
         if self.layers > len(shapes):
-            return f"layers {self.layers} is more than the model has: give at most {len(shapes)}, or 0 for all"
+            return f"layers {self.layers} is more than the model has: give at most {len(shapes)}, or 0 for the paper's share"
         return None
 
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
