@@ -33,7 +33,7 @@ class CLOVER(PairAdapter):
     the diagonal `start S` and is trained as a full matrix; `basis V^T (heads, width, in)` and `outer U (heads, out,
     width)` are fixed. Strength interpolates `S + strength * (S' - S)`. In grouped-query attention the query heads of a
     key-value head share its core, which agrees with the paper's parameter count for LLaMA3-8B (table 2). They are
-    decomposed together, so nothing is approximated.
+    decomposed together, so nothing is approximated; the authors' code then decomposes the values alone.
 
     If something nonlinear lies between the two maps (a rotary position embedding between keys and queries, or the
     activation of the feed-forward block), there is no second map: keys, and blocks of `mlp_block` hidden units, are `T
@@ -49,8 +49,8 @@ class CLOVER(PairAdapter):
     mlp_block: int = 64
     """Hidden units of the feed-forward block in one block; 0 leaves the feed-forward block unchanged."""
     queries: bool = False
-    """True to train a transition for queries too, where a rotary embedding separates them from keys. The authors' code
-    does this, the paper does not."""
+    """True to train a transition for queries too, where a rotary embedding separates them from keys. The first version of
+    the authors' code does this, and the last has it for queries alone; the paper has it for keys alone."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
