@@ -26,9 +26,6 @@ QV = ("q_proj", "v_proj")
 def model(name: str) -> nn.Module:
     """The published model of this name, without weights."""
     with torch.device("meta"):
-        if name == "owls-2b":
-            # 16 encoder layers of 6 linear layers, 16 decoder layers of 10, and 2 more, which the counts imply.
-            return nn.ModuleList(nn.Linear(2048, 2048) for _ in range(16 * 6 + 16 * 10 + 2))
         if name == "deberta-v3-base":
             base = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
             return DebertaV2Model(DebertaV2Config(vocab_size=128100, **base))

@@ -33,8 +33,9 @@ class SSVD(LinearAdapter):
     """`W' = U (S + strength * dS) G V^T` for the top `rank` singular triplets of `W = U S V^T`.
 
     `dS`, `shift (rank,)`, starts at zero. `G (rank, rank)` rotates the right singular vectors; the left ones are unchanged
-    (Wang et al. 2025, equations 8 and 9). `K` is `strength` times the skew-symmetric matrix with the upper triangle `skew
-    (rank (rank - 1) / 2,)`, which starts at zero, and `G` follows from `rotation`:
+    (Wang et al. 2025, equations 8 and 9). The authors' code rotates the left ones of a layer with more inputs than outputs,
+    and multiplies the shift by a trained gate; the paper has neither. `K` is `strength` times the skew-symmetric matrix with
+    the upper triangle `skew (rank (rank - 1) / 2,)`, which starts at zero, and `G` follows from `rotation`:
 
     - `approximate`: `I - 2 K`, the paper's default (equation 13);
     - `strict`: `(I - K)(I + K)^-1` (equation 10);
@@ -49,7 +50,7 @@ class SSVD(LinearAdapter):
     size_knob = "rank"
 
     rank: int = 32
-    """Number of singular triplets; the paper sets it as a share of the layer's smaller side."""
+    """Number of singular triplets; the paper sets it as a share of the layer's smaller side, 17 to 80 %."""
     rotation: str = "approximate"
     """One of `approximate`, `strict` and `free`."""
 
