@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import peft
 import pytest
-import torch
-from peft import BOFTConfig, HRAConfig, OFTConfig, RoadConfig
+from peft import HRAConfig, OFTConfig, RoadConfig
 
-from adapterlab.adapters.orthogonal.boft import BOFT
 from adapterlab.adapters.orthogonal.hra import HRA
 from adapterlab.adapters.orthogonal.oft import OFT
 from adapterlab.adapters.orthogonal.oftv2 import OFTv2
 from adapterlab.adapters.orthogonal.road import RoAd
-from adapterlab.adapters.rotations import skew_symmetric
 from tests.adapters.oracles.functional import the_same_in_peft
 
 
@@ -56,29 +52,3 @@ def test_road_is_the_same(variant):
 
     config = RoadConfig(variant=f"road_{variant}", group_size=6)
     the_same_in_peft(RoAd(variant=variant, group_size=6), config, tensors)
-
-
-@pytest.fixture
-def butterflies(monkeypatch):
-    """PEFT's own extension for more than one factor needs a compiler; it only lays blocks on a diagonal."""
-
-    class Diagonals:
-        @staticmethod
-        def apply(blocks):
-            return torch.stack([torch.block_diag(*factor) for factor in blocks])
-
-    monkeypatch.setattr(peft.tuners.boft.layer, "get_fbd_cuda", lambda: True)
-    monkeypatch.setattr(peft.tuners.boft.layer, "FastBlockDiag", Diagonals)
-
-
-@pytest.mark.parametrize(("size", "factors"), [(4, 1), (4, 2), (4, 3), (2, 3)])
-def test_boft_is_the_same(size, factors, butterflies):
-    def tensors(state):
-        # PEFT's transform is (I - A)(I + A)^-1 with A the skew-symmetric part of a full matrix.
-        return {
-            "boft_R.default": -skew_symmetric(state["skew"], size),
-            "boft_s.default": state["scale"][:, None],
-        }
-
-    config = BOFTConfig(boft_block_size=size, boft_n_butterfly_factor=factors)
-    the_same_in_peft(BOFT(block_size=size, factors=factors, rescale=True), config, tensors)
