@@ -66,6 +66,8 @@ class Scores(NamedTuple):
     """Loss in the task's unit; infinite if it is not a number."""
     accuracy: float
     """Share of the scored items that the model predicts correctly, from 0 to 1."""
+    rows: tuple[float, ...] = ()
+    """Loss of each row, scaled so that their plain mean is `loss`; empty if it is not a mean over rows, or not finite."""
 
 
 class Control(Protocol):
@@ -169,6 +171,10 @@ class Task(ABC):
             model: The model with its adapter.
             examples: Examples to score.
             control: Sets the strength of the adapter. A task that scores at several strengths restores it at the end.
+
+        Returns:
+            The scores, with the loss of each row in the order of the examples. A task whose loss is not a mean over its
+            rows gives no rows; its reports then lack the variance that comes from the choice of the rows.
         """
 
     @abstractmethod

@@ -73,10 +73,13 @@ class Mixture(TextTask):
         return super().loss(model, model_inputs(batch, model))
 
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
-        # The mean of the tasks' own scores, so that each task has the same weight.
+        # The mean of the tasks' own scores, so that each task has the same weight; the rows follow task by task.
         groups = examples.by_task if isinstance(examples, Mixed) else (examples,)
         scores = [score_text(model, Examples(model_inputs(group.inputs, model), group.size)) for group in groups]
-        return Scores(*(sum(values) / len(scores) for values in zip(*scores, strict=True)))
+        count, parts = sum(len(each.rows) for each in scores), len(scores)
+        rows = tuple(row * (count / (parts * len(each.rows))) for each in scores for row in each.rows)
+        loss, accuracy = (sum(values) / parts for values in zip(*(each[:2] for each in scores), strict=True))
+        return Scores(loss, accuracy, rows if all(each.rows for each in scores) else ())
 
     def fingerprint(self) -> str:
         return "; ".join(f"{kind.name}: {kind().fingerprint()}" for kind in self.components)

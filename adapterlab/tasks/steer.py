@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,17 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import TOOLS, Split, documents, is_test
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.prose import docstrings
-from adapterlab.tasks.text import Completion, Tokenizer, base_domain, pad, predictions, score_text, scoring_batches
+from adapterlab.tasks.text import (
+    Completion,
+    Tokenizer,
+    base_domain,
+    mean_of_rows,
+    pad,
+    predictions,
+    score_text,
+    scoring_batches,
+    sum_by_row,
+)
 
 BETA = 0.1
 """Factor on the log-odds in the preference loss (Rafailov et al. 2023, equation 7)."""
@@ -117,6 +126,8 @@ class Steer(Task):
         For running text (`Part.BASE`) loss and accuracy are the means of the ordinary ones at `s` and at `-s`: the price
         in fluency. For a method without negative strengths the base model takes the place of `-s`.
 
+        The rows are the pairs' shares in the direction that is the weaker one over all pairs, so their mean is the loss.
+
         Args:
             model: The model with its adapter.
             examples: Pairs, as `encode_pairs` makes them, or running text.
@@ -125,14 +136,15 @@ class Steer(Task):
         strength = control.strength
         if "input_ids" in examples.inputs:
             ends = [_evaluated(control, end, lambda: score_text(model, examples)) for end in (strength, -strength)]
-            return Scores(sum(e.loss for e in ends) / 2, sum(e.accuracy for e in ends) / 2)
+            rows = tuple((one + other) / 2 for one, other in zip(*(e.rows for e in ends), strict=False))
+            return Scores(sum(e.loss for e in ends) / 2, sum(e.accuracy for e in ends) / 2, rows)
         above, base, below = (
             _evaluated(control, end, lambda: _log_odds(model, examples)) for end in (strength, 0.0, -strength)
         )
         up, down = above - base, base - below
-        moved = min(float(up.sum()), float(down.sum())) / examples.size
+        weaker = up if float(up.sum()) <= float(down.sum()) else down
         right = float(((up > 0) & (down > 0)).double().mean())
-        return Scores(0.0 - moved if math.isfinite(moved) else math.inf, right)
+        return mean_of_rows(0.0 - weaker, examples.size, right)
 
     def fingerprint(self) -> str:
         return f"conditions and docstrings of Python {platform.python_version()}"
@@ -170,9 +182,7 @@ def _negative_log_likelihood(model: nn.Module, batch: Mapping[str, Tensor], side
     """Return the negative log-probability of each pair's continuation on one side, in nats, `(pairs,)`."""
     inputs = {key.removeprefix(f"{side}_"): t for key, t in batch.items() if key.startswith(f"{side}_")}
     logits, targets = predictions(model, inputs)
-    pair = inputs["scored"][:, 1:].nonzero()[:, 0]
-    each = cross_entropy(logits, targets, reduction="none")
-    return torch.zeros(len(inputs["scored"]), device=each.device).index_add(0, pair, each)
+    return sum_by_row(cross_entropy(logits, targets, reduction="none"), inputs["scored"])
 
 
 def _run_texts(model: nn.Module, batch: Mapping[str, Tensor], side: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -196,21 +197,50 @@ def scoring_batches(examples: Examples, model: nn.Module, tokens: int = TOKENS_A
 
 @torch.no_grad()
 def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONCE) -> Scores:
-    """Return the loss in nats per byte of scored text, and the share of scored tokens that are predicted correctly.
+    """Return the loss in nats per byte of scored text, the share of correct predictions, and the loss of each row.
 
     Args:
         model: A causal language model.
         examples: Examples with `input_ids` and `scored`; their size is the number of scored bytes.
         tokens: Tokens per forward pass.
     """
-    total, hits, terms = 0.0, 0, 0
+    nats, hits, terms = [], 0, 0
     for batch in scoring_batches(examples, model, tokens):
         logits, targets = predictions(model, batch)
-        total += float(cross_entropy(logits, targets, reduction="sum"))
+        each = cross_entropy(logits, targets, reduction="none").double()
+        nats.append(sum_by_row(each, batch["scored"]).cpu())
         hits += int((logits.argmax(-1) == targets).sum())
         terms += len(targets)
-    loss = total / examples.size
-    return Scores(loss if math.isfinite(loss) else math.inf, hits / terms)
+    return mean_of_rows(torch.cat(nats), examples.size, hits / terms)
+
+
+def sum_by_row(each: Float[Tensor, " terms"], scored: Bool[Tensor, "rows tokens"]) -> Float[Tensor, " rows"]:
+    """Return the sum over each row of a value of each scored token.
+
+    Args:
+        each: Values of the scored tokens, in the order of `predictions`.
+        scored: For each token, True if it is scored; the first token of a row never is.
+    """
+    row = scored[:, 1:].nonzero()[:, 0]
+    return each.new_zeros(len(scored)).index_add(0, row, each)
+
+
+def mean_of_rows(nats: Float[Tensor, " rows"], size: float, accuracy: float) -> Scores:
+    """Return scores whose loss is the sum over the rows, divided by the size of the data.
+
+    Args:
+        nats: Summed loss of each row.
+        size: Divisor of the summed loss: `Examples.size`.
+        accuracy: Share of correct predictions.
+
+    Example:
+        >>> mean_of_rows(torch.tensor([1.0, 3.0]), size=8, accuracy=0.5)
+        Scores(loss=0.5, accuracy=0.5, rows=(0.25, 0.75))
+    """
+    loss = float(nats.double().sum()) / size
+    if not math.isfinite(loss):
+        return Scores(math.inf, accuracy)
+    return Scores(loss, accuracy, tuple((nats.double() * (len(nats) / size)).tolist()))
 
 
 def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Examples:

@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
-from adapterlab.tasks.text import Tokenizer
+from adapterlab.tasks.text import Tokenizer, mean_of_rows
 from adapterlab.tasks.user_text import choose
 
 EXAMPLES_AT_ONCE = 64
@@ -97,18 +96,17 @@ class UserLabels(Task):
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         device = next(model.parameters()).device
 
-        def run(at_once: int) -> tuple[float, int]:
-            total, hits = 0.0, 0
+        def run(at_once: int) -> tuple[Tensor, int]:
+            nats, hits = [], 0
             for start in range(0, len(examples), at_once):
                 batch = {name: t.to(device) for name, t in examples.rows(slice(start, start + at_once)).items()}
                 logits = _logits(model, batch)
-                total += float(cross_entropy(logits, batch["labels"], reduction="sum"))
+                nats.append(cross_entropy(logits, batch["labels"], reduction="none").double().cpu())
                 hits += int((logits.argmax(-1) == batch["labels"]).sum())
-            return total, hits
+            return torch.cat(nats), hits
 
-        (total, hits), _ = halving(run, EXAMPLES_AT_ONCE)
-        loss = total / examples.size
-        return Scores(loss if math.isfinite(loss) else math.inf, hits / len(examples))
+        (nats, hits), _ = halving(run, EXAMPLES_AT_ONCE)
+        return mean_of_rows(nats, examples.size, hits / len(examples))
 
     def fingerprint(self) -> str:
         return parts_of(self.data).hash

@@ -60,6 +60,9 @@ def test_the_score_is_the_mean_of_the_scores_of_the_tasks(tokenizer):
         both = Two().score(model, Two().examples(part, tokenizer, 64, 16), NoAdapter())
         assert both.loss == pytest.approx(sum(s.loss for s in own) / 2, rel=1e-5)
         assert both.accuracy == pytest.approx(sum(s.accuracy for s in own) / 2)
+        assert both.rows == pytest.approx([*own[0].rows, *own[1].rows], rel=1e-6)
+        uneven = Two().score(model, Two().examples(part, tokenizer, 64, 15), NoAdapter())
+        assert sum(uneven.rows) / len(uneven.rows) == pytest.approx(uneven.loss)
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])

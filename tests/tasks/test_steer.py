@@ -70,9 +70,10 @@ TWO = make([1, 2], [3, 3], size=10)
 def test_the_score_is_the_movement_of_the_log_odds_per_byte(strength):
     model = Turned(BIAS, PUSH)
     model.strength = strength
-    loss, accuracy = STEER.score(model, TWO, model)
-    assert loss == pytest.approx(-4.5 * strength / 10, rel=1e-5)
-    assert accuracy == 1.0
+    scores = STEER.score(model, TWO, model)
+    assert scores.loss == pytest.approx(-4.5 * strength / 10, rel=1e-5)
+    assert scores.accuracy == 1.0
+    assert scores.rows == pytest.approx([-3 * strength * 2 / 10, -1.5 * strength * 2 / 10], rel=1e-5)
     assert model.strength == strength
 
 
@@ -83,29 +84,31 @@ def test_the_weaker_direction_counts():
             return SimpleNamespace(logits=row.expand(*input_ids.shape, len(row)))
 
     model = Lopsided(BIAS, PUSH)
-    assert STEER.score(model, TWO, model).loss == pytest.approx(-0.045, rel=1e-4)
+    scores = STEER.score(model, TWO, model)
+    assert scores.loss == pytest.approx(-0.045, rel=1e-4)
+    assert scores.rows == pytest.approx([-0.06, -0.03], rel=1e-4)
 
 
 def test_only_pairs_that_move_both_ways_are_right():
     model = Turned(BIAS, PUSH)
-    loss, accuracy = STEER.score(model, make([1, 3], [3, 2], size=10), model)
-    assert loss == pytest.approx(-(3 - 1.5) / 10, rel=1e-5)
-    assert accuracy == 0.5
+    scores = STEER.score(model, make([1, 3], [3, 2], size=10), model)
+    assert scores.loss == pytest.approx(-(3 - 1.5) / 10, rel=1e-5)
+    assert scores.accuracy == 0.5
 
 
 def test_a_model_without_an_adapter_does_not_move():
-    assert STEER.score(Turned(BIAS, PUSH), TWO, NoAdapter()) == (0.0, 0.0)
+    assert STEER.score(Turned(BIAS, PUSH), TWO, NoAdapter()) == (0.0, 0.0, (0.0, 0.0))
 
 
 def test_strength_zero_is_no_movement():
     model = Turned(BIAS, PUSH)
     model.strength = 0.0
-    assert STEER.score(model, TWO, model) == (0.0, 0.0)
+    assert STEER.score(model, TWO, model) == (0.0, 0.0, (0.0, 0.0))
 
 
 def test_a_method_without_negative_strength_does_not_move_down():
     model = OneWay(BIAS, PUSH)
-    assert STEER.score(model, TWO, model) == (0.0, 0.0)
+    assert STEER.score(model, TWO, model) == (0.0, 0.0, (0.0, 0.0))
     assert model.strength == 1.0
 
 

@@ -134,6 +134,14 @@ def test_loss_is_in_nats_per_byte_of_scored_text():
     assert score_text(Uniform(50), examples).loss == pytest.approx(2 * math.log(50) / 10)
 
 
+def test_the_loss_of_a_row_is_its_own_and_the_mean_over_the_rows_is_the_loss():
+    scored = torch.tensor([[False, True, True, False], [False, True, False, False], [False, False, False, True]])
+    examples = Examples({"input_ids": torch.ones(3, 4, dtype=torch.long), "scored": scored}, size=10)
+    scores = score_text(Uniform(50), examples, tokens=8)
+    assert scores.rows == pytest.approx([n * math.log(50) * 3 / 10 for n in (2, 1, 1)])
+    assert sum(scores.rows) / 3 == pytest.approx(scores.loss)
+
+
 def test_bytes_are_those_of_the_scored_tokens(tokenizer):
     text = "def f(x):\n    return 'é€' + x\n" * 40
     examples = cut([text], tokenizer, 16, 1, "one")

@@ -29,6 +29,7 @@ STEPS = {
         "ALTER TABLE trials ADD COLUMN wall_seconds REAL",
         "ALTER TABLE trials ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",
     ),
+    2: (),  # outcomes may hold the losses of rows from version 3 on; those without are read as they are
 }
 """By version, the statements that convert a ledger to the next version."""
 VERSION = max(STEPS) + 1

@@ -81,8 +81,8 @@ class ResolvedStudy:
             lr: Peak learning rate.
             seed: Seed of the run.
             steps: Optimizer steps.
-            reported: True for a run whose scores are reported: it is scored on all parts and along the strength path.
-                A run of the learning-rate search is scored on the validation part alone.
+            reported: True for a run whose scores are reported: it is scored on all parts and along the strength path, and
+                the loss of each row is recorded. A run of the learning-rate search is scored on the validation part alone.
             share: Share of the training data used.
         """
         study = self.study
@@ -107,6 +107,7 @@ class ResolvedStudy:
             dtype=study.training.dtype,
             path=study.report.path if reported and share == 1 else (),
             share=share,
+            rows=reported,
         )
 
 

@@ -140,7 +140,7 @@ def _train(
             pause = time.monotonic()
             for lane in running:
                 lane.enter(handle)
-                loss, _ = score_parts(lane.context, handle, (Part.VALIDATION,))[Part.VALIDATION]
+                loss = score_parts(lane.context, handle, (Part.VALIDATION,))[Part.VALIDATION].loss
                 lane.curve.append((step + 1, loss))
             scoring_seconds += time.monotonic() - pause
     seconds = (time.monotonic() - started - scoring_seconds) / len(lanes)

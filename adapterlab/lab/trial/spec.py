@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from adapterlab.adapters import adapter as make_adapter
@@ -28,6 +28,8 @@ FROZEN = "frozen"
 """Name of the contestant that is not trained."""
 PathScores = tuple[tuple[float, dict[str, tuple[float, float]]], ...]
 """Strengths of the adapter other than 1, each with its scores by part."""
+ROW_DIGITS = 7
+"""Significant digits of a row's loss in a ledger: as exact as float32."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Trial:
     """Strengths other than 1 at which the trained adapter is scored."""
     share: float = 1.0
     """Share of the training data used."""
+    rows: bool = False
+    """True to record the loss of every scored row, as reported trials do."""
 
     @property
     def id(self) -> str:
@@ -129,6 +133,9 @@ class Outcome:
     """Memory that a training step took beyond the model's own; 0 if it could not be measured."""
     at_once: int = 0
     """Examples in one forward pass at the end of training; 0 if not recorded."""
+    rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By part, the loss of each row at full strength, rounded to `ROW_DIGITS` digits; their plain mean is the part's loss.
+    Only of trials with `Trial.rows`, and without the parts of a task that gives no rows."""
 
     @property
     def validation(self) -> float:
@@ -144,7 +151,7 @@ class Outcome:
         """Return the outcome that `to_json` was called on.
 
         Args:
-            data: The fields by name; lists stand for tuples. `path` may be missing in old ledgers.
+            data: The fields by name; lists stand for tuples. `path` and `rows` may be missing in old ledgers.
         """
         return cls(
             **{
@@ -152,6 +159,7 @@ class Outcome:
                 "scores": _pairs(data["scores"]),
                 "curve": tuple((step, loss) for step, loss in data["curve"]),
                 "path": tuple((strength, _pairs(scores)) for strength, scores in data.get("path", ())),
+                "rows": {part: tuple(losses) for part, losses in data.get("rows", {}).items()},
             }
         )
 

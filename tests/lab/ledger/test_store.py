@@ -141,10 +141,11 @@ def test_an_older_ledger_is_brought_up_to_date_and_kept_as_it_was(old, trial):
     ledger = Ledger(old)
     backup = old.with_name("ledger.sqlite.v1.bak")
     assert rows(backup) == before
-    assert rows(old) == (2, before[1])
+    assert rows(old) == (3, before[1])
     ((found, result, environment),) = ledger
     assert found.to_json().items() >= (OLD_TRIAL | {"parts": ("validation", "test")}).items()
     assert result.scores == {"validation": (1.0, 0.5), "test": (1.25, 0.25)}
+    assert result.rows == {}
     assert environment == {"python": "3.11"}
     ledger.record(Finished(trial, outcome(1.0), {}, 7.5))
     assert Ledger(old).wall_seconds(trial) == 7.5

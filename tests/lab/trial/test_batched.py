@@ -74,6 +74,9 @@ def check(trials: list[Trial], found: list) -> None:
             assert pairs.keys() == others.keys()
             for part in pairs:
                 assert pairs[part] == pytest.approx(others[part], abs=1e-9)
+        assert together.rows.keys() == one.rows.keys() == one.scores.keys()
+        for part, losses in one.rows.items():
+            assert together.rows[part] == pytest.approx(losses, abs=1e-6)
         assert [step for step, _ in together.curve] == [step for step, _ in one.curve]
         assert [loss for _, loss in together.curve] == pytest.approx([loss for _, loss in one.curve], abs=1e-9)
 

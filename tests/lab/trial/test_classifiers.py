@@ -40,6 +40,7 @@ def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
         "windows": 64,
         "curve_every": 0,
         "code": code_version(adapter, task),
+        "rows": True,
     }
     return Trial(**(settings | changes))
 
@@ -75,6 +76,9 @@ def test_a_classifier_learns_and_the_model_is_left_as_it_was(trial, films, runne
     assert same_bits(bits(model), before)
     frozen = runner.run(trial_of(trial.model, films, steps=1, lr=1e-9))
     assert outcome.scores["test"][1] > 0.9 > frozen.scores["test"][1]
+    assert outcome.rows.keys() == outcome.scores.keys()
+    for part, losses in outcome.rows.items():
+        assert sum(losses) / len(losses) == pytest.approx(outcome.scores[part][0], rel=1e-6)
     assert outcome.parameters == adapterlab.parameter_count(model, adapterlab.adapter("lora"))
 
 

@@ -99,6 +99,7 @@ def test_two_processes_give_the_losses_of_one(name, trials, sharded):
     assert two.parameters == one.parameters
     for part, (loss, _) in one.scores.items():
         assert math.isclose(two.scores[part][0], loss, abs_tol=CLOSE), part
+        assert two.rows[part] == pytest.approx(one.rows[part], abs=10 * CLOSE), part
     assert [step for step, _ in two.curve] == [step for step, _ in one.curve]
     for (_, loss), (_, other) in zip(one.curve, two.curve, strict=True):
         assert math.isclose(loss, other, abs_tol=CLOSE)

@@ -17,8 +17,8 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.peak_memory import peak_memory
 from adapterlab.lab.trial.runner import Runner
-from adapterlab.lab.trial.score import NoAdapter, score_parts
-from adapterlab.lab.trial.spec import FROZEN, Trial
+from adapterlab.lab.trial.score import NoAdapter, pairs, score_parts
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from tests.lab.runner import RUNNER
@@ -58,6 +58,29 @@ def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial)
     assert path[0.5] != path[1.25] != outcome.scores
 
 
+def test_a_reported_trial_and_the_frozen_model_have_the_loss_of_every_row(trial):
+    frozen = dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0)
+    for reported in (trial, frozen):
+        outcome = RUNNER.run(reported)
+        assert list(outcome.rows) == list(outcome.scores) == ["validation", "test", "ood", "base"]
+        for part, losses in outcome.rows.items():
+            assert len(losses) == trial.windows
+            assert sum(losses) / len(losses) == pytest.approx(outcome.scores[part][0], rel=1e-6)
+
+
+def test_a_trial_of_the_search_has_no_rows(trial):
+    outcome = RUNNER.run(dataclasses.replace(trial, parts=("validation",), rows=False))
+    assert outcome.status == "ok"
+    assert outcome.rows == {}
+
+
+def test_an_outcome_of_an_old_ledger_has_no_rows(trial):
+    data = RUNNER.run(trial).to_json()
+    del data["rows"]
+    assert Outcome.from_json(data).rows == {}
+    assert Outcome.from_json(data).scores == RUNNER.run(trial).scores
+
+
 def test_the_path_is_not_part_of_the_training(trial):
     assert RUNNER.run(dataclasses.replace(trial, path=(0.5,))).scores == RUNNER.run(trial).scores
 
@@ -78,7 +101,7 @@ def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting
     noisy, scored = of(on), []
     context = RUNNER.context(noisy)
     outcome = RUNNER.run(noisy, on_trained=lambda handle: scored.append(score_parts(context, handle, trial.parts)))
-    assert scored == [outcome.scores]
+    assert [pairs(scores) for scores in scored] == [outcome.scores]
     assert RUNNER.run(of(off)).scores != outcome.scores
     assert not any(module.training for module in context.model.modules())
 
