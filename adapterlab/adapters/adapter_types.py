@@ -141,7 +141,7 @@ class ParameterAdapter(Adapter):
 
 @dataclass(frozen=True)
 class ResidualAdapter(Adapter):
-    """Base class of methods that edit the residual stream after some blocks, at some positions of the prompt."""
+    """Base class of methods that edit the residual stream after some blocks, at some positions or at all."""
 
     site = "residual stream"
     mergeable = False
@@ -149,7 +149,12 @@ class ResidualAdapter(Adapter):
     @property
     @abstractmethod
     def positions(self) -> tuple[int, int] | None:
-        """Number of edited positions at the prompt's start and at its end; None for all positions, also generated ones."""
+        """Number of edited positions at a prompt's start and at its end; None for all positions, also generated ones."""
+
+    @property
+    def edits_whole_text(self) -> bool:
+        """True to edit all positions of running text, False to treat running text as one prompt."""
+        return False
 
     @abstractmethod
     def chooses(self, layer: int, layers: int) -> bool:
@@ -171,14 +176,20 @@ class ResidualAdapter(Adapter):
 
     @abstractmethod
     def change(
-        self, state: State, hidden: Float[Tensor, "batch positions width"], strength: float = 1.0
-    ) -> Float[Tensor, "batch positions width"]:
+        self,
+        state: State,
+        hidden: Float[Tensor, "batch tokens width"],
+        slots: Int[Tensor, "batch tokens"] | None = None,
+        strength: float = 1.0,
+    ) -> Float[Tensor, "batch tokens width"]:
         """Return the change that is added to the residual stream.
 
         Args:
             state: State of the site.
-            hidden: Residual stream at the edited positions. If `positions` is `(p, s)`, slot `j < p` is the `j`-th position
-                from the start and slot `p + j` the `j`-th from the end, both from 0.
+            hidden: Residual stream.
+            slots: Slot of each token, or None if all positions are edited alike. If `positions` is `(p, s)`, slot `j < p`
+                is the `j`-th position from a prompt's start and slot `p + j` the `j`-th from its end, both from 0. The
+                change of a token with slot -1 is not used.
             strength: 0 for no change, 1 for the trained adapter.
         """
 

@@ -127,11 +127,12 @@ class Adapter(ABC):
         """
         return self
 
-    def informed(self, *, paired: bool) -> Adapter:
+    def informed(self, *, paired: bool, prompted: bool | None = None) -> Adapter:
         """Return the method with the settings chosen that depend on the available data.
 
         Args:
             paired: True if `attach` was given runs of the model on pairs of prompts.
+            prompted: True if the data are prompts with answers, False for running text, None if both or not known.
         """
         return self
 

@@ -46,6 +46,7 @@ def attach(
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
     runs: Sequence[Callable[[], object]] = (),
+    prompted: bool | None = None,
 ) -> Handle:
     """Attach an adapter to a model in place, and freeze the model's own parameters.
 
@@ -62,6 +63,8 @@ def attach(
             the gradients of the base's weights.
         runs: Functions that each run the model, for methods that start from the layers' inputs at the last token of each
             sequence (pad on the left). AntiPaSTO takes one run of the chosen prefixes and one of the rejected.
+        prompted: True if the adapter is for prompts with answers, False for running text, None if for both or not known.
+            ReFT edits the ends of prompts, and all positions of running text.
 
     Returns:
         A handle to train, scale, merge, save and detach the adapter.
@@ -70,7 +73,7 @@ def attach(
         AdapterlabError: Nothing matches the targets, the name is taken, the base holds NaN or infinity, or the
             hyperparameters do not fit the layers. The model is unchanged.
     """
-    adapter = adapter.informed(paired=bool(runs))
+    adapter = adapter.informed(paired=bool(runs), prompted=prompted)
     places = places_for(model, adapter, targets)
     refuse_nan(model)
     factors = factors or default_factors()

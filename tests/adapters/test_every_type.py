@@ -45,8 +45,8 @@ def function_of(method):
         case PromptAdapter():
             return method.init(weight, where), method.prompt
         case ResidualAdapter():
-            slots = x[:, : 1 if method.tied else sum(method.positions)]
-            return method.init(16, where), lambda s: method.change(s, slots, 0.5)
+            slots = torch.tensor([[0, 1, -1, 2, 3], [-1, 0, 1, 2, 3]])
+            return method.init(16, where), lambda s: method.change(s, x, slots, 0.5)
         case RoutedAdapter():
             signal = Signal(torch.tensor([0, 0]), x, training=False)
             shares = method.route(method.init_router(16, where), signal, 1)[0]

@@ -77,7 +77,7 @@ class AntiPaSTO(LinearAdapter):
             return f"directions {self.directions!r} does not exist: give one of {', '.join(DIRECTIONS)}"
         return super().validate(shapes)
 
-    def informed(self, *, paired: bool) -> AntiPaSTO:
+    def informed(self, *, paired: bool, prompted: bool | None = None) -> AntiPaSTO:
         return replace(self, directions="task" if paired else "top") if self.directions == "auto" else self
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:

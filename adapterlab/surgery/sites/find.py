@@ -65,7 +65,7 @@ def _places(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str, P
         case PairAdapter():
             return dict(pair_places(Decoder(model), adapter))
         case ResidualAdapter():
-            decoder, positions = Decoder(model), Positions(adapter.positions)
+            decoder, positions = Decoder(model), Positions(adapter.positions, adapter.edits_whole_text)
             chosen = [block for block in decoder.blocks if adapter.chooses(block.layer, len(decoder.blocks))]
             return {block.path: ResidualPlace(adapter, decoder, block, positions) for block in chosen}
         case PromptAdapter():

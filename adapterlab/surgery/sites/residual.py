@@ -1,9 +1,14 @@
 """The residual stream after a block, edited at chosen positions of the prompt.
 
+A call marks the tokens of answers by `labels`, as in training with transformers (-100 for all others), or, where the caller
+computes the loss itself, by the argument `answer_mask`. Everything before an answer is its prompt.
+
 >>> labels = torch.tensor([[-100, -100, -100, 7, 8]])
->>> prompt = prompt_mask((1, 5), torch.tensor([[0, 1, 1, 1, 1]]), labels, torch.device("cpu"))
+>>> prompt = prompt_mask((1, 5), torch.tensor([[0, 1, 1, 1, 1]]), labels != -100, torch.device("cpu"))
 >>> prompt.int().tolist()  # without padding and answer
 [[0, 1, 1, 0, 0]]
+>>> slots_of(prompt, 1, 1).tolist()  # slot 0 at the prompt's start, slot 1 at its end
+[[-1, 0, 1, -1, -1]]
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from collections.abc import Collection
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.hooks import RemovableHandle
 
 from adapterlab.adapters.adapter_types import ResidualAdapter
@@ -23,25 +29,37 @@ from adapterlab.surgery.model.decoder import Block, Decoder
 from adapterlab.surgery.model.submodules import RESIDUAL_SITES
 from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names
 
+ANSWER_MASK = "answer_mask"
+"""Argument of a model's call that marks the tokens of answers, `(batch, tokens)`; it is removed before the model runs."""
+
+
+def takes_answer_mask(model: nn.Module) -> bool:
+    """Return True if an attached adapter edits positions of the prompt, so that a call may contain `ANSWER_MASK`.
+
+    Args:
+        model: A model.
+    """
+    return any(isinstance(m, ResidualSite) and m.positions.ends is not None for m in model.modules())
+
 
 class Positions:
     """The positions that one adapter edits in the current call, shared by all its sites.
 
-    The prompt is everything before the first labelled token, without padding; or, if nothing or the first token is
-    labelled, everything without padding. A call that continues from a filled cache has no prompt.
+    A prompt is a run of tokens before an answer; a row with several answers has several prompts. A row without a prompt is
+    running text. A row without answers is one prompt, without its padding. A call that continues from a filled cache has no
+    prompt.
 
     Args:
-        ends: Number of edited positions at the prompt's start and at its end, or None to edit every position.
+        ends: Number of edited positions at a prompt's start and at its end, or None to edit every position.
+        whole_text: True to edit every position of running text, False to treat running text as one prompt.
     """
 
-    def __init__(self, ends: tuple[int, int] | None) -> None:
-        self.ends = ends
-        self.tokens = 0
-        """Number of tokens in each sequence of the current call."""
-        self.slots: tuple[Int[Tensor, "batch slots"], Bool[Tensor, "batch slots"]] | None = None
-        """The edited positions, and which of them are in use; None if the call has no prompt."""
+    def __init__(self, ends: tuple[int, int] | None, whole_text: bool = False) -> None:
+        self.ends, self.whole_text = ends, whole_text
+        self.slots: Int[Tensor, "batch tokens"] | None = None
+        """Slot of each token of the current call, -1 for a token that is not edited; None if the call has no prompt."""
         self._users = 0
-        self._labels: Tensor | None = None
+        self._answers: Tensor | None = None
         self._hooks: list[RemovableHandle] = []
 
     def watch(self, decoder: Decoder) -> None:
@@ -52,11 +70,14 @@ class Positions:
         """
         self._users += 1
         if self._users == 1 and self.ends is not None:
-            # Hooks run before a prompt is inserted, so that positions are those of the user's tokens.
-            options = {"with_kwargs": True, "prepend": True}
-            self._hooks = [decoder.backbone.register_forward_pre_hook(self._see_tokens, **options)]
-            if decoder.model is not decoder.backbone:
-                self._hooks.append(decoder.model.register_forward_pre_hook(self._see_labels, **options))
+            root, backbone = decoder.model, decoder.backbone
+            # Hooks run before a prompt is inserted, so that positions are those of the user's tokens. The answers are
+            # removed only after all adapters have seen them.
+            before = {"with_kwargs": True, "prepend": True}
+            self._hooks = [backbone.register_forward_pre_hook(self._see_tokens, **before)]
+            if root is not backbone:
+                self._hooks.append(root.register_forward_pre_hook(self._see_answers, **before))
+            self._hooks.append(root.register_forward_pre_hook(_without_answers, with_kwargs=True))
 
     def release(self) -> None:
         """Stop following the calls on behalf of one site."""
@@ -65,56 +86,93 @@ class Positions:
             for hook in self._hooks:
                 hook.remove()
 
-    def _see_labels(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        self._labels = Arguments(module, args, kwargs).tensor("labels")
+    def _see_answers(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        call = Arguments(module, args, kwargs)
+        labels, self._answers = call.tensor("labels"), call.tensor(ANSWER_MASK)
+        if self._answers is None and labels is not None:
+            self._answers = labels != -100
 
     def _see_tokens(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         call = Arguments(module, args, kwargs)
-        labels, self._labels = self._labels, None
-        self.tokens, self.slots = call.size[1], None
+        given = call.tensor(ANSWER_MASK)
+        answers, self._answers = (self._answers if given is None else given), None
+        self.slots = None
         if call.past or self.ends is None:
             return
-        prompt = prompt_mask(call.size, call.tensor("attention_mask"), labels, call.device)
-        at = torch.arange(self.tokens, device=call.device)
-        length = prompt.sum(1, keepdim=True)
-        start = torch.where(prompt, at, self.tokens).amin(1, keepdim=True)
-        self.slots = _slots(start, length, *self.ends)
+        mask = call.tensor("attention_mask")
+        prompt = prompt_mask(call.size, mask, answers, call.device)
+        text = valid_mask(call.size, mask, call.device)
+        # The first token of a text is never an answer, since nothing precedes it: alone it is no prompt.
+        running = ~(prompt & (text.cumsum(1) > 1)).any(1, keepdim=True) & (text.sum(1, keepdim=True) > 1)
+        if self.whole_text:
+            whole = torch.where(text, 0, -1)
+            self.slots = torch.where(running, whole, slots_of(prompt, *self.ends))
+        else:
+            self.slots = slots_of(torch.where(running, text, prompt), *self.ends)
 
 
-def prompt_mask(
-    size: tuple[int, int], mask: Tensor | None, labels: Tensor | None, device: torch.device
+def _without_answers(module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    return args, {name: value for name, value in kwargs.items() if name != ANSWER_MASK}
+
+
+def valid_mask(
+    size: tuple[int, int], mask: Tensor | None, device: torch.device
 ) -> Bool[Tensor, "batch tokens"]:
-    """Return which tokens of a call belong to the prompt.
+    """Return which tokens of a call are not padding.
 
     Args:
         size: Number of sequences, and of tokens in each.
         mask: Attention mask; ignored unless it is `(batch, tokens)`.
-        labels: Labels with -100 for tokens without one; ignored unless they are `(batch, tokens)`.
         device: Device of the result.
     """
-    padded = mask is not None and mask.ndim == 2
-    prompt = mask.bool() if mask is not None and padded else torch.ones(size, dtype=torch.bool, device=device)
-    if labels is not None and labels.shape == prompt.shape:
-        labelled = labels != -100
-        before = prompt & (labelled.cumsum(1) == 0) & labelled.any(1, keepdim=True)
-        prompt = torch.where(before.any(1, keepdim=True), before, prompt)
-    return prompt
+    if mask is not None and mask.shape == size:
+        return mask.bool()
+    return torch.ones(size, dtype=torch.bool, device=device)
 
 
-def _slots(
-    start: Int[Tensor, "batch 1"], length: Int[Tensor, "batch 1"], p: int, s: int
-) -> tuple[Int[Tensor, "batch slots"], Bool[Tensor, "batch slots"]]:
-    """Return `p + s` positions of each prompt and which of them are in use.
+def prompt_mask(
+    size: tuple[int, int], mask: Tensor | None, answers: Tensor | None, device: torch.device
+) -> Bool[Tensor, "batch tokens"]:
+    """Return which tokens of a call belong to a prompt: those before an answer, or all if the row has no answer.
 
-    A prompt shorter than `p + s` is divided between its two ends in halves, so that no position is edited twice.
+    Args:
+        size: Number of sequences, and of tokens in each.
+        mask: Attention mask; ignored unless it is `(batch, tokens)`.
+        answers: True for tokens of answers; ignored unless it is `(batch, tokens)`.
+        device: Device of the result.
     """
+    text = valid_mask(size, mask, device)
+    if answers is None or answers.shape != size:
+        return text
+    answered = answers.any(1, keepdim=True)
+    answers_after = answers.sum(1, keepdim=True) - answers.cumsum(1)
+    return torch.where(answered, text & ~answers & (answers_after > 0), text)
+
+
+def slots_of(prompt: Bool[Tensor, "batch tokens"], p: int, s: int) -> Int[Tensor, "batch tokens"]:
+    """Return the slot of each token: `j` for the `j`-th of its prompt, `p + j` for the `j`-th from its end, -1 for none.
+
+    A prompt shorter than `p + s` is divided between its two ends in halves.
+
+    Args:
+        prompt: True for tokens of prompts; each run of them is one prompt.
+        p: Number of slots at a prompt's start.
+        s: Number of slots at its end.
+    """
+    tokens = prompt.shape[1]
+    at = torch.arange(tokens, device=prompt.device)
+    gaps = torch.where(prompt, -1, at)
+    before = gaps.cummax(1).values  # the last token before the prompt, -1 for none
+    gaps = torch.where(prompt, tokens, at)
+    after = gaps.flip(1).cummin(1).values.flip(1)  # the first token behind it
+    length = after - before - 1
     short = length < p + s
-    from_start, from_end = torch.arange(p, device=start.device), torch.arange(s, device=start.device)
     most_start = torch.where(short, torch.div(length, 2, rounding_mode="floor").clamp(max=p), p)
     most_end = torch.where(short, torch.div(length + 1, 2, rounding_mode="floor").clamp(max=s), s)
-    used = torch.cat([from_start < most_start, from_end < most_end], dim=1)
-    positions = torch.cat([start + from_start, start + length - 1 - from_end], dim=1)
-    return torch.where(used, positions, 0), used
+    from_start, from_end = at - before - 1, after - at - 1
+    slots = torch.where(from_end < most_end, p + from_end, -1)
+    slots = torch.where(from_start < most_start, from_start, slots)
+    return torch.where(prompt, slots, -1)
 
 
 class ResidualPlace(Place):
@@ -177,21 +235,15 @@ class ResidualSite(Site):
         if not self.active or (self.positions.ends is not None and slots is None):
             return output
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
-        edited = self._edit_all(hidden) if slots is None else self._edit_slots(hidden, *slots)
+        edited = self._edited(hidden, slots)
         return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
-    def _edit_all(self, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        change = self.adapter.change(self.state, hidden.to(self.dtype), self.strength)
-        return hidden + change.to(hidden.dtype)
-
-    def _edit_slots(
-        self,
-        hidden: Float[Tensor, "batch tokens width"],
-        positions: Int[Tensor, "batch slots"],
-        used: Bool[Tensor, "batch slots"],
-    ) -> Float[Tensor, "batch tokens width"]:
-        # Counted from the end, since a prompt of another adapter may precede the user's tokens.
-        index = (positions.to(hidden.device) + hidden.shape[1] - self.positions.tokens)[..., None]
-        index = index.expand(-1, -1, hidden.shape[2])
-        change = self.adapter.change(self.state, hidden.gather(1, index).to(self.dtype), self.strength)
-        return hidden.scatter_add(1, index, (change * used.to(hidden.device)[..., None]).to(hidden.dtype))
+    def _edited(
+        self, hidden: Float[Tensor, "batch positions width"], slots: Int[Tensor, "batch tokens"] | None
+    ) -> Float[Tensor, "batch positions width"]:
+        if slots is None:
+            return hidden + self.adapter.change(self.state, hidden.to(self.dtype), None, self.strength).to(hidden.dtype)
+        # A prompt of another adapter may precede the user's tokens.
+        slots = pad(slots.to(hidden.device), (hidden.shape[1] - slots.shape[1], 0), value=-1)
+        change = self.adapter.change(self.state, hidden.to(self.dtype), slots, self.strength)
+        return hidden + (change * (slots >= 0)[..., None]).to(hidden.dtype)

@@ -31,7 +31,7 @@ def tensors(name, width, rank, variant):
 @pytest.mark.parametrize("variant", figures.CASES)
 def test_the_authors_modules_give_the_same_answer_and_gradients(variant):
     wanted = {name: torch.tensor(found, dtype=torch.float64) for name, found in STORED["edited"][variant].items()}
-    method = adapter("reft", rank=figures.RANK, variant=variant, everywhere=True)
+    method = adapter("reft", rank=figures.RANK, variant=variant, where="everywhere")
     leaves = {
         name: t.clone().requires_grad_() for name, t in tensors(variant, figures.WIDTH, figures.RANK, variant).items()
     }
@@ -56,7 +56,7 @@ def test_the_authors_modules_give_the_same_answer_and_gradients(variant):
 def test_the_authors_edit_the_same_positions(prompt):
     start, end, length = prompt
     model = LlamaForCausalLM(LlamaConfig(**figures.SHAPE)).eval()
-    handle = attach(model, adapter("reft", rank=2, start=start, end=end, layers=(2,)))
+    handle = attach(model, adapter("reft", rank=2, start=start, end=end, layers=(2,), identity_start=False))
     tokens = torch.arange(length)[None] % 11
     seen = {}
     model.model.layers[2].register_forward_hook(lambda *call: seen.update(after=call[2]))

@@ -29,7 +29,14 @@ def test_the_edits_are_those_of_the_formula(variant, tied, start, end, everywher
     model = tiny_llama().double()
     tokens = torch.randint(0, 64, (1, 7), generator=torch.Generator().manual_seed(4))
     method = adapter(
-        "reft", rank=2, variant=variant, layers=(1,), start=start, end=end, everywhere=everywhere, tied=tied
+        "reft",
+        rank=2,
+        variant=variant,
+        layers=(1,),
+        start=start,
+        end=end,
+        where="everywhere" if everywhere else "prompt",
+        tied=tied,
     )
     handle = attach(model, method)
     noisy(handle.parameters())
