@@ -135,6 +135,7 @@ def _trial(trial: Trial) -> Cells:
         "parts": json.dumps(trial.parts),
     }
     fields.pop("path")  # the strengths asked for; the outcome has the scores at them
+    fields.pop("rows")  # whether losses of rows were asked for; the outcome has them
     return fields
 
 
@@ -153,5 +154,6 @@ def _outcome(outcome: Outcome, budget: int | None) -> Cells:
             "note": outcome.note or None,
             "curve": json.dumps(outcome.curve),
             "path": json.dumps(outcome.path),
+            "rows": json.dumps(outcome.rows),
         }
     )
