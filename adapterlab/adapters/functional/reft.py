@@ -108,9 +108,7 @@ class ReFT(ResidualAdapter):
             return f"where {self.where!r} is not one of {', '.join(WHERE)}"
         everywhere = self.where == "everywhere"
         if min(self.start, self.end) < 0 or (self.start + self.end == 0 and not everywhere):
-            return (
-                f"start {self.start} and end {self.end} select no position: give one of them, or where='everywhere'"
-            )
+            return f"start {self.start} and end {self.end} select no position: give one of them, or where='everywhere'"
         if len(shapes) < len(set(self.layers)):
             return (
                 f"layers {list(self.layers)} are more than the model's {len(shapes)} blocks: give their numbers, from 0"

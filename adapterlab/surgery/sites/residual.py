@@ -115,9 +115,7 @@ def _without_answers(module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Arg
     return args, {name: value for name, value in kwargs.items() if name != ANSWER_MASK}
 
 
-def valid_mask(
-    size: tuple[int, int], mask: Tensor | None, device: torch.device
-) -> Bool[Tensor, "batch tokens"]:
+def valid_mask(size: tuple[int, int], mask: Tensor | None, device: torch.device) -> Bool[Tensor, "batch tokens"]:
     """Return which tokens of a call are not padding.
 
     Args:
