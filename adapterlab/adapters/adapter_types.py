@@ -187,9 +187,9 @@ class ResidualAdapter(Adapter):
         Args:
             state: State of the site.
             hidden: Residual stream.
-            slots: Slot of each token, or None if all positions are edited alike. If `positions` is `(p, s)`, slot `j < p`
-                is the `j`-th position from a prompt's start and slot `p + j` the `j`-th from its end, both from 0. The
-                change of a token with slot -1 is not used.
+            slots: Slot of each token, or None if all positions are edited in the same way. If `positions` is `(p, s)`,
+                slot `j < p` is the `j`-th position from a prompt's start and slot `p + j` the `j`-th from its end, both
+                from 0. The change of a token with slot -1 is not used.
             strength: 0 for no change, 1 for the trained adapter.
         """
 
