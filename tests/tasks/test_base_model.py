@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import folder_of, load_causal
 from adapterlab.models.pretrain import Recipe, batch_at
-from adapterlab.tasks.scoring import score_text
-from adapterlab.tasks.text import base_domain
+from adapterlab.tasks.text import base_domain, score_text
 
 BASE = folder_of("embedded")
 
