@@ -48,7 +48,7 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
     trained = replace(
         outcome,
         curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
-        parameters=handle.adapter.counted(handle.parameter_count),
+        parameters=handle.parameter_count,
     )
     if trained.status != "ok":
         return trained
