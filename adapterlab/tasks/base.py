@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -46,6 +46,8 @@ class Examples:
     """Tensors by name, each with one row per example."""
     size: int
     """Divisor of a summed loss: the bytes of scored text, or the number of examples."""
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Results of the base model on these examples, kept by the lab for all trials that score them: see `kept_of`."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -77,6 +79,24 @@ class Control(Protocol):
     """Factor on the adapter's change: 1 as trained, 0 for the base model."""
 
 
+def kept_of(control: Control) -> dict[str, Any]:
+    """Return the results of the base model that a caller keeps between calls of `Task.score`; empty if it keeps none.
+
+    They belong to the examples being scored. A task whose score compares the adapted model with the base computes what it
+    needs of the base once and puts it here.
+
+    Args:
+        control: The control that `Task.score` was given.
+
+    >>> class Plain:
+    ...     strength = 1.0
+    >>> kept_of(Plain())
+    {}
+    """
+    kept: dict[str, Any] = getattr(control, "kept", {})
+    return kept
+
+
 class Task(ABC):
     """One thing to learn. A subclass with a `name` is registered and found by `adapterlab.tasks.task(name)`."""
 
@@ -88,6 +108,9 @@ class Task(ABC):
     """Kind of learning that the task represents, and its out-of-domain part, in one to three sentences."""
     unit: str = "nats per byte"
     """Unit of the loss in `Scores`."""
+    prompted: bool | None = None
+    """True if the examples are prompts with answers, False if they are running text, None if they are both. Adapters that
+    act on prompts are attached accordingly."""
     registry: ClassVar[dict[str, type[Task]]] = {}
     """All named subclasses."""
 

@@ -17,7 +17,8 @@ from adapterlab.tasks.base import Control, Examples, Part, Scores
 from adapterlab.tasks.facts import Facts
 from adapterlab.tasks.prose import Prose
 from adapterlab.tasks.restyle import Restyle
-from adapterlab.tasks.text import TextTask, Tokenizer, score_text
+from adapterlab.tasks.scoring import score_text
+from adapterlab.tasks.text import TextTask, Tokenizer
 
 TASK_IDS = "task_ids"
 """Name of the input that holds the index of each example's task among the components."""
@@ -109,11 +110,12 @@ def interleave(each: Sequence[Examples], count: int) -> Mixed:
     starts = torch.tensor([0, *(len(e) for e in by_task)]).cumsum(0)
     rows = torch.tensor([int(starts[i]) + row for i, row in order])
     inputs = {name: torch.cat([e.inputs[name] for e in by_task])[rows] for name in by_task[0].inputs}
-    return Mixed(inputs, sum(e.size for e in by_task), by_task)
+    return Mixed(inputs, sum(e.size for e in by_task), by_task=by_task)
 
 
 def _with_task_id(examples: Examples, index: int, width: int) -> Examples:
-    inputs = {name: pad(t, (0, width - t.shape[1])) for name, t in examples.inputs.items()}
+    whole = {"attention_mask": torch.ones_like(examples.inputs["input_ids"]), **examples.inputs}
+    inputs = {name: pad(t, (0, width - t.shape[1])) for name, t in whole.items()}
     return Examples({**inputs, TASK_IDS: torch.full((len(examples),), index)}, examples.size)
 
 

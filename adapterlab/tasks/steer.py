@@ -16,19 +16,10 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import TOOLS, Split, documents, is_test
-from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
+from adapterlab.tasks.base import Control, Examples, Part, Scores, Task, kept_of
 from adapterlab.tasks.prose import docstrings
-from adapterlab.tasks.text import (
-    Completion,
-    Tokenizer,
-    base_domain,
-    mean_of_rows,
-    pad,
-    predictions,
-    score_text,
-    scoring_batches,
-    sum_by_row,
-)
+from adapterlab.tasks.scoring import mean_of_rows, predictions, score_text, scoring_batches, sum_by_row
+from adapterlab.tasks.text import Completion, Tokenizer, base_domain, pad
 
 BETA = 0.1
 """Factor on the log-odds in the preference loss (Rafailov et al. 2023, equation 7)."""
@@ -60,12 +51,13 @@ class Pair(NamedTuple):
 class Steer(Task):
     """Negation: a condition (out of domain: an English sentence) or its opposite.
 
-    Each row of examples holds a pair: `chosen_input_ids`, `chosen_scored`, `rejected_input_ids`, `rejected_scored`, all
-    `(pairs, tokens)`. Let `d` be the log-odds of the pair (log-probability of the chosen continuation minus that of the
-    rejected one, in nats) and `d_0` the log-odds under the base model. Training minimizes `-log sigmoid(BETA (d - d_0))`
-    at strength +1 and `-log sigmoid(-BETA (d - d_0))` at strength -1, the preference loss of Rafailov et al. 2023. To keep
-    the text fluent, each side adds `FLUENCY` times the loss per token of the text it prefers (Pang et al. 2024). Training
-    both signs follows AntiPaSTO (Clark 2026, section 3.3); a method without negative strengths is trained at +1 only.
+    Each row of examples holds a pair: `chosen_input_ids`, `chosen_scored`, `chosen_attention_mask` and the same for
+    `rejected`, all `(pairs, tokens)`. Let `d` be the log-odds of the pair (log-probability of the chosen continuation minus
+    that of the rejected one, in nats) and `d_0` the log-odds under the base model. Training minimizes
+    `-log sigmoid(BETA (d - d_0))` at strength +1 and `-log sigmoid(-BETA (d - d_0))` at strength -1, the preference loss of
+    Rafailov et al. 2023. To keep the text fluent, each side adds `FLUENCY` times the loss per token of the text it prefers
+    (Pang et al. 2024). Training both signs follows AntiPaSTO (Clark 2026, section 3.3); a method without negative strengths
+    is trained at +1 only.
     """
 
     name = "steer"
@@ -75,6 +67,7 @@ class Steer(Task):
         "conditions of programs and their opposites. Out of domain: sentences of English docstrings."
     )
     unit = "nats of log-odds per byte"
+    prompted = True
 
     def examples(self, part: Part, processor: Tokenizer, length: int, count: int) -> Examples:
         if part is Part.BASE:
@@ -138,9 +131,11 @@ class Steer(Task):
             ends = [_evaluated(control, end, lambda: score_text(model, examples)) for end in (strength, -strength)]
             rows = tuple((one + other) / 2 for one, other in zip(*(e.rows for e in ends), strict=False))
             return Scores(sum(e.loss for e in ends) / 2, sum(e.accuracy for e in ends) / 2, rows)
-        above, base, below = (
-            _evaluated(control, end, lambda: _log_odds(model, examples)) for end in (strength, 0.0, -strength)
-        )
+        kept = kept_of(control)
+        if "log_odds" not in kept:
+            kept["log_odds"] = _evaluated(control, 0.0, lambda: _log_odds(model, examples))
+        base: Tensor = kept["log_odds"]
+        above, below = (_evaluated(control, end, lambda: _log_odds(model, examples)) for end in (strength, -strength))
         up, down = above - base, base - below
         weaker = up if float(up.sum()) <= float(down.sum()) else down
         right = float(((up > 0) & (down > 0)).double().mean())
@@ -203,11 +198,11 @@ def _preference_loss(log_odds: Tensor, base: Tensor, nats: Tensor, batch: Mappin
 
 def _log_odds(model: nn.Module, examples: Examples) -> Tensor:
     """Return the log-odds of every pair, in float64 on the CPU."""
-    found = []
-    for batch in scoring_batches(examples, model):
+    found = torch.zeros(len(examples), dtype=torch.float64)
+    for rows, batch in scoring_batches(examples, model):
         chosen, rejected = (_negative_log_likelihood(model, batch, side) for side in ("chosen", "rejected"))
-        found.append((rejected - chosen).double().cpu())
-    return torch.cat(found)
+        found[rows] = (rejected - chosen).double().cpu()
+    return found
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:
@@ -221,8 +216,8 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, length: int, count
         name: Seed of the hash, and the name in errors.
 
     Returns:
-        `chosen_input_ids`, `chosen_scored`, `rejected_input_ids` and `rejected_scored`, all `(pairs, tokens)`; the size is
-        the number of bytes of all continuations.
+        `input_ids`, `scored` and `attention_mask` of each side, with `chosen_` or `rejected_` before the name, all
+        `(pairs, tokens)`; the size is the number of bytes of all continuations.
     """
     sides = {
         side: pad([Completion(p.prompt, getattr(p, side)) for p in pairs], tokenizer, length, count, name, ended=False)

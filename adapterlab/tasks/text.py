@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
-
-TOKENS_AT_ONCE = 8192
-"""Tokens per forward pass when scoring."""
+from adapterlab.tasks.scoring import predictions, score_text
 
 T = TypeVar("T")
 Message: TypeAlias = Mapping[str, str]
@@ -134,6 +130,8 @@ class TextTask(Task):
 class WindowTask(TextTask):
     """Running text, cut into windows of equal length; every token except the first of a window is scored."""
 
+    prompted = False
+
     @abstractmethod
     def texts(self, part: Part) -> Sequence[str]:
         """Return the texts of a part, always in the same order.
@@ -149,6 +147,7 @@ class WindowTask(TextTask):
 class CompletionTask(TextTask):
     """Prompts and completions; the completion and the end-of-text token are scored."""
 
+    prompted = True
     packed: ClassVar[bool] = False
     """True to pack several training examples into one row, for examples much shorter than a row."""
 
@@ -163,84 +162,6 @@ class CompletionTask(TextTask):
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
         arrange = pack if self.packed and part is Part.TRAIN else pad
         return arrange(self.completions(part), tokenizer, length, count, f"{self.name}/{part}")
-
-
-def predictions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Run the model and return its predictions of the scored tokens.
-
-    Args:
-        model: A causal language model.
-        batch: `input_ids` and `scored`, both `(rows, tokens)`; other inputs are passed to the model as they are.
-
-    Returns:
-        Logits `(terms, vocabulary)` in float32, and the token ids to predict `(terms,)`.
-    """
-    ids, scored = batch["input_ids"], batch["scored"][:, 1:]
-    extra = {name: tensor for name, tensor in batch.items() if name not in ("input_ids", "scored")}
-    logits = model(input_ids=ids, **extra).logits[:, :-1]
-    return logits[scored].float(), ids[:, 1:][scored]
-
-
-def scoring_batches(examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE) -> Iterator[dict[str, Tensor]]:
-    """Yield the examples in batches, on the model's device, in order.
-
-    Args:
-        examples: Examples to score.
-        model: The model that will score them.
-        tokens: Tokens per batch, padding included; a batch has at least one row.
-    """
-    device = next(model.parameters()).device
-    rows = max(1, tokens // max(t.shape[1] for t in examples.inputs.values() if t.ndim > 1))
-    for start in range(0, len(examples), rows):
-        yield {name: t.to(device) for name, t in examples.rows(slice(start, start + rows)).items()}
-
-
-@torch.no_grad()
-def score_text(model: nn.Module, examples: Examples, tokens: int = TOKENS_AT_ONCE) -> Scores:
-    """Return the loss in nats per byte of scored text, the share of correct predictions, and the loss of each row.
-
-    Args:
-        model: A causal language model.
-        examples: Examples with `input_ids` and `scored`; their size is the number of scored bytes.
-        tokens: Tokens per forward pass.
-    """
-    nats, hits, terms = [], 0, 0
-    for batch in scoring_batches(examples, model, tokens):
-        logits, targets = predictions(model, batch)
-        each = cross_entropy(logits, targets, reduction="none").double()
-        nats.append(sum_by_row(each, batch["scored"]).cpu())
-        hits += int((logits.argmax(-1) == targets).sum())
-        terms += len(targets)
-    return mean_of_rows(torch.cat(nats), examples.size, hits / terms)
-
-
-def sum_by_row(each: Float[Tensor, " terms"], scored: Bool[Tensor, "rows tokens"]) -> Float[Tensor, " rows"]:
-    """Return the sum over each row of a value of each scored token.
-
-    Args:
-        each: Values of the scored tokens, in the order of `predictions`.
-        scored: For each token, True if it is scored; the first token of a row never is.
-    """
-    row = scored[:, 1:].nonzero()[:, 0]
-    return each.new_zeros(len(scored)).index_add(0, row, each)
-
-
-def mean_of_rows(nats: Float[Tensor, " rows"], size: float, accuracy: float) -> Scores:
-    """Return scores whose loss is the sum over the rows, divided by the size of the data.
-
-    Args:
-        nats: Summed loss of each row.
-        size: Divisor of the summed loss: `Examples.size`.
-        accuracy: Share of correct predictions.
-
-    Example:
-        >>> mean_of_rows(torch.tensor([1.0, 3.0]), size=8, accuracy=0.5)
-        Scores(loss=0.5, accuracy=0.5, rows=(0.25, 0.75))
-    """
-    loss = float(nats.double().sum()) / size
-    if not math.isfinite(loss):
-        return Scores(math.inf, accuracy)
-    return Scores(loss, accuracy, tuple((nats.double() * (len(nats) / size)).tolist()))
 
 
 def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Examples:
@@ -303,7 +224,7 @@ def pad(
         ended: True to end each completion with the tokenizer's end-of-text token, which is then scored too.
 
     Returns:
-        `input_ids` and `scored`, both `(rows, tokens)`; the size is the number of bytes of the completions.
+        `input_ids`, `scored` and `attention_mask`, all `(rows, tokens)`; the size is the number of bytes of the completions.
 
     Raises:
         AdapterlabError: If there are no pairs, or a completion alone is too long.
@@ -332,7 +253,7 @@ def pack(pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: 
         name: Seed of the hash that orders the examples, and the name in errors.
 
     Returns:
-        `input_ids` and `scored`, both `(rows, length)`; the size is the number of bytes of all completions.
+        `input_ids`, `scored` and `attention_mask`, all `(rows, length)`; the size is the number of bytes of all completions.
 
     Raises:
         AdapterlabError: If there are no pairs, or a completion alone is too long.
@@ -348,7 +269,7 @@ def pack(pairs: Sequence[Completion], tokenizer: Tokenizer, length: int, count: 
 
 
 def to_tensors(rows: Sequence[Tokens], width: int, filler: int) -> dict[str, Tensor]:
-    """Return `input_ids` and `scored`, both `(rows, width)`, padded on the right with unscored tokens.
+    """Return `input_ids`, `scored` and `attention_mask`, all `(rows, width)`, padded on the right with unscored tokens.
 
     Args:
         rows: Encoded examples of at most `width` tokens.
@@ -358,6 +279,7 @@ def to_tensors(rows: Sequence[Tokens], width: int, filler: int) -> dict[str, Ten
     return {
         "input_ids": torch.tensor([row.ids + [filler] * (width - len(row.ids)) for row in rows]),
         "scored": torch.tensor([row.scored + [False] * (width - len(row.scored)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows]),
     }
 
 

@@ -24,7 +24,8 @@ from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
-from adapterlab.tasks.text import Tokenizer, mean_of_rows
+from adapterlab.tasks.scoring import mean_of_rows
+from adapterlab.tasks.text import Tokenizer
 from adapterlab.tasks.user_text import choose
 
 EXAMPLES_AT_ONCE = 64
@@ -54,6 +55,7 @@ class UserLabels(Task):
 
     explanation = "Your own data."
     unit = "nats per example"
+    prompted = True
 
     def __init__(self, data: FileData, form: Form) -> None:
         self.data, self.name, self.form = data, data.name, form
@@ -95,15 +97,17 @@ class UserLabels(Task):
     @torch.no_grad()
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         device = next(model.parameters()).device
+        mask = examples.inputs.get("attention_mask")
+        order = torch.arange(len(examples)) if mask is None else mask.sum(1).argsort(descending=True, stable=True)
 
         def run(at_once: int) -> tuple[Tensor, int]:
-            nats, hits = [], 0
-            for start in range(0, len(examples), at_once):
-                batch = {name: t.to(device) for name, t in examples.rows(slice(start, start + at_once)).items()}
+            nats, hits = torch.zeros(len(examples), dtype=torch.float64), 0
+            for rows in order.split(at_once):
+                batch = {name: t.to(device) for name, t in examples.rows(rows).items()}
                 logits = _logits(model, batch)
-                nats.append(cross_entropy(logits, batch["labels"], reduction="none").double().cpu())
+                nats[rows] = cross_entropy(logits, batch["labels"], reduction="none").double().cpu()
                 hits += int((logits.argmax(-1) == batch["labels"]).sum())
-            return torch.cat(nats), hits
+            return nats, hits
 
         (nats, hits), _ = halving(run, EXAMPLES_AT_ONCE)
         return mean_of_rows(nats, examples.size, hits / len(examples))
@@ -120,6 +124,9 @@ class UserLabels(Task):
 
 def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    if (mask := inputs.get("attention_mask")) is not None:
+        longest = int(mask.sum(1).max())  # rows are padded on the right to the longest of their part
+        inputs = {name: tensor[:, :longest] for name, tensor in inputs.items()}
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(next(model.parameters()).dtype)
     logits: Tensor = model(**inputs).logits

@@ -9,10 +9,10 @@ Example:
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import padding
@@ -20,15 +20,8 @@ from adapterlab.tasks.base import Control, Examples, Part, Scores
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rows import Form, Row
-from adapterlab.tasks.text import (
-    TOKENS_AT_ONCE,
-    TextTask,
-    Tokenizer,
-    Tokens,
-    first_by_hash,
-    score_text,
-    to_tensors,
-)
+from adapterlab.tasks.scoring import TOKENS_AT_ONCE, score_text
+from adapterlab.tasks.text import TextTask, Tokenizer, Tokens, first_by_hash, to_tensors
 
 T = TypeVar("T")
 
@@ -59,6 +52,11 @@ class UserText(TextTask):
         ood = (Part.OOD,) if self.data.ood else ()
         return Part.VALIDATION, Part.TEST, *ood, Part.BASE
 
+    @property
+    def prompted(self) -> bool:  # type: ignore[override]
+        """False for rows of running text."""
+        return parts_of(self.data).form is not Form.TEXT
+
     def examples(self, part: Part, processor: Tokenizer, length: int, count: int) -> Examples:
         if part is Part.BASE and self.data.keep is None:
             return self.base_domain(processor, length, count)
@@ -77,11 +75,6 @@ class UserText(TextTask):
             return padded(choose(windows(rows, tokenizer, length), count, seed), tokenizer)
         encoded = (tokens for row in choose(rows, count, seed) for tokens in answers(row, form, tokenizer, length))
         return padded(list(encoded)[:count], tokenizer)
-
-    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        # Rows are padded to the longest row of the part; a batch needs only the length of its own longest row.
-        used = int(batch["scored"].any(0).nonzero().max()) + 1
-        return super().loss(model, {name: tensor[:, :used] for name, tensor in batch.items()})
 
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         return halving(lambda tokens: score_text(model, examples, tokens), TOKENS_AT_ONCE)[0]

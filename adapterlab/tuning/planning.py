@@ -27,7 +27,9 @@ from adapterlab.lab.run.progress import ContestState, Costs, seconds_left
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.sizing import size_to_budget
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Reporting, Study, Training, Tuning
+from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.spec import Finished
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.linear_layers import linears
@@ -64,7 +66,13 @@ class TuningPlan:
     model_parameters: int
 
 
-def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callable[[str], None]) -> TuningPlan:
+def plan_tuning(
+    request: Request,
+    file: Path,
+    workers: int | None,
+    watch: Callable[[str], None],
+    record: Callable[[Finished], None] = lambda _: None,
+) -> TuningPlan:
     """Plan the study that answers a request.
 
     A plan for the same request is read back from its file: with another plan, the trials of the ledger would not be reused.
@@ -74,6 +82,7 @@ def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callab
         file: File of the plan.
         workers: Number of worker processes; None for one for each core or GPU.
         watch: Called with what is being done.
+        record: Called with the trial of the frozen model, which is part of the study and is run to plan it.
 
     Returns:
         The plan.
@@ -86,7 +95,7 @@ def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callab
         known = json.loads(file.read_text())
         if known["request"] == request_json:
             return TuningPlan(Study.model_validate(known["study"]), tuple(known["notes"]), known["model_parameters"])
-    plan = _planned(request, workers, watch)
+    plan = _planned(request, workers, watch, record)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     content = {
@@ -100,7 +109,9 @@ def plan_tuning(request: Request, file: Path, workers: int | None, watch: Callab
     return plan
 
 
-def _planned(request: Request, workers: int | None, watch: Callable[[str], None]) -> TuningPlan:
+def _planned(
+    request: Request, workers: int | None, watch: Callable[[str], None], record: Callable[[Finished], None]
+) -> TuningPlan:
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
     model, processor = load(request.model, task.head)
@@ -146,11 +157,17 @@ def _planned(request: Request, workers: int | None, watch: Callable[[str], None]
             f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free"
         )
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
-    return _timed(request, draft, crew, notes, whole, watch)
+    return _timed(request, draft, crew, notes, whole, watch, record)
 
 
 def _timed(
-    request: Request, draft: Study, crew: int, notes: list[str], whole: int, watch: Callable[[str], None]
+    request: Request,
+    draft: Study,
+    crew: int,
+    notes: list[str],
+    whole: int,
+    watch: Callable[[str], None],
+    record: Callable[[Finished], None],
 ) -> TuningPlan:
     """Time every contestant here, and choose steps and seeds."""
     started = time.monotonic()
@@ -160,9 +177,11 @@ def _timed(
     trials = {c.contestant: c.trial(RATES[0], 0, 1, reported=False) for c in contests if c.adapter is not None}
     watch("scoring the untrained model")
     frozen = next(c for c in contests if c.adapter is None)
-    runner.run(replace(frozen.trial(0.0, 0, 0, reported=True), parts=(Part.VALIDATION,)))
-    start_up = time.monotonic() - started
-    scoring = _time_to_score(frozen, runner)
+    trial = frozen.frozen_trial()
+    outcome = runner.run(trial)
+    start_up = time.monotonic() - started - outcome.scoring_seconds
+    scoring = outcome.scoring_seconds / len(trial.parts)
+    record(Finished(trial, outcome, environment(runner.device), outcome.scoring_seconds))
     watch("timing a few steps of each contestant")
     capacity = measure_capacity(trials, runner)
     runner.clear()
@@ -185,15 +204,6 @@ def _timed(
     clock = _Clock([c for c in contests if c.contestant in capacity.costs], costs, scoring, start_up, crew)
     study = _filling(request, study, most, clock)
     return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
-
-
-def _time_to_score(frozen: Contest, runner: Runner) -> float:
-    """Return the seconds to score one part of the task."""
-    trial = frozen.trial(0.0, 0, 0, reported=True)
-    runner.run(trial)  # prepares the data of all parts
-    started = time.monotonic()
-    runner.run(trial)
-    return (time.monotonic() - started) / len(trial.parts)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def tune(
     Raises:
         AdapterlabError: If the data do not fit the model, the budget is too small, or the winner cannot be trained again.
     """
-    plan = plan_tuning(request, folder / "plan.json", workers, watch)
+    plan = plan_tuning(request, folder / "plan.json", workers, watch, ledger.record)
     planned(plan)
     record_study(plan.study, folder)
     prepared = prepare(plan.study)

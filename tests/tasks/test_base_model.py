@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import folder_of, load_causal
 from adapterlab.models.pretrain import Recipe, batch_at
-from adapterlab.tasks.text import base_domain, score_text
+from adapterlab.tasks.scoring import score_text
+from adapterlab.tasks.text import base_domain
 
 BASE = folder_of("embedded")
 

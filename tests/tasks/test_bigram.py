@@ -12,7 +12,7 @@ from adapterlab.models.loading import load_causal
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.bigram import PRIOR, Bigram, bigram_scores
-from adapterlab.tasks.text import score_text
+from adapterlab.tasks.scoring import score_text
 
 # Tokens 1 2 1 2 1 3, of which the first is not scored: 2 after 1 twice, 1 after 2 twice, 3 after 1 once.
 SIX = Examples(

@@ -21,8 +21,8 @@ from adapterlab.lab.trial.train import backward
 from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples, Part
+from adapterlab.tasks.scoring import score_text
 from adapterlab.tasks.steer import Pair, at_strength, conditions, pairs, sentences
-from adapterlab.tasks.text import score_text
 from tests.conftest import tiny_llama
 from tests.lab.runner import RUNNER
 from tests.lab.tiny import save_study
@@ -121,6 +121,29 @@ def test_the_price_in_fluency_is_the_mean_of_both_ends():
         expected += float(cross_entropy(torch.stack([row, row]), torch.tensor([1, 3]), reduction="sum")) / 4 / 2
     assert STEER.score(model, text, model).loss == pytest.approx(expected, rel=1e-6)
     assert STEER.score(model, text, NoAdapter()) == score_text(model, text)
+
+
+def test_the_base_is_scored_once_for_all_who_keep_its_scores():
+    class Counted(Turned):
+        def forward(self, input_ids):
+            seen.append(self.strength)
+            return super().forward(input_ids)
+
+    class Keeping:
+        def __init__(self, model, kept):
+            self.model, self.kept = model, kept
+
+        def __setattr__(self, name, value):
+            setattr(self.model, name, value) if name == "strength" else super().__setattr__(name, value)
+
+        strength = property(lambda self: self.model.strength)
+
+    seen, model = [], Counted(BIAS, PUSH)
+    wanted, kept = STEER.score(model, TWO, model), {}
+    assert seen.count(0.0) == 2  # one for each side
+    seen.clear()
+    assert [STEER.score(model, TWO, Keeping(model, kept)) for _ in range(3)] == [wanted] * 3
+    assert seen.count(0.0) == 2
 
 
 def test_the_strength_is_restored_when_scoring_fails():

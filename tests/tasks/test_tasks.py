@@ -17,17 +17,8 @@ from adapterlab.tasks import all_tasks, steer, task
 from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.mixture import Mixture
 from adapterlab.tasks.restyle import restyle
-from adapterlab.tasks.text import (
-    Completion,
-    CompletionTask,
-    WindowTask,
-    base_domain,
-    cut,
-    pack,
-    pad,
-    predictions,
-    score_text,
-)
+from adapterlab.tasks.scoring import predictions, score_text
+from adapterlab.tasks.text import Completion, CompletionTask, WindowTask, base_domain, cut, pack, pad
 
 TEXTS = (Part.TRAIN, Part.VALIDATION, Part.TEST, Part.OOD)
 WHOLE = tuple(name for name in all_tasks() if not isinstance(task(name), Mixture))
@@ -121,7 +112,7 @@ class Uniform(torch.nn.Module):
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.vocabulary = vocabulary
 
-    def forward(self, input_ids):
+    def forward(self, input_ids, attention_mask=None):
         class Output:
             logits = torch.zeros(*input_ids.shape, self.vocabulary)
 

@@ -19,6 +19,8 @@ from adapterlab.tasks.base import Part
 
 LOSS = "nats per byte"
 """Unit of a metric that is a loss, and therefore in the unit of its task."""
+Score = tuple[float, float]
+"""Loss and accuracy."""
 Key = tuple[str, int]
 """Task and seed; the seed is 0 for a metric with one number for a whole task."""
 
@@ -198,9 +200,30 @@ def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[s
         contest: The contest.
         seed: Seed of the run.
     """
-    outcome = contest.reported[seed][1]
-    points = {0.0: results.frozen(contest.task).scores, 1.0: outcome.scores, **dict(outcome.path)}
+    outcome, frozen = contest.reported[seed][1], results.frozen(contest.task)
+    scored = {**dict(frozen.path), **dict(outcome.path)}
+    whole = {0.0: frozen.scores, 1.0: outcome.scores}
+    if whole.keys() <= scored.keys():  # the path was scored on fewer rows, its ends on both
+        scored = {strength: _on_all_rows(strength, scored, whole) for strength in scored}
+    points = {**scored, **whole}
     return {strength: points[strength] for strength in sorted(points) if strength >= 0}
+
+
+def _on_all_rows(
+    strength: float, fewer: Mapping[float, Mapping[str, Score]], whole: Mapping[float, Mapping[str, Score]]
+) -> dict[str, Score]:
+    """Estimate the scores on all rows at a strength that was scored on fewer rows.
+
+    The deviation from the line between strengths 0 and 1 is measured on the fewer rows and added to the line of all rows.
+    So the path ends where the run is, and rows that are hard at every strength do not move it.
+    """
+
+    def estimate(part: str, which: int) -> float:
+        (few_0, few_1), (all_0, all_1) = ((s[0.0][part][which], s[1.0][part][which]) for s in (fewer, whole))
+        deviation = fewer[strength][part][which] - (few_0 + strength * (few_1 - few_0))
+        return all_0 + strength * (all_1 - all_0) + deviation
+
+    return {part: (estimate(part, 0), estimate(part, 1)) for part in fewer[strength]}
 
 
 def _operating_point(results: Results, contest: Contest) -> dict[int, float]:

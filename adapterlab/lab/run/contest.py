@@ -103,8 +103,8 @@ class Contest:
         )
 
     def frozen_trial(self) -> Trial:
-        """Return the trial that scores the model as it is, without a curve or a strength path."""
-        return replace(self.trial(0.0, 0, 0, reported=True), curve_every=0, path=())
+        """Return the trial that scores the model as it is."""
+        return replace(self.trial(0.0, 0, 0, reported=True), curve_every=0)
 
 
 def play(contest: Contest) -> Play:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.lr_search import search
 from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.progress import Cost, Costs, distinct_states, known_costs, replay, seconds_left
+from adapterlab.lab.run.progress import Cost, Costs, distinct_states, known_costs, known_scoring, replay, seconds_left
 from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.runner import Runner
@@ -99,12 +98,11 @@ def estimate_study(
     states = [replay(contest, ledger) for contest in prepared.contests()]
     trained = [state for state in distinct_states(states) if state.contest.contestant != FROZEN]
     costs = known_costs(states)
-    scoring: dict[str, float] = {}
+    scoring = known_scoring(states)
     if measure and not all(state.contest.finished for state in states):
         runner, contests = Runner(crew[0]), [state.contest for state in states]
-        scoring = {
-            task: _time_scoring(next(c for c in contests if c.task == task), runner, watch) for task in study.tasks
-        }
+        untimed = [task for task in study.tasks if task not in scoring]
+        scoring |= {task: _time_scoring(next(c for c in contests if c.task == task), runner, watch) for task in untimed}
         largest = [c for c in contests if c.contestant != FROZEN and c.study == study.at_each_budget[-1]]
         costs |= _measure_costs(largest, costs, scoring, runner, watch)
     least, likely, most = trial_counts(study)
@@ -180,13 +178,10 @@ def _time_training(contest: Contest, runner: Runner) -> Cost:
 def _time_scoring(frozen: Contest, runner: Runner, watch: Callable[[str], None]) -> float:
     """Return the seconds to score one part of the task with all windows of the study."""
     watch(FROZEN)
-    probe = replace(frozen.frozen_trial(), parts=(Part.VALIDATION.value,))
-    runner.run(replace(probe, windows=2))  # loads the model
-    few = replace(probe, windows=PROBE_WINDOWS)
-    runner.run(few)  # prepares the data
-    started = time.monotonic()
-    runner.run(few)
-    return (time.monotonic() - started) * frozen.study.report.windows / PROBE_WINDOWS
+    probe = replace(frozen.frozen_trial(), parts=(Part.VALIDATION.value,), path=())
+    runner.run(replace(probe, windows=2))  # what is slow only the first time
+    few = runner.run(replace(probe, windows=PROBE_WINDOWS))
+    return few.scoring_seconds * frozen.study.report.windows / PROBE_WINDOWS
 
 
 def trial_counts(study: Study) -> tuple[int, int, int]:

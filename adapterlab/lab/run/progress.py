@@ -118,6 +118,28 @@ def _mean_cost(runs: Sequence[tuple[Trial, Outcome]]) -> Cost:
     return Cost(seconds / steps, fmean(outcome.attach_seconds for _, outcome in runs))
 
 
+def known_scoring(states: Iterable[ContestState]) -> dict[str, float]:
+    """Return the seconds to score one part of each task, from the trials of the frozen model that are done.
+
+    Args:
+        states: States of one study's contests.
+    """
+    return {
+        trial.task: outcome.scoring_seconds / _scorings(trial)
+        for state in states
+        for trial, outcome in state.done.items()
+        if trial.method == FROZEN and outcome.scoring_seconds
+    }
+
+
+def _scorings(trial: Trial) -> float:
+    """Return the work to score a trial, in times that one part is scored with all windows."""
+    strengths = 1 if trial.method == FROZEN else len(trial.path) + 1
+    along_path = strengths * trial.path_windows / trial.windows if trial.path else 0.0
+    curve = (trial.steps - 1) // trial.curve_every if trial.curve_every else 0
+    return curve + len(trial.parts) * (1 + along_path)
+
+
 def seconds_left(
     states: Iterable[ContestState], costs: Costs, scoring: Mapping[str, float], workers: int
 ) -> float | None:
@@ -145,12 +167,12 @@ def _seconds(state: ContestState, cost: Cost, score: float) -> float:
     contest, study = state.contest, state.contest.study
     tuning = study.tuning
     if contest.contestant == FROZEN:
-        return sum(len(trial.parts) for trial in state.missing) * score
+        return sum(map(_scorings, state.missing)) * score
     if contest.rate is None:
         searches = max(0, tuning.rates + tuning.keep - sum(trial.seed in tuning.seeds for trial in state.done))
         runs = study.report.runs
     else:
         searches, runs = 0, len(state.missing)
     final = contest.trial(1.0, 0, study.training.steps, reported=True)
-    scorings = (final.steps - 1) // final.curve_every + len(final.parts) * (1 + len(final.path))
-    return state.steps_left * cost.step + (searches + runs) * cost.attach + (searches + runs * scorings) * score
+    scorings = searches + runs * _scorings(final)
+    return state.steps_left * cost.step + (searches + runs) * cost.attach + scorings * score

@@ -88,6 +88,7 @@ class ResolvedStudy:
         study = self.study
         parts = self.tasks[task].parts if reported else (Part.VALIDATION,)
         settings = {"name": FROZEN} if adapter is None else adapter.settings()
+        path = study.report.path if reported and share == 1 else ()
         return Trial(
             model=study.model,
             model_hash=self.model_hash,
@@ -105,8 +106,9 @@ class ResolvedStudy:
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(str(settings["name"]), self.tasks[task]),
             dtype=study.training.dtype,
-            path=study.report.path if reported and share == 1 else (),
+            path=path,
             share=share,
+            path_windows=study.report.path_rows if path else 0,
             rows=reported,
         )
 

@@ -14,7 +14,7 @@ from adapterlab.lab.ledger.origins import mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.progress import ContestState, distinct_states, known_costs, replay, seconds_left
+from adapterlab.lab.run.progress import ContestState, distinct_states, known_costs, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import Outcome, Trial
 
@@ -100,7 +100,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         sum(state.steps_left for state in distinct),
         len(done),
         all(state.contest.finished for state in states),
-        seconds_left(states, known_costs(states), {}, count),
+        seconds_left(states, known_costs(states), known_scoring(states), count),
         count,
         ledger.is_locked(),
         bool(started),

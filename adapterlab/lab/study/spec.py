@@ -101,10 +101,17 @@ class Reporting(_Table):
     """Steps between two measurements of the validation loss."""
     path: tuple[Annotated[float, Field(ge=-2, le=2)], ...] = ()
     """Strengths, besides 0 and 1, at which trained adapters are scored."""
+    path_windows: Count | None = None
+    """Examples scored of each part along the path, its first ones; if None, a quarter of `windows`, and at least 8."""
     tenth_of_data: bool = False
     """True to repeat every reported run on a tenth of the training data."""
     smallest: Annotated[float, Field(gt=0)] = 0.005
     """Smallest difference that matters, in the unit of the loss; contestants that differ by less are called equivalent."""
+
+    @property
+    def path_rows(self) -> int:
+        """Examples scored of each part along the path, at most."""
+        return min(self.windows, self.path_windows or max(8, self.windows // 4))
 
     @property
     def runs(self) -> int:

@@ -15,20 +15,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers.utils.generic import ModelOutput
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.score import mode, score_parts, with_scores
+from adapterlab.lab.trial.score import mode, validation_loss, with_scores
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.surgery import Handle
-from adapterlab.tasks.base import Part, Task
+from adapterlab.tasks.base import Task
+from adapterlab.tasks.scoring import Query, logits_at, query, used_length
 from adapterlab.tasks.text import TextTask
 
 
@@ -140,8 +143,7 @@ def _train(
             pause = time.monotonic()
             for lane in running:
                 lane.enter(handle)
-                loss = score_parts(lane.context, handle, (Part.VALIDATION,))[Part.VALIDATION].loss
-                lane.curve.append((step + 1, loss))
+                lane.curve.append((step + 1, validation_loss(lane.context, handle)))
             scoring_seconds += time.monotonic() - pause
     seconds = (time.monotonic() - started - scoring_seconds) / len(lanes)
     outcomes = []
@@ -177,11 +179,11 @@ def _gradients(context: TrialContext, stack: _Stack, lanes: Sequence[_Lane]) -> 
         pieces = [
             train.to_device_of(model, {name: t[start : start + size] for name, t in batch.items()}) for batch in batches
         ]
-        inputs = {name: torch.stack([piece[name] for piece in pieces]) for name in pieces[0] if name != "scored"}
-        answers = stack(lanes, inputs)
+        length = max(map(used_length, pieces))
+        asked = [query(model, piece, length) for piece in pieces]
         losses = [
-            task.loss(lambda logits=logits, **_: SimpleNamespace(logits=logits), piece) / n  # type: ignore[arg-type]
-            for logits, piece, n in zip(answers, pieces, terms, strict=True)
+            cross_entropy(logits[: len(each.targets)].float(), each.targets, reduction="sum") / n
+            for logits, each, n in zip(stack(lanes, asked), asked, terms, strict=True)
         ]
         torch.autograd.backward(torch.stack(losses).sum())
         totals = [total + loss.item() for total, loss in zip(totals, losses, strict=True)]
@@ -203,8 +205,12 @@ class _Stack:
             place for place in self._names if _identical([lane.tensors[place[0]][place[1]] for lane in lanes])
         }
 
-    def __call__(self, lanes: Sequence[_Lane], inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return each lane's logits for its own inputs, `(lanes, batch, length, vocabulary)`."""
+    def __call__(self, lanes: Sequence[_Lane], asked: Sequence[Query]) -> Tensor:
+        """Return each lane's logits for its own query, `(lanes, most terms, vocabulary)`, with unused ones at the end."""
+        # An attention mask cannot be used under vmap; the padding is on the right, where it changes no scored prediction.
+        names = [name for name in asked[0].inputs if name != "attention_mask"]
+        inputs = {name: torch.stack([each.inputs[name] for each in asked]) for name in names}
+        index = pad_sequence([each.places for each in asked], batch_first=True)
         stacked: dict[str, Tensor] = {}
         dims: dict[str, int | None] = {}
         once: dict[Tensor, Tensor] = {}  # a tensor that several sites share is stacked once
@@ -217,12 +223,14 @@ class _Stack:
                     once[own[0]] = torch.stack(own)
                 stacked[full], dims[full] = once[own[0]], 0
 
-        def answer(tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-            result = functional_call(self._model, dict(tensors), (), dict(inputs), tie_weights=False)
-            logits: Tensor = result.logits
-            return logits
+        def answer(tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor], index: Tensor) -> Tensor:
+            def call(**inputs: Tensor) -> ModelOutput:
+                output: ModelOutput = functional_call(self._model, dict(tensors), (), inputs, tie_weights=False)
+                return output
 
-        return vmap(answer, in_dims=(dims, 0))(stacked, inputs)
+            return logits_at(self._model, inputs, index, call)
+
+        return vmap(answer, in_dims=(dims, 0, 0))(stacked, inputs, index)
 
 
 def _identical(tensors: Sequence[Tensor]) -> bool:

@@ -7,8 +7,9 @@ device(type='cpu')
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,32 @@ from adapterlab.tasks.base import Examples, Part, Task
 
 EVERY_EXAMPLE = 1 << 30
 """A number of examples that no task exceeds."""
+
+
+class Stopwatch:
+    """Adds up the time spent in `with` blocks; blocks may be nested.
+
+    >>> watch = Stopwatch()
+    >>> with watch, watch:
+    ...     pass
+    >>> 0 < watch.seconds < 1
+    True
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Seconds so far, without a block that is still open."""
+        self._depth, self._started = 0, 0.0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._started = time.monotonic()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.monotonic() - self._started
 
 
 @dataclass(frozen=True)
@@ -38,19 +65,28 @@ class TrialContext:
     config: WorkerConfig
     load_examples: Callable[[Part, int], Examples]
     """Prepare at most this number of examples of a part; cached by the caller."""
+    scoring: Stopwatch = field(default_factory=lambda: Stopwatch(), compare=False)
+    """Time that the trial has spent on scoring."""
 
     @property
     def device(self) -> torch.device:
         """Device that the trial runs on."""
         return torch.device(self.config.device)
 
-    def scored(self, part: Part) -> Examples:
-        """Return the examples that a part is scored on, at most `trial.windows`.
+    @property
+    def can_merge(self) -> bool:
+        """True if the model's weights can be merged with an adapter's: no other process holds a share of them."""
+        return self.config.ranks == 1
 
-        Args:
-            part: A part of the task other than training.
-        """
-        return self.load_examples(part, self.trial.windows)
+    @property
+    def path_windows(self) -> int:
+        """Examples scored of each part along the strength path, at most."""
+        return min(self.trial.path_windows or self.trial.windows, self.trial.windows)
+
+    @property
+    def scores_fewer_on_path(self) -> bool:
+        """True if there is a strength path and it is scored on fewer examples than full strength is."""
+        return bool(self.trial.path) and self.path_windows < self.trial.windows
 
     @cached_property
     def training_data(self) -> Examples:

@@ -97,7 +97,9 @@ class Runner:
 
         def examples(part: Part, count: int) -> Examples:
             # The data's fingerprint is part of the key: a file of the same name may have changed.
-            key = (trial.model, trial.dtype, task.head, trial.task, trial.data, part, trial.length, count)
+            # The model's hash is, since examples keep results of the model on them.
+            model = trial.model, trial.model_hash, trial.dtype, task.head
+            key = (*model, trial.task, trial.data, part, trial.length, count)
             if key not in self._cache.examples:
                 self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
             return self._cache.examples[key]

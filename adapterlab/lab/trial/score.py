@@ -6,32 +6,54 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from adapterlab.lab.trial.context import TrialContext
-from adapterlab.lab.trial.spec import ROW_DIGITS, Outcome, PathScores
+from adapterlab.lab.trial.merged import merged
+from adapterlab.lab.trial.spec import FROZEN_STRENGTH, FULL_STRENGTH, ROW_DIGITS, Outcome, PathScores
 from adapterlab.surgery.handle import Handle
 from adapterlab.tasks.base import Control, Part, Scores
 
 
-def score_parts(context: TrialContext, control: Control, parts: Sequence[str]) -> dict[str, Scores]:
+def score_parts(
+    context: TrialContext, control: Control, parts: Sequence[str], count: int | None = None
+) -> dict[str, Scores]:
     """Score the model in evaluation mode.
 
     Args:
-        context: The resolved trial.
+        context: The resolved trial; the time is added to its `scoring`.
         control: The adapter's strength.
         parts: Parts of the task to score.
+        count: Examples scored of each part, at most; by default the trial's `windows`.
 
     Returns:
         By part, the scores.
     """
-    with mode(context.model, training=False):
-        return {part: context.task.score(context.model, context.scored(Part(part)), control) for part in parts}
+    loaded = {part: context.load_examples(Part(part), count or context.trial.windows) for part in parts}
+    with context.scoring, mode(context.model, training=False):
+        return {
+            part: context.task.score(context.model, examples, _Remembering(control, examples.kept))
+            for part, examples in loaded.items()
+        }
+
+
+def validation_loss(context: TrialContext, handle: Handle) -> float:
+    """Return the validation loss of an adapter that is being trained.
+
+    Args:
+        context: The resolved trial.
+        handle: The adapter at full strength.
+    """
+    context.load_examples(Part.VALIDATION, context.trial.windows)
+    with context.scoring, merged(handle, context.can_merge) as control:
+        return score_parts(context, control, (Part.VALIDATION,))[Part.VALIDATION].loss
 
 
 def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outcome:
@@ -50,12 +72,30 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
         curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
         parameters=handle.parameter_count,
     )
-    if trained.status != "ok":
-        return trained
-    scored = with_parts(trained, context, handle)
-    if not all(math.isfinite(loss) for loss, _ in scored.scores.values()):
-        return replace(trained, status="diverged", note="the loss is not finite after training")
-    return replace(scored, path=_score_path(context, handle))
+    if trained.status == "ok":
+        for part, count in itertools.product(context.trial.parts, (context.trial.windows, context.path_windows)):
+            context.load_examples(Part(part), count)
+        with context.scoring, merged(handle, context.can_merge and bool(context.trial.parts)) as control:
+            trained = with_parts(trained, context, control)
+            if all(math.isfinite(loss) for loss, _ in trained.scores.values()):
+                trained = replace(trained, path=_score_path(context, control, handle))
+            else:
+                note = "the loss is not finite after training"
+                trained = replace(trained, status="diverged", note=note, scores={}, rows={})
+    return replace(trained, scoring_seconds=context.scoring.seconds)
+
+
+def frozen_scores(context: TrialContext) -> Outcome:
+    """Return the outcome of a trial that scores the model as it is, also on the examples of the strength path.
+
+    Args:
+        context: The resolved trial, without an adapter.
+    """
+    found = with_parts(Outcome("ok", {}, (), 0, 0.0, 0.0), context, NoAdapter())
+    if context.scores_fewer_on_path:
+        scores = score_parts(context, NoAdapter(), _path_parts(context), context.path_windows)
+        found = replace(found, path=((FROZEN_STRENGTH, pairs(scores)),))
+    return replace(found, scoring_seconds=context.scoring.seconds)
 
 
 def with_parts(outcome: Outcome, context: TrialContext, control: Control) -> Outcome:
@@ -95,15 +135,23 @@ def rounded(losses: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{loss:.{ROW_DIGITS}g}") for loss in losses)
 
 
-def _score_path(context: TrialContext, handle: Handle) -> PathScores:
-    """Score the strengths of the trial's path that the method supports, on every part but out-of-domain."""
-    found, parts = [], [part for part in context.trial.parts if part != Part.OOD]
-    for strength in context.trial.path:
+def _score_path(context: TrialContext, control: Control, handle: Handle) -> PathScores:
+    """Score the strengths of the trial's path that the method supports, on every part but out-of-domain.
+
+    If the path is scored on fewer examples than full strength is, full strength is scored on these too.
+    """
+    wanted = (*context.trial.path, *((FULL_STRENGTH,) if context.scores_fewer_on_path else ()))
+    found, parts = [], _path_parts(context)
+    for strength in dict.fromkeys(wanted):
         if handle.adapter.strength_problem(strength) is None:
-            handle.strength = strength
-            found.append((strength, pairs(score_parts(context, handle, parts))))
-            handle.strength = 1.0
+            control.strength = strength
+            found.append((strength, pairs(score_parts(context, control, parts, context.path_windows))))
+    control.strength = FULL_STRENGTH
     return tuple(found)
+
+
+def _path_parts(context: TrialContext) -> list[str]:
+    return [part for part in context.trial.parts if part != Part.OOD]
 
 
 @contextmanager
@@ -128,3 +176,19 @@ class NoAdapter:
 
     strength: float = 1.0
     """Ignored."""
+
+
+@dataclass
+class _Remembering:
+    """A control with the results of the base model on the examples that are scored, which all trials share."""
+
+    control: Control
+    kept: dict[str, Any]
+
+    @property
+    def strength(self) -> float:
+        return self.control.strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self.control.strength = value

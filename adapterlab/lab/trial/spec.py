@@ -26,8 +26,10 @@ from adapterlab.tasks.base import Part
 
 FROZEN = "frozen"
 """Name of the contestant that is not trained."""
+FROZEN_STRENGTH, FULL_STRENGTH = 0.0, 1.0
+"""Strengths of the frozen model and of the adapter as trained."""
 PathScores = tuple[tuple[float, dict[str, tuple[float, float]]], ...]
-"""Strengths of the adapter other than 1, each with its scores by part."""
+"""Strengths of the adapter, each with its scores by part."""
 ROW_DIGITS = 7
 """Significant digits of a row's loss in a ledger: as exact as float32."""
 
@@ -71,6 +73,8 @@ class Trial:
     """Strengths other than 1 at which the trained adapter is scored."""
     share: float = 1.0
     """Share of the training data used."""
+    path_windows: int = 0
+    """Examples scored of each part along the path, at most: the first ones of the part; 0 for `windows`."""
     rows: bool = False
     """True to record the loss of every scored row, as reported trials do."""
 
@@ -128,11 +132,14 @@ class Outcome:
     note: str = ""
     """Remark for the reader, such as why it diverged; empty if there is none."""
     path: PathScores = ()
-    """Scores at other strengths than 1."""
+    """Scores at other strengths than 1. If they are of fewer examples than `scores`, those of full strength on the same
+    examples are among them; the outcome of the frozen model then has those of strength 0."""
     peak_bytes: int = 0
     """Memory that a training step took beyond the model's own; 0 if it could not be measured."""
     at_once: int = 0
     """Examples in one forward pass at the end of training; 0 if not recorded."""
+    scoring_seconds: float = 0.0
+    """Time to score, during training and after it; 0 if not recorded."""
     rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """By part, the loss of each row at full strength, rounded to `ROW_DIGITS` digits; their plain mean is the part's loss.
     Only of trials with `Trial.rows`, and without the parts of a task that gives no rows."""

@@ -20,10 +20,10 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.checkpointing import checkpointed
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.score import NoAdapter, mode, score_parts, with_parts, with_scores
+from adapterlab.lab.trial.score import frozen_scores, mode, validation_loss, with_scores
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.surgery import Handle, attach, seeded
-from adapterlab.tasks.base import Control, Examples, Part, Task
+from adapterlab.tasks.base import Control, Examples, Task
 from adapterlab.tasks.halving import halving, out_of_memory
 
 CALIBRATION_BATCHES = 4
@@ -74,7 +74,7 @@ def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrai
     shard = shard or (lambda *_: MicroBatches(config.micro_batch or trial.batch, config.checkpointing))
     if context.adapter is None:
         shard(model, None)
-        return with_parts(Outcome("ok", {}, (), 0, 0.0, 0.0), context, NoAdapter())
+        return frozen_scores(context)
     started = time.monotonic()
     with peak_memory(context.device) as peak:
         try:
@@ -107,7 +107,7 @@ def _train_and_score(
                 peak_bytes = peak_bytes or peak()  # the first step allocates everything that training needs
                 if on_curve(trial, step):
                     pause = time.monotonic()
-                    curve.append((step, score_parts(context, handle, (Part.VALIDATION,))[Part.VALIDATION].loss))
+                    curve.append((step, validation_loss(context, handle)))
                     scoring_seconds += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
@@ -163,6 +163,7 @@ def attach_adapter(context: TrialContext, adapter: Adapter) -> Handle:
         seed=trial.seed,
         loss=lambda: calibration_loss(context),
         runs=context.task.contrast(model, to_device_of(model, first)),
+        prompted=context.task.prompted,
     )
 
 

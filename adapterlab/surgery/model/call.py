@@ -68,6 +68,18 @@ class Arguments:
         """Device of the tokens."""
         return self._tokens().device
 
+    @property
+    def positions(self) -> Tensor | None:
+        """Positions of the tokens: as given, or counted by a mask of two dimensions; None if neither is given.
+
+        A model that is given a mask alone counts padding on the left too, which its own attention need not notice. Keys
+        without a position, which adapters add, make the difference.
+        """
+        given, mask = self.tensor("position_ids"), self.tensor("attention_mask")
+        if given is not None or mask is None or mask.ndim != 2 or "position_ids" not in self.names:
+            return given
+        return (mask.long().cumsum(1) - 1).clamp(min=0)[:, -self.size[1] :]
+
     def _tokens(self) -> Tensor:
         ids = self.tensor("input_ids")
         tokens: Tensor = self.values["inputs_embeds"] if ids is None else ids

@@ -101,7 +101,7 @@ class PrefixSite(Site):
             vars(module)["config"] = _Config(config, module)
         add_site(module, PREFIX_SITES, name, self)
         self._hooks: list[RemovableHandle] = []
-        if place.first and place.adapter.takes_positions:
+        if place.first:
             backbone = place.decoder.backbone
             self._hooks.append(backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
 
@@ -129,14 +129,16 @@ class PrefixSite(Site):
         return split.expand(like.shape[0], -1, -1, -1)
 
     def _move_positions(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        """Number the positions of the user's tokens from behind the prefix."""
+        """Number the positions of the user's tokens without their padding, from behind a prefix that takes positions."""
         call = Arguments(module, args, kwargs)
         if not self.active or "position_ids" not in call.names:
             return None
-        positions = call.tensor("position_ids")
+        positions, taken = call.positions, self.adapter.length if self.adapter.takes_positions else 0
+        if positions is None and not taken:
+            return None
         if positions is None:
             positions = torch.arange(call.past, call.past + call.size[1], device=call.device)[None]
-        call["position_ids"] = positions + self.adapter.length
+        call["position_ids"] = positions + taken
         return call.as_hook_result()
 
 

@@ -100,10 +100,10 @@ class PromptSite(Site):
         call = Arguments(module, args, kwargs)
         prompt = self.adapter.prompt(self.state)
         batch, length = call.size[0], len(prompt)
+        positions = call.positions
         if call["attention_mask"] is not None:
             mask = _two_dimensional(call["attention_mask"])
             call["attention_mask"] = torch.cat([mask.new_ones(batch, length), mask], dim=1)
-        positions = call.tensor("position_ids")
         if positions is not None:
             call["position_ids"] = positions + length
         if call.past == 0:

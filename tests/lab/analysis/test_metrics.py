@@ -63,6 +63,32 @@ def test_a_path_has_the_frozen_model_and_the_end_in_it(results):
     assert path[1.0] == results.contests["lora", "prose"].reported[1][1].scores
 
 
+def on_fewer_rows(results, luck: float) -> None:
+    """Score the path of every run of `lora` on rows that are harder by `luck` at every strength."""
+    for task in results.study.tasks:
+        for name in (FROZEN, "lora"):
+            reported = results.contests[name, task].reported
+            for seed, (trial, outcome) in reported.items():
+                points = {0.0: outcome.scores} if name == FROZEN else {**dict(outcome.path), 1.0: outcome.scores}
+                path = tuple((s, {part: (loss + luck, a) for part, (loss, a) in p.items()}) for s, p in points.items())
+                reported[seed] = trial, dataclasses.replace(outcome, path=path)
+
+
+def test_a_path_on_fewer_rows_ends_where_the_run_is_and_bends_as_it_was_measured(results):
+    before = path_of(results, results.contests["lora", "prose"], 1)
+    fewer = played(NAMES, **SETUP)
+    on_fewer_rows(fewer, 0.3)
+    found = path_of(fewer, fewer.contests["lora", "prose"], 1)
+    assert list(found) == list(before)
+    assert found[0.0] == fewer.frozen("prose").scores
+    assert found[1.0] == fewer.contests["lora", "prose"].reported[1][1].scores
+    for strength, scores in before.items():
+        for part in ("validation", "test", "base"):
+            assert found[strength][part] == pytest.approx(scores[part])
+    for metric in ("operating_point", "in_domain_rewound", "forgetting_rewound"):
+        assert values(fewer, "lora", metric) == values(played(NAMES, **SETUP), "lora", metric)
+
+
 def test_without_a_path_nothing_is_rewound(results):
     for metric in ("operating_point", "in_domain_rewound", "forgetting_rewound"):
         assert Effects.of(results).values("oft", metric) == {}

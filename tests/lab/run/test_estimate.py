@@ -11,9 +11,9 @@ import pytest
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import finish
 from adapterlab.lab.run.estimate import PROBE_STEPS, PROBE_WINDOWS, estimate_study, trial_counts
-from adapterlab.lab.run.progress import Cost, replay, seconds_left
+from adapterlab.lab.run.progress import Cost, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Contestant, Limits, Reporting, Tuning
-from adapterlab.lab.trial.spec import FROZEN, Outcome
+from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome
 from tests.lab.unplayed import WHOLE, outcome_of, prepared_of, record, study_of
 
 TUNINGS = {
@@ -96,8 +96,8 @@ def test_trials_of_the_ledger_are_done_and_give_the_times(ledger):
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Replace the runner and the clock: a step takes half a second, and scoring takes a time that depends on the task."""
-    clock, ran = [1000.0], []
+    """Replace the runner: a step takes half a second, and scoring takes a time that depends on the task."""
+    ran = []
     scoring = {"prose": 0.02, "restyle": 0.06}
 
     class Timed:
@@ -106,11 +106,10 @@ def timed(monkeypatch):
 
         def run(self, trial) -> Outcome:
             ran.append(trial)
-            clock[0] += scoring[trial.task] * trial.windows
-            return replace(outcome_of(trial), seconds=0.5 * trial.steps, attach_seconds=0.75)
+            seconds = scoring[trial.task] * trial.windows
+            return replace(outcome_of(trial), seconds=0.5 * trial.steps, attach_seconds=0.75, scoring_seconds=seconds)
 
     monkeypatch.setattr("adapterlab.lab.run.estimate.Runner", Timed)
-    monkeypatch.setattr("adapterlab.lab.run.estimate.time.monotonic", lambda: clock[0])
     return ran
 
 
@@ -121,7 +120,7 @@ def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
     assert watched == [FROZEN, FROZEN, "lora", "ia3"]
     config, *probes = timed
     assert config.device == "cpu"
-    assert [t.windows for t in probes if t.method == FROZEN] == [2, PROBE_WINDOWS, PROBE_WINDOWS] * 2
+    assert [t.windows for t in probes if t.method == FROZEN] == [2, PROBE_WINDOWS] * 2
     assert {t.parts for t in probes} == {("validation",)}
     trained = [t for t in probes if t.method != FROZEN]
     assert [(t.method, t.task, t.lr, t.seed) for t in trained] == [
@@ -142,6 +141,18 @@ def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
     states = [replay(contest, ledger) for contest in prepared.contests()]
     scoring = {"prose": 0.02 * 16, "restyle": 0.06 * 16}
     assert found.seconds == pytest.approx(seconds_left(states, costs, scoring, 2))
+
+
+def test_scoring_is_not_timed_again_where_the_frozen_model_was_scored(timed, ledger):
+    prepared, watched = prepared_of(study_of(tasks=("prose", "restyle"))), []
+    (trial,) = [c.frozen_trial() for c in prepared.contests() if (c.contestant, c.task) == (FROZEN, "prose")]
+    outcome = replace(outcome_of(trial), scoring_seconds=4 * 0.02 * trial.windows)
+    ledger.record(Finished(trial, outcome, {}))
+    found = estimate_study(prepared, ledger, watch=watched.append)
+    assert [t.task for t in timed[1:] if t.method == FROZEN] == ["restyle"] * 2
+    states = [replay(contest, ledger) for contest in prepared.contests()]
+    assert known_scoring(states) == {"prose": pytest.approx(0.02 * trial.windows)}
+    assert found.seconds > 0
 
 
 def test_contestants_are_timed_at_the_largest_budget(timed):

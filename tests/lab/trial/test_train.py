@@ -50,7 +50,7 @@ def test_a_batch_in_pieces_gives_the_gradient_of_the_whole(trial):
 
 def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial):
     outcome = RUNNER.run(dataclasses.replace(trial, path=(0.0, 0.5, 1.0, 1.25)))
-    frozen = RUNNER.run(dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0))
+    frozen = RUNNER.run(frozen_of(trial))
     path = dict(outcome.path)
     assert list(path) == [0.0, 0.5, 1.0, 1.25]
     assert path[0.0]["test"][0] == pytest.approx(frozen.scores["test"][0], rel=1e-6)
@@ -58,9 +58,37 @@ def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial)
     assert path[0.5] != path[1.25] != outcome.scores
 
 
+def test_a_path_on_fewer_rows_has_its_ends_on_the_same_rows(trial):
+    few = dataclasses.replace(trial, path=(0.5, 1.25), path_windows=3)
+    outcome, frozen = (
+        RUNNER.run(few),
+        RUNNER.run(dataclasses.replace(frozen_of(trial), path=(0.5, 1.25), path_windows=3)),
+    )
+    assert [strength for strength, _ in outcome.path] == [0.5, 1.25, 1.0]
+    assert [strength for strength, _ in frozen.path] == [0.0]
+    alone = dataclasses.replace(trial, windows=3)
+    for strength, scored in ((1.0, outcome), (0.0, frozen)):
+        scores = RUNNER.run(alone if strength else dataclasses.replace(frozen_of(trial), windows=3)).scores
+        assert dict(scored.path)[strength] == {part: pair for part, pair in scores.items() if part != "ood"}
+    # These rows are the first of all rows, so their losses are those of the rows, but for the scale of their bytes.
+    first = [sum(scored.rows["test"][:3]) for scored in (outcome, frozen)]
+    ends = [dict(scored.path)[strength]["test"][0] for scored, strength in ((outcome, 1.0), (frozen, 0.0))]
+    assert first[0] / first[1] == pytest.approx(ends[0] / ends[1], rel=1e-6)
+    whole = RUNNER.run(dataclasses.replace(trial, path=(0.5, 1.25)))
+    assert (outcome.scores, outcome.rows) == (whole.scores, whole.rows)
+
+
+def frozen_of(trial: Trial) -> Trial:
+    return dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0)
+
+
+def test_the_time_of_scoring_is_recorded(trial):
+    for one in (trial, frozen_of(trial)):
+        assert RUNNER.run(one).scoring_seconds > 0
+
+
 def test_a_reported_trial_and_the_frozen_model_have_the_loss_of_every_row(trial):
-    frozen = dataclasses.replace(trial, adapter=f'{{"name": "{FROZEN}"}}', path=(), steps=0, curve_every=0)
-    for reported in (trial, frozen):
+    for reported in (trial, frozen_of(trial)):
         outcome = RUNNER.run(reported)
         assert list(outcome.rows) == list(outcome.scores) == ["validation", "test", "ood", "base"]
         for part, losses in outcome.rows.items():
@@ -101,7 +129,8 @@ def test_what_is_random_acts_in_training_and_not_in_scoring(trial, name, setting
     noisy, scored = of(on), []
     context = RUNNER.context(noisy)
     outcome = RUNNER.run(noisy, on_trained=lambda handle: scored.append(score_parts(context, handle, trial.parts)))
-    assert [pairs(scores) for scores in scored] == [outcome.scores]
+    for part, (loss, _) in pairs(scored[0]).items():
+        assert loss == pytest.approx(outcome.scores[part][0], rel=1e-5)  # these are scored with merged weights
     assert RUNNER.run(of(off)).scores != outcome.scores
     assert not any(module.training for module in context.model.modules())
 
