@@ -6,7 +6,7 @@ devices, dtypes, merging, strength and saving are handled by `adapterlab.surgery
 >>> from adapterlab.adapters import adapter
 >>> method = adapter("lora", rank=4)
 >>> method.settings()
-{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0}
+{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0}
 >>> print(method)
 lora(rank=4)
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -119,6 +119,23 @@ class Adapter(ABC):
         """
         return range(1, min(min(shape) for shape in shapes) + 1)
 
+    def settings_for(self, budget: int, shapes: Sequence[tuple[int, int]]) -> Mapping[str, object]:
+        """Return the settings to change before `size_knob` is set for a budget: those that would keep the size below it.
+
+        Args:
+            budget: Largest number of parameters.
+            shapes: `(out, in)` of every site.
+        """
+        return {}
+
+    def counted(self, trained: int) -> int:
+        """Return the number of parameters that count against a budget: those that the finished adapter has.
+
+        Args:
+            trained: Number of scalars that are trained.
+        """
+        return trained
+
     def scheduled(self, steps: int) -> Adapter:
         """Return the method with its own schedule, if it has one, scaled to the length of a run.
 
@@ -142,6 +159,11 @@ class Adapter(ABC):
         return True
 
     @property
+    def lr_ratios(self) -> Mapping[str, float]:
+        """Learning rates of tensors relative to that of the others, by the tensor's name in the state."""
+        return {}
+
+    @property
     def draws_in_training(self) -> bool:
         """True if the forward pass draws random numbers in training mode."""
         return bool(getattr(self, "dropout", 0.0))
@@ -155,7 +177,7 @@ class Adapter(ABC):
         return None
 
     def regularizer(self, state: State) -> Tensor | None:
-        """Return a scalar to add to the training loss for one site, or None.
+        """Return the penalty of one site, a scalar, or None. The mean over all sites is added to the training loss.
 
         Args:
             state: State of the site.

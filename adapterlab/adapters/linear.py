@@ -153,3 +153,16 @@ def common_divisors(numbers: Iterable[int]) -> list[int]:
     """
     shared = math.gcd(*numbers)
     return [d for d in range(2, shared + 1) if shared % d == 0]
+
+
+def in_sixteenths(first: int, last: int) -> list[int]:
+    """Return sizes from `first` to at least `last`, each a sixteenth above the one before it or one more.
+
+    Args:
+        first: The smallest size.
+        last: A size that the largest is not below.
+    """
+    sizes = [first]
+    while sizes[-1] < last:
+        sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
+    return sizes

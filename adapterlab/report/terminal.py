@@ -86,6 +86,9 @@ def show_board(scoreboard: Scoreboard, console: Console) -> None:
     console.print(table)
     console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
     console.print("[dim]p: adjusted over the rows (Holm); a lead is tested over all pairs[/dim]")
+    for row in scoreboard.rows:
+        if row.undertuned:
+            console.print(f"[dim]{row.contestant} is {row.undertuned}[/dim]")
     if not all(row.ranked for row in scoreboard.rows):
         console.print("[dim]full_ft shows how much there is to learn; it is not ranked[/dim]")
 

@@ -108,6 +108,7 @@ def _board(board: Board) -> Json:
                 "tuning_steps": row.tuning_steps,
                 "step_seconds": finite(row.step_seconds),
                 "diverged": row.diverged,
+                "undertuned": row.undertuned or None,
                 "on_pareto_front": pareto[row.contestant].on_front if row.contestant in pareto else None,
             }
             for row in board.scoreboard.rows

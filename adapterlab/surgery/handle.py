@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +149,37 @@ class Handle:
         """
         return {f"{path}{name}": t for path, site in self.sites.items() for name, t in site.changes().items()}
 
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return all trained parameters as groups for an optimizer, each with the learning rate that the method states.
+
+        >>> from adapterlab.adapters import adapter
+        >>> from adapterlab.surgery import attach
+        >>> handle = attach(nn.Sequential(nn.Linear(4, 4)), adapter("lora", rank=2, lr_ratio=16.0))
+        >>> optimizer = torch.optim.AdamW(handle.parameter_groups(lr=1e-3))
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.001, 0.016]
+
+        Args:
+            lr: Learning rate of the parameters for which the method states no other.
+
+        Returns:
+            One group for each ratio in `adapter.lr_ratios`, with the ratio as `lr_ratio`; those with ratio 1 first.
+        """
+        ratios = self.adapter.lr_ratios
+        groups: dict[float, dict[nn.Parameter, None]] = {1.0: dict.fromkeys(self.new_heads.values())}
+        for site in self.sites.values():
+            for name, parameter in site.named_parameters():
+                groups.setdefault(ratios.get(name, 1.0), {})[parameter] = None
+        return [
+            {"params": list(parameters), "lr": lr * ratio, "lr_ratio": ratio}
+            for ratio, parameters in groups.items()
+            if parameters
+        ]
+
     def regularizer(self) -> Tensor | None:
-        """Return the method's own penalty summed over the sites, a scalar, or None if it has none."""
+        """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none."""
         terms = [t for site in self.sites.values() if (t := self.adapter.regularizer(site.state)) is not None]
-        return torch.stack(terms).sum() if terms else None
+        return torch.stack(terms).mean() if terms else None
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

@@ -41,6 +41,8 @@ def parameter_count(model: nn.Module, adapter: Adapter, targets: Targets = "all-
 def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-linear", *, strict: bool = True) -> A:
     """Return an adapter with its size set so that its parameter count is the largest within a budget.
 
+    The count is that of the finished adapter: `Adapter.counted`.
+
     Args:
         adapter: The method; returned unchanged if it has no size.
         model: The model.
@@ -55,10 +57,11 @@ def sized(adapter: A, model: nn.Module, budget: int, targets: Targets = "all-lin
     if knob is None:
         return adapter
     shapes = [place.shape for place in places_for(model, adapter, targets).values() if place.shape is not None]
+    adapter = dataclasses.replace(adapter, **adapter.settings_for(budget, shapes))
     sizes = adapter.sizes(shapes)
 
     def count(size: int) -> int:
-        return parameter_count(model, dataclasses.replace(adapter, **{knob: size}), targets)
+        return adapter.counted(parameter_count(model, dataclasses.replace(adapter, **{knob: size}), targets))
 
     fits = bisect_right(sizes, budget, key=count)
     if fits == 0 and strict:

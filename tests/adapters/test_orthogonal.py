@@ -94,7 +94,7 @@ def test_hra_penalty_is_the_distance_of_the_normals_from_orthonormal():
 
 
 def test_coft_comes_back_into_its_ball_after_each_step():
-    method = adapter("oft", block_size=4, coft=True, eps=0.05)
+    method = adapter("oft", block_size=4, coft=True, eps=0.05 / 4**2)
     state = trained(method)
     untouched = dataclasses.replace(method, coft=False)
     untouched.after_step([state], 0)

@@ -88,6 +88,26 @@ def test_it_shows_the_front_the_rank_stability_and_the_rubric(page):
     assert "Kendall's W = 1.00" in text
 
 
+def test_a_method_that_is_possibly_undertuned_is_marked_wherever_it_is_shown(
+    results, built_in_map, monkeypatch, tmp_path
+):
+    remark = "possibly undertuned: the best settings of a search gained more"
+    monkeypatch.setattr(
+        "adapterlab.lab.analysis.scoreboard.undertuned", lambda method: remark if method == "oft" else ""
+    )
+    analysis = analysed(results, built_in_map)
+    write_report(analysis, analysis.main, tmp_path / "r.html")
+    text = html.unescape((tmp_path / "r.html").read_text())
+    assert text.count(remark) == 1
+    assert re.search(rf'<b>oft</b> <span class="flag" title="{remark}">possibly undertuned</span>', text)
+    write_verdict(analysis, tmp_path / "verdict.json")
+    (board,) = json.loads((tmp_path / "verdict.json").read_text())["boards"]
+    assert {c["name"]: c["undertuned"] for c in board["contestants"]} == {"oft": remark, "lora": None, "ia3": None}
+    console = Console(file=io.StringIO(), width=80)
+    show(analysis, "runs/made-up", console)
+    assert "oft is possibly undertuned" in console.file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def along_paths():
     """Two contestants whose runs were scored along their strength, one that was not."""

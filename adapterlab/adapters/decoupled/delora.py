@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,8 @@ class DeLoRA(LinearAdapter):
     """Rank of the update."""
     boundary: float = 8.0
     """Start value of the trained bound on the size of the update, relative to the weight."""
+    boundary_lr_ratio: float = 0.5
+    """Learning rate of `boundary` relative to that of `A` and `B`; the paper has 0.005 and 0.01 for LLaMA (appendix B)."""
     frobenius: bool = False
     """True for `|W|` as one number, the Frobenius norm of the weight."""
     zero_start: bool = False
@@ -58,6 +60,10 @@ class DeLoRA(LinearAdapter):
     def invariants(self) -> tuple[Invariant, ...]:
         rank = RankAtMost("rank", factor=1 if self.zero_start else 2)
         return IdentityAtInit(), rank, Bounded()
+
+    @property
+    def lr_ratios(self) -> Mapping[str, float]:
+        return {"boundary": self.boundary_lr_ratio}
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape

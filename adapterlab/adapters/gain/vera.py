@@ -20,7 +20,7 @@ from torch.nn.functional import linear as affine
 from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
-from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.linear import Linear, LinearAdapter, in_sixteenths
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
@@ -42,7 +42,7 @@ class VeRA(LinearAdapter):
     bounded_rank = False  # random directions may outnumber the layer's own
 
     rank: int = 256
-    """Number of random directions."""
+    """Number of random directions, which may exceed the width of the layers. A step takes a time proportional to it."""
     d_initial: float = 0.1
     """Start value of `d`."""
 
@@ -50,11 +50,14 @@ class VeRA(LinearAdapter):
     def invariants(self) -> tuple[Invariant, ...]:
         return IdentityAtInit(), RankAtMost("rank")
 
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        return in_sixteenths(1, 2**14)
+
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = (max(shape[side] for shape in context.shapes) for side in (0, 1))
-        # Kaiming-uniform, as in the paper, with the slope that linear layers use: variance 1 / (3 fan_in).
-        a = context.share("a", lambda: context.uniform(self.rank, columns, bound=columns**-0.5))
-        b = context.share("b", lambda: context.uniform(rows, self.rank, bound=self.rank**-0.5))
+        # Kaiming-uniform with slope 0, as in PEFT: variance 2 / fan_in.
+        a = context.share("a", lambda: context.uniform(self.rank, columns, bound=(6 / columns) ** 0.5))
+        b = context.share("b", lambda: context.uniform(rows, self.rank, bound=(6 / self.rank) ** 0.5))
         gains = {"gain_d": context.full(self.rank, value=self.d_initial), "gain_b": context.zeros(weight.shape[0])}
         return State(gains, {"a": a, "b": b})
 
@@ -66,8 +69,12 @@ class VeRA(LinearAdapter):
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
-        rows = len(state["gain_b"])
-        hidden = affine(x, state["a"][:, : x.shape[-1]]) * state["gain_d"]
+        rows, columns = len(state["gain_b"]), x.shape[-1]
+        # Two thirds, since the frozen factors have no gradient.
+        each = 2 * self.rank * (rows + columns) // 3
+        if not self.on_input(x, linear.weight, each, once=self.rank * rows * columns):
+            return super().forward(state, x, linear, strength)
+        hidden = affine(x, state["a"][:, :columns]) * state["gain_d"]
         return linear(x) + affine(hidden, state["b"][:rows]) * (strength * state["gain_b"])
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:

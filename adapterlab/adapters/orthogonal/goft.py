@@ -45,8 +45,9 @@ class GOFT(LinearAdapter):
     soft: bool = False
     """True to train a free 2 x 2 matrix `G` in place of each rotation, as `blocks (in - 1, 2, 2)` that start at the identity
     (equation 5, qGOFT). `strength` scales it as `I + strength (G - I)`."""
-    penalty: float = 0.0
-    """Weight, in the loss, of the squared inner products of the two columns of each `G`."""
+    penalty: float = 0.01
+    """Weight, in the loss, of the squared inner products of the two columns of each `G`; the paper has 0.001 to 0.05 for
+    different tasks, and 0.01 for LLaMA (appendices D to G)."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:

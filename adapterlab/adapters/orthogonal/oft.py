@@ -50,7 +50,7 @@ class OFT(LinearAdapter):
     coft: bool = False
     """True to keep `Q` within a ball of radius `eps`, by a projection after each step (equation 4)."""
     eps: float = 6e-5
-    """Radius of that ball: each of `n` blocks has a Frobenius norm of at most `eps / sqrt(n)`."""
+    """Size of that ball: of `n` blocks of `b` features, each has a Frobenius norm of at most `eps b^2 / sqrt(n)`."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -111,7 +111,10 @@ class OFT(LinearAdapter):
             return
         for state in states:
             skew = state["skew"]
-            radius = self.eps / len(skew) ** 0.5
+            size = (
+                1 + (1 + 8 * skew.shape[1]) ** 0.5
+            ) / 2  # of a block, whose triangle has size (size - 1) / 2 entries
+            radius = self.eps * size**2 / len(skew) ** 0.5
             norm = skew.square().sum(1, keepdim=True).mul(2).sqrt()  # of the whole matrix, which has each entry twice
             skew.mul_((radius / norm).clamp_max(1.0))
 

@@ -1,7 +1,7 @@
 """FourierFT: an update with a few trained Fourier coefficients.
 
 >>> from adapterlab.adapters import Context, adapter
->>> method, weight = adapter("fourierft", n=5, zero_start=True), torch.eye(8)
+>>> method, weight = adapter("fourierft", n=5), torch.eye(8)
 >>> state = method.init(weight, Context.of_layer(weight))
 >>> state["coefficients"].shape, torch.equal(method.weight(state, weight), weight)
 (torch.Size([5]), True)
@@ -25,14 +25,21 @@ from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.rebuild import recomputed
 from adapterlab.adapters.state import State
 
+GATHERED = 256
+"""Cost of reading, multiplying and writing one entry for one input, in multiplications of a matrix product."""
+
 
 @dataclass(frozen=True)
 class FourierFT(LinearAdapter):
-    """`W' = W + strength * alpha * Re(ifft2(F))`, `F (out, in)` zero except for `coefficients` at random entries.
+    """`W' = W + strength * scale * Re(ifft2(F))`, `F (out, in)` zero except for `coefficients` at random entries.
 
     `coefficients (n,)` are trained; `entries (n,)`, positions in `F` counted row by row, are drawn once and shared by all
-    sites of the same shape (Gao et al. 2024, equations 2 to 4). The coefficients start as normal numbers, as in the paper,
-    so the model differs from the base from the start.
+    sites of the same shape (Gao et al. 2024, equations 2 to 4). `scale = alpha * size`, `size = sqrt(out * in) / width`: the
+    inverse transform divides by `out * in`, so a coefficient adds a wave of the same spectral norm to layers of every shape,
+    that of the paper's LLaMA layers.
+
+    The paper starts from normal numbers, and so away from the base; `zero_start=False` does, with a standard deviation of
+    `size`, which gives the weights of every layer the noise of the paper's LLaMA layers.
 
     Applied to an input, an entry maps one wave of the input to one wave of the output. This takes two one-dimensional
     transforms for each input instead of a two-dimensional transform for the weight, and needs no gradient of the weight.
@@ -48,9 +55,11 @@ class FourierFT(LinearAdapter):
     n: int = 1000
     """Number of trained coefficients in each layer."""
     alpha: float = 300.0
-    """Factor on the update."""
-    zero_start: bool = False
-    """True to start the coefficients at zero."""
+    """Factor on the update of a square layer of the given `width`."""
+    width: int = 4096
+    """Width of the layers for which `alpha` is meant; 0 for a factor of `alpha` on layers of any shape, as in PEFT."""
+    zero_start: bool = True
+    """True to start the coefficients at zero, False to start them as normal numbers."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -65,10 +74,28 @@ class FourierFT(LinearAdapter):
             return None
         return f"n {self.n} does not fit the smallest layer, which has {most} entries: give 1 to {most}"
 
+    def scale(self, rows: int, columns: int) -> float:
+        """Return the factor on the inverse transform.
+
+        Args:
+            rows: Number of output features.
+            columns: Number of input features.
+        """
+        return self.alpha * self.size(rows, columns)
+
+    def size(self, rows: int, columns: int) -> float:
+        """Return the size of a layer relative to those for which `alpha` is meant.
+
+        Args:
+            rows: Number of output features.
+            columns: Number of input features.
+        """
+        return math.sqrt(rows * columns) / self.width if self.width else 1.0
+
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape
         entries = context.share(f"entries {rows}x{columns}", lambda: context.distinct(self.n, rows * columns))
-        start = context.zeros(self.n) if self.zero_start else context.normal(self.n)
+        start = context.zeros(self.n) if self.zero_start else context.normal(self.n, std=self.size(rows, columns))
         return State({"coefficients": start}, {"entries": entries})
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
@@ -77,7 +104,7 @@ class FourierFT(LinearAdapter):
         j, k = state["entries"] // columns, state["entries"] % columns
         # Re(ifft2(F)) is the inverse transform of the Hermitian part of F, which has half of each entry there and half at
         # the mirrored entry. One half of such a spectrum determines the other.
-        value = state["coefficients"] * (strength * self.alpha / 2)
+        value = state["coefficients"] * (strength * self.scale(rows, columns) / 2)
         spectrum = torch.zeros(rows * half, dtype=value.dtype.to_complex(), device=value.device)
         for row, column in ((j, k), (-j % rows, -k % columns)):
             inside = column < half
@@ -91,7 +118,7 @@ class FourierFT(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         rows, columns = linear.weight.shape
         # A transform of n real numbers takes about 1.25 n log2(n) multiplications and additions.
-        each = int(1.25 * (rows * math.log2(rows) + columns * math.log2(columns)))
+        each = int(1.25 * (rows * math.log2(rows) + columns * math.log2(columns))) + GATHERED * self.n
         once = int(1.25 * rows * columns * math.log2(rows * columns))
         if not self.on_input(x, linear.weight, each, once):
             return super().forward(state, x, linear, strength)
@@ -101,7 +128,9 @@ class FourierFT(LinearAdapter):
         # which is the complex conjugate.
         read, written = torch.minimum(k, columns - k), torch.minimum(j, rows - j)
         own_mirror = (written == 0) | (2 * written == rows)
-        real = torch.where(own_mirror, 1.0, 0.5).to(coefficients.dtype) * (strength * self.alpha / columns)
+        real = torch.where(own_mirror, 1.0, 0.5).to(coefficients.dtype) * (
+            strength * self.scale(rows, columns) / columns
+        )
         imaginary = torch.where((2 * k <= columns) == (2 * j <= rows), -real, real)
         spectrum = recomputed(partial(_output_spectrum, rows // 2 + 1), x, coefficients, read, written, real, imaginary)
         update: Tensor = torch.fft.irfft(spectrum.mT, n=rows)

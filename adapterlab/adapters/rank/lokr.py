@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isqrt, prod
 
 import torch
 from jaxtyping import Float
@@ -45,7 +45,8 @@ class LoKr(LinearAdapter):
     alpha: float = 8.0
     """Numerator of the factor `alpha / rank`."""
     factor: int = 8
-    """Largest dimension of the small side; 0 for no limit but the square root."""
+    """Largest dimension of the small side; 0 for no limit but the square root. A method that is sized to a budget takes a
+    smaller one where this is too large for the budget."""
     full: bool = False
     """True to train the large side as a full matrix at every rank."""
     both: bool = False
@@ -60,6 +61,22 @@ class LoKr(LinearAdapter):
             return [self.rank]
         large = [self.split(rows, columns)[1] for rows, columns in shapes]
         return range(1, max(rows * columns // (rows + columns) for rows, columns in large) + 2)
+
+    def settings_for(self, budget: int, shapes: Sequence[tuple[int, int]]) -> Mapping[str, object]:
+        # As in the paper, a smaller factor gives more capacity: take the largest that can come within a tenth of the budget.
+        if self.full:
+            return {}
+        smaller = (replace(self, factor=factor) for factor in range(self._largest(shapes) - 1, 1, -1))
+        wider = [self, *(method for method in smaller if method._largest(shapes) == method.factor)]
+        return {"factor": next((m.factor for m in wider if m._most(shapes) >= 0.9 * budget), wider[-1].factor)}
+
+    def _largest(self, shapes: Sequence[tuple[int, int]]) -> int:
+        """Return the largest dimension of a small side."""
+        return max(side for rows, columns in shapes for side in self.split(rows, columns)[0])
+
+    def _most(self, shapes: Sequence[tuple[int, int]]) -> int:
+        """Return the number of parameters with full sides everywhere."""
+        return sum(prod(side) for rows, columns in shapes for side in self.split(rows, columns))
 
     def split(self, rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the shapes of `C` and `D`.

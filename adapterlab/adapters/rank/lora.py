@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -47,10 +47,16 @@ class LoRA(LinearAdapter):
     """True for `scale = alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023)."""
     dropout: float = 0.0
     """Probability that an input feature of `A` is dropped in training mode."""
+    lr_ratio: float = 1.0
+    """Learning rate of `B` relative to that of `A`: LoRA+, whose authors take 16 (Hayou, Ghosh and Yu 2024)."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return IdentityAtInit(), RankAtMost("rank")
+
+    @property
+    def lr_ratios(self) -> Mapping[str, float]:
+        return {"b": self.lr_ratio}
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn.functional import linear as affine
 from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import Invariant, RankAtMost
-from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors, in_sixteenths
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.state import State
 
@@ -31,10 +31,10 @@ class VBLoRA(LinearAdapter):
 
     `bank (vectors, length)` is trained and shared by all sites. A sub-vector is `softmax(top-k of its logits) @ bank`, with
     logits `logits_a (rank, in / length, vectors)` and `logits_b (out / length, rank, vectors)` (Li, Han and Ji 2024,
-    equations 3.2 and 3.3, algorithm 1). The bank starts uniform within 0.02, and the logits start normal with standard
-    deviation 0.01 (section 4.1), so the model differs a little from the base from the start. The saved file has the bank
-    and, for each sub-vector, the numbers of the selected vectors and `top - 1` weights (section 3.4); a loaded adapter can
-    only train the mixture of the selected vectors.
+    equations 3.2 and 3.3, algorithm 1). The bank starts uniform within 0.02, and the logits normal with variance 0.01
+    (section 4.1). With a bank of zeros no gradient would reach the logits, so the model differs a little from the base
+    from the start. The saved file has the bank and, for each sub-vector, the numbers of the selected vectors and `top - 1`
+    weights (section 3.4); a loaded adapter can only train the mixture of the selected vectors.
     """
 
     name = "vblora"
@@ -52,17 +52,19 @@ class VBLoRA(LinearAdapter):
     """Length of a vector, a divisor of every side of the layers."""
     top: int = 2
     """Number of vectors in a mixture."""
+    bank_lr_ratio: float = 0.1
+    """Learning rate of the bank relative to that of the logits; the paper has 0.001 and 0.01 (section 4.1)."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         return (RankAtMost("rank"), MixedFromBank())
 
+    @property
+    def lr_ratios(self) -> Mapping[str, float]:
+        return {"bank": self.bank_lr_ratio}
+
     def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
-        # In steps of a sixteenth, since a bank may have thousands of vectors.
-        sizes = [self.top]
-        while sizes[-1] < 2**14:
-            sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
-        return sizes
+        return in_sixteenths(self.top, 2**14)  # a bank may have thousands of vectors
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if problem := super().validate(shapes):
@@ -79,8 +81,8 @@ class VBLoRA(LinearAdapter):
         return State(
             {
                 "bank": context.share("bank", lambda: context.uniform(self.vectors, self.length, bound=0.02)),
-                "logits_a": context.normal(self.rank, columns // self.length, self.vectors, std=0.01),
-                "logits_b": context.normal(rows // self.length, self.rank, self.vectors, std=0.01),
+                "logits_a": context.normal(self.rank, columns // self.length, self.vectors, std=0.1),
+                "logits_b": context.normal(rows // self.length, self.rank, self.vectors, std=0.1),
             }
         )
 

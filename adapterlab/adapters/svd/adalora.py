@@ -44,6 +44,8 @@ class AdaLoRA(LinearAdapter):
     then decreases along a cubic curve to the share `keep`, which it reaches `final_steps` before the end of `total_steps`.
     From then on, values that are zero stay zero.
 
+    A budget of parameters counts the final rank, as the paper does: `keep` of what is trained at the start.
+
     Equation 12 as printed would start above the whole budget; here, as in PEFT, the curve starts at the whole budget. Also
     as in PEFT, the importance combines the gradients from before a step with the tensors from after it.
     """
@@ -74,9 +76,9 @@ class AdaLoRA(LinearAdapter):
     beta2: float = 0.85
     """Decay of the running mean of its variation."""
     penalty: float = 0.1
-    """Weight, in the loss, of `|P^T P - I|_F^2 + |Q Q^T - I|_F^2`, which keeps `P` and `Q` near orthonormal (equation 4)."""
-    squared: bool = True
-    """False to use the norms themselves instead of their squares; PEFT does, and takes the mean over all sites."""
+    """Weight, in the loss, of the mean of `|P^T P - I|_F` and `|Q Q^T - I|_F`, which keeps `P` and `Q` near orthonormal."""
+    squared: bool = False
+    """True for the sum of the squared norms, as equation 4 is printed."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -91,6 +93,9 @@ class AdaLoRA(LinearAdapter):
                 f"{self.total_steps} total_steps, every {self.interval}: give fewer, or more total_steps"
             )
         return super().validate(shapes)
+
+    def counted(self, trained: int) -> int:
+        return round(self.keep * trained)
 
     def scheduled(self, steps: int) -> Adapter:
         return dataclasses.replace(
@@ -127,7 +132,7 @@ class AdaLoRA(LinearAdapter):
         p, q = state["p"], state["q"]
         eye = torch.eye(self.rank, dtype=p.dtype, device=p.device)
         squares = torch.stack([(p.T @ p - eye).square().sum(), (q @ q.T - eye).square().sum()])
-        return self.penalty * (squares if self.squared else squares.sqrt()).sum()
+        return self.penalty * (squares.sum() if self.squared else squares.sqrt().mean())
 
     def after_step(self, states: Sequence[State], step: int) -> None:
         last = self.total_steps - self.final_steps

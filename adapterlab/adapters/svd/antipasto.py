@@ -30,6 +30,8 @@ from adapterlab.errors import AdapterlabError
 
 DIRECTIONS = ("auto", "task", "top")
 """Values of `directions`."""
+AUTHORS_NOISE = 0.003 * 8**0.5
+"""Standard deviation of an entry of `A` in the author's code: noise of 0.003, made skew-symmetric twice by `x - x^T`."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class AntiPaSTO(LinearAdapter):
     equations 4 and 6 to 8). Strength is the method's steering coefficient: -1 rotates by the opposite angles and shifts in
     the opposite direction.
 
-    `shift` starts at zero and `skew` as small noise, as in the author's code: with `skew` at zero, both signs of strength
-    would give the base, and the paper's objective would have no gradient. The paper adapts the layers that write to the
-    residual stream, `targets=["output", "down"]`.
+    `shift` starts at zero, and so does `skew`, unless `attach` was given runs of pairs of prompts. Then `skew` starts as
+    small noise, as in the author's code: with `skew` at zero, both signs of strength would give the base, and the paper's
+    objective would have no gradient. The paper adapts the layers that write to the residual stream, `targets=["output",
+    "down"]`.
     """
 
     name = "antipasto"
@@ -57,8 +60,9 @@ class AntiPaSTO(LinearAdapter):
     """Number of adapted singular triplets."""
     max_angle: float = math.pi / 3
     """Largest rotation angle that a single entry of `skew` can cause at strength 1, in radians."""
-    noise: float = 0.003
-    """Standard deviation of `skew` at the start."""
+    noise: float | None = None
+    """Standard deviation of `skew` at the start; None for that of the author's code, 0.0085, if `attach` was given runs,
+    else 0."""
     directions: str = "auto"
     """Choice of the triplets. `top` takes the largest `s_k`. `task` takes those with the largest `s_k` times the standard
     deviation of `v_k . x` (appendix A.4): a third over the inputs `x` of chosen prompts, a third over rejected prompts, a
@@ -78,10 +82,11 @@ class AntiPaSTO(LinearAdapter):
         return super().validate(shapes)
 
     def informed(self, *, paired: bool, prompted: bool | None = None) -> AntiPaSTO:
-        return replace(self, directions="task" if paired else "top") if self.directions == "auto" else self
+        chosen = replace(self, directions="task" if paired else "top") if self.directions == "auto" else self
+        return replace(chosen, noise=AUTHORS_NOISE if paired else 0.0) if chosen.noise is None else chosen
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
-        skew = context.normal(self.rank * (self.rank - 1) // 2, std=self.noise)
+        skew = context.normal(self.rank * (self.rank - 1) // 2, std=self.noise or 0.0)
         trainable = {"skew": skew, "shift": context.zeros(self.rank)}
         if self.directions != "task":
             u, s, vt = context.svd(weight, self.rank)

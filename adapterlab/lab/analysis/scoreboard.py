@@ -16,6 +16,7 @@ import pandas as pd
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.pairwise import Lead, PairTable
 from adapterlab.lab.analysis.statistics import Across, Paired, equivalence, holm
+from adapterlab.lab.analysis.undertuned import undertuned
 from adapterlab.lab.run.sizing import budget_flag
 
 
@@ -56,6 +57,8 @@ class Row:
     """Number of trials that diverged."""
     peak_bytes: dict[str, float]
     """By task, the mean memory of a training step beyond the model's; 0 if unknown."""
+    undertuned: str = ""
+    """Remark if a random search found much better settings than the method's defaults; empty if it did not."""
     ranked: bool = True
     """False for full fine-tuning, which shows how much there is to learn."""
 
@@ -190,6 +193,7 @@ def _row(name: str, effects: Effects, versus: Paired | None, p: float) -> Row:
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
         diverged=sum(outcome.status == "diverged" for _, outcome in trials),
         peak_bytes={c.task: fmean([o.peak_bytes for _, o in c.reported.values()] or [0]) for c in contests},
+        undertuned=undertuned(adapter.name) if adapter is not None else "",
         ranked=study.competes(name),
     )
 

@@ -21,7 +21,7 @@ class SizedAdapter(NamedTuple):
 
     adapter: Adapter
     parameters: int
-    """Number of trained parameters."""
+    """Number of parameters that count against a budget: those of the finished adapter."""
 
 
 def size_to_budget(contestant: Contestant, model: nn.Module, budget: int | None) -> SizedAdapter:
@@ -39,7 +39,7 @@ def size_to_budget(contestant: Contestant, model: nn.Module, budget: int | None)
     try:
         if budget is not None:
             adapter = sized(adapter, model, budget, contestant.targets, strict=False)
-        count = parameter_count(model, adapter, contestant.targets)
+        count = adapter.counted(parameter_count(model, adapter, contestant.targets))
     except AdapterlabError as error:
         raise AdapterlabError(f"contestant {contestant.name!r} cannot run on this model: {error}") from error
     return SizedAdapter(adapter, count)

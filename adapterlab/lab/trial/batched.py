@@ -123,7 +123,7 @@ def _attach(contexts: Sequence[TrialContext]) -> tuple[Handle, list[_Lane]]:
         }
         trial = context.trial
         batches = train.batches(context.training_data, trial.batch, trial.steps, trial.seed)
-        lanes.append(_Lane(context, tensors, batches, train.make_optimizer(handle.parameters(), trial.lr)))
+        lanes.append(_Lane(context, tensors, batches, train.make_optimizer(handle, trial.lr)))
     assert handle is not None
     return handle, lanes
 

@@ -70,7 +70,7 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
     trained = replace(
         outcome,
         curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
-        parameters=handle.parameter_count,
+        parameters=handle.adapter.counted(handle.parameter_count),
     )
     if trained.status == "ok":
         for part, count in itertools.product(context.trial.parts, (context.trial.windows, context.path_windows)):

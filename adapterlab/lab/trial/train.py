@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -181,14 +181,14 @@ def calibration_loss(context: TrialContext) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(handle: Handle, lr: float) -> torch.optim.Optimizer:
     """Return the optimizer of every trial: AdamW without weight decay.
 
     Args:
-        parameters: The trained parameters.
+        handle: The attached adapter, whose method may state that some tensors have another learning rate.
         lr: Peak learning rate.
     """
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
+    return torch.optim.AdamW(handle.parameter_groups(lr), weight_decay=0.0)
 
 
 def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterator[int]:
@@ -197,7 +197,7 @@ def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterato
     The batches depend only on the seed and the task, so every contestant sees the same batches in the same order.
     """
     trial = context.trial
-    optimizer = make_optimizer(handle.parameters(), trial.lr)
+    optimizer = make_optimizer(handle, trial.lr)
     for step, batch in enumerate(batches(context.training_data, trial.batch, trial.steps, trial.seed)):
         update(handle, optimizer, trial, step, gradient(context.task, context.model, batch, handle))
         yield step + 1
@@ -249,7 +249,7 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
         raise FloatingPointError(f"the loss was {loss} at step {step}")
     clip_grad_norm_(handle.parameters(), GRADIENT_CLIP)
     for group in optimizer.param_groups:
-        group["lr"] = trial.lr * schedule(step, trial.steps)
+        group["lr"] = trial.lr * group.get("lr_ratio", 1.0) * schedule(step, trial.steps)
     optimizer.step()
     handle.after_step(step)
     optimizer.zero_grad()

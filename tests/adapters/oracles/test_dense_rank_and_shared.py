@@ -46,7 +46,7 @@ def test_c3a_is_the_papers_matrix_of_circulant_blocks():
 
 
 def test_fourierft_is_a_sum_of_waves():
-    method, _, state = started("fourierft", n=5, alpha=30.0)
+    method, _, state = started("fourierft", n=5, alpha=30.0, width=0)
     p, q = torch.meshgrid(torch.arange(12.0), torch.arange(8.0), indexing="ij")
     total = torch.zeros_like(WEIGHT)
     for entry, c in zip(state["entries"].tolist(), state["coefficients"], strict=True):
@@ -100,7 +100,8 @@ VARIANTS = [
     ("delora", {"rank": 3, "frobenius": True}),
     ("delora", {"rank": 3, "zero_start": True}),
     ("c3a", {"block_size": 2, "scaled": True}),
-    ("fourierft", {"n": 7, "zero_start": True}),
+    ("fourierft", {"n": 7, "width": 16}),
+    ("fourierft", {"n": 7, "zero_start": False}),
     ("loha", {"rank": 8}),  # built into the weight rather than applied to the input
     ("lokr", {"full": True}),
     ("lokr", {"rank": 1, "factor": 2, "both": True}),

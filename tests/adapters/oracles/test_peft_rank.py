@@ -73,7 +73,7 @@ TWINS = {
         input_gradient=False,
     ),
     "fourierft": Twin(
-        FourierFT(n=20, alpha=30.0),
+        FourierFT(n=20, alpha=30.0, width=0, zero_start=False),
         FourierFTConfig(n_frequency=20, scaling=30.0, target_modules=["layer"]),
         lambda s: {"fourierft_spectrum": s["coefficients"]},
         lambda s: {"indices": torch.stack([s["entries"] // 8, s["entries"] % 8])},

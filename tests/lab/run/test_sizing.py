@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.sizing import budget_flag, size_to_budget
 from adapterlab.lab.study.spec import Contestant
+from adapterlab.models.loading import load_causal
+from adapterlab.surgery import parameter_count
 from tests.conftest import tiny_llama
 
 
@@ -51,3 +54,26 @@ def test_a_contestant_that_cannot_run_is_named():
     entry = Contestant(adapter="lora", label="mine", targets="nothing_proj")
     with pytest.raises(AdapterlabError, match="contestant 'mine' cannot run on this model"):
         size_to_budget(entry, tiny_llama(), None)
+
+
+def test_adalora_is_sized_by_the_rank_that_it_keeps():
+    """As in its paper, where an initial rank of 1.5 times the target is compared with LoRA at the target's size."""
+    model, layers = tiny_llama(), 2 * 7
+    budget = parameter_count(model, adapter("lora", rank=8)) + 8 * layers  # and a singular value for each rank
+    found = size_to_budget(Contestant(adapter="adalora"), model, budget)
+    assert (found.adapter.rank, found.parameters) == (12, budget)
+    assert parameter_count(model, found.adapter) == 1.5 * budget
+
+
+@pytest.mark.parametrize("budget", [20_000, 80_000, 160_000, 320_000])
+@pytest.mark.parametrize("name", ["vera", "lokr", "fourierft", "adalora", "delora", "dora"])
+def test_what_can_be_of_any_size_is_near_every_budget_of_the_shipped_studies(name, budget):
+    found = size_to_budget(Contestant(adapter=name), load_causal().model, budget)
+    assert budget_flag(found.parameters, budget) == ""
+
+
+def test_lokr_keeps_its_factor_where_the_budget_allows_it():
+    model = load_causal().model
+    factors = [size_to_budget(Contestant(adapter="lokr"), model, n).adapter.factor for n in (20_000, 160_000, 320_000)]
+    assert factors == [8, 4, 2]
+    assert size_to_budget(Contestant(adapter="lokr", settings={"full": True}), model, 160_000).adapter.factor == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import pairwise
 
 import pytest
 
@@ -53,9 +54,19 @@ def test_its_contestants_fit_the_embedded_model_near_the_budget(name, model):
         for entry in part.entrants:
             budget = entry.budget or part.budget
             adapter = size_to_budget(entry, model, budget).adapter
-            if adapter.size_knob and parameter_count(model, adapter, entry.targets) > budget:
+            if adapter.size_knob and adapter.counted(parameter_count(model, adapter, entry.targets)) > budget:
                 least = size_to_budget(entry, model, 1).adapter
                 assert adapter == least, entry.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_gives_a_reason_where_it_departs_from_the_defaults(name):
+    """A contestant with settings, targets or a budget of its own has a comment before it."""
+    blocks = (FOLDER / f"{name}.toml").read_text().split("[[contestants]]")
+    for before, block in pairwise(blocks):
+        (entry,) = tomllib.loads("[[contestants]]" + block)["contestants"]
+        if entry.keys() & {"settings", "targets", "budget"}:
+            assert before.rstrip().splitlines()[-1].startswith("# "), entry
 
 
 @pytest.mark.parametrize("name", THEMES)

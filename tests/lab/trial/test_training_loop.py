@@ -14,11 +14,13 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR
 
 import adapterlab
+from adapterlab.adapters import adapter
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.study.load import load_study
-from adapterlab.lab.trial import train
+from adapterlab.lab.trial import score, train
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.models.loading import load_causal
+from adapterlab.surgery import attach
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Examples
 from tests.lab.runner import RUNNER
@@ -180,6 +182,15 @@ def test_a_step_is_as_long_as_the_schedule_says(step, factor):
     assert parameter.item() == pytest.approx(-0.5 * 0.1 * factor)
 
 
+def test_a_group_moves_at_its_ratio_of_the_rate():
+    one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    one.grad, other.grad = torch.tensor([0.5]), torch.tensor([0.5])
+    groups = [{"params": [one], "lr_ratio": 1.0}, {"params": [other], "lr_ratio": 0.25}]
+    handle = SimpleNamespace(parameters=lambda: [one, other], regularizer=lambda: None, after_step=lambda step: None)
+    train.update(handle, torch.optim.SGD(groups, lr=9.0), run_of(lr=0.1), 0, 1.0)
+    assert (one.item(), other.item()) == pytest.approx((-0.05, -0.0125))
+
+
 def test_the_penalty_is_part_of_the_loss_and_is_clipped_with_it():
     parameter, optimizer = optimizer_of([1.0])
     parameter.grad = torch.tensor([0.25])
@@ -208,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(loss):
 
 
 def test_the_optimizer_is_adamw_without_decay():
-    optimizer = train.make_optimizer([nn.Parameter(torch.zeros(1))], 0.1)
+    optimizer = train.make_optimizer(attach(nn.Sequential(nn.Linear(4, 4)), adapter("lora", rank=2)), 0.1)
     assert type(optimizer) is torch.optim.AdamW
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["betas"], group["eps"]) == (0.1, 0.0, (0.9, 0.999), 1e-8)
@@ -283,10 +294,10 @@ def test_the_gradient_and_the_loss_are_the_means_over_the_batch(trial, micro):
         mean = prose.loss(model, batch) / batch["scored"][:, 1:].sum()
         weight = model.model.layers[0].mlp.up_proj.weight
         (expected,) = torch.autograd.grad(mean, weight)
-        loss = train.backward(prose, model, batch, micro, train.NoAdapter())
+        loss = train.backward(prose, model, batch, micro, score.NoAdapter())
         assert loss == pytest.approx(mean.item(), rel=1e-6)
         torch.testing.assert_close(weight.grad, expected, rtol=1e-5, atol=1e-9)
-        found = train.MicroBatches(micro or 5)(prose, model, batch, train.NoAdapter())
+        found = train.MicroBatches(micro or 5)(prose, model, batch, score.NoAdapter())
         assert found == pytest.approx(mean.item(), rel=1e-6)
         torch.testing.assert_close(weight.grad, expected, rtol=1e-5, atol=1e-9)
     finally:
