@@ -17,6 +17,7 @@ from adapterlab import argmap
 from adapterlab.lab.analysis.board import PARTS, Board
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.analysis.statistics import Interval, Paired
+from adapterlab.lab.run.lr_search import describe
 from adapterlab.report import charts
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis
@@ -100,6 +101,9 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         points=POINTS,
         forest=Markup(charts.forest(scoreboard, palette)),
         rates=Markup(charts.rates(board, palette)),
+        search=describe(board.study.tuning, board.study.training.steps),
+        regret=board.regret,
+        doubtful_rates=board.doubtful_rates,
         **_argument(analysis.judgement),
         model_parameters=analysis.model_parameters,
         trials=board.trials,

@@ -50,8 +50,10 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _described(side: Side, budget: int | None) -> str:
+    doubts = {task: f" ({flag.text})" for task, flag in side.search_flags.items()}
     rates = ", ".join(
-        f"{task} {'all diverged' if rate is None else f'{rate:.2g}'}" for task, rate in side.rates.items()
+        f"{task} {'all diverged' if rate is None else f'{rate:.2g}'}{doubts.get(task, '')}"
+        for task, rate in side.rates.items()
     )
     near = f" ([yellow]{side.flag} the budget of {budget:,}[/yellow])" if side.flag else ""
     return f"{side.contestant}: {thousands(side.parameters)} trained parameters{near}; learning rate: {rates}"

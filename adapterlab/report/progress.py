@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterlab.lab.run.estimate import Entry, Estimate
+from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.run.status import StudyStatus, TrialLabel
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.report.terminal import thousands
@@ -28,7 +29,7 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
         console: Where to print.
     """
     study = estimate.study
-    tuning, report = study.tuning, study.report
+    report = study.report
     console.print(f"[bold]{study.name}[/bold]{': ' + study.title if study.title else ''}\n", highlight=False)
     for part in study.at_each_budget:
         size = f"sized to {part.budget:,} trained parameters" if part.budget else "each at its own size"
@@ -45,11 +46,13 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     rows = {
         "model": f"{study.model}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
         "tasks": ", ".join(study.tasks),
-        "tuning": f"{tuning.budget_steps} steps for each contestant and task: {tuning.rates} rates for {tuning.first_steps} "
-        f"steps, then the best {tuning.keep} for {tuning.second_steps}",
+        "tuning": describe(study.tuning, study.training.steps),
+        "regret": f"measured of {', '.join(study.regret_sample)}, with {len(study.tuning.regret_seeds)} seeds"
+        if study.regret_sample
+        else "not measured",
         "reported": f"{_several(len(report.seeds), 'run')} of {study.training.steps} steps, "
         f"{study.training.batch} x {study.training.length} tokens each{again}",
-        "trials": f"{estimate.likely:,}; from {estimate.least:,} to {estimate.most:,} if rates diverge",
+        "trials": f"{estimate.likely:,}; from {estimate.least:,} to {estimate.most:,}, as searches go",
         "steps": f"{estimate.steps:,}",
         "done": f"{estimate.trials_done:,} trials, {estimate.steps_done:,} steps"
         if estimate.trials_done
@@ -85,7 +88,8 @@ def _time_left(estimate: Estimate) -> str:
         return "none: all trials are done"
     if estimate.seconds is None:
         return "unknown: no contestant was timed"
-    return f"about {duration(estimate.seconds)}{' for what is left' if estimate.steps_done else ''}"
+    cores = f", {estimate.seconds * estimate.workers:,.0f} s of one worker" if estimate.workers > 1 else ""
+    return f"about {duration(estimate.seconds)}{cores}{' for what is left' if estimate.steps_done else ''}"
 
 
 def show_status(status: StudyStatus, console: Console) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
-from adapterlab.lab.analysis.scoreboard import Scoreboard
 from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
@@ -33,11 +33,11 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
         size = "" if budget is None else f" at {budget:,} trained parameters"
         report = f"{folder}/{file_name(board_name(board))}"
         console.print(f"\n{' and '.join(board.study.tasks)}{size}, in {board.unit} ({report}):")
-        show_board(board.scoreboard, console)
+        show_board(board, console)
     main = analysis.main
     if any(board.study.budget != main.study.budget for board in analysis.others):
         console.print(f"\nat {main.study.budget:,} trained parameters, where the map's claims are judged:")
-    show_board(main.scoreboard, console)
+    show_board(main, console)
     console.print()
     _show_rubric(main.rubric, console)
     if analysis.judgement is not None:
@@ -58,13 +58,14 @@ def _show_judgement(judgement: Judgement, console: Console) -> None:
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study lacks[/dim]")
 
 
-def show_board(scoreboard: Scoreboard, console: Console) -> None:
-    """Print the answer and the scoreboard.
+def show_board(board: Board, console: Console) -> None:
+    """Print the answer, the scoreboard, the tuning regret, and the learning rates that may be far from the best.
 
     Args:
-        scoreboard: The scoreboard.
+        board: The board.
         console: Where to print.
     """
+    scoreboard = board.scoreboard
     console.print()
     console.print(f"[bold]{scoreboard.answer}[/bold]")
     console.print()
@@ -85,12 +86,19 @@ def show_board(scoreboard: Scoreboard, console: Console) -> None:
         )
     console.print(table)
     console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
-    console.print("[dim]p: adjusted over the rows (Holm); a lead is tested over all pairs[/dim]")
+    console.print("[dim]p: Holm over all pairs of ranked contestants, as in the sentence above[/dim]")
     for row in scoreboard.rows:
         if row.undertuned:
             console.print(f"[dim]{row.contestant} is {row.undertuned}[/dim]")
     if not all(row.ranked for row in scoreboard.rows):
         console.print("[dim]full_ft shows how much there is to learn; it is not ranked[/dim]")
+    if board.regret.sentence:
+        console.print(board.regret.sentence, highlight=False)
+    for curve in board.doubtful_rates:
+        console.print(
+            f"[yellow]{curve.contestant} on {curve.task}: rate {curve.chosen:.2g} is doubtful, {curve.flag.text}[/yellow]",
+            highlight=False,
+        )
 
 
 def _show_rubric(cards: Sequence[Card], console: Console) -> None:

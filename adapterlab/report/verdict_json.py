@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.verdict.bayes_update import Judgement, Verdict
@@ -104,7 +105,12 @@ def _board(board: Board) -> Json:
                 "forgetting": _effect(row.forgetting),
                 "versus_reference": _effect(row.versus),
                 "p_holm": row.p if row.versus is not None and row.ranked else None,
+                "p_same_on_all_tasks": None if row.versus is None else row.interaction,
+                "less_forgetting_at_equal_learning": None
+                if row.kept is None
+                else {**(_effect(row.kept) or {}), "p_holm": row.kept_p, "p_same_on_all_tasks": row.kept_interaction},
                 "rates": row.rates,
+                "search_flags": row.search_flags,
                 "tuning_steps": row.tuning_steps,
                 "step_seconds": finite(row.step_seconds),
                 "diverged": row.diverged,
@@ -113,7 +119,19 @@ def _board(board: Board) -> Json:
             }
             for row in board.scoreboard.rows
         ],
+        "tuning_regret": _regret(board.regret),
         "provenance": dict(board.provenance.facts),
+    }
+
+
+def _regret(regret: TuningRegret) -> Json:
+    return {
+        "contestants": {
+            name: {"mean": finite(found.mean), "error": finite(found.error)} for name, found in regret.regrets.items()
+        },
+        "smallest": regret.smallest,
+        "extensions": regret.extensions,
+        "too_large": list(regret.too_large),
     }
 
 

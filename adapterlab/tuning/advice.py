@@ -75,6 +75,8 @@ def advise(board: Board) -> str:
         f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {board.unit} better than the "
         f"untrained model on test rows{sure}{doubt}."
     )
+    if flag := best.search_flags.get(board.study.tasks[0]):
+        first += f" The rate is {flag.text}."
     return " ".join([first, *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)])
 
 

@@ -52,8 +52,6 @@ MAX_SCORED = 128
 """Rows scored of each part, at most."""
 PLANNED_SHARE = 0.9
 """Share of the time that is planned for."""
-RATES = (3e-4, 1e-3, 3e-3)
-"""First learning rates of the search."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _planned(
         data=(Data(**vars(request.data)),),
         contestants=tuple(Contestant(adapter=name) for name in contestants),
         training=Training(batch=request.batch, length=length, dtype=find_dtype(device)),
-        tuning=Tuning(start=RATES, rates=5),
+        tuning=Tuning(regret_sample=1),
         report=Reporting(windows=min(MAX_SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
         limits=Limits(workers=workers),
     )
@@ -174,7 +172,7 @@ def _timed(
     prepared = prepare(draft)
     contests = prepared.contests()
     runner = Runner(replace(prepared.resolved.worker_config(), device=find_device()))
-    trials = {c.contestant: c.trial(RATES[0], 0, 1, reported=False) for c in contests if c.adapter is not None}
+    trials = {c.contestant: c.trial(c.start, 0, 1, reported=False) for c in contests if c.adapter is not None}
     watch("scoring the untrained model")
     frozen = next(c for c in contests if c.adapter is None)
     trial = frozen.frozen_trial()
@@ -245,9 +243,6 @@ def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
         return study.model_copy(
             update={
                 "training": study.training.model_copy(update={"steps": steps}),
-                "tuning": study.tuning.model_copy(
-                    update={"first_steps": max(8, steps // 4), "second_steps": max(8, steps // 2)}
-                ),
                 "report": study.report.model_copy(
                     update={"seeds": tuple(range(1, seeds + 1)), "curve_every": max(1, steps // 5)}
                 ),

@@ -37,6 +37,8 @@ def show_advice(advice: Advice, console: Console) -> None:
     console.print()
     console.print(ranking(board), highlight=False)
     console.print(f"[dim]{_legend(board)}[/dim]\n", highlight=False)
+    if board.regret.sentence:
+        console.print(board.regret.sentence, highlight=False)
     for line in board.incidents:
         console.print(line, style="dim", highlight=False, markup=False)
     console.print(f"[bold]{advice.text}[/bold]", highlight=False)
@@ -83,7 +85,7 @@ def ranking(board: Board) -> Table:
         cells = [
             order.get(row.contestant, ""),
             row.contestant + ("" if row.comparable or not row.ranked else "*"),
-            f"{rate:.2g}" if rate else "diverged",
+            (f"{rate:.2g}" if rate else "diverged") + ("?" if row.search_flags.get(task) else ""),
             thousands(row.parameters),
             _interval(row.gain),
             *([_signed(row.gain_ood.mean)] if ood else []),
@@ -111,4 +113,5 @@ def _legend(board: Board) -> str:
     units = "; ms: time of a step; MB: memory of a step beyond the model"
     full = "; full_ft is not ranked" if any(not row.ranked for row in rows) else ""
     flagged = "; *: size not near the budget" if any(not r.comparable for r in board.scoreboard.ranked) else ""
-    return learned + units + full + flagged
+    doubtful = "; ?: no worse rate was tried near it on one side" if any(r.search_flags for r in rows) else ""
+    return learned + units + full + flagged + doubtful

@@ -1,20 +1,23 @@
-"""Update the credences of claims from the results of contests, by Bayes factors with a stated relevance.
+"""Update the credences of claims from the results of contests, with a stated relevance.
 
->>> round(update(0.5, factor=9.0, weight=1.0), 2), round(update(0.5, factor=9.0, weight=0.5), 2), update(1.0, 9.0, 1.0)
-(0.9, 0.75, 1.0)
+>>> relevance(10**6), relevance(10**8), relevance(10**10)
+(0.0, 0.5, 1.0)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
+from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.metrics import LOSS, METRICS, Key, Results
-from adapterlab.lab.analysis.statistics import Paired, bayes_factor_positive, bayes_factor_within, equivalence
-from adapterlab.verdict.claims import Better, Equivalent, Reaches, Test, read_test
+from adapterlab.lab.analysis.evidence import Region
+from adapterlab.lab.analysis.metrics import LOSS, METRICS, Results, smallest_difference
+from adapterlab.lab.analysis.statistics import Paired, equivalence
+from adapterlab.verdict.claims import Equivalent, Reaches, Test, read_test
+from adapterlab.verdict.joint_update import update_together
 
 SEMANTICS = ("quadratic-energy", "df-quad", "log-odds")
 """Semantics by which a map is scored."""
@@ -28,7 +31,7 @@ def relevance(parameters: int) -> float:
     """Return the weight of contests on a model of this size for claims about larger ones, from 0 to 1.
 
     A stated convention: 0 at a million parameters, 1 at ten thousand million, linear in the logarithm between. It is the
-    exponent on the Bayes factor, as in a power prior (Ibrahim and Chen 2000).
+    exponent on the likelihood, as in a power prior (Ibrahim and Chen 2000).
 
     Args:
         parameters: Number of parameters of the model that the contests were run on.
@@ -38,7 +41,7 @@ def relevance(parameters: int) -> float:
 
 @dataclass(frozen=True)
 class Pair:
-    """One paired difference; positive supports the claim."""
+    """One paired difference, without the claim's margin."""
 
     task: str
     seed: int
@@ -60,13 +63,13 @@ class Verdict:
     """Credence after the contests; the same if untested."""
     pairs: tuple[Pair, ...] = ()
     effect: Paired | None = None
-    """Mean paired difference; positive supports the claim, except for a claim of equivalence, which zero supports."""
+    """Mean paired difference, without the claim's margin; of a claim about a share, the gain beyond that share."""
     bayes_factor: float = 1.0
-    """Bayes factor for the claim against its opposite."""
+    """Posterior over prior odds of the claim by the results alone, at full relevance, for tasks like these."""
     same: float | None = None
     """For a claim of equivalence, the p-value of two one-sided tests against its margin; else None."""
     relevance: float = 0.0
-    """Exponent with which the Bayes factor counts."""
+    """Exponent with which the likelihood counts."""
     untested: str = ""
     """Reason why the claim was not tested; empty if it was."""
 
@@ -82,7 +85,7 @@ class Judgement:
     after: Mapping[str, argmap.Scores]
     """By semantics, the scores with the updated credences."""
     relevance: float
-    """Exponent with which the Bayes factors count."""
+    """Exponent with which the likelihood counts."""
     theses: tuple[str, ...] = field(default=())
     """Titles of the map's theses."""
 
@@ -108,7 +111,7 @@ class Judgement:
 
 
 def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
-    """Test every claim that states a test, update its credence, and score the map again.
+    """Test every claim that states a test, update all credences together, and score the map again.
 
     Args:
         the_map: The map.
@@ -122,15 +125,17 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
         AdapterlabError: If a claim's test cannot be read.
     """
     weight = relevance(parameters)
-    verdicts = []
-    for title, data in the_map.tests.items():
-        credence = the_map.claims[title].credence
-        if credence is not None:
-            verdicts.append(judge_claim(title, read_test(title, data), credence, effects, weight))
-    moved = {verdict.claim: verdict.after for verdict in verdicts if not verdict.untested}
+    tests = {title: read_test(title, data) for title, data in the_map.tests.items()}
+    stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
+    found = {title: judge_claim(title, tests[title], credence, effects) for title, credence in stated.items()}
+    regions = {title: _region(tests[title], effects) for title, verdict in found.items() if not verdict.untested}
+    updated = update_together(regions, stated, effects, weight)
+    for title, change in updated.items():
+        found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=weight)
+    moved = {title: change.after for title, change in updated.items()}
     return Judgement(
         the_map,
-        tuple(verdicts),
+        tuple(found.values()),
         {name: argmap.score(the_map, name) for name in SEMANTICS},
         {name: argmap.score(the_map, name, moved) for name in SEMANTICS},
         weight,
@@ -138,50 +143,49 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
     )
 
 
-def judge_claim(claim: str, test: Test, credence: float, effects: Effects, weight: float) -> Verdict:
-    """Return the verdict on one claim.
+def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Verdict:
+    """Return the paired differences that test one claim and their mean, before any update.
 
     Args:
         claim: Title of the claim.
         test: Its test.
         credence: Its credence stated in the map.
         effects: Effects estimated from finished contests.
-        weight: Exponent on the Bayes factor, from 0 to 1.
     """
     missing = _missing(test, effects.results)
-    differences, effect = ({}, None) if missing else _test_effect(test, effects)
-    if effect is None:
-        missing = missing or f"this study did not measure {METRICS[test.metric].title}"
-    elif len(differences) < MIN_PAIRS:
-        missing = f"only {len(differences)} pair of runs to compare"
+    contrast = replace(_region(test, effects).contrast, minus=0.0)
+    numbers = {} if missing else effects.numbers(contrast, test.tasks)
+    effect = effects.estimate(contrast, test.tasks) if numbers else None
+    if not missing and not any(effects.values(name, test.metric, test.tasks) for name in test.contestants()):
+        missing = f"this study did not measure {METRICS[test.metric].title}"
+    elif not missing and len(numbers) < MIN_PAIRS:
+        missing = _too_few(test, effects.results, len(numbers))
     if missing or effect is None:
         return Verdict(claim, test, credence, credence, untested=missing)
-    same = None
-    if isinstance(test, Equivalent):
-        factor, same = bayes_factor_within(effect, test.within), equivalence(effect, test.within)
-    else:
-        factor = bayes_factor_positive(effect)
     pairs = tuple(
-        Pair(task, seed, difference, _trials(effects.results, test.contestants(), task, seed))
-        for (task, seed), difference in sorted(differences.items())
+        Pair(task, seed, number, _trials(effects.results, test.contestants(), task, seed))
+        for (task, seed), number in sorted(numbers.items())
     )
-    return Verdict(
-        claim, test, credence, update(credence, factor, weight), pairs, effect, factor, same, relevance=weight
-    )
+    same = equivalence(effect, test.within) if isinstance(test, Equivalent) else None
+    return Verdict(claim, test, credence, credence, pairs, effect, same=same)
 
 
-def update(credence: float, factor: float, weight: float) -> float:
-    """Return a credence after evidence; a credence of exactly 0 or 1 does not move.
+def _too_few(test: Test, results: Results, pairs: int) -> str:
+    if METRICS[test.metric].censored:
+        return f"{' and '.join(test.contestants())} have not reached {results.study.reference}'s score in enough runs"
+    return f"only {pairs} pair{'s' * (pairs != 1)} of runs to compare"
 
-    Args:
-        credence: Credence before, from 0 to 1.
-        factor: Bayes factor of the evidence.
-        weight: Exponent on the Bayes factor, from 0 to 1.
-    """
-    if credence in (0.0, 1.0):
-        return credence
-    odds: float = credence / (1 - credence) * factor**weight
-    return odds / (1 + odds)
+
+def _region(test: Test, effects: Effects) -> Region:
+    """Return the values for which a claim holds."""
+    a, b = test.contestants()
+    if isinstance(test, Reaches):
+        return Region(share_beyond((a, test.metric), (b, test.metric), test.reaches), test.tasks)
+    contrast = difference(a, b, test.metric)
+    if isinstance(test, Equivalent):
+        return Region(contrast, test.tasks, test.within)
+    margin = smallest_difference(METRICS[test.metric], effects.results) if test.by is None else test.by
+    return Region(contrast.beyond(margin), test.tasks)
 
 
 def _missing(test: Test, results: Results) -> str:
@@ -195,19 +199,6 @@ def _missing(test: Test, results: Results) -> str:
     if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
     return ""
-
-
-def _test_effect(test: Test, effects: Effects) -> tuple[Mapping[Key, float], Paired | None]:
-    """Return the differences that a test is about, and their mean; None for a metric that was not measured."""
-    a, b = test.contestants()
-    if isinstance(test, Better):
-        differences = {k: d - test.by for k, d in effects.differences(a, b, test.metric, test.tasks).items()}
-    elif isinstance(test, Reaches):
-        differences = effects.surplus((a, test.metric), (b, test.metric), test.reaches, test.tasks)
-    else:
-        differences = effects.differences(a, b, test.metric, test.tasks)
-    measured = any(effects.values(name, test.metric, test.tasks) for name in (a, b))
-    return differences, effects.over_tasks(differences, (a, b), test.metric) if measured else None
 
 
 def _trials(results: Results, contestants: Sequence[str], task: str, seed: int) -> tuple[str, ...]:

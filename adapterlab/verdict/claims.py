@@ -7,7 +7,7 @@ There are three forms:
     {equivalent: goft, to: boft, within: 0.01, in: in_domain, on: [restyle]}
 
 >>> read_test("DoRA Beats LoRA", {"better": "dora", "than": "lora", "in": "in_domain", "on": "prose"}).sentence()
-'dora is better than lora: loss, in-domain on prose'
+'dora is better than lora by a difference that matters: loss, in-domain on prose'
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Better(_Test):
 
     better: str
     than: str
-    by: float = 0.0
-    """Margin by which it must be better, in the unit of the metric."""
+    by: float | None = None
+    """Margin by which it must be better, in the unit of the metric; the smallest difference that matters if None."""
 
     def contestants(self) -> tuple[str, str]:
         return self.better, self.than
 
     def sentence(self) -> str:
-        margin = f" by more than {self.by:g}" if self.by else ""
+        margin = " by a difference that matters" if self.by is None else f" by more than {self.by:g}"
         return f"{self.better} is better than {self.than}{margin}: {self.where()}"
 
 

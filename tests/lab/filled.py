@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest, play
+from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.locate import LEDGER, record_study
 from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.study_play import StudyPlay
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 from adapterlab.surgery import parameter_count
@@ -27,20 +29,18 @@ def fill(
     """A ledger in `folder` with every trial of the study for which `until` holds; an infinite loss is a divergence."""
     ledger = Ledger(folder / LEDGER)
     record_study(study, folder)
-    for contest in prepare(study).contests():
+    playing = StudyPlay(prepare(study).contests())
+    requests = deque(playing.start())
+    while requests:
+        i, trials = requests.popleft()
+        contest = playing.contests[i]
         count = 0 if contest.adapter is None else parameter_count(model, contest.adapter, contest.targets)
-        playing, outcomes = play(contest), None
-        while True:
-            try:
-                trials = playing.send(outcomes)
-            except StopIteration:
-                break
-            outcomes = {t: _outcome(t, loss_of(contest, t), count) for t in trials}
-            for trial in trials:
-                if until(contest, trial):
-                    ledger.record(Finished(trial, outcomes[trial], {"python": "3.11", "device": "cpu"}, 2.5))
-            if not all(until(contest, trial) for trial in trials):
-                break
+        outcomes = {t: _outcome(t, loss_of(contest, t), count) for t in trials}
+        for trial in trials:
+            if until(contest, trial):
+                ledger.record(Finished(trial, outcomes[trial], {"python": "3.11", "device": "cpu"}, 2.5))
+        if all(until(contest, trial) for trial in trials):
+            requests.extend(playing.send(i, outcomes))
     return ledger
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from adapterlab import argmap
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.resolve import resolve
+from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.verdict import Analysis, analyse
@@ -42,9 +42,9 @@ def played(
     study = Study(
         name="made-up",
         tasks=("prose", "restyle"),
-        contestants=tuple(Contestant(adapter=name) for name in names),
+        contestants=tuple(Contestant(adapter=name, start=3.2e-3) for name in names),
         training=Training(steps=40),
-        tuning=Tuning(start=(1e-3, 3.2e-3, 1e-2), rates=3),
+        tuning=Tuning(regret_sample=0),
         reference=reference,
         full_ft="full_ft" in names,
         full_ft_reason="" if "full_ft" in names else "not asked here",
@@ -69,13 +69,13 @@ def played(
         path = tuple((s, scores(bend * (2 * s / top - (s / top) ** 2), kept * s**2)) for s in PATH)
         return replace(outcome, peak_bytes=3 << 20, path=path)
 
+    play_study(contests, lambda contest, trial: run(contest.contestant, trial))
     for contest in contests:
-        finish(contest, partial(run, contest.contestant))
         name = contest.contestant
         if tenth and name in tenth:
             contest.tenth = {
-                s: (run, replace(o, scores={"test": (tenth[name] + 1e-4 * s, 0.5)}))
-                for s, (run, o) in contest.reported.items()
+                s: (trial, replace(o, scores={"test": (tenth[name] + 1e-4 * s, 0.5)}))
+                for s, (trial, o) in contest.reported.items()
             }
     return Results.of(contests)
 

@@ -31,7 +31,7 @@ from tests.tasks.user_files import completions, labelled
 
 SHORT = {
     "training": {"steps": 6, "batch": 2, "length": 32},
-    "tuning": {"start": (1e-3, 1e-2), "rates": 2, "first_steps": 2, "keep": 1, "second_steps": 3},
+    "tuning": {"regret_sample": 0},
     "report": {"seeds": (1, 2), "windows": 8, "curve_every": 3},
     "full_ft": False,
     "full_ft_reason": "seconds count in a test",

@@ -28,11 +28,7 @@ batch = 2
 length = 32
 
 [tuning]
-start = [1e-3, 1e-2]
-rates = 3
-first_steps = 2
-keep = 1
-second_steps = 3
+regret_sample = 1
 
 [report]
 seeds = [1, 2]
@@ -56,7 +52,7 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def save_study(folder: Path, steps: int = 300, more: str = "") -> Path:
+def save_study(folder: Path, steps: int = 40, more: str = "") -> Path:
     """The model and a study of it, whose reported runs have so many steps; `more` is put at its end."""
     model = save_model(folder / "model")
     path = folder / "tiny.toml"

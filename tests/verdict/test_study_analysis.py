@@ -8,8 +8,9 @@ import pytest
 
 from adapterlab.lab.ledger.origins import Unused
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest, finish
+from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.progress import replay
+from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.verdict import Analysis, analyse
 from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
@@ -37,7 +38,7 @@ def ledger(prepared, tmp_path_factory) -> Ledger:
 
 @pytest.fixture(scope="module")
 def contests(prepared, ledger):
-    return [replay(contest, ledger).contest for contest in prepared.contests()]
+    return [state.contest for state in replay(prepared.contests(), ledger)]
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +100,14 @@ def test_trials_that_the_study_does_not_use_are_counted(prepared, contests, ledg
     assert analysis.unused == ledger.unused([trial for contest in contests for trial in contest.trials])
     assert str(analysis.unused) == ""
     fewer = prepared_of(study_of("ia3", tasks=("prose",), reference="ia3"), parameters=10**8)
-    found = analyse(fewer, [replay(contest, ledger).contest for contest in fewer.contests()], ledger)
+    found = analyse(fewer, [state.contest for state in replay(fewer.contests(), ledger)], ledger)
     assert found.unused != analysis.unused
     assert sum(origin.trials for origin in found.origins) < len(ledger)
 
 
 def test_the_largest_of_three_budgets_is_the_main_board():
     prepared = prepared_of(study_of(budgets=(800, 2000, 3000)))
-    contests = prepared.contests()
-    for contest in contests:
-        finish(contest, lambda trial, contest=contest: outcome_of(trial, loss(contest, trial)))
+    contests = play_study(prepared.contests(), lambda contest, trial: outcome_of(trial, loss(contest, trial)))
     found = analyse(prepared, contests)
     assert [board.study.budget for board in found.boards] == [3000, 800, 2000]
     assert found.unused == Unused(0, 0)

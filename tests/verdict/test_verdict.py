@@ -50,7 +50,7 @@ def test_a_claim_that_was_wrong_falls():
 
 
 def test_a_margin_is_part_of_the_claim():
-    found, _ = verdict("{better: oft, than: lora, in: in_domain, on: [prose], by: 0.2}", {"lora": 0.1, "oft": 0.2})
+    found, _ = verdict(BETTER.replace("}", ", by: 0.03}"), {"lora": 0.1, "oft": 0.11})
     assert found.after < 0.5
 
 
@@ -74,11 +74,12 @@ def test_equivalence():
     assert verdict(BETTER, {"lora": 0.2, "oft": 0.3})[0].same is None
 
 
-def test_relevance_is_the_exponent_on_the_bayes_factor():
-    found, _ = verdict(BETTER, {"lora": 0.1, "oft": 0.2}, credence=0.3, parameters=10**8)
-    assert found.relevance == 0.5
-    odds = 0.3 / 0.7 * found.bayes_factor**0.5
-    assert found.after == pytest.approx(odds / (1 + odds))
+def test_a_smaller_relevance_moves_a_credence_less():
+    gains = {"lora": 0.1, "oft": 0.112}
+    after = [verdict(BETTER, gains, credence=0.3, parameters=10**k)[0].after for k in (6, 7, 8, 10)]
+    assert after[0] == pytest.approx(0.3, abs=0.01)
+    assert after == sorted(after)
+    assert after[-1] > 0.6
 
 
 def test_relevance_grows_with_the_model_and_stays_within_one():

@@ -16,9 +16,11 @@ from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
 from adapterlab.lab.analysis.provenance import Provenance, provenance_of
 from adapterlab.lab.analysis.rank_stability import RankStability, measure_rank_stability
+from adapterlab.lab.analysis.regret import TuningRegret, tuning_regret
 from adapterlab.lab.analysis.rubric import Card, grade
 from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
 from adapterlab.lab.ledger.origins import Origin
+from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.study.spec import Study
 from adapterlab.tasks.base import Part
 
@@ -36,6 +38,8 @@ class RateCurve:
     """By learning rate, rising; rates that diverged are left out."""
     chosen: float | None
     """Selected rate; None if every rate diverged."""
+    flag: Flag = Flag.NONE
+    """Reason to doubt that the selected rate is near the best one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Board:
     ranks: RankStability
     rubric: tuple[Card, ...]
     rate_curves: tuple[RateCurve, ...]
+    regret: TuningRegret
     frozen: Mapping[str, float]
     """By task, the validation loss of the frozen model."""
     parts: frozenset[str]
@@ -78,6 +83,11 @@ class Board:
     def unit(self) -> str:
         """Unit of the losses."""
         return self.scoreboard.unit
+
+    @property
+    def doubtful_rates(self) -> tuple[RateCurve, ...]:
+        """Searches whose selected rate has a flag."""
+        return tuple(curve for curve in self.rate_curves if curve.flag)
 
     @property
     def steps(self) -> int:
@@ -110,6 +120,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         measure_rank_stability(effects),
         tuple(grade(effects, model_parameters)),
         tuple(_rate_curves(results)),
+        tuning_regret(results),
         {task: outcome.validation for task, outcome in frozen.items()},
         frozenset(part for outcome in frozen.values() for part in outcome.scores),
         tuple(_trials(results)),
@@ -127,7 +138,7 @@ def _rate_curves(results: Results) -> Iterable[RateCurve]:
                 for lr, (_, outcome) in sorted(contest.first.items())
                 if math.isfinite(outcome.validation)
             }
-            yield RateCurve(task, name, losses, contest.rate)
+            yield RateCurve(task, name, losses, contest.rate, contest.search_flag)
 
 
 def _trials(results: Results) -> Iterable[TrialRow]:

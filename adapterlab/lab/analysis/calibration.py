@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,10 @@ from adapterlab.lab.analysis.noise_model import QUICK, Noise, World, fit_noise
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.scoreboard import make_scoreboard
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import finish, make_contests
+from adapterlab.lab.run.contest import make_contests
+from adapterlab.lab.run.lr_search import HALF_DECADE, PER_DECADE
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
+from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.spec import Study
 
 TWIN = "twin"
@@ -78,8 +79,8 @@ def detection_rates(
 ) -> DetectionRates:
     """Simulate studies with an effect planted in the twin, and count the criteria that find it.
 
-    The best learning rate is drawn uniformly between two rates of the grid, so the selection is clear in some studies and a
-    toss-up in others.
+    The best learning rate is drawn uniformly within a quarter of a decade of the rate at which the search starts, so the
+    selection is clear in some studies and a toss-up in others.
 
     Args:
         study: Study to simulate, on the tasks of `noise`.
@@ -94,7 +95,7 @@ def detection_rates(
     """
     twinned = twins(study.model_copy(update={"tasks": tuple(noise)}))
     resolved = resolve(twinned)
-    middle, step = _grid(twinned)
+    middle, step = math.log10(_start(resolved)), HALF_DECADE / PER_DECADE
     counts = np.zeros(5)
     for i in range(studies):
         rng = np.random.default_rng([seed, i, correlated])
@@ -114,10 +115,10 @@ def detection_rates(
     return DetectionRates(effect, correlated, studies, *map(float, counts / studies))
 
 
-def _grid(study: Study) -> tuple[float, float]:
-    """Return the middle of the grid of learning rates and its spacing, in decades."""
-    rates = [math.log10(rate) for rate in study.tuning.start]
-    return rates[len(rates) // 2], rates[1] - rates[0]
+def _start(resolved: ResolvedStudy) -> float:
+    """Return the rate at which the search of every contestant starts, since they all are the reference's adapter."""
+    reference = next(entry for entry in resolved.study.contestants if entry.name == resolved.study.reference)
+    return resolved.start(reference.name, reference.build())
 
 
 def twins(study: Study) -> Study:
@@ -140,9 +141,7 @@ def simulate(resolved: ResolvedStudy, world: World) -> Results:
         world: Source of the outcomes.
     """
     contests = make_contests(resolved, {c.name: c.build() for c in resolved.study.entrants})
-    for contest in contests:
-        finish(contest, partial(world.outcome, contest.contestant))
-    return Results.of(contests)
+    return Results.of(play_study(contests, lambda contest, trial: world.outcome(contest.contestant, trial)))
 
 
 @dataclass(frozen=True)

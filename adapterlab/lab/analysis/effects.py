@@ -1,48 +1,66 @@
-"""Effects with their standard errors: the spread over seeds, and the variance due to selecting a learning rate.
+"""Effects with their standard errors: what other seeds, another search for the rate, and other test rows would change.
 
-All reported seeds share one learning rate, selected from short noisy runs. With other tuning seeds another rate might have
-been selected, and all reported runs would have shifted together. Without that variance, an adapter compared with itself
-differs more often than its interval says; `adapterlab.lab.analysis.calibration` measures it.
+An estimate averages a contrast (`adapterlab.lab.analysis.contrast`) over seeds and tasks. The variance on each task has
+three parts: the spread over the reported seeds, which for a difference of two contestants is moderated by the spread of all
+other pairs; the selection of the learning rate; and, for metrics that are means over rows, the choice of the rows. The tasks
+are taken as they are: an estimate is about these tasks, and `compare_across` is about others like them.
 
->>> curve = Curve({1e-3: 1.0, 1e-2: 0.5, 1e-1: 1.0})
->>> round(curve(1e-2), 3), round(curve(10 ** -1.5), 3)
-(0.5, 0.625)
+>>> terms = difference("oft", "lora", "in_domain").terms
+>>> [(key, values) for key, values in _aligned(terms, [{("prose", 1): 1.04, ("prose", 2): 1.05}, {("prose", 1): 1.06}])]
+[(('prose', 1), [1.04, 1.06])]
 """
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 import numpy as np
 
+from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
 from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure
-from adapterlab.lab.analysis.noise_model import noise_scale
-from adapterlab.lab.analysis.statistics import Across, Paired, across_tasks, paired, stratified
-from adapterlab.lab.run.contest import Contest
-from adapterlab.lab.run.lr_search import search
-from adapterlab.lab.study.spec import Tuning
+from adapterlab.lab.analysis.rows import Rows, measure_rows
+from adapterlab.lab.analysis.selection import NO_SELECTION, Selection, rate_noise, select_again
+from adapterlab.lab.analysis.statistics import (
+    NO_PRIOR,
+    Across,
+    Component,
+    Paired,
+    VariancePrior,
+    across_tasks,
+    average,
+    fit_priors,
+    from_error,
+    paired,
+    row_component,
+)
 from adapterlab.lab.trial.spec import FROZEN
 
-SELECTED_METRICS = {"in_domain", "in_domain_rewound"}
-"""Metrics on the scale of the loss that the rate is selected by, to which the selection's variance applies."""
-REPLAYS = 40
-"""Simulated searches from which the variance of the selection is estimated."""
+V = TypeVar("V")
+FEWEST_TASKS = 3
+"""Fewest tasks that are taken as a sample: two numbers from a coarse grid may agree by chance."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """Estimates effects from results, with the variance of the selection of a learning rate."""
+    """Estimates effects from results."""
 
     results: Results
     measured: Measurements
     """Every metric of every contestant."""
-    selection_variances: Mapping[tuple[str, str], float]
-    """By contestant and task, the variance of the reported loss due to the selection of a learning rate."""
+    rows: Rows
+    """By contestant and metric, the losses of each test row by task and seed, for the metrics that have them."""
+    selections: Mapping[tuple[str, str], Selection]
+    """By contestant and task, the rates that a repeated search would select."""
+    priors: Mapping[tuple[str, str], VariancePrior]
+    """By metric and task, the variances over seeds of the differences of all pairs of contestants."""
+    pooled_df: Mapping[tuple[str, str], int]
+    """By metric and task, the degrees of freedom of the residuals of contestants by seeds."""
 
     @classmethod
     def of(cls, results: Results) -> Effects:
@@ -51,18 +69,17 @@ class Effects:
         Args:
             results: Finished contests; contests on a task that the frozen model was not scored on are left out.
         """
+        measured = measure(results)
         scored = [
             c for (name, _), c in results.contests.items() if name != FROZEN and (FROZEN, c.task) in results.contests
         ]
-        runs = {task: run_variance(results, task) for task in dict.fromkeys(c.task for c in scored)}
-        return cls(
-            results,
-            measure(results),
-            {(c.contestant, c.task): selection_variance(results, c, runs[c.task]) for c in scored},
-        )
+        priors, pooled_df = _variance_priors(results, measured)
+        noise = {task: rate_noise(results, task) for task in dict.fromkeys(c.task for c in scored)}
+        selections = {(c.contestant, c.task): select_again(results, c, noise[c.task]) for c in scored}
+        return cls(results, measured, measure_rows(results), selections, priors, pooled_df)
 
     def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return a contestant's values by task and seed, without runs that diverged or have not ended.
+        """Return a contestant's values by task and seed, without runs that have no value.
 
         Args:
             contestant: Name of the contestant, or `FROZEN`.
@@ -73,48 +90,97 @@ class Effects:
         by_key = self.measured.get((contestant, metric), {})
         return {key: by_key[key] for task in wanted for key in by_key if key[0] == task}
 
-    def gains(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return the improvements over the frozen model by task and seed; positive is better.
+    def numbers(self, contrast: Contrast, tasks: Sequence[str] | None = None) -> dict[Key, float]:
+        """Return a contrast by task and seed, for the seeds that all of its contestants have.
+
+        Two runs neither of which saw the event that a metric waits for say nothing about each other, and are left out.
 
         Args:
-            contestant: Name of the contestant.
-            metric: Name of the metric.
+            contrast: The contrast.
             tasks: Tasks; all of the results if None.
         """
-        frozen = {task: value for (task, _), value in self.values(FROZEN, metric, tasks).items()}
-        sign = METRICS[metric].sign
+        tables = [self.values(term.contestant, term.metric, tasks) for term in contrast.terms]
+        steps = self.results.study.training.steps
+        unseen = len(contrast.terms) > 1 and all(METRICS[metric].censored for metric in contrast.metrics)
         return {
-            (task, seed): sign * (value - frozen[task])
-            for (task, seed), value in self.values(contestant, metric, tasks).items()
-            if task in frozen
+            key: sum(term.weight * number for term, number in zip(contrast.terms, found, strict=True)) - contrast.minus
+            for key, found in _aligned(contrast.terms, tables)
+            if not (unseen and min(found) >= steps)
         }
 
-    def differences(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:
-        """Return the paired differences of two contestants by task and seed; positive if `a` is better.
+    def estimate(self, contrast: Contrast, tasks: Sequence[str] | None = None) -> Paired:
+        """Estimate the mean of a contrast over seeds and, with equal weights, over tasks.
 
         Args:
-            a: Name of a contestant.
-            b: Name of another.
-            metric: Name of the metric.
+            contrast: The contrast.
             tasks: Tasks; all of the results if None.
-        """
-        mine, theirs = self.values(a, metric, tasks), self.values(b, metric, tasks)
-        sign = METRICS[metric].sign
-        return {key: sign * (mine[key] - theirs[key]) for key in mine if key in theirs}
 
-    def surplus(
-        self, own: tuple[str, str], other: tuple[str, str], share: float, tasks: Sequence[str] | None = None
-    ) -> dict[Key, float]:
-        """Return by task and seed the gain beyond a share of another gain; positive if it is larger.
+        Returns:
+            The mean with its interval and p-value. Where each task has a single number, the tasks are the sample, and fewer
+            than `FEWEST_TASKS` leave the error unknown.
+        """
+        numbers = self.numbers(contrast, tasks)
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for (task, _), number in numbers.items():
+            by_task[task].append(number)
+        if not numbers:
+            return from_error(math.nan, math.inf, 0, 0)
+        if all(seed == 0 for _, seed in numbers):
+            return _over_tasks(list(numbers.values()))
+        means = [fmean(values) for values in by_task.values()]
+        if not any(numbers.values()):  # from the same runs: differences of exactly 0 have no variance
+            return from_error(0.0, 0.0, len(numbers) - 1, len(numbers)) if len(numbers) > 1 else paired([0.0])
+        seeds = self._over_seeds(contrast, by_task)
+        if seeds is None:
+            return from_error(fmean(means), math.inf, 0, len(numbers))
+        parts = [[seeds[task], *self._selected(contrast, task), *self._rows(contrast, task)] for task in by_task]
+        return average(means, parts, len(numbers))
+
+    def _over_seeds(self, contrast: Contrast, by_task: Mapping[str, Sequence[float]]) -> dict[str, Component] | None:
+        """Return by task the variance of the mean over seeds; None if no task has two seeds."""
+        metric, found = contrast.pooled_metric, {}
+        for task, values in by_task.items():
+            prior = NO_PRIOR if metric is None else self.priors.get((metric, task), NO_PRIOR)
+            if len(values) > 1:
+                most = 0 if metric is None else self.pooled_df.get((metric, task), 0)
+                variance, df = prior.combine(float(np.var(values, ddof=1)), len(values) - 1, most)
+                found[task] = Component(variance, df)
+            elif prior.df > 0:
+                found[task] = Component(prior.variance, prior.df)
+        if not found:
+            return None
+        usual = Component(fmean(part.variance for part in found.values()), min(part.df for part in found.values()))
+        return {task: found.get(task, usual).times(1 / len(values)) for task, values in by_task.items()}
+
+    def _selected(self, contrast: Contrast, task: str) -> list[Component]:
+        return [
+            self.selections.get((name, task), NO_SELECTION).component(contrast.weights_of(name))
+            for name in contrast.trained
+        ]
+
+    def _rows(self, contrast: Contrast, task: str) -> list[Component]:
+        """Return the variance due to the test rows; of metrics on different rows, one component each."""
+        found = []
+        for metric in contrast.metrics:
+            terms = [term for term in contrast.terms if term.metric == metric]
+            tables = [_on_task(self.rows.get((term.contestant, metric), {}), task) for term in terms]
+            sums = [
+                np.sum([term.weight * losses for term, losses in zip(terms, found_rows, strict=True)], axis=0)
+                for _, found_rows in _aligned(terms, tables)
+            ]
+            if sums:
+                found.append(row_component(np.array(sums)))
+        return found
+
+    def by_task(self, contrast: Contrast, tasks: Sequence[str] | None = None) -> dict[str, Paired]:
+        """Estimate a contrast on each task that has numbers for it.
 
         Args:
-            own: A contestant and a metric.
-            other: The contestant and the metric of the other gain.
-            share: Share of the other gain, such as 0.9.
+            contrast: The contrast.
             tasks: Tasks; all of the results if None.
         """
-        mine, theirs = self.gains(*own, tasks), self.gains(*other, tasks)
-        return {key: mine[key] - share * theirs[key] for key in mine if key in theirs}
+        found = dict.fromkeys(task for task, _ in self.numbers(contrast, tasks))
+        return {task: self.estimate(contrast, [task]) for task in found}
 
     def compare(self, a: str, b: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the paired difference of two contestants; positive if `a` is better.
@@ -128,7 +194,7 @@ class Effects:
         Returns:
             The mean difference with its interval and p-value.
         """
-        return self.over_tasks(self.differences(a, b, metric, tasks), (a, b), metric)
+        return self.estimate(difference(a, b, metric), tasks)
 
     def gained(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the improvement over the frozen model; positive is better.
@@ -141,7 +207,7 @@ class Effects:
         Returns:
             The mean improvement with its interval and p-value.
         """
-        return self.over_tasks(self.gains(contestant, metric, tasks), (contestant,), metric)
+        return self.estimate(gain(contestant, metric), tasks)
 
     def compare_across(self, a: str, b: str, metric: str) -> Across:
         """Estimate the difference of two contestants on tasks like these, by random effects over tasks.
@@ -154,139 +220,48 @@ class Effects:
         Returns:
             The overall effect and the spread between tasks.
         """
-        differences = self.differences(a, b, metric)
-        tasks = sorted({task for task, _ in differences})
-        return across_tasks(
-            {
-                task: self.over_tasks({k: d for k, d in differences.items() if k[0] == task}, (a, b), metric)
-                for task in tasks
-            }
-        )
-
-    def over_tasks(self, numbers: Mapping[Key, float], contestants: Sequence[str], metric: str) -> Paired:
-        """Average numbers over tasks with equal weights.
-
-        Args:
-            numbers: By task and seed. If every seed is 0, there is one number for each task, and the tasks are the sample.
-            contestants: Contestants whose runs the numbers come from, for the variance of their selected rates.
-            metric: Name of the metric.
-
-        Returns:
-            The mean with its interval and p-value.
-        """
-        by_task: dict[str, list[float]] = defaultdict(list)
-        for (task, _), number in numbers.items():
-            by_task[task].append(number)
-        if all(seed == 0 for _, seed in numbers):
-            return paired(list(numbers.values()))
-        # Differences that are all exactly 0 come from the same runs and have no variance.
-        if metric not in SELECTED_METRICS or not any(numbers.values()):
-            return stratified(by_task)
-        return stratified(
-            by_task, {task: sum(self.selection_variances[name, task] for name in contestants) for task in by_task}
-        )
+        return across_tasks(self.by_task(difference(a, b, metric)))
 
 
-def selection_variance(results: Results, contest: Contest, run_variance: float) -> float:
-    """Return the variance of a contest's reported loss over the learning rates that might have been selected.
+def _over_tasks(numbers: Sequence[float]) -> Paired:
+    if len(numbers) < FEWEST_TASKS:
+        return from_error(fmean(numbers), math.inf, 0, len(numbers))
+    return paired(numbers)
 
-    The search is repeated many times on the curve that its own first rung shows, with new noise: a parametric bootstrap of
-    the selection (Efron 2014). The noise has twice a run's variance, since the curve is no more certain than the runs that
-    it comes from. Differences between losses grow with the gain of longer runs.
 
-    Args:
-        results: Results that the contest is part of.
-        contest: The contest.
-        run_variance: Variance of one run's validation loss on the contest's task.
+def _on_task(values: Mapping[Key, V], task: str) -> dict[Key, V]:
+    return {key: value for key, value in values.items() if key[0] == task}
+
+
+def _aligned(terms: Sequence[Term], tables: Sequence[Mapping[Key, V]]) -> Iterator[tuple[Key, list[V]]]:
+    """Yield each task and seed that all trained contestants have, with the value of each term.
+
+    The frozen model has one value for each task, which serves every seed.
     """
-    losses = {lr: outcome.validation for lr, (_, outcome) in contest.first.items() if outcome.status == "ok"}
-    frozen = results.frozen(contest.task).validation
-    gain = frozen - min(losses.values(), default=frozen)
-    reported = [outcome.validation for _, outcome in contest.reported.values() if outcome.status == "ok"]
-    if run_variance == 0 or not reported or len(losses) < 2 or gain <= 0:
-        return 0.0
-    final = frozen - fmean(reported)
-    second = frozen - min((outcome.validation for _, outcome in contest.second.values()), default=frozen)
-    curve = Curve({lr: (loss - frozen) / gain for lr, loss in losses.items()})
-    scales = {1: gain, 2: max(second, 0.0)}
-    noise = np.random.default_rng(0).normal(0, math.sqrt(2 * run_variance), (REPLAYS, 64))
-    selected = [_selected_rate(contest.study.tuning, curve, scales, list(draws)) for draws in noise]
-    return float(np.var([max(final, 0.0) * curve(lr) for lr in selected if lr is not None], ddof=1))
+    trained = [table for term, table in zip(terms, tables, strict=True) if term.contestant != FROZEN]
+    for key in (trained or tables)[0]:
+        places = [(key[0], 0) if term.contestant == FROZEN else key for term in terms]
+        if all(place in table for place, table in zip(places, tables, strict=True)):
+            yield key, [table[place] for place, table in zip(places, tables, strict=True)]
 
 
-class Curve:
-    """Loss as a function of the learning rate: a parabola about the best rate tried, straight lines elsewhere.
-
-    Args:
-        losses: By learning rate, the loss.
-    """
-
-    def __init__(self, losses: Mapping[float, float]) -> None:
-        self.x = [math.log10(lr) for lr in sorted(losses)]
-        self.y = [losses[lr] for lr in sorted(losses)]
-        best = self.y.index(min(self.y))
-        self.inside: tuple[float, float] | None = None
-        if 0 < best < len(self.x) - 1:
-            near = slice(best - 1, best + 2)
-            self.inside = self.x[best - 1], self.x[best + 1]
-            self.parabola = [float(c) for c in np.polyfit(self.x[near], self.y[near], 2)]
-
-    def __call__(self, rate: float) -> float:
-        """Return the loss at a learning rate; beyond the rates tried, that of the nearest of them.
-
-        Args:
-            rate: Learning rate.
-        """
-        x = math.log10(rate)
-        if self.inside and self.inside[0] <= x <= self.inside[1]:
-            a, b, c = self.parabola
-            return (a * x + b) * x + c
-        if x <= self.x[0]:
-            return self.y[0]
-        if x >= self.x[-1]:
-            return self.y[-1]
-        i = bisect.bisect(self.x, x)
-        share = (x - self.x[i - 1]) / (self.x[i] - self.x[i - 1])
-        return self.y[i - 1] + share * (self.y[i] - self.y[i - 1])
-
-
-def _selected_rate(tuning: Tuning, curve: Curve, scales: Mapping[int, float], draws: list[float]) -> float | None:
-    """Return the rate that a search selects if losses are the curve's, at the scale of each rung, plus noise."""
-    searching, losses = search(tuning), None
-    while True:
-        try:
-            rung, wanted = searching.send(losses) if losses is not None else next(searching)
-        except StopIteration as end:
-            selected: float | None = end.value
-            return selected
-        losses = {lr: scales[rung] * curve(lr) + draws.pop() * noise_scale(curve(lr)) for lr in wanted}
-
-
-def run_variance(results: Results, task: str) -> float:
-    """Return the variance of one run's validation loss, without what its seed does to all contestants.
-
-    This is the residual variance of a two-way layout, contestants by seeds; of a single contestant, the variance over
-    seeds.
-
-    Args:
-        results: The results.
-        task: Name of the task.
-    """
-    seeds = results.study.report.seeds
-    table = np.array(
-        [
-            [contest.reported[seed][1].validation for seed in seeds]
-            for contest in (results.contests.get((name, task)) for name in results.contestants)
-            if contest is not None and set(contest.reported) == set(seeds)
-        ]
-    )
-    return _residual_variance(table[np.isfinite(table).all(axis=1)] if len(table) else table)
-
-
-def _residual_variance(table: np.ndarray) -> float:
-    if table.size == 0 or table.shape[1] < 2:
-        return 0.0
-    rest = table - table.mean(axis=1, keepdims=True)
-    if len(table) > 1:
-        rest = rest - rest.mean(axis=0)
-    return float((rest**2).sum() / (max(1, len(table) - 1) * (table.shape[1] - 1)))
+def _variance_priors(
+    results: Results, measured: Measurements
+) -> tuple[dict[tuple[str, str], VariancePrior], dict[tuple[str, str], int]]:
+    """Return by metric and task the prior of the variances of all pairs, and the degrees of freedom of all residuals."""
+    seeds, tasks = results.study.report.seeds, results.study.tasks
+    priors: dict[tuple[str, str], VariancePrior] = {}
+    freedom: dict[tuple[str, str], int] = {}
+    if len(seeds) < 2:
+        return priors, freedom
+    for metric in METRICS:
+        spread: dict[str, list[float]] = {}
+        for task in tasks:
+            tables = [measured.get((name, metric), {}) for name in results.contestants]
+            whole = [
+                [table[task, seed] for seed in seeds] for table in tables if all((task, s) in table for s in seeds)
+            ]
+            spread[task] = [float(np.var(np.subtract(a, b), ddof=1)) for a, b in itertools.combinations(whole, 2)]
+            freedom[metric, task] = max(0, len(whole) - 1) * (len(seeds) - 1)
+        priors.update({(metric, task): prior for task, prior in fit_priors(spread, len(seeds) - 1).items()})
+    return priors, freedom

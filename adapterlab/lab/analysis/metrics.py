@@ -38,6 +38,12 @@ class Metric:
     """`lower` or `higher`."""
     read: Callable[[Results, Contest], dict[int, float]]
     """Function that returns a contest's values by seed."""
+    part: Part | None = None
+    """Part of the task whose rows it is a mean over; None for other metrics."""
+    censored: bool = False
+    """True if a value of the study's number of steps means that the event was not seen."""
+    smallest: float = 0.0
+    """Smallest difference that matters, in its unit; for steps and costs, as a share. A loss has the study's."""
 
     @property
     def sign(self) -> int:
@@ -116,8 +122,16 @@ def by_unit(results: Results) -> list[Results]:
 
 
 def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    """Return a function that reads the loss on a part.
+
+    A run that diverged leaves the user with the base model, so on the task it counts as the frozen model does; it has no
+    value for other parts.
+    """
+
     def read(results: Results, contest: Contest) -> dict[int, float]:
-        return {seed: o.scores[part][0] for seed, (_, o) in contest.reported.items() if part in o.scores}
+        instead = results.frozen(contest.task).scores if part in (Part.TEST, Part.OOD) else {}
+        scores = {seed: instead if o.status == "diverged" else o.scores for seed, (_, o) in contest.reported.items()}
+        return {seed: found[part][0] for seed, found in scores.items() if part in found}
 
     return read
 
@@ -259,23 +273,57 @@ def _forgetting_rewound(results: Results, contest: Contest) -> dict[int, float]:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("in_domain", "loss, in-domain", "nats per byte", "lower", _loss_on(Part.TEST)),
-        Metric("out_of_domain", "loss, out-of-domain", "nats per byte", "lower", _loss_on(Part.OOD)),
-        Metric("forgetting", "forgetting", "nats per byte", "lower", _forgetting),
-        Metric("steps_to_reference", "steps to the reference's score", "steps", "lower", _steps_to_reference),
-        Metric("learning_rate_width", "width of working learning rates", "decades", "higher", _rate_width),
-        Metric("accuracy", "accuracy, in-domain", "share of tokens", "higher", _accuracy),
-        Metric("tenth_of_data", "loss after a tenth of the data", "nats per byte", "lower", _tenth_of_data),
+        Metric("in_domain", "loss, in-domain", "nats per byte", "lower", _loss_on(Part.TEST), Part.TEST),
+        Metric("out_of_domain", "loss, out-of-domain", "nats per byte", "lower", _loss_on(Part.OOD), Part.OOD),
+        Metric("forgetting", "forgetting", "nats per byte", "lower", _forgetting, Part.BASE),
+        Metric(
+            "steps_to_reference",
+            "steps to the reference's score",
+            "steps",
+            "lower",
+            _steps_to_reference,
+            censored=True,
+            smallest=0.1,
+        ),
+        Metric(
+            "learning_rate_width", "width of working learning rates", "decades", "higher", _rate_width, smallest=0.25
+        ),
+        Metric("accuracy", "accuracy, in-domain", "share of tokens", "higher", _accuracy, smallest=0.01),
+        Metric("tenth_of_data", "loss after a tenth of the data", "nats per byte", "lower", _tenth_of_data, Part.TEST),
         Metric("in_domain_rewound", "loss, in-domain, rewound", "nats per byte", "lower", _rewound(Part.TEST)),
         Metric("forgetting_rewound", "forgetting, rewound", "nats per byte", "lower", _forgetting_rewound),
-        Metric("operating_point", "operating point", "strength", "higher", _operating_point),
-        Metric("parameters", "trained parameters", "parameters", "lower", _parameters),
-        Metric("step_time", "time of a step", "milliseconds", "lower", _step_time),
-        Metric("attach_time", "time to attach", "seconds", "lower", _attach_time),
-        Metric("peak_memory", "peak memory", "MiB", "lower", _peak_memory),
+        Metric("operating_point", "operating point", "strength", "higher", _operating_point, smallest=0.1),
+        Metric("parameters", "trained parameters", "parameters", "lower", _parameters, smallest=0.05),
+        Metric("step_time", "time of a step", "milliseconds", "lower", _step_time, smallest=0.05),
+        Metric("attach_time", "time to attach", "seconds", "lower", _attach_time, smallest=0.05),
+        Metric("peak_memory", "peak memory", "MiB", "lower", _peak_memory, smallest=0.05),
     )
 }
 """Every metric, by the name that claims and commands use."""
+
+
+def smallest_difference(metric: Metric, results: Results) -> float:
+    """Return the smallest difference in a metric that matters, in its unit.
+
+    Args:
+        metric: The metric.
+        results: Results of the study, which states it for losses.
+    """
+    study = results.study
+    if metric.unit == LOSS:
+        return study.report.smallest
+    if metric.unit == "steps":
+        return metric.smallest * study.training.steps
+    if metric.read in (_rate_width, _accuracy, _operating_point):
+        return metric.smallest
+    reference = [
+        value
+        for (name, _), contest in results.contests.items()
+        if name == study.reference
+        for value in metric.read(results, contest).values()
+    ]
+    return metric.smallest * max(reference, default=1.0)
+
 
 Measurements = Mapping[tuple[str, str], Mapping[Key, float]]
 """By contestant and metric, the values by task and seed."""

@@ -78,7 +78,7 @@ def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
     reported: dict[str, dict[int, tuple[Trial, Outcome]]] = defaultdict(dict)
     tuned: dict[str, dict[int, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     for trial, outcome in runs:
-        if Part.TEST in outcome.scores:
+        if trial.rows:
             if trial.method != FROZEN:
                 reported[trial.adapter][trial.seed] = trial, outcome
         else:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results
-from adapterlab.lab.analysis.statistics import Paired, bayes_factor_positive, equivalence, holm
+from adapterlab.lab.analysis.evidence import Evidence, Region
+from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results, smallest_difference
+from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.resolve import ResolvedStudy
@@ -56,6 +59,15 @@ class PairTable:
         pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
         adjusted = holm({pair: effect.p for pair, effect in pairs.items()})
         return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest)
+
+    def p(self, a: str, b: str) -> float:
+        """Return the adjusted p-value of a pair in either order; 1 if it was not compared.
+
+        Args:
+            a: Name of a contestant.
+            b: Name of another.
+        """
+        return self.adjusted.get((a, b), self.adjusted.get((b, a), 1.0))
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ class Lead:
             none = "no lead over another adapter can be told from chance"
             return f", but {equal}; {none}" if equal else f", but {none}"
         if not self.same and not self.unknown:
-            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05 after correction)"
+            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05, Holm over all pairs)"
         if not self.same:
             return f", ahead of all but {open_}"
         return f", {equal}, and ahead of all others" + (f" but {open_}" if open_ else "")
@@ -130,6 +142,8 @@ class Side:
     parameters: int
     flag: str
     """`above` or `below` if its size is not near the budget; else empty."""
+    search_flags: dict[str, Flag] = field(default_factory=dict)
+    """By task, a reason to doubt that the selected rate is near the best one; only tasks with such a reason."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +162,7 @@ class Comparison:
     same: float
     """P-value of the equivalence test against the study's smallest difference that matters."""
     bayes_factor: float
-    """Bayes factor for "the first is better" against an even mix of "no difference" and "worse"."""
+    """Bayes factor for "the first is better on tasks like these, by a difference that matters" against its opposite."""
 
     @property
     def sentence(self) -> str:
@@ -237,8 +251,8 @@ def compare(
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
     contests = make_contests(resolved, {name: sized.adapter for name, sized in prepared.sized[study.budget].items()})
-    for contest in sorted(contests, key=lambda c: c.contestant == FROZEN):
-        state = replay(contest, ledger)
+    for state in sorted(replay(contests, ledger), key=lambda state: state.contest.contestant == FROZEN):
+        contest = state.contest
         if not contest.finished and contest.contestant in {*names, FROZEN} and contest.task in wanted:
             raise AdapterlabError(
                 f"{contest.contestant} on {contest.task} is not finished ({state.phase}): `{command}` continues it"
@@ -263,7 +277,7 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
             f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
         )
     effects = Effects.of(results)
-    if not effects.differences(*names, metric.name, tasks):
+    if not effects.numbers(difference(*names, metric.name), tasks):
         diverged = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
         why = f": every rate diverged for {_listed_contests(diverged)}" if diverged else f" in {metric.title}"
         raise AdapterlabError(f"{names[0]} and {names[1]} have no pair of runs to compare{why}")
@@ -277,14 +291,26 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
         {name: effects.compare(*names, metric.name, [name]) for name in tasks},
         overall,
         equivalence(overall, results.study.report.smallest),
-        bayes_factor_positive(overall),
+        _bayes_factor(effects, names, metric, tasks),
     )
+
+
+def _bayes_factor(effects: Effects, names: tuple[str, str], metric: Metric, tasks: tuple[str, ...]) -> float:
+    margin = smallest_difference(metric, effects.results)
+    region = Region(difference(*names, metric.name).beyond(margin), tasks)
+    return Evidence.of(effects, metric.name, [region]).bayes_factor(region)
 
 
 def _side(results: Results, name: str, tasks: Sequence[str]) -> Side:
     contests = [results.contests[name, task] for task in tasks]
     parameters = max((contest.parameters for contest in contests), default=0)
-    return Side(name, {c.task: c.rate for c in contests}, parameters, budget_flag(parameters, results.study.budget))
+    return Side(
+        name,
+        {c.task: c.rate for c in contests},
+        parameters,
+        budget_flag(parameters, results.study.budget),
+        {c.task: c.search_flag for c in contests if c.search_flag},
+    )
 
 
 def _listed_contests(contests: list[Contest]) -> str:

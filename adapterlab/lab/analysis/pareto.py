@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
+from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, path_of
 from adapterlab.lab.analysis.statistics import Interval, Paired, bootstrap
@@ -121,12 +122,11 @@ def _operating_point(effects: Effects, name: str) -> OperatingPoint | None:
     strengths = list(effects.values(name, "operating_point").values())
     if not strengths:
         return None
-    forgotten = effects.values(name, "forgetting_rewound")
     return OperatingPoint(
         min(strengths),
         max(strengths),
         effects.gained(name, "in_domain_rewound"),
-        effects.over_tasks(forgotten, (name,), "forgetting_rewound"),
+        effects.estimate(value(name, "forgetting_rewound")),
     )
 
 

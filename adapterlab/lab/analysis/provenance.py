@@ -47,7 +47,8 @@ def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
             "training": f"{training.steps} steps of {training.batch} x {training.length} tokens; AdamW, "
             f"no weight decay, gradients clipped at {GRADIENT_CLIP:g}, a tenth warm-up, then linear to zero",
             "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
-            f"{', '.join(map(str, study.report.seeds))}",
+            f"{', '.join(map(str, study.report.seeds))}"
+            + (f", regret with {', '.join(map(str, study.tuning.regret_seeds))}" if study.regret_sample else ""),
             "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and, for "
             "in-domain gains, the variance of the selection of a learning rate; Holm's correction over contestants, for the "
             "lead of the best one over all pairs",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
+from adapterlab.lab.analysis.contrast import gain
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.statistics import Ranks, kendall_w, rank_stability
 
@@ -36,7 +37,7 @@ def measure_rank_stability(effects: Effects) -> RankStability:
         The ranks and the agreement of the tasks.
     """
     results = effects.results
-    gains = {name: effects.gains(name, "in_domain") for name in results.contestants}
+    gains = {name: effects.numbers(gain(name, "in_domain")) for name in results.contestants}
     gains = {name: values for name, values in gains.items() if values}
     ranks = rank_stability(gains)
     rows = [

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
+from adapterlab.lab.analysis.contrast import Contrast, Term, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
@@ -147,12 +148,11 @@ class _Facts:
 def _gather(effects: Effects, name: str, lora: str | None, full: str | None) -> _Facts:
     study, inside = effects.results.study, "in_domain"
     goal = FASTER * study.training.steps
-    steps = {key: goal - value for key, value in effects.values(name, "steps_to_reference").items()}
-    carried = effects.surplus((name, "out_of_domain"), (name, inside), CARRIED)
+    spared = Contrast((Term(name, "steps_to_reference", -1.0),), minus=-goal)
     versus_full = full_gain = beyond = None
     if full is not None:
         versus_full, full_gain = effects.compare(name, full, inside), effects.gained(full, inside)
-        beyond = effects.over_tasks(effects.surplus((name, inside), (full, inside), COMPETITIVE), (name, full), inside)
+        beyond = effects.estimate(share_beyond((name, inside), (full, inside), COMPETITIVE))
     return _Facts(
         name,
         max(effects.values(name, "parameters").values(), default=0.0),
@@ -162,8 +162,8 @@ def _gather(effects: Effects, name: str, lora: str | None, full: str | None) -> 
         versus_full,
         full_gain,
         beyond,
-        effects.over_tasks(carried, (name,), "out_of_domain"),
-        effects.over_tasks(steps, (name,), "steps_to_reference"),
+        effects.estimate(share_beyond((name, "out_of_domain"), (name, inside), CARRIED)),
+        effects.estimate(spared),
         effects.compare(name, study.reference, "tenth_of_data"),
     )
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import pandas as pd
 
+from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.pairwise import Lead, PairTable
-from adapterlab.lab.analysis.statistics import Across, Paired, equivalence, holm
+from adapterlab.lab.analysis.matched import Matched
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Lead, PairTable, listed
+from adapterlab.lab.analysis.statistics import Across, Paired, equivalence, heterogeneity, holm
 from adapterlab.lab.analysis.undertuned import undertuned
+from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.sizing import budget_flag
 
 
@@ -42,15 +47,26 @@ class Row:
     versus: Paired | None
     """In-domain difference from the reference; positive is better. None for the reference itself."""
     p: float
-    """P-value of `versus`, adjusted over the contestants (Holm); 1 for a contestant that is not ranked."""
+    """P-value of `versus`, adjusted over all pairs of ranked contestants (Holm); 1 for a contestant that is not ranked."""
+    interaction: float
+    """P-value of `versus` being the same on all tasks."""
+    kept: Paired | None
+    """Difference from the reference in forgetting, at equal in-domain gain; positive is less forgetting. None for the
+    reference, and if no strength path was scored."""
+    kept_p: float
+    """P-value of `kept`, adjusted over the ranked contestants (Holm)."""
+    kept_interaction: float
+    """P-value of `kept` being the same on all tasks."""
     same: float
     """P-value of the equivalence test against the smallest difference that matters; small means equivalent."""
     across: Across | None
     """`versus` on tasks like these."""
     rates: dict[str, float | None]
     """By task, the selected learning rate; None if every rate diverged."""
+    search_flags: dict[str, Flag]
+    """By task, a reason to doubt that the selected rate is near the best one; only tasks with such a reason."""
     tuning_steps: int
-    """Training steps of the learning-rate search."""
+    """Training steps of the learning-rate search, with its growth and its extensions."""
     step_seconds: float
     """Mean time of a training step."""
     diverged: int
@@ -113,8 +129,9 @@ class Scoreboard:
     def to_frame(self) -> pd.DataFrame:
         """Return the scoreboard as a table, one row for each contestant, best first.
 
-        `gain`, `gain_ood`, `forgetting` and `versus` come with the limits of their 95 % intervals, as `gain_low` and so on;
-        there is one column `rate_TASK` for each task.
+        `gain`, `gain_ood`, `forgetting`, `versus` and `kept` come with the limits of their 95 % intervals, as `gain_low` and
+        so on; there are columns `rate_TASK` and `search_flag_TASK` for each task; the flag is empty for a rate without
+        doubts.
         """
         return pd.DataFrame([_plain(row) for row in self.rows])
 
@@ -127,14 +144,17 @@ def _plain(row: Row) -> dict[str, object]:
         "comparable": row.comparable,
         "ranked": row.ranked,
     }
-    for name in ("gain", "gain_ood", "forgetting", "versus"):
+    for name in ("gain", "gain_ood", "forgetting", "versus", "kept"):
         effect: Paired | None = getattr(row, name)
         cells[name] = math.nan if effect is None else effect.mean
         cells[f"{name}_low"] = math.nan if effect is None else effect.low
         cells[f"{name}_high"] = math.nan if effect is None else effect.high
     return cells | {
         "p": math.nan if row.versus is None or not row.ranked else row.p,
+        "kept_p": math.nan if row.kept is None or not row.ranked else row.kept_p,
+        "interaction": math.nan if row.versus is None else row.interaction,
         **{f"rate_{task}": rate for task, rate in row.rates.items()},
+        **{f"search_flag_{task}": row.search_flags.get(task, Flag.NONE).value for task in row.rates},
         "tuning_steps": row.tuning_steps,
         "step_seconds": row.step_seconds,
         "diverged": row.diverged,
@@ -152,23 +172,32 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
     """
     results = effects.results
     study = results.study
-    versus = {
-        name: effects.compare(name, study.reference, "in_domain")
-        for name in results.contestants
-        if name != study.reference
-    }
-    adjusted = holm({name: result.p for name, result in versus.items() if study.competes(name)})
-    rows = [_row(name, effects, versus.get(name), adjusted.get(name, 1.0)) for name in results.contestants]
-    rows.sort(key=lambda row: -row.gain.mean if row.finished else math.inf)
-    ranked = [row for row in rows if row.ranked and row.finished]
-    pairs = PairTable.of(effects, [row.contestant for row in ranked])
+    matched = Matched.of(effects)
+    order = sorted(results.contestants, key=lambda name: -_order(effects.gained(name, "in_domain").mean))
+    ranked = [name for name in order if study.competes(name) and effects.values(name, "in_domain")]
+    pairs = PairTable.of(effects, ranked)
+    kept = {name: matched.compare(name, study.reference) for name in ranked if name != study.reference}
+    kept_p = holm({name: effect.p for name, effect in kept.items() if effect.n})
+    rows = tuple(_row(name, effects, matched, pairs.p(name, study.reference), kept_p.get(name, 1.0)) for name in order)
     lead = Lead.of(pairs)
-    return Scoreboard(tuple(rows), study.reference, _answer(ranked, lead, effects), lead, results.unit)
+    return Scoreboard(rows, study.reference, _answer(rows, lead, results), lead, results.unit)
 
 
-def _row(name: str, effects: Effects, versus: Paired | None, p: float) -> Row:
+def _order(gain: float) -> float:
+    return gain if math.isfinite(gain) else -math.inf
+
+
+def _row(name: str, effects: Effects, matched: Matched, p: float, kept_p: float) -> Row:
     results = effects.results
     study = results.study
+    versus = across = kept = None
+    interaction = kept_interaction = 1.0
+    if name != study.reference:
+        versus = effects.compare(name, study.reference, "in_domain")
+        across = effects.compare_across(name, study.reference, "in_domain")
+        interaction = heterogeneity(list(across.tasks.values()))
+        kept = matched.compare(name, study.reference)
+        kept_interaction = heterogeneity(list(matched.by_task(name, study.reference).values()))
     contests = [results.contests[name, task] for task in study.tasks]
     trials = [run for contest in contests for run in contest.runs]
     reported = [run for contest in contests for run in contest.reported.values()]
@@ -183,12 +212,17 @@ def _row(name: str, effects: Effects, versus: Paired | None, p: float) -> Row:
         under_budget=flag == "below",
         gain=effects.gained(name, "in_domain"),
         gain_ood=effects.gained(name, "out_of_domain"),
-        forgetting=effects.over_tasks(effects.values(name, "forgetting"), (name,), "forgetting"),
+        forgetting=effects.estimate(value(name, "forgetting")),
         versus=versus,
         p=p,
-        across=None if versus is None else effects.compare_across(name, study.reference, "in_domain"),
+        interaction=interaction,
+        kept=kept if kept is not None and kept.n else None,
+        kept_p=kept_p,
+        kept_interaction=kept_interaction,
+        across=across,
         same=1.0 if versus is None else equivalence(versus, study.report.smallest),
         rates={c.task: c.rate for c in contests},
+        search_flags={c.task: c.search_flag for c in contests if c.search_flag},
         tuning_steps=sum(c.tuning_steps for c in contests),
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
         diverged=sum(outcome.status == "diverged" for _, outcome in trials),
@@ -198,8 +232,8 @@ def _row(name: str, effects: Effects, versus: Paired | None, p: float) -> Row:
     )
 
 
-def _answer(ranked: list[Row], lead: Lead, effects: Effects) -> str:
-    results = effects.results
+def _answer(rows: Sequence[Row], lead: Lead, results: Results) -> str:
+    ranked = [row for row in rows if row.ranked and row.finished]
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
     best, tasks = ranked[0], " and ".join(results.study.tasks)
@@ -208,13 +242,43 @@ def _answer(ranked: list[Row], lead: Lead, effects: Effects) -> str:
     first = (
         f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
     )
-    second = lead.clause(results.study.report.smallest)
-    # A contestant that learned nothing forgets nothing, so only those with half the best gain are considered.
-    learners = [row for row in ranked if row.gain.mean >= best.gain.mean / 2]
-    keeper = min(learners, key=lambda row: row.forgetting.mean)
-    figures = f"{keeper.forgetting.mean:.3f} against {best.forgetting.mean:.3f}"
-    known = math.isfinite(best.forgetting.mean)
-    third = (
-        f". {keeper.contestant} forgets least of those that learn ({figures})" if known and keeper is not best else ""
+    sentences = [
+        f"{first}{lead.clause(results.study.report.smallest)}.",
+        _budgets(ranked),
+        _kept(ranked, results.study.reference),
+        _interactions(ranked, results.study.reference),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _budgets(ranked: Sequence[Row]) -> str:
+    """Return a sentence about contestants that are not near the budget."""
+    small = [row.contestant for row in ranked if row.under_budget]
+    large = [row.contestant for row in ranked if row.over_budget]
+    parts = [f"{listed(small)} with less than half of the budget"] if small else []
+    parts += [f"{listed(large)} with more than the budget"] if large else []
+    return f"Not at equal budgets: {' and '.join(parts)}." if parts else ""
+
+
+def _kept(ranked: Sequence[Row], reference: str) -> str:
+    """Return a sentence about forgetting at equal learning."""
+    compared = [row for row in ranked if row.kept is not None]
+    if not compared:
+        return ""
+    found = [(row, row.kept) for row in compared if row.kept is not None and row.kept_p < SIGNIFICANT]
+    less = [row.contestant for row, kept in found if kept.mean > 0]
+    more = [row.contestant for row, kept in found if kept.mean < 0]
+    parts = [f"{listed(less)} forget{'s' * (len(less) == 1)} less than {reference}"] if less else []
+    parts += (
+        [f"{listed(more)} forget{'s' * (len(more) == 1)} more{'' if less else f' than {reference}'}"] if more else []
     )
-    return first + second + third + "."
+    if not parts:
+        return f"At equal learning, no difference in forgetting from {reference} can be told from chance."
+    return f"At equal learning, {' and '.join(parts)} (p < {SIGNIFICANT:g}, Holm over {len(compared)})."
+
+
+def _interactions(ranked: Sequence[Row], reference: str) -> str:
+    """Return a sentence about contestants whose difference from the reference is not the same on all tasks."""
+    adjusted = holm({row.contestant: row.interaction for row in ranked if row.versus is not None})
+    names = [name for name, p in adjusted.items() if p < SIGNIFICANT]
+    return f"The difference from {reference} is not the same on all tasks for {listed(names)}." if names else ""

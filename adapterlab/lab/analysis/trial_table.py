@@ -49,9 +49,9 @@ def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
         The table. Losses and accuracies have one column for each part, such as `test_loss`; lists are JSON.
     """
     roles: dict[Trial, list[Cells]] = {}
-    for contest in prepared.contests():
-        for trial in replay(contest, ledger).done:
-            roles.setdefault(trial, []).append(_role(trial, contest))
+    for state in replay(prepared.contests(), ledger):
+        for trial in state.done:
+            roles.setdefault(trial, []).append(_role(trial, state.contest))
     unused: list[Cells] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
     rows = [
         {
@@ -117,6 +117,7 @@ def _role(trial: Trial, contest: Contest) -> Cells:
     """Return the role of a trial in a contest; `chosen` is True if its rate is the selected one."""
     study = contest.study
     rungs = dict(zip(study.tuning.seeds, ("first", "second"), strict=True))
+    rungs |= dict.fromkeys(study.tuning.regret_seeds, "regret")
     return {
         "contestant": contest.contestant,
         "round": rungs.get(trial.seed, "report" if trial.share == 1 else "tenth"),

@@ -1,14 +1,14 @@
 """Contests: one contestant on one task, from the first learning rate to the reported scores.
 
-`play` is a generator that yields the trials it needs next and receives their outcomes. The scheduler runs many contests at
-once; the analysis replays the same generator over the ledger, so it reports the decisions that the run made.
+`play` is a generator that yields the trials it needs next and receives their outcomes. `StudyPlay` runs all contests of a
+study at once; the analysis replays the same generators over the ledger, so it reports the decisions that the run made.
 
 >>> from adapterlab.lab.run.resolve import resolve
 >>> from adapterlab.lab.study.spec import Contestant, Study
->>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
->>> frozen, lora, _ = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
->>> [trial.lr for trial in next(play(lora))]
-[0.001, 0.01]
+>>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="ia3"),), reference="ia3")
+>>> frozen, ia3, _ = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
+>>> [(trial.lr, trial.steps) for trial in next(play(ia3))]
+[(0.0056, 30), (0.018, 30), (0.056, 30)]
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from adapterlab.adapters.base import Adapter
-from adapterlab.lab.run.lr_search import search
+from adapterlab.lab.run.lr_search import Flag, Search, Stage, neighbours, search
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Contestant, Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 Outcomes = Mapping[Trial, Outcome]
 Play = Generator[list[Trial], Outcomes, None]
-"""A contest under way: it yields the trials that it needs, and is sent their outcomes."""
+"""A contest under way: it yields the trials that it needs and is sent their outcomes. If it yields none, it waits for other
+contests."""
 Runs = dict[int, tuple[Trial, Outcome]]
-"""Reported runs by seed."""
+"""Runs by seed."""
+Extends = Callable[[int], bool | None]
+"""Decides whether the searches are extended once more, given the number of extensions so far; None if not yet known."""
 
 
 @dataclass
@@ -43,13 +46,23 @@ class Contest:
     first: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
     """By learning rate, the trials of the search's short first rung."""
     second: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
-    """By learning rate, the trials of its longer second rung."""
+    """By learning rate, the trials of its second rung, at full length."""
     rate: float | None = None
     """Chosen learning rate; None until it is chosen, and if every rate diverged."""
+    search_flag: Flag = Flag.NONE
+    """Reason to doubt that the chosen rate is near the best one."""
+    extensions: int = 0
+    """Times that the search was extended because the study's regret was too large."""
+    beside: dict[float, Runs] = field(default_factory=dict)
+    """By learning rate and seed, the runs at the chosen rate and beside it that measure the regret."""
     reported: Runs = field(default_factory=dict)
     """By seed, the reported runs."""
     tenth: Runs = field(default_factory=dict)
     """By seed, the same runs on a tenth of the training data, if the study asks for them."""
+    stage: Stage | None = None
+    """Stage of the trials that were asked for last; None before the first."""
+    waiting: bool = False
+    """True while it waits for the regret of other contests."""
     finished: bool = False
     """True once no more trials are needed."""
 
@@ -59,13 +72,23 @@ class Contest:
         return self.resolved.study
 
     @property
-    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...]]:
+    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...], float, bool]:
         """Equal for contests that run the same trials, such as those of a method with a single size at two budgets."""
-        return self.task, self.adapter, self.targets
+        return self.task, self.adapter, self.targets, self.start, self.sampled
+
+    @property
+    def start(self) -> float:
+        """Learning rate at which the search starts."""
+        return self.resolved.start(self.contestant, self.adapter)
+
+    @property
+    def sampled(self) -> bool:
+        """True if the regret of this contestant is measured."""
+        return self.contestant in self.study.regret_sample
 
     @property
     def tuning_steps(self) -> int:
-        """Training steps spent on the search: the study's `tuning.budget_steps` once a rate is chosen."""
+        """Training steps spent on the search, with its growth and its extensions."""
         return sum(trial.steps for trial, _ in self.searched)
 
     @property
@@ -74,9 +97,14 @@ class Contest:
         return [*self.first.values(), *self.second.values()]
 
     @property
+    def measured(self) -> list[tuple[Trial, Outcome]]:
+        """Trials that measure the regret."""
+        return [run for runs in self.beside.values() for run in runs.values()]
+
+    @property
     def runs(self) -> list[tuple[Trial, Outcome]]:
-        """Every trial so far except those on a tenth of the data: the search's, then the reported ones."""
-        return [*self.searched, *self.reported.values()]
+        """Every trial so far except those on a tenth of the data: the search's, the regret's, then the reported ones."""
+        return [*self.searched, *self.measured, *self.reported.values()]
 
     @property
     def trials(self) -> list[Trial]:
@@ -88,7 +116,9 @@ class Contest:
         """Number of trained parameters, of the trials so far."""
         return max((outcome.parameters for _, outcome in self.runs), default=0)
 
-    def trial(self, lr: float, seed: int, steps: int, *, reported: bool, share: float = 1.0) -> Trial:
+    def trial(
+        self, lr: float, seed: int, steps: int, *, reported: bool, all_parts: bool = False, share: float = 1.0
+    ) -> Trial:
         """Return a trial of this contest.
 
         Args:
@@ -96,10 +126,19 @@ class Contest:
             seed: Seed of the run.
             steps: Optimizer steps.
             reported: True for a run whose scores are reported.
+            all_parts: True to score another run on all parts too.
             share: Share of the training data used.
         """
         return self.resolved.trial(
-            self.task, self.adapter, self.targets, lr, seed, steps, reported=reported, share=share
+            self.task,
+            self.adapter,
+            self.targets,
+            lr,
+            seed,
+            steps,
+            reported=reported,
+            all_parts=all_parts,
+            share=share,
         )
 
     def frozen_trial(self) -> Trial:
@@ -107,69 +146,94 @@ class Contest:
         return replace(self.trial(0.0, 0, 0, reported=True), curve_every=0)
 
 
-def play(contest: Contest) -> Play:
-    """Find a learning rate, then run the reported seeds at it.
+def play(contest: Contest, extends: Extends = lambda _: False) -> Play:
+    """Find a learning rate, measure its regret if the contestant is in the sample, then run the reported seeds at it.
 
     Args:
         contest: The contest; it is filled in as outcomes arrive.
+        extends: Decides whether the search is extended.
 
     Yields:
-        The trials needed next; the generator must be sent their outcomes.
+        The trials needed next, or none while `extends` does not know; the generator must be sent their outcomes.
     """
     study, tuning = contest.study, contest.study.tuning
     if contest.adapter is None:
         trial = contest.frozen_trial()
+        contest.stage = Stage.REPORT
         contest.reported[0] = (trial, (yield [trial])[trial])
         contest.finished = True
         return
-
-    searching, losses = search(tuning), None
     while True:
-        try:
-            rung, wanted = searching.send(losses) if losses is not None else next(searching)
-        except StopIteration as end:
-            contest.rate = end.value
+        yield from _search(contest)
+        if contest.rate is None:
+            contest.finished = True
+            return
+        if contest.sampled:
+            yield from _measure_regret(contest)
+        if not study.regret_sample or contest.extensions == tuning.extensions:
             break
-        results, seed = (contest.first, tuning.seeds[0]) if rung == 1 else (contest.second, tuning.seeds[1])
-        trials = {lr: contest.trial(lr, seed, steps, reported=False) for lr, steps in wanted.items()}
-        outcomes = yield list(trials.values())
-        results.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
-        losses = {lr: outcomes[trial].validation for lr, trial in trials.items()}
-
-    if contest.rate is not None:
-        rate, steps, seeds = contest.rate, study.training.steps, study.report.seeds
-        finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
-        repeated = seeds if study.report.tenth_of_data else ()
-        tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in repeated}
-        outcomes = yield [*finals.values(), *tenths.values()]
-        contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
-        contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
+        contest.waiting = True
+        while (extended := extends(contest.extensions)) is None:
+            yield []
+        contest.waiting = False
+        if not extended:
+            break
+        contest.extensions += 1
+    yield from _report(contest, contest.rate)
     contest.finished = True
 
 
-def finish(contest: Contest, run: Callable[[Trial], Outcome]) -> None:
-    """Play a contest to its end in this process.
-
-    Args:
-        contest: The contest; it is filled in.
-        run: Returns the outcome of a trial.
-    """
-    playing, outcomes = play(contest), None
+def _search(contest: Contest) -> Play:
+    """Search for a rate; outcomes that are already known are not asked for again."""
+    tuning, steps = contest.study.tuning, contest.study.training.steps
+    searching: Search = search(tuning, steps, contest.start, contest.extensions)
+    losses: dict[float, float] | None = None
     while True:
         try:
-            trials = playing.send(outcomes) if outcomes is not None else next(playing)
-        except StopIteration:
+            wanted = searching.send(losses) if losses is not None else next(searching)
+        except StopIteration as end:
+            contest.rate, contest.search_flag = end.value.rate, end.value.flag
             return
-        outcomes = {trial: run(trial) for trial in trials}
+        results, seed = (contest.first, contest.second)[wanted.rung - 1], tuning.seeds[wanted.rung - 1]
+        if not set(wanted.rates) <= set(results):
+            contest.stage = wanted.stage
+            whole = wanted.rung == 2
+            trials = {
+                lr: contest.trial(lr, seed, steps, reported=False, all_parts=whole)
+                for lr, steps in wanted.rates.items()
+            }
+            outcomes = yield list(trials.values())
+            results.update((lr, (trial, outcomes[trial])) for lr, trial in trials.items())
+        losses = {lr: results[lr][1].validation for lr in wanted.rates}
 
 
-def expected_steps(study: Study) -> int:
-    """Return the training steps of one contest, if not every rate diverges.
+def _measure_regret(contest: Contest) -> Play:
+    """Train the chosen rate and its neighbours at full length with the seeds kept for the regret."""
+    assert contest.rate is not None
+    low, high = neighbours(contest.rate)
+    new = {
+        (lr, seed): contest.trial(lr, seed, contest.study.training.steps, reported=False)
+        for lr in (low, contest.rate, high)
+        if lr not in contest.beside
+        for seed in contest.study.tuning.regret_seeds
+    }
+    if new:
+        contest.stage = Stage.REGRET
+        outcomes = yield list(new.values())
+        for (lr, seed), trial in new.items():
+            contest.beside.setdefault(lr, {})[seed] = trial, outcomes[trial]
 
-    Args:
-        study: The study, at one budget.
-    """
-    return study.tuning.budget_steps + study.report.runs * study.training.steps
+
+def _report(contest: Contest, rate: float) -> Play:
+    study = contest.study
+    steps, seeds = study.training.steps, study.report.seeds
+    finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
+    repeated = seeds if study.report.tenth_of_data else ()
+    tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in repeated}
+    contest.stage = Stage.REPORT
+    outcomes = yield [*finals.values(), *tenths.values()]
+    contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
+    contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
 
 
 def make_contests(resolved: ResolvedStudy, adapters: Mapping[str, Adapter]) -> list[Contest]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,9 +10,18 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
-from adapterlab.lab.run.lr_search import search
+from adapterlab.lab.run.lr_search import REFINEMENT_RATES
 from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.progress import Cost, Costs, distinct_states, known_costs, known_scoring, replay, seconds_left
+from adapterlab.lab.run.progress import (
+    Cost,
+    Costs,
+    distinct_states,
+    known_costs,
+    known_scoring,
+    planned,
+    replay,
+    seconds_left,
+)
 from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.runner import Runner
@@ -46,11 +54,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A study before it is run.
-
-    >>> trial_counts(Study(name="mine", tasks=("prose",), contestants=({"adapter": "lora"},)))
-    (6, 10, 12)
-    """
+    """A study before it is run."""
 
     study: Study
     entries: tuple[Entry, ...]
@@ -58,11 +62,11 @@ class Estimate:
     least: int
     """Fewest trials, such as when every rate of a contest diverges."""
     likely: int
-    """Trials if no rate diverges."""
+    """Trials if no search grows or is extended."""
     most: int
-    """Most trials."""
+    """Most trials: every search grows and is extended as often as it may be."""
     steps: int
-    """Training steps if no rate diverges."""
+    """Training steps if no search grows or is extended any more."""
     trials_done: int
     steps_done: int
     seconds: float | None
@@ -95,7 +99,7 @@ def estimate_study(
     study, resolved = prepared.study, prepared.resolved
     crew, *others = crews(study.limits, resolved.worker_config())
     workers = 1 + len(others)
-    states = [replay(contest, ledger) for contest in prepared.contests()]
+    states = replay(prepared.contests(), ledger)
     trained = [state for state in distinct_states(states) if state.contest.contestant != FROZEN]
     costs = known_costs(states)
     scoring = known_scoring(states)
@@ -105,16 +109,17 @@ def estimate_study(
         scoring |= {task: _time_scoring(next(c for c in contests if c.task == task), runner, watch) for task in untimed}
         largest = [c for c in contests if c.contestant != FROZEN and c.study == study.at_each_budget[-1]]
         costs |= _measure_costs(largest, costs, scoring, runner, watch)
-    least, likely, most = trial_counts(study)
+    counts = [trial_counts(state.contest) for state in trained]
+    least, likely, most = (sum(count) + len(study.tasks) for count in zip(*counts, strict=True))
     return Estimate(
         study,
         tuple(
             _entry(prepared, part, name, costs) for part in study.at_each_budget for name in prepared.sized[part.budget]
         ),
         prepared.model_parameters,
-        least * len(trained) + len(study.tasks),
-        likely * len(trained) + len(study.tasks),
-        most * len(trained) + len(study.tasks),
+        least,
+        likely,
+        most,
         sum(state.steps + state.steps_left for state in trained),
         len({trial for state in states for trial in state.done}),
         sum(state.steps for state in trained),
@@ -170,7 +175,7 @@ def _measure_costs(
 
 
 def _time_training(contest: Contest, runner: Runner) -> Cost:
-    probe = contest.trial(contest.study.tuning.start[0], contest.study.tuning.seeds[0], PROBE_STEPS, reported=False)
+    probe = contest.trial(contest.start, contest.study.tuning.seeds[0], PROBE_STEPS, reported=False)
     outcome = runner.run(replace(probe, windows=PROBE_WINDOWS))
     return Cost(outcome.seconds / PROBE_STEPS, outcome.attach_seconds)
 
@@ -184,28 +189,24 @@ def _time_scoring(frozen: Contest, runner: Runner, watch: Callable[[str], None])
     return few.scoring_seconds * frozen.study.report.windows / PROBE_WINDOWS
 
 
-def trial_counts(study: Study) -> tuple[int, int, int]:
-    """Count the trials of one contest.
+def trial_counts(contest: Contest) -> tuple[int, int, int]:
+    """Count the trials of one contest that is not the frozen model's.
 
     Args:
-        study: The study, at one budget.
+        contest: The contest, not yet played.
 
     Returns:
-        The fewest trials, those if no rate diverges, the most.
+        The fewest trials, those if its search neither grows nor is extended, the most.
     """
-    longest = study.tuning.budget_steps // study.tuning.first_steps
-    counts = [_trials(study, k, second) for k in range(longest + 1) for second in (1.0, math.inf)]
-    return min(counts), _trials(study, 0, 1.0), max(counts)
-
-
-def _trials(study: Study, diverging: int, second: float) -> int:
-    """Return the trials if the first `diverging` rates diverge and the second rung ends at the loss `second`."""
-    searching, losses, count = search(study.tuning), None, 0
-    while True:
-        try:
-            rung, wanted = searching.send(losses) if losses is not None else next(searching)
-        except StopIteration as end:
-            return count + (study.report.runs if end.value is not None else 0)
-        first = (math.inf if count + i < diverging else 1.0 for i in range(len(wanted)))
-        losses = dict.fromkeys(wanted, second) if rung == 2 else dict(zip(wanted, first, strict=True))
-        count += len(wanted)
+    tuning = contest.study.tuning
+    likely = sum(count for count, _ in planned(contest).values())
+    # The fewest: every rate of the first rung diverges, or the only one that the second rung has.
+    diverging = tuning.bracket + tuning.growth
+    least = min(diverging, tuning.bracket + REFINEMENT_RATES + 1) if tuning.keep > 1 else min(diverging, likely)
+    # The first extension trains the neighbours of the chosen rate, and the rate itself without a second rung; later ones
+    # train a neighbour of a rate that has moved by one. The regret of that rate needs one neighbour more, too.
+    extended = (
+        tuning.extensions + (1 if tuning.keep > 1 else 2) if tuning.extensions and contest.study.regret_sample else 0
+    )
+    moved = tuning.extensions * len(tuning.regret_seeds) if contest.sampled else 0
+    return least, likely, likely + tuning.growth + extended + moved

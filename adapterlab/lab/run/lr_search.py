@@ -1,97 +1,245 @@
-"""The learning-rate search, which spends the same fixed number of training steps on every contestant.
+"""The learning-rate search: the same refinement for every contestant, after a bracket has been found.
 
-As in AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), all contestants have the same budget. The first rung trains
-a number of rates for a few steps each; the best of them share the remaining steps in the second rung (successive halving,
-Jamieson and Talwalkar 2016). The steps of a rate that diverges count too.
+Rates lie on a lattice of quarter decades (1, 1.8, 3.2, 5.6, 10 ...), so the runs of different contestants are at the same
+rates. The first rung trains the starting rate and the rates half a decade beside it. While the best of them is the lowest
+or the highest, a rate half a decade beyond it is added; this growth is limited, and costs nothing of what follows. Then
+the two rates a quarter of a decade beside the best are trained. The second rung trains the best few rates again, at full
+length and with another seed, and its best is chosen (successive halving, Jamieson and Talwalkar 2016). Equal refinement
+takes the place of the equal budgets of AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), in which a method with a
+poor start has fewer trials near its optimum.
 
->>> searching = search(Tuning(start=(1e-3, 1e-2), rates=3, first_steps=10, keep=1, second_steps=20))
->>> next(searching)
-(1, {0.001: 10, 0.01: 10})
->>> searching.send({1e-3: 1.2, 1e-2: 1.1})  # the best rate is the largest: try a larger one
-(1, {0.1: 10})
->>> searching.send({1e-1: math.inf})  # it diverged: train the best rate again in the second rung
-(2, {0.01: 20})
+>>> searching = search(Tuning(), steps=40, start=1e-2)
+>>> next(searching).rates
+{0.0032: 20, 0.01: 20, 0.032: 20}
+>>> searching.send({3.2e-3: 1.3, 1e-2: 1.2, 3.2e-2: 1.1}).rates  # the best rate is the highest: add a higher one
+{0.1: 20}
+>>> searching.send({1e-1: math.inf}).rates  # it diverged: look closer at the best rate
+{0.018: 20, 0.056: 20}
+>>> searching.send({1.8e-2: 1.12, 5.6e-2: 1.2}).rates  # train the best two at full length
+{0.032: 40, 0.018: 40}
+>>> try:
+...     searching.send({3.2e-2: 1.0, 1.8e-2: 1.01})
+... except StopIteration as end:
+...     print(end.value.rate)
+0.032
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 from adapterlab.lab.study.spec import Tuning
 
+PER_DECADE = 4
+"""Rates of the lattice in one decade."""
+HALF_DECADE, DECADE = PER_DECADE // 2, PER_DECADE
+"""Distances on the lattice."""
+REFINEMENT_RATES = 2
+"""Rates that refine every search, after the bracket."""
+
 Losses = Mapping[float, float]
 """By learning rate, the validation loss; infinite where training diverged."""
-Wanted = tuple[int, dict[float, int]]
-"""The rung, 1 or 2, and by learning rate, the number of steps to train for."""
 
 
-def search(tuning: Tuning) -> Generator[Wanted, Losses, float | None]:
-    """Search for a learning rate; the steps requested always add up to `tuning.budget_steps`.
+class Stage(StrEnum):
+    """Stage of a search, and of what follows it in a contest."""
+
+    BRACKET = "bracket"
+    """Rates half a decade apart, in the first rung."""
+    REFINE = "refine"
+    """Rates a quarter of a decade beside the best, in the first rung."""
+    FINALS = "finals"
+    """The best rates at full length, in the second rung."""
+    EXTEND = "extend"
+    """The neighbours of the chosen rate at full length, in the second rung."""
+    REGRET = "regret"
+    """The chosen rate and its neighbours at full length with other seeds, to measure the regret."""
+    REPORT = "report"
+    """The reported runs."""
+
+
+class Wanted(NamedTuple):
+    """Runs that a search needs next."""
+
+    stage: Stage
+    rates: dict[float, int]
+    """By learning rate, the number of steps to train for."""
+
+    @property
+    def rung(self) -> int:
+        """Rung of the search, 1 or 2; each has its seed."""
+        return 1 if self.stage in (Stage.BRACKET, Stage.REFINE) else 2
+
+
+class Flag(StrEnum):
+    """Reason to doubt that a chosen rate is near the best one."""
+
+    NONE = ""
+    EDGE = "edge"
+    """It is the lowest or the highest rate that was tried."""
+    WIDE = "wide"
+    """The nearest rate tried on one side is more than half a decade away."""
+
+    @property
+    def text(self) -> str:
+        """What the flag means, in words; empty for none."""
+        return {
+            Flag.NONE: "",
+            Flag.EDGE: "on the edge of the rates tried: a rate beyond it may be better",
+            Flag.WIDE: "the next rate tried is more than half a decade away: one between them may be better",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Result of a search."""
+
+    rate: float | None
+    """Chosen learning rate; None if no rate is left that did not diverge."""
+    flag: Flag = Flag.NONE
+
+
+Search = Generator[Wanted, Losses, Found]
+"""A search under way: it yields the runs that it needs, and must be sent their losses."""
+
+
+def rate_at(position: int) -> float:
+    """Return the rate at a position of the lattice, to two digits.
+
+    >>> [rate_at(position) for position in (-12, -11, -10, -9, -8)]
+    [0.001, 0.0018, 0.0032, 0.0056, 0.01]
+
+    Args:
+        position: Quarter decades above 1.
+    """
+    return float(f"{10 ** (position / PER_DECADE):.2g}")
+
+
+def position_of(rate: float) -> int:
+    """Return the position of the lattice that is nearest to a rate.
+
+    >>> position_of(5.6e-3), position_of(5e-3)
+    (-9, -9)
+
+    Args:
+        rate: A learning rate.
+    """
+    return round(PER_DECADE * math.log10(rate))
+
+
+def neighbours(rate: float) -> tuple[float, float]:
+    """Return the rates of the lattice below and above a rate.
+
+    >>> neighbours(1e-2)
+    (0.0056, 0.018)
+
+    Args:
+        rate: A rate of the lattice.
+    """
+    position = position_of(rate)
+    return rate_at(position - 1), rate_at(position + 1)
+
+
+def describe(tuning: Tuning, steps: int) -> str:
+    """Return the course of a search in a sentence or two.
+
+    >>> describe(Tuning(), 40)
+    '3 rates half a decade apart, up to 8 more while the best is the lowest or highest, then the two beside the best: 20
+    steps each. The best 2 again with another seed: 40 steps each.'
 
     Args:
         tuning: Settings of the search.
-
-    Yields:
-        The rung and the rates to train next; the generator must be sent their losses.
-
-    Returns:
-        The selected rate, or None if every rate of the last rung diverged.
+        steps: Training steps of a reported run.
     """
-    left = tuning.budget_steps
-    first: dict[float, float] = {}
-    wanted = dict.fromkeys(tuning.start, tuning.first_steps)
-    while wanted:
-        first.update((yield 1, wanted))
-        left -= sum(wanted.values())
-        wanted = {next_rate(first): steps} if (steps := _steps_of_next(first, left, tuning)) else {}
-    best_rates = [
-        rate for loss, rate in sorted((loss, rate) for rate, loss in first.items())[: tuning.keep] if loss < math.inf
-    ]
-    if not best_rates:
-        return None
-    if not left:
-        return best_rates[0]
-    share, rest = divmod(left, len(best_rates))
-    losses = yield 2, {rate: share + (i < rest) for i, rate in enumerate(best_rates)}
-    best = min(losses, key=lambda rate: (losses[rate], rate))
-    return best if losses[best] < math.inf else None
+    first = (
+        f"{tuning.bracket} rates half a decade apart, up to {tuning.growth} more while the best is the lowest or highest, "
+        f"then the two beside the best: {tuning.first_steps(steps)} steps each."
+    )
+    return f"{first} The best {tuning.keep} again with another seed: {steps} steps each." if tuning.keep > 1 else first
 
 
-def _steps_of_next(first: Losses, left: int, tuning: Tuning) -> int:
-    """Return the steps of one more rate in the first rung, or 0 if the rung is complete.
-
-    If every rate so far diverged, the steps of the second rung are spent on lower rates too.
-    """
-    if min(first.values()) < math.inf:
-        return tuning.first_steps if len(first) < tuning.rates else 0
-    return tuning.first_steps if left >= 2 * tuning.first_steps else left
-
-
-def next_rate(losses: Losses) -> float:
-    """Return the next learning rate to try.
-
-    If the best rate lies on the edge of the grid, the next one lies a grid step beyond it; if all rates diverged, a step
-    below the smallest. Otherwise the wider one of the two gaps beside the best rate is halved on the log scale; of equal
-    gaps, the one towards the neighbour with the smaller loss.
+def search(tuning: Tuning, steps: int, start: float, extensions: int = 0) -> Search:
+    """Search for a learning rate.
 
     Args:
-        losses: By learning rate tried, the loss; at least two.
+        tuning: Settings of the search.
+        steps: Training steps of a reported run.
+        start: Rate at which to start; the nearest one of the lattice is taken.
+        extensions: Number of times that the search is extended at its end: the neighbours of the chosen rate are trained
+            at full length, and the best of the three is chosen.
+
+    Yields:
+        The runs needed next; the generator must be sent their losses.
 
     Returns:
-        The rate, rounded to two digits unless that rate has been tried.
+        The chosen rate.
     """
-    rates = sorted(losses)
-    i = min(range(len(rates)), key=lambda i: (losses[rates[i]], rates[i]))
-    if losses[rates[i]] == math.inf or i == 0:
-        rate = rates[0] ** 2 / rates[1]
-    elif i == len(rates) - 1:
-        rate = rates[-1] ** 2 / rates[-2]
-    else:
-        low, best, high = rates[i - 1 : i + 2]
-        below, above = math.log(best / low), math.log(high / best)
-        even = math.isclose(below, above, rel_tol=0.1)
-        lower = losses[low] < losses[high] if even else below > above
-        rate = math.sqrt(best * (low if lower else high))
-    rounded = float(f"{rate:.2g}")
-    return rate if rounded in losses else rounded
+    middle, short = position_of(start), tuning.first_steps(steps)
+    first: dict[int, float] = {}
+    second: dict[int, float] = {}
+    reach = tuning.bracket // 2 * HALF_DECADE
+    wanted: Sequence[int] = range(middle - reach, middle + reach + 1, HALF_DECADE)
+    for _ in range(tuning.growth + 1):
+        first |= yield from _train(Stage.BRACKET, wanted, short)
+        if not (wanted := _growth(first, middle)):
+            break
+    if min(first.values()) < math.inf:
+        best = _best(first, middle)
+        first |= yield from _train(Stage.REFINE, (best - 1, best + 1), short)
+        finite = sorted((p for p in first if first[p] < math.inf), key=lambda p: _order(first, p, middle))
+        if tuning.keep > 1:
+            second |= yield from _train(Stage.FINALS, finite[: tuning.keep], steps)
+    chosen = _best(second or first, middle)
+    for _ in range(extensions if (second or first)[chosen] < math.inf else 0):
+        near = chosen - 1, chosen, chosen + 1
+        if new := [position for position in near if position not in second]:
+            second |= yield from _train(Stage.EXTEND, new, steps)
+        chosen = _best({position: second[position] for position in near}, chosen)
+    if (second or first)[chosen] == math.inf:
+        return Found(None)
+    return Found(rate_at(chosen), _flag(chosen, {*first, *second}))
+
+
+def _train(stage: Stage, positions: Sequence[int], steps: int) -> Generator[Wanted, Losses, dict[int, float]]:
+    """Ask for runs at positions of the lattice; return their losses by position."""
+    losses = yield Wanted(stage, {rate_at(position): steps for position in positions})
+    return {position: losses[rate_at(position)] for position in positions}
+
+
+def _order(losses: Mapping[int, float], position: int, middle: int) -> tuple[float, int, int]:
+    """Sort by loss; of equal losses, the rate nearest to `middle` and then the lower one is preferred."""
+    return losses[position], abs(position - middle), position
+
+
+def _best(losses: Mapping[int, float], middle: int) -> int:
+    return min(losses, key=lambda position: _order(losses, position, middle))
+
+
+def _growth(losses: Mapping[int, float], middle: int) -> tuple[int, ...]:
+    """Return the next rate to bracket the best one with, or nothing if it has a worse rate near it on either side.
+
+    If every rate diverged, that is a decade below the lowest.
+    """
+    tried, best = sorted(losses), _best(losses, middle)
+    if losses[best] == math.inf:
+        return (tried[0] - DECADE,)
+    i = tried.index(best)
+    if i == 0:
+        return (best - HALF_DECADE,)
+    if i == len(tried) - 1:
+        return (best + HALF_DECADE,)
+    for near in (tried[i - 1], tried[i + 1]):
+        if abs(near - best) > HALF_DECADE:
+            return ((near + best) // 2,)
+    return ()
+
+
+def _flag(chosen: int, tried: set[int]) -> Flag:
+    below, above = (sorted(abs(p - chosen) for p in tried if (p - chosen) * side > 0) for side in (-1, 1))
+    if not below or not above:
+        return Flag.EDGE
+    return Flag.WIDE if max(below[0], above[0]) > HALF_DECADE else Flag.NONE

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest, Outcomes, expected_steps, play
+from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.lr_search import REFINEMENT_RATES, Stage
+from adapterlab.lab.run.study_play import StudyPlay
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 
@@ -30,6 +32,53 @@ Costs = Mapping[tuple[str, str], Cost]
 """Costs by contestant and task."""
 
 
+def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
+    """Return the number and the length of the trials of each stage, if the search neither grows nor is extended.
+
+    Args:
+        contest: A contest, at any stage.
+
+    Returns:
+        By stage in their order, the number of trials and the training steps of each.
+    """
+    if contest.contestant == FROZEN:
+        return {}
+    study, tuning = contest.study, contest.study.tuning
+    steps = study.training.steps
+    short = tuning.first_steps(steps)
+    return {
+        Stage.BRACKET: (tuning.bracket, short),
+        Stage.REFINE: (REFINEMENT_RATES, short),
+        Stage.FINALS: (tuning.keep if tuning.keep > 1 else 0, steps),
+        Stage.REGRET: (3 * len(tuning.regret_seeds) if contest.sampled else 0, steps),
+        Stage.REPORT: (study.report.runs, steps),
+    }
+
+
+def ahead(contest: Contest) -> dict[Stage, tuple[int, int]]:
+    """Return what `planned` does for the stages after the one whose trials were asked for last.
+
+    Args:
+        contest: A contest, at any stage.
+    """
+    if contest.finished:
+        return {}
+    order = list(Stage)
+    reached = -1 if contest.stage is None else order.index(contest.stage)
+    if contest.beside:
+        reached = max(reached, order.index(Stage.REGRET))
+    return {stage: trials for stage, trials in planned(contest).items() if order.index(stage) > reached}
+
+
+def steps_ahead(contest: Contest) -> int:
+    """Return the training steps of the stages after the one whose trials were asked for last.
+
+    Args:
+        contest: A contest, at any stage.
+    """
+    return sum(count * steps for count, steps in ahead(contest).values())
+
+
 @dataclass(frozen=True)
 class ContestState:
     """A contest, with the outcomes of a ledger replayed into it."""
@@ -38,7 +87,7 @@ class ContestState:
     done: Mapping[Trial, Outcome] = field(repr=False)
     """Trials of this contest that are in the ledger."""
     missing: Sequence[Trial] = ()
-    """Trials needed next; none if the contest is finished."""
+    """Trials needed next; none if the contest is finished, or waits for others."""
 
     @property
     def steps(self) -> int:
@@ -47,10 +96,8 @@ class ContestState:
 
     @property
     def steps_left(self) -> int:
-        """Training steps to go, if not every rate diverges."""
-        if self.contest.finished or self.contest.contestant == FROZEN:
-            return 0
-        return max(sum(t.steps for t in self.missing), expected_steps(self.contest.study) - self.steps)
+        """Training steps to go, if its search neither grows nor is extended any more."""
+        return sum(trial.steps for trial in self.missing) + steps_ahead(self.contest)
 
     @property
     def phase(self) -> str:
@@ -60,35 +107,39 @@ class ContestState:
             return "done" if contest.reported else "all diverged"
         if not self.done:
             return "waiting"
-        if contest.rate is not None:
+        if contest.stage == Stage.REPORT:
             return f"report {study.report.runs - len(self.missing)}/{study.report.runs}"
-        return f"tuning {self.steps / study.tuning.budget_steps:.0%}"
+        if contest.waiting:
+            return "waiting for regret"
+        if contest.stage == Stage.REGRET:
+            return "measuring regret"
+        count, steps = planned(contest)[Stage.REPORT]
+        return f"tuning {self.steps / (self.steps + self.steps_left - count * steps):.0%}"
 
 
-def replay(contest: Contest, ledger: Ledger | None) -> ContestState:
-    """Replay a contest with the outcomes in a ledger, until one is missing.
+def replay(contests: Iterable[Contest], ledger: Ledger | None) -> list[ContestState]:
+    """Replay the contests of a study with the outcomes in a ledger, each until one is missing.
 
     Args:
-        contest: A contest that was not played; it is filled in.
+        contests: All contests of a study, none of them played; they are filled in.
         ledger: The ledger; None for an empty one.
 
     Returns:
-        The contest with its trials done and those needed next.
+        Each contest with its trials done and those needed next.
     """
-    playing, done = play(contest), dict[Trial, Outcome]()
-    outcomes: Outcomes | None = None
-    if ledger is None:
-        return ContestState(contest, {}, next(playing))
-    while True:
-        try:
-            trials = playing.send(outcomes) if outcomes is not None else next(playing)
-        except StopIteration:
-            return ContestState(contest, done)
-        known = {trial: outcome for trial in trials if (outcome := ledger.outcome(trial)) is not None}
-        done |= known
-        if missing := [trial for trial in trials if trial not in known]:
-            return ContestState(contest, done, missing)
-        outcomes = known
+    playing = StudyPlay(contests)
+    done: list[dict[Trial, Outcome]] = [{} for _ in playing.contests]
+    missing: list[Sequence[Trial]] = [() for _ in playing.contests]
+    requests = deque(playing.start())
+    while requests:
+        i, trials = requests.popleft()
+        found = {} if ledger is None else {trial: ledger.outcome(trial) for trial in trials}
+        known = {trial: outcome for trial, outcome in found.items() if outcome is not None}
+        done[i] |= known
+        missing[i] = [trial for trial in trials if trial not in known]
+        if not missing[i]:
+            requests.extend(playing.send(i, known))
+    return [ContestState(*state) for state in zip(playing.contests, done, missing, strict=True)]
 
 
 def distinct_states(states: Iterable[ContestState]) -> list[ContestState]:
@@ -165,14 +216,11 @@ def seconds_left(
 def _seconds(state: ContestState, cost: Cost, score: float) -> float:
     """Return the seconds of one worker for the rest of a contest; `score` is the time for one part."""
     contest, study = state.contest, state.contest.study
-    tuning = study.tuning
     if contest.contestant == FROZEN:
         return sum(map(_scorings, state.missing)) * score
-    if contest.rate is None:
-        searches = max(0, tuning.rates + tuning.keep - sum(trial.seed in tuning.seeds for trial in state.done))
-        runs = study.report.runs
-    else:
-        searches, runs = 0, len(state.missing)
     final = contest.trial(1.0, 0, study.training.steps, reported=True)
-    scorings = searches + runs * _scorings(final)
-    return state.steps_left * cost.step + (searches + runs) * cost.attach + scorings * score
+    works = {Stage.FINALS: float(len(final.parts)), Stage.REPORT: _scorings(final)}
+    counts = {stage: count for stage, (count, _) in ahead(contest).items()}
+    runs = len(state.missing) + sum(counts.values())
+    scorings = sum(map(_scorings, state.missing)) + sum(n * works.get(stage, 1.0) for stage, n in counts.items())
+    return state.steps_left * cost.step + runs * cost.attach + scorings * score

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.lab.run.rate_priors import prior
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import fingerprint
+from adapterlab.models.width import width
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import task_of
@@ -35,6 +37,8 @@ class ResolvedStudy:
     data: Mapping[str, str]
     """By task, the fingerprint of its data."""
     model_hash: str
+    width: int | None = None
+    """Width of the model, for the prior learning rates; None if unknown."""
 
     @cached_property
     def at_each_budget(self) -> tuple[ResolvedStudy, ...]:
@@ -48,6 +52,20 @@ class ResolvedStudy:
             task: Name of the task.
         """
         return self.tasks[task].unit
+
+    def start(self, contestant: str, adapter: Adapter | None) -> float:
+        """Return the rate at which the search for a contestant's learning rate starts.
+
+        That is the contestant's own `start`, or the method's prior rate, or the study's `tuning.start`.
+
+        Args:
+            contestant: Name of the contestant.
+            adapter: The adapter after sizing; None for the frozen model.
+        """
+        own = next((entry.start for entry in self.study.entrants if entry.name == contestant), None)
+        if own is not None or adapter is None:
+            return own or self.study.tuning.start
+        return prior(adapter.name, adapter.settings(), self.width) or self.study.tuning.start
 
     def worker_config(self) -> WorkerConfig:
         """Return the settings of a worker that runs the study's trials, on a CPU until a device is chosen."""
@@ -70,6 +88,7 @@ class ResolvedStudy:
         steps: int,
         *,
         reported: bool,
+        all_parts: bool = False,
         share: float = 1.0,
     ) -> Trial:
         """Return a trial of this study.
@@ -82,11 +101,12 @@ class ResolvedStudy:
             seed: Seed of the run.
             steps: Optimizer steps.
             reported: True for a run whose scores are reported: it is scored on all parts and along the strength path, and
-                the loss of each row is recorded. A run of the learning-rate search is scored on the validation part alone.
+                the loss of each row is recorded. Other runs are scored on the validation part alone.
+            all_parts: True to score another run on all parts too, so that the response of every metric to the rate is known.
             share: Share of the training data used.
         """
         study = self.study
-        parts = self.tasks[task].parts if reported else (Part.VALIDATION,)
+        parts = self.tasks[task].parts if reported or all_parts else (Part.VALIDATION,)
         settings = {"name": FROZEN} if adapter is None else adapter.settings()
         path = study.report.path if reported and share == 1 else ()
         return Trial(
@@ -129,5 +149,9 @@ def resolve(study: Study) -> ResolvedStudy:
     own = {entry.name: task_of(entry.files) for entry in study.data}
     tasks = {name: own[name] if name in own else task(name) for name in study.tasks}
     return ResolvedStudy(
-        study, tasks, {name: task.fingerprint() for name, task in tasks.items()}, fingerprint(study.model)
+        study,
+        tasks,
+        {name: task.fingerprint() for name, task in tasks.items()},
+        fingerprint(study.model),
+        width(study.model),
     )

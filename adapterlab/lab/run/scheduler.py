@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import Contest, Play, distinct, expected_steps, play
+from adapterlab.lab.run.contest import Contest, distinct
 from adapterlab.lab.run.executors import Executor, executor_for
 from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.progress import replay
+from adapterlab.lab.run.progress import replay, steps_ahead
+from adapterlab.lab.run.study_play import Request, StudyPlay
 from adapterlab.lab.run.time_limit import TimeLimit
-from adapterlab.lab.study.spec import Study
-from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.lab.trial.spec import Outcome, Trial
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Progress:
     done: int
     """Steps of finished trials."""
     expected: int
-    """Steps of the whole study, if not every rate of a contest still to be tuned diverges."""
+    """Steps of the whole study, if no search grows or is extended any more."""
     trials: int
     """Trials in the ledger."""
     last: str
@@ -58,13 +59,13 @@ def run_study(
     """
     with ledger.sole_writer(wait):
         contests = prepared.contests()
-        if all(replay(contest, ledger).contest.finished for contest in contests):
+        if all(state.contest.finished for state in replay(contests, ledger)):
             return contests
         study, contests = prepared.study, prepared.contests()
         limit = TimeLimit(study.limits.trial_seconds)
         executor = executor_for(study.limits, prepared.resolved, limit)
         try:
-            _Schedule(contests, ledger, executor, study, limit, watch).run()
+            _Schedule(contests, ledger, executor, limit, watch).run()
         finally:
             executor.close()
     return contests
@@ -78,13 +79,12 @@ class _Schedule:
         contests: list[Contest],
         ledger: Ledger,
         executor: Executor,
-        study: Study,
         limit: TimeLimit,
         watch: Watch,
     ) -> None:
         self._contests, self._ledger, self._executor = contests, ledger, executor
-        self._study, self._limit, self._watch = study, limit, watch
-        self._plays: dict[int, Play] = {}
+        self._limit, self._watch = limit, watch
+        self._playing = StudyPlay(contests)
         self._waiting: dict[int, dict[Trial, Outcome | None]] = {}
         """By contest, the trials that it waits for, with the outcomes known so far."""
         self._owners: dict[Trial, list[int]] = {}
@@ -93,9 +93,7 @@ class _Schedule:
 
     def run(self) -> None:
         """Play every contest to its end."""
-        for i, contest in enumerate(self._contests):
-            self._plays[i], self._waiting[i] = play(contest), {}
-            self._advance(i)
+        self._request(self._playing.start())
         self._report("")
         for finished in self._executor:
             self._ledger.record(finished)
@@ -105,35 +103,36 @@ class _Schedule:
             self._counted.add(trial)
             for i in self._owners.pop(trial):
                 self._waiting[i][trial] = outcome
-                self._advance(i)
+                self._request(self._complete(i))
             self._report(f"{trial.method} on {trial.task}")
 
-    def _advance(self, i: int) -> None:
-        """Send contest `i` its outcomes while it has all that it waits for."""
-        while i in self._plays and all(self._waiting[i].values()):
-            known = {trial: outcome for trial, outcome in self._waiting[i].items() if outcome is not None}
-            try:
-                trials = self._plays[i].send(known) if known else next(self._plays[i])
-            except StopIteration:
-                del self._plays[i]
-            else:
-                self._request(i, trials)
+    def _request(self, requests: list[Request]) -> None:
+        """Record what contests wait for; submit the trials that are neither in the ledger nor running."""
+        queue = deque(requests)
+        while queue:
+            i, trials = queue.popleft()
+            self._waiting[i] = {trial: self._ledger.outcome(trial) for trial in trials}
+            new = []
+            for trial, outcome in self._waiting[i].items():
+                if outcome is not None:
+                    self._counted.add(trial)
+                    if (seconds := self._ledger.wall_seconds(trial)) is not None:
+                        self._limit.learn(trial, seconds)
+                elif trial in self._owners:
+                    self._owners[trial].append(i)
+                else:
+                    self._owners[trial] = [i]
+                    new.append(trial)
+            self._executor.submit(new)
+            queue.extend(self._complete(i))
 
-    def _request(self, i: int, trials: list[Trial]) -> None:
-        """Record that contest `i` waits for `trials`; submit those that are neither in the ledger nor running."""
-        self._waiting[i] = {trial: self._ledger.outcome(trial) for trial in trials}
-        new = []
-        for trial, outcome in self._waiting[i].items():
-            if outcome is not None:
-                self._counted.add(trial)
-                if (seconds := self._ledger.wall_seconds(trial)) is not None:
-                    self._limit.learn(trial, seconds)
-            elif trial in self._owners:
-                self._owners[trial].append(i)
-            else:
-                self._owners[trial] = [i]
-                new.append(trial)
-        self._executor.submit(new)
+    def _complete(self, i: int) -> list[Request]:
+        """Send contest `i` its outcomes if it has all that it waits for; return what is needed then."""
+        known = {trial: outcome for trial, outcome in self._waiting[i].items() if outcome is not None}
+        if len(known) < len(self._waiting[i]):
+            return []
+        self._waiting[i] = {}
+        return self._playing.send(i, known)
 
     def _report(self, last: str) -> None:
         self._ledger.note_running(self._executor.running())
@@ -141,10 +140,7 @@ class _Schedule:
         self._watch(Progress(done, max(done, self._expected_steps()), len(self._ledger), last))
 
     def _expected_steps(self) -> int:
-        trained = distinct(contest for contest in self._contests if contest.contestant != FROZEN)
-        settled = sum(_steps(contest) for contest in trained if contest.finished)
-        return settled + sum(expected_steps(self._study) for contest in trained if not contest.finished)
-
-
-def _steps(contest: Contest) -> int:
-    return contest.tuning_steps + sum(t.steps for runs in (contest.reported, contest.tenth) for t, _ in runs.values())
+        trained = distinct(self._contests)
+        asked = {trial for contest in trained for trial in contest.trials}
+        asked |= {trial for waiting in self._waiting.values() for trial in waiting}
+        return sum(trial.steps for trial in asked) + sum(map(steps_ahead, trained))

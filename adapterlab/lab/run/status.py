@@ -45,7 +45,7 @@ class StudyStatus:
     """By budget, contestant and task, the phase of the contest."""
     steps_done: int
     steps_left: int
-    """Training steps to go, if not every rate diverges."""
+    """Training steps to go, if no search grows or is extended any more."""
     trials: int
     """Trials done."""
     finished: bool
@@ -86,7 +86,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         AdapterlabError: If a device that the study asks for is not there.
     """
     study = prepared.study
-    states = [replay(contest, ledger) for contest in prepared.contests()]
+    states = replay(prepared.contests(), ledger)
     count = len(crews(study.limited(workers=workers).limits, prepared.resolved.worker_config()))
     distinct = distinct_states(states)
     done = {trial: (state, outcome) for state in states for trial, outcome in state.done.items()}

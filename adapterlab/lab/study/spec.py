@@ -1,8 +1,8 @@
 """Specification of a study: contestants, tasks, training, the search for learning rates, and the reported runs.
 
 >>> study = Study(name="mine", tasks=("prose",), budgets=(1000, 2000), contestants=(Contestant(adapter="lora"),))
->>> study.tuning.budget_steps  # 5 rates x 16 steps, then 2 rates x 32 steps
-144
+>>> study.tuning.first_steps(study.training.steps)
+30
 >>> [part.budget for part in study.at_each_budget]
 [1000, 2000]
 >>> [entry.name for entry in study.entrants]
@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,48 +48,48 @@ class Training(_Table):
 
 
 class Tuning(_Table):
-    """Settings of the learning-rate search, which spends the same number of training steps on every contestant.
+    """Settings of the learning-rate search, with the same refinement for every contestant.
 
-    The first rung trains `rates` rates for `first_steps` each: first those of `start`, then one at a time, a grid step
-    beyond the edge of the grid while the best rate lies on the edge, else between the best rate and a neighbour. The second
-    rung trains the best `keep` rates with another seed, for `keep * second_steps` steps together. The best of these is
-    selected. All losses are on the validation part.
+    The first rung trains `bracket` rates half a decade apart, then more beyond the best of them until a worse rate lies on
+    either side of it (growth), then the two rates a quarter of a decade beside the best. The second rung trains the best
+    `keep` at full length with another seed. All losses are on the validation part.
     """
 
-    start: tuple[Rate, ...] = (1e-3, 1e-2)
-    """First learning rates, rising."""
-    rates: Annotated[int, Field(ge=2, le=30)] = 5
-    """Number of rates in the first rung."""
-    first_steps: Count = 16
-    """Training steps of each rate in the first rung."""
-    keep: Count = 2
-    """Number of rates in the second rung."""
-    second_steps: Count = 32
-    """Training steps of each rate in the second rung; more if fewer rates than `keep` are left."""
+    start: Rate = 3.2e-3
+    """Rate at which the search starts for a method without a prior rate."""
+    first_rung: Annotated[float, Field(ge=0.5, le=1)] = 0.5
+    """Length of the first rung's runs, as a share of `training.steps`; shorter runs prefer other rates than long ones."""
+    bracket: Annotated[int, Field(ge=3, le=15)] = 3
+    """Rates that every search begins with, half a decade apart about the start; more of them show which rates work."""
+    growth: Annotated[int, Field(ge=0, le=40)] = 8
+    """Rates that may be added to bracket the best one, at most; an optimum without a bracket is flagged."""
+    keep: Annotated[int, Field(ge=1, le=5)] = 2
+    """Number of rates in the second rung; with 1, the first rung decides and the second is left out."""
     seeds: tuple[int, int] = (101, 102)
     """Seeds of the first and the second rung."""
+    regret_sample: Annotated[int, Field(ge=0)] = 2
+    """Number of contestants whose regret is measured, the reference among them; 0 to measure none."""
+    regret_contestants: tuple[str, ...] = ()
+    """Contestants whose regret is measured beside the reference's, in place of a sample."""
+    regret_seeds: Annotated[tuple[int, ...], Field(min_length=2)] = (201, 202)
+    """Seeds of the runs that measure the regret."""
+    extensions: Annotated[int, Field(ge=0, le=5)] = 2
+    """Times that all searches are extended while the regret exceeds `report.smallest`, at most."""
 
-    @property
-    def budget_steps(self) -> int:
-        """Training steps of the search, the same if rates diverge."""
-        return self.rates * self.first_steps + self.keep * self.second_steps
-
-    @field_validator("start")
+    @field_validator("bracket")
     @classmethod
-    def _rising(cls, start: tuple[float, ...]) -> tuple[float, ...]:
-        if len(start) < 2 or sorted(set(start)) != list(start):
-            raise ValueError("give at least two rates, rising")
-        return start
+    def _odd(cls, bracket: int) -> int:
+        if bracket % 2 == 0:
+            raise ValueError("give an odd number: the start, and as many rates below it as above")
+        return bracket
 
-    @model_validator(mode="after")
-    def _room(self) -> Tuning:
-        if self.rates < len(self.start):
-            raise ValueError(
-                f"start has {len(self.start)} rates, more than rates = {self.rates}: give more rates, or fewer in start"
-            )
-        if self.keep > self.rates:
-            raise ValueError(f"keep = {self.keep} is more than rates = {self.rates}: give at most {self.rates}")
-        return self
+    def first_steps(self, steps: int) -> int:
+        """Return the training steps of each run of the first rung.
+
+        Args:
+            steps: Training steps of a reported run.
+        """
+        return math.ceil(self.first_rung * steps)
 
 
 class Reporting(_Table):
@@ -159,6 +161,8 @@ class Contestant(_Table):
     """Modules that the adapter is attached to, as `attach` takes them."""
     budget: Count | None = None
     """Trained parameters that it is sized to in place of the study's budget; it is flagged if its size is not near that."""
+    start: Rate | None = None
+    """Rate at which its search starts, in place of the method's prior rate."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Hyperparameters that differ from their defaults."""
 
@@ -240,9 +244,17 @@ class Study(_Table):
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"two contestants are called {', '.join(sorted(repeated))}: give one a label")
-        shared = set(self.tuning.seeds) & set(self.report.seeds)
-        if shared:
+        tuned, measured = set(self.tuning.seeds), set(self.tuning.regret_seeds)
+        if shared := tuned & set(self.report.seeds):
             raise ValueError(f"seeds {sorted(shared)} are in both tuning and report: use different seeds")
+        if shared := measured & {*tuned, *self.report.seeds}:
+            raise ValueError(
+                f"seeds {sorted(shared)} of tuning.regret_seeds are in tuning.seeds or report.seeds: use different seeds"
+            )
+        if unknown := set(self.tuning.regret_contestants) - {entry.name for entry in self.entrants}:
+            raise ValueError(
+                f"tuning.regret_contestants names {', '.join(sorted(unknown))}, which the study lacks: name contestants"
+            )
         if self.budget is not None and self.budgets:
             raise ValueError("budget and budgets are both given: give one of them")
         if list(self.budgets) != sorted(set(self.budgets)):
@@ -272,6 +284,17 @@ class Study(_Table):
         if not self.full_ft or any(c.adapter == FULL_FT for c in self.contestants):
             return self.contestants
         return *self.contestants, Contestant(adapter=FULL_FT)
+
+    @property
+    def regret_sample(self) -> tuple[str, ...]:
+        """Names of the contestants whose regret is measured, the reference first; the others are drawn if not given."""
+        others = [name for name in self.tuning.regret_contestants if name != self.reference]
+        if not self.tuning.regret_contestants:
+            if not self.tuning.regret_sample:
+                return ()
+            known = sorted(entry.name for entry in self.entrants if entry.name != self.reference)
+            others = random.Random(self.name).sample(known, min(self.tuning.regret_sample - 1, len(known)))
+        return self.reference, *others
 
     def competes(self, name: str) -> bool:
         """Return True if a contestant is ranked; full fine-tuning is not.

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from adapterlab.cli import app, main
 from adapterlab.lab.analysis.calibration import TWIN, DetectionRates, detection_rates, twins
+from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK
@@ -96,7 +97,7 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
     alone, again = run("lora", out=tmp_path / "one"), run(TWIN, out=tmp_path / "two")
     assert Effects.of(alone).values("lora", "in_domain") == Effects.of(again).values(TWIN, "in_domain")
     both = run("lora", TWIN, out=tmp_path / "one")
-    assert set(Effects.of(both).differences(TWIN, "lora", "in_domain").values()) == {0.0}
+    assert set(Effects.of(both).numbers(difference(TWIN, "lora", "in_domain")).values()) == {0.0}
     row = next(row for row in make_scoreboard(Effects.of(both)).rows if row.contestant == TWIN)
     assert (row.versus.mean, row.p, row.versus.real) == (0.0, 1.0, False)
     assert not make_scoreboard(Effects.of(both)).leads

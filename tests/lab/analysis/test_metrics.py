@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from adapterlab.lab.analysis.contrast import difference, gain
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, path_of
 from adapterlab.lab.trial.spec import FROZEN, Outcome
@@ -96,7 +97,8 @@ def test_without_a_path_nothing_is_rewound(results):
 
 def test_gains_when_rewound_are_over_the_frozen_model(results):
     top = 0.2 / (2 / 0.75 - 1 / 0.75**2)
-    assert {round(v, 9) for v in Effects.of(results).gains("lora", "in_domain_rewound").values()} == {round(top, 9)}
+    gains = Effects.of(results).numbers(gain("lora", "in_domain_rewound"))
+    assert {round(v, 9) for v in gains.values()} == {round(top, 9)}
 
 
 def test_costs_are_read_from_the_reported_runs(results):
@@ -111,20 +113,24 @@ def test_costs_are_read_from_the_reported_runs(results):
 def test_a_tenth_of_the_data_is_read_where_it_was_run(results):
     assert values(results, "lora", "tenth_of_data") == {0.9001, 0.9002, 0.9003}
     assert Effects.of(results).values("oft", "tenth_of_data") == {}
-    assert {round(v, 9) for v in Effects.of(results).gains("lora", "tenth_of_data").values()} == {
+    assert {round(v, 9) for v in Effects.of(results).numbers(gain("lora", "tenth_of_data")).values()} == {
         0.0999,
         0.0998,
         0.0997,
     }
 
 
-def test_what_did_not_finish_has_no_numbers():
+def test_a_run_that_diverged_counts_as_the_frozen_model_on_the_task_and_has_no_other_numbers():
     results = played(NAMES, **SETUP)
     for task in results.study.tasks:
         contest = results.contests["lora", task]
         contest.reported = {s: (t, Outcome("diverged", {}, (), 1, 1.0, 0.0)) for s, (t, _) in contest.reported.items()}
-    for metric in set(METRICS) - {"learning_rate_width", "tenth_of_data"}:
-        assert Effects.of(results).values("lora", metric) == {}
+    effects = Effects.of(results)
+    for metric in ("in_domain", "out_of_domain"):
+        assert set(effects.values("lora", metric).values()) == {1.0}
+        assert set(effects.numbers(gain("lora", metric)).values()) == {0.0}
+    for metric in set(METRICS) - {"in_domain", "out_of_domain", "learning_rate_width", "tenth_of_data"}:
+        assert effects.values("lora", metric) == {}
 
 
 def test_every_metric_of_the_frozen_model_is_one_number_for_a_task(results):
@@ -239,4 +245,4 @@ def test_a_better_value_is_a_positive_difference(results, metric, sign):
     effects = Effects.of(results)
     if metric == "accuracy":  # LoRA gains more here, so it is the more accurate one
         assert set(effects.values("lora", metric).values()) != set(effects.values("oft", metric).values())
-        assert all(difference > 0 for difference in effects.differences("lora", "oft", metric).values())
+        assert all(number > 0 for number in effects.numbers(difference("lora", "oft", metric)).values())

@@ -14,7 +14,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Comparison, Lead, PairTable, Side, compare, listed
-from adapterlab.lab.analysis.statistics import bayes_factor_positive, equivalence, paired
+from adapterlab.lab.analysis.statistics import equivalence, paired
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.study.spec import Contestant, Reporting
 from tests.lab.made_up import played
@@ -78,7 +78,7 @@ def test_a_significant_negative_difference_is_no_lead():
         ),
         (
             Lead(behind=("a", "b")),
-            ", and its lead over each of the other 2 is real (p < 0.05 after correction)",
+            ", and its lead over each of the other 2 is real (p < 0.05, Holm over all pairs)",
         ),
         (Lead(behind=("a",), unknown=("b",)), ", ahead of all but b, which cannot be told from it"),
         (Lead(behind=("a",), same=("b", "c")), ", as good as b and c (within 0.005), and ahead of all others"),
@@ -195,7 +195,7 @@ def test_a_comparison_is_of_the_reported_runs(prepared, ledger):
     assert found.effect.mean == pytest.approx(sum(differences) / 3 + 0.05)
     assert found.effect.n == 6
     assert found.same == equivalence(found.effect, 0.005)
-    assert found.bayes_factor == bayes_factor_positive(found.effect)
+    assert (found.bayes_factor > 1) == (found.effect.mean > 0.005)
     turned = compare(prepared, ledger, ("ia3", "lora"))
     assert turned.effect.mean == -found.effect.mean
     assert compare(prepared, ledger, ("lora", "ia3"), tasks=["restyle", "restyle"]).tasks == ("restyle",)

@@ -84,13 +84,12 @@ def test_the_best_rate_is_drawn_within_half_a_step_of_the_grids_middle(monkeypat
     detection_rates(STUDY, QUIET, 0.3, correlated=True, studies=12)
     assert len(set(centres)) == 12
     assert all(-2.5 <= centre <= -1.5 for centre in centres)
-    assert min(centres) < -2.2
-    assert max(centres) > -1.8
+    assert max(centres) - min(centres) > 0.25
     centres.clear()
     wider = STUDY.model_copy(update={"tuning": STUDY.tuning.model_copy(update={"start": (1e-4, 1e-2, 1.0)})})
     detection_rates(wider, QUIET, 0.3, correlated=True, studies=6)
     assert all(-3 <= centre <= -1 for centre in centres)
-    assert min(centres) < -2.5 or max(centres) > -1.5
+    assert max(centres) - min(centres) < 1
 
 
 def test_twins_have_the_references_settings_and_the_others_names():

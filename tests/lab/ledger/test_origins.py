@@ -28,7 +28,7 @@ STUDY = Study(
     full_ft=False,
     full_ft_reason="seconds count in a test",
     training=Training(steps=60),
-    tuning=Tuning(start=(1e-3, 1e-2), rates=3, first_steps=10, keep=1, second_steps=20),
+    tuning=Tuning(regret_sample=0),
     report=Reporting(seeds=(1, 2)),
 )
 
@@ -45,7 +45,7 @@ def run(study: Study, ledger: Ledger, environment: dict[str, str] = OLD) -> tupl
     ran = 0
     while True:
         contests = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
-        states = [replay(contest, ledger) for contest in contests]
+        states = replay(contests, ledger)
         missing = {trial for state in states for trial in state.missing}
         if not missing:
             return ran, {trial for state in states for trial in state.done}

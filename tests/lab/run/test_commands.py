@@ -146,7 +146,7 @@ def test_a_status_sees_that_a_run_has_the_ledger(half):
 def test_a_status_tells_what_is_under_way_from_what_waits(half, study):
     ledger = Ledger(half / "ledger.sqlite")
     first, second, *rest = dict.fromkeys(
-        t for contest in prepare(study).contests() for t in replay(contest, ledger).missing
+        t for state in replay(prepare(study).contests(), ledger) for t in state.missing
     )
     with ledger.sole_writer():
         ledger.note_running([first, second])
@@ -171,7 +171,7 @@ def test_a_status_of_where_every_rate_diverged_says_so(tmp_path, study, model):
 
 def test_looking_at_a_ledger_counts_each_step_once(half, study):
     ledger = Ledger(half / "ledger.sqlite")
-    states = [replay(contest, ledger) for contest in prepare(study).contests()]
+    states = replay(prepare(study).contests(), ledger)
     seen = {trial for state in states for trial in state.done}
     assert len(seen) == len(ledger)
     assert all(state.steps + state.steps_left == 909 for state in states if state.contest.adapter is not None)

@@ -8,6 +8,8 @@ import math
 import pytest
 
 from adapterlab.lab.run.contest import Contest, make_contests, play
+from adapterlab.lab.run.lr_search import Flag, position_of, rate_at
+from adapterlab.lab.run.rate_priors import rate_priors
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
@@ -17,9 +19,9 @@ from adapterlab.tasks.base import Examples
 STUDY = Study(
     name="made-up",
     tasks=("prose",),
-    contestants=(Contestant(adapter="lora"),),
+    contestants=(Contestant(adapter="lora", start=1e-2),),
     training=Training(steps=60),
-    tuning=Tuning(start=(1e-3, 1e-2, 1e-1), rates=6, first_steps=10, keep=2, second_steps=20, seeds=(101, 102)),
+    tuning=Tuning(seeds=(101, 102), regret_sample=0),
     report=Reporting(seeds=(1, 2, 3)),
 )
 
@@ -47,26 +49,41 @@ def bowl(best: float):
     return lambda trial: 1 + abs(math.log10(trial.lr / best)) + 1e-3 / trial.steps
 
 
-def test_a_best_rate_inside_the_grid_is_looked_at_more_closely():
-    contest, asked = run(bowl(2e-2))
-    assert sorted(contest.first) == [1e-3, 1e-2, 1.8e-2, 2.4e-2, 3.2e-2, 1e-1]
+def test_a_best_rate_near_the_start_is_looked_at_more_closely():
+    contest, asked = run(bowl(1.7e-2))
+    assert sorted(contest.first) == [3.2e-3, 5.6e-3, 1e-2, 1.8e-2, 3.2e-2]
     assert contest.rate == 1.8e-2
-    assert [len(trials) for trials in asked] == [3, 1, 1, 1, 2, 3]
+    assert contest.search_flag == Flag.NONE
+    assert [len(trials) for trials in asked] == [3, 2, 2, 3]
 
 
 @pytest.mark.parametrize("best", [1e-5, 1e-4, 1.0, 10.0])
 def test_the_grid_grows_until_the_best_is_inside(best):
     contest, _ = run(bowl(best))
     assert contest.rate == pytest.approx(best)
-    beyond = [lr for lr in contest.first if not 1e-3 <= lr <= 1e-1]
-    assert best in [pytest.approx(lr) for lr in beyond]
+    assert min(contest.first) < contest.rate < max(contest.first)
 
 
-def test_growth_ends_with_the_budget():
-    contest, _ = run(bowl(1e9))
-    assert sorted(contest.first) == pytest.approx([1e-3, 1e-2, 1e-1, 1, 10, 100])
-    assert contest.rate == 100
-    assert contest.tuning_steps == STUDY.tuning.budget_steps
+def test_growth_is_limited_and_is_counted_among_the_tuning_steps():
+    near, _ = run(bowl(1e-2))
+    contest, asked = run(bowl(1e9))
+    assert contest.rate == max(contest.first) > 1e2
+    assert contest.search_flag == Flag.EDGE
+    assert near.tuning_steps == 5 * 30 + 2 * 60
+    assert contest.tuning_steps == near.tuning_steps + STUDY.tuning.growth * 30
+    assert [len(trials) for trials in asked] == [3, *[1] * STUDY.tuning.growth, 2, 2, 3]
+
+
+def test_the_search_starts_at_the_contestants_rate_or_the_methods_prior_or_the_studys():
+    def first(**entry) -> list[float]:
+        study = STUDY.model_copy(update={"contestants": (Contestant(**entry),)})
+        return [trial.lr for trial in run(bowl(1e-2), study)[1][0]]
+
+    assert first(adapter="lora", start=0.4) == [0.1, 0.32, 1.0], "the nearest rates of the lattice"
+    assert first(adapter="vera")[1] == rate_at(position_of(rate_priors()["vera"].rate))
+    assert first(adapter="lora", settings={"alpha": 1.6})[1] == pytest.approx(10 * first(adapter="lora")[1])
+    assert "bitfit" not in rate_priors()
+    assert first(adapter="bitfit")[1] == STUDY.tuning.start
 
 
 def test_a_rate_that_diverges_is_recorded_and_not_chosen():
@@ -93,15 +110,29 @@ def test_the_choice_is_made_on_validation_with_seeds_that_the_report_never_uses(
 
 def test_the_second_round_decides():
     """A rate that was worse in the short round but better in the longer one is the one that is chosen."""
-    contest, _ = run(lambda t: {1e-2: 1.0, 1e-3: 1.1}.get(t.lr, 2.0) if t.steps == 10 else {1e-2: 1.0, 1e-3: 0.5}[t.lr])
-    assert contest.rate == 1e-3
+    contest, _ = run(
+        lambda t: {1e-2: 1.0, 1.8e-2: 1.1}.get(t.lr, 2.0) if t.steps == 30 else {1e-2: 1.0, 1.8e-2: 0.5}[t.lr]
+    )
+    assert contest.rate == 1.8e-2
 
 
 def test_the_lengths_of_runs_are_those_of_the_study():
     contest, _ = run(bowl(1e-2))
-    assert {t.steps for t, _ in contest.first.values()} == {10}
-    assert {t.steps for t, _ in contest.second.values()} == {20}
+    assert {t.steps for t, _ in contest.first.values()} == {30}
+    assert {t.steps for t, _ in contest.second.values()} == {60}
     assert {t.steps for t, _ in contest.reported.values()} == {60}
+
+
+def test_the_regret_is_measured_with_seeds_of_its_own_before_the_report():
+    tuning = Tuning(regret_seeds=(7, 8, 9))
+    contest, asked = run(bowl(1e-2), STUDY.model_copy(update={"tuning": tuning}))
+    *_, measured, final = asked
+    assert {(t.lr, t.seed) for t in measured} == {(lr, s) for lr in (5.6e-3, 1e-2, 1.8e-2) for s in (7, 8, 9)}
+    assert {(t.parts, t.steps, t.curve_every) for t in measured} == {(("validation",), 60, 0)}
+    assert {t.seed for t in final} == {1, 2, 3}
+    assert set(contest.beside) == {5.6e-3, 1e-2, 1.8e-2}
+    assert contest.tuning_steps == 5 * 30 + 2 * 60, "they are no part of the search"
+    assert contest.runs == [*contest.searched, *contest.measured, *contest.reported.values()]
 
 
 def test_full_fine_tuning_and_the_frozen_model_run_along():

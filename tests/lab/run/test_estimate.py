@@ -9,45 +9,55 @@ import numpy as np
 import pytest
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import finish
+from adapterlab.lab.run.contest import play
 from adapterlab.lab.run.estimate import PROBE_STEPS, PROBE_WINDOWS, estimate_study, trial_counts
 from adapterlab.lab.run.progress import Cost, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Contestant, Limits, Reporting, Tuning
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome
-from tests.lab.unplayed import WHOLE, outcome_of, prepared_of, record, study_of
+from tests.lab.unplayed import SEARCH_TRIALS, WHOLE, outcome_of, prepared_of, record, study_of
 
 TUNINGS = {
-    "default": Tuning(),
-    "short": Tuning(start=(1e-3, 1e-2), rates=3, first_steps=4, keep=1, second_steps=6),
-    "narrow": Tuning(start=(1e-3, 3e-3, 1e-2), rates=3, first_steps=5, keep=3, second_steps=2),
-    "even": Tuning(start=(1e-3, 1e-2), rates=2, first_steps=6, keep=1, second_steps=6),
+    "default, without growth": Tuning(growth=0),
+    "no second rung": Tuning(growth=1, keep=1, extensions=1),
+    "no extension": Tuning(growth=2, extensions=0),
+    "no regret": Tuning(growth=1, regret_sample=0),
+    "three seeds for the regret": Tuning(growth=1, extensions=1, regret_seeds=(7, 8, 9)),
+    "wide": Tuning(bracket=5, growth=0, keep=2, extensions=1),
 }
 
 
+@pytest.mark.parametrize("sampled", [True, False])
 @pytest.mark.parametrize("tenth", [False, True])
 @pytest.mark.parametrize("name", TUNINGS)
-def test_the_counts_are_those_of_contests_that_diverge_at_random(name, tenth):
-    """Every trial of a search diverges with some chance; the counts of 400 such contests reach both ends."""
+def test_the_counts_are_those_of_contests_at_random(name, tenth, sampled):
+    """Losses are drawn at random, and diverge with some chance; the counts of 600 such contests reach both ends."""
     report = Reporting(seeds=(1, 2), windows=16, curve_every=5, tenth_of_data=tenth)
-    study = study_of("lora", tuning=TUNINGS[name], report=report)
+    tuning = TUNINGS[name].model_copy(update={"regret_sample": min(1, TUNINGS[name].regret_sample)})
+    prepared = prepared_of(
+        study_of("ia3", "lora", reference="lora" if sampled else "ia3", tuning=tuning, report=report)
+    )
     counts, rng = [], np.random.default_rng(0)
-    for i in range(400):
-        chance = i / 400
-        contest = (
-            prepared_of(study).contests()[1]
-            if i == 0
-            else replace(contest, first={}, second={}, rate=None, reported={}, tenth={}, finished=False)
-        )
-        ran = []
-
-        def run(trial, chance=chance, ran=ran) -> Outcome:
-            ran.append(trial)
-            return outcome_of(trial, math.inf if rng.random() < chance and trial.seed > 100 else 1.0)
-
-        finish(contest, run)
-        counts.append(len(ran))
-    least, likely, most = trial_counts(study)
-    assert likely == counts[0] == study.tuning.rates + study.tuning.keep + study.report.runs
+    for i in range(600):
+        contest = prepared.contests()[2]
+        playing = play(contest, lambda extensions, i=i: i > 0 and bool(rng.random() < 0.8))
+        asked, drawn, outcomes = [], {}, None
+        while True:
+            try:
+                trials = playing.send(outcomes)
+            except StopIteration:
+                break
+            asked += trials
+            for trial in trials:
+                # Rates that are tried later tend to be better, so that searches grow and rates move.
+                loss = math.inf if rng.random() < i / 600 - 0.3 else rng.random() * 0.8 ** len(drawn)
+                drawn.setdefault((trial.lr, trial.steps), loss if i > 0 else 1.0)
+            outcomes = {trial: outcome_of(trial, drawn[trial.lr, trial.steps]) for trial in trials}
+        assert len(set(asked)) == len(asked)
+        counts.append(len(asked))
+    least, likely, most = trial_counts(prepared.contests()[2])
+    second = tuning.keep if tuning.keep > 1 else 0
+    regret = 3 * len(tuning.regret_seeds) if sampled and tuning.regret_sample else 0
+    assert likely == counts[0] == tuning.bracket + 2 + second + regret + report.runs
     assert (least, most) == (min(counts), max(counts))
 
 
@@ -60,8 +70,9 @@ def test_a_study_that_has_not_begun(ledger):
     study = study_of(budgets=(800, 2000), tasks=("prose", "restyle"), limits=Limits(device="cpu", workers=3))
     found = estimate_study(prepared_of(study, parameters=123), ledger, measure=False)
     # On two tasks LoRA has two sizes and IA3 one.
-    assert found.likely == 2 * 3 * (3 + 1 + 2) + 2
-    assert (found.least, found.most) == tuple(2 * 3 * count + 2 for count in trial_counts(study)[::2])
+    assert found.likely == 2 * 3 * (SEARCH_TRIALS + 2) + 2
+    counts = trial_counts(prepared_of(study).contests()[-1])
+    assert (found.least, found.most) == tuple(2 * 3 * count + 2 for count in counts[::2])
     assert found.steps == 2 * 3 * WHOLE
     assert (found.trials_done, found.steps_done, found.seconds) == (0, 0, None)
     assert (found.workers, found.device, found.model_parameters) == (3, "cpu", 123)
@@ -84,14 +95,14 @@ def test_trials_of_the_ledger_are_done_and_give_the_times(ledger):
     done = record(ledger, prepared, until=lambda contest, trial: contest.contestant != "ia3" or trial.seed == 101)
     found = estimate_study(prepared, ledger, measure=False)
     assert found.trials_done == len(done)
-    assert found.steps_done == sum(trial.steps for trial in done) == WHOLE + 12
+    assert found.steps_done == sum(trial.steps for trial in done) == WHOLE + 50
     assert found.steps == 2 * WHOLE
     costs = {(name, "prose"): Cost(pytest.approx(0.1), 0.5) for name in ("lora", "ia3")}
     assert {entry.contestant: entry.cost for entry in found.entries} == {
         name: costs[name, "prose"] for name, _ in costs
     }
-    # Of IA3 there are left six steps of the search and two runs of twenty.
-    assert found.seconds == pytest.approx((46 * 0.1 + 3 * 0.5) / 2)
+    # Of IA3 there are left two runs of the search and two reported ones, of twenty steps each.
+    assert found.seconds == pytest.approx((80 * 0.1 + 4 * 0.5) / 2)
 
 
 @pytest.fixture
@@ -123,9 +134,10 @@ def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
     assert [t.windows for t in probes if t.method == FROZEN] == [2, PROBE_WINDOWS] * 2
     assert {t.parts for t in probes} == {("validation",)}
     trained = [t for t in probes if t.method != FROZEN]
+    starts = {contest.contestant: contest.start for contest in prepared.contests()}
     assert [(t.method, t.task, t.lr, t.seed) for t in trained] == [
-        ("lora", "restyle", 1e-3, 101),
-        ("ia3", "prose", 1e-3, 101),
+        ("lora", "restyle", starts["lora"], 101),
+        ("ia3", "prose", starts["ia3"], 101),
     ]
     assert {(t.steps, t.windows, t.curve_every) for t in trained} == {(PROBE_STEPS, PROBE_WINDOWS, 0)}
     assert [(entry.contestant, entry.cost) for entry in found.entries] == [
@@ -138,7 +150,7 @@ def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
         ("ia3", "prose"): Cost(0.5, 0.75),
         ("ia3", "restyle"): Cost(1.5, 0.75),  # scoring there takes three times as long
     }
-    states = [replay(contest, ledger) for contest in prepared.contests()]
+    states = replay(prepared.contests(), ledger)
     scoring = {"prose": 0.02 * 16, "restyle": 0.06 * 16}
     assert found.seconds == pytest.approx(seconds_left(states, costs, scoring, 2))
 

@@ -8,10 +8,20 @@ import pytest
 
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.progress import Cost, distinct_states, known_costs, replay, seconds_left
-from adapterlab.lab.study.spec import Contestant, Reporting
+from adapterlab.lab.study.spec import Contestant, Reporting, Tuning
 from adapterlab.lab.trial.spec import FROZEN, Finished
 from tests.lab.in_process import ENVIRONMENT
-from tests.lab.unplayed import RUN_STEPS, SEARCH_STEPS, WHOLE, outcome_of, prepared_of, record, study_of
+from tests.lab.unplayed import (
+    RUN_STEPS,
+    SEARCH_STEPS,
+    SEARCH_TRIALS,
+    TUNING,
+    WHOLE,
+    outcome_of,
+    prepared_of,
+    record,
+    study_of,
+)
 
 COST = Cost(step=2.0, attach=10.0)
 COSTS = {(name, "prose"): COST for name in ("lora", "ia3")}
@@ -26,7 +36,7 @@ def ledger(tmp_path) -> Ledger:
 
 
 def states_of(prepared, ledger: Ledger | None):
-    return {s.contest.contestant: s for s in (replay(contest, ledger) for contest in prepared.contests())}
+    return {s.contest.contestant: s for s in replay(prepared.contests(), ledger)}
 
 
 def seconds(states, workers: int = 1, costs=COSTS, score: float = SCORE) -> float | None:
@@ -37,22 +47,23 @@ def test_a_study_without_trials_needs_all_of_its_time(ledger):
     prepared = prepared_of(study_of())
     for states in (states_of(prepared, None), states_of(prepared, ledger)):
         assert {state.phase for state in states.values()} == {"waiting"}
-        assert [len(states[name].missing) for name in (FROZEN, "lora", "ia3")] == [1, 2, 2]
+        assert [len(states[name].missing) for name in (FROZEN, "lora", "ia3")] == [1, 3, 3]
         assert [states[name].steps_left for name in (FROZEN, "lora", "ia3")] == [0, WHOLE, WHOLE]
-        # Four trials of the search are attached and scored once, two reported ones as often as their curve asks.
-        each = 2 * WHOLE + 10 * (4 + 2) + SCORE * (4 + 2 * SCORINGS)
+        # Trials of the search are attached and scored once, two reported ones as often as their curve asks.
+        each = 2 * WHOLE + 10 * (SEARCH_TRIALS + 2) + SCORE * (SEARCH_TRIALS + 2 * SCORINGS)
         assert seconds(states) == pytest.approx(2 * each + 4 * SCORE)
         assert seconds(states, workers=4) == pytest.approx((2 * each + 4 * SCORE) / 4)
 
 
 def test_in_the_middle_of_the_search(ledger):
     prepared = prepared_of(study_of("lora"))
-    done = record(ledger, prepared, until=lambda contest, trial: contest.adapter is None or trial.lr in (1e-3, 1e-2))
+    first = {trial.lr for trial in states_of(prepared, None)["lora"].missing}
+    done = record(ledger, prepared, until=lambda contest, trial: contest.adapter is None or trial.lr in first)
     state = states_of(prepared, ledger)["lora"]
-    assert len(done) == 1 + 2
-    assert (state.steps, state.steps_left, len(state.missing)) == (8, WHOLE - 8, 1)
-    assert state.phase == f"tuning {8 / SEARCH_STEPS:.0%}" == "tuning 44%"
-    left = 2 * (WHOLE - 8) + 10 * (2 + 2) + SCORE * (2 + 2 * SCORINGS)
+    assert len(done) == 1 + 3
+    assert (state.steps, state.steps_left, len(state.missing)) == (30, WHOLE - 30, 2)
+    assert state.phase == f"tuning {30 / SEARCH_STEPS:.0%}" == "tuning 33%"
+    left = 2 * (WHOLE - 30) + 10 * (4 + 2) + SCORE * (4 + 2 * SCORINGS)
     assert seconds({"lora": state}) == pytest.approx(left)
 
 
@@ -79,17 +90,33 @@ def test_a_contest_whose_rates_all_diverged_is_over(ledger):
     prepared = prepared_of(study_of("lora"))
     record(ledger, prepared, lambda contest, trial: 1.0 if contest.adapter is None else math.inf)
     state = states_of(prepared, ledger)["lora"]
-    assert (state.phase, state.steps, state.steps_left) == ("all diverged", SEARCH_STEPS, 0)
+    assert (state.phase, state.steps, state.steps_left) == ("all diverged", (3 + TUNING.growth) * 10, 0)
 
 
-def test_a_search_that_has_lost_rates_may_need_more_than_was_expected(ledger):
-    """With every rate of the first rung lost, lower ones are tried until the steps are spent."""
+def test_a_search_that_grows_needs_more_than_was_expected(ledger):
+    """With every rate of the bracket lost, lower ones are tried; the refinement is still to come."""
     prepared = prepared_of(study_of("lora"))
-    lost = lambda contest, trial: math.inf if trial.lr > 1e-5 else 1.0  # noqa: E731
-    record(ledger, prepared, lost, until=lambda contest, trial: trial.lr != 1e-4)
+    lost = lambda contest, trial: math.inf if trial.lr > 1e-4 else 1.0  # noqa: E731
+    lowest = min(trial.lr for trial in states_of(prepared, None)["lora"].missing)
+    record(ledger, prepared, lost, until=lambda contest, trial: trial.lr >= lowest)
     state = states_of(prepared, ledger)["lora"]
-    assert [trial.lr for trial in state.missing] == [1e-4]
-    assert state.steps_left == WHOLE - state.steps
+    assert [trial.lr for trial in state.missing] == [pytest.approx(lowest / 10, rel=0.1)]
+    assert state.steps_left == WHOLE - 3 * 10 + 10
+
+
+def test_a_contest_that_measures_its_regret_or_waits_for_others_says_so(ledger):
+    """LoRA is the reference, whose regret is measured; IA3 has nothing to run until that is known."""
+    prepared = prepared_of(study_of(tuning=Tuning(regret_sample=1)))
+    measuring = 6 * RUN_STEPS
+    states = states_of(prepared, None)
+    assert [states[name].steps_left for name in ("lora", "ia3")] == [WHOLE + measuring, WHOLE]
+    record(ledger, prepared, until=lambda contest, trial: trial.seed < 200)
+    states = states_of(prepared, ledger)
+    assert [states[name].phase for name in ("lora", "ia3")] == ["measuring regret", "waiting for regret"]
+    assert [len(states[name].missing) for name in ("lora", "ia3")] == [6, 0]
+    assert [states[name].steps_left for name in ("lora", "ia3")] == [measuring + 2 * RUN_STEPS, 2 * RUN_STEPS]
+    left = 2 * (measuring + 4 * RUN_STEPS) + 10 * (6 + 4) + SCORE * (6 + 4 * SCORINGS)
+    assert seconds(states) == pytest.approx(left)
 
 
 def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
@@ -98,7 +125,8 @@ def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
     whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 + 4 * 3
     state = states_of(prepared, ledger)["lora"]
     assert state.steps_left == whole
-    assert seconds({"lora": state}) == pytest.approx(2 * whole + 10 * (4 + 4) + SCORE * (4 + 4 * scorings))
+    trials = SEARCH_TRIALS + 4
+    assert seconds({"lora": state}) == pytest.approx(2 * whole + 10 * trials + SCORE * (SEARCH_TRIALS + 4 * scorings))
     record(ledger, prepared, until=lambda contest, trial: trial.seed != 2 or trial.share == 1)
     assert states_of(prepared, ledger)["lora"].phase == "report 3/4"
 
@@ -108,30 +136,29 @@ def test_the_time_counts_the_measurements_of_the_curve_before_the_last_step(curv
     report = Reporting(seeds=(1,), windows=16, curve_every=curve_every)
     prepared = prepared_of(study_of("lora", report=report))
     left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("lora", "prose"): Cost(0, 0)})
-    assert left == pytest.approx(SCORE * (4 + looks + 4))
+    assert left == pytest.approx(SCORE * (SEARCH_TRIALS + looks + 4))
 
 
 def test_costs_are_the_means_of_what_ran(ledger):
     prepared = prepared_of(study_of())
-    contest = next(c for c in prepared.contests() if c.contestant == "lora")
-    short, long = contest.trial(1e-3, 101, 4, reported=False), contest.trial(1e-2, 101, 4, reported=False)
+    long, short, *_ = replay(prepared.contests(), None)[1].missing
     for trial, spent, attach in ((short, 2.0, 1.0), (long, 10.0, 3.0)):
         outcome = outcome_of(trial)
         ledger.record(
             Finished(trial, type(outcome)(**{**vars(outcome), "seconds": spent, "attach_seconds": attach}), ENVIRONMENT)
         )
     states = states_of(prepared, ledger)
-    assert known_costs(states.values()) == {("lora", "prose"): Cost(12 / 8, 2.0)}
-    diverged = contest.trial(1e-1, 101, 4, reported=False)
+    assert known_costs(states.values()) == {("lora", "prose"): Cost(12 / 20, 2.0)}
+    diverged = states["lora"].missing[0]
     ledger.record(Finished(diverged, outcome_of(diverged, math.inf), ENVIRONMENT))
-    assert known_costs(states_of(prepared, ledger).values()) == {("lora", "prose"): Cost(12 / 8, 2.0)}
+    assert known_costs(states_of(prepared, ledger).values()) == {("lora", "prose"): Cost(12 / 20, 2.0)}
 
 
 def test_contestants_without_a_known_cost_get_the_mean_cost():
     prepared = prepared_of(study_of("lora", "ia3", "oft"))
     costs = {("lora", "prose"): Cost(1.0, 2.0), ("ia3", "prose"): Cost(3.0, 6.0)}
     left = seconds(states_of(prepared, None), costs=costs, score=0.0)
-    assert left == pytest.approx((1 + 3 + 2) * WHOLE + (2 + 6 + 4) * 6)
+    assert left == pytest.approx((1 + 3 + 2) * WHOLE + (2 + 6 + 4) * (SEARCH_TRIALS + 2))
     assert seconds(states_of(prepared, None), costs={}) is None
 
 

@@ -15,7 +15,17 @@ from adapterlab.lab.study.spec import Contestant, Limits, Reporting
 from adapterlab.lab.trial.spec import FROZEN
 from tests.lab.in_process import InProcess, use
 from tests.lab.tiny import what_counts
-from tests.lab.unplayed import RUN_STEPS, SEARCH_STEPS, WHOLE, outcome_of, prepared_of, record, study_of
+from tests.lab.unplayed import (
+    RUN_STEPS,
+    SEARCH_STEPS,
+    SEARCH_TRIALS,
+    TUNING,
+    WHOLE,
+    outcome_of,
+    prepared_of,
+    record,
+    study_of,
+)
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def test_every_trial_is_submitted_recorded_and_reported_once(ledger, monkeypatch
     use(monkeypatch, executor)
     contests = run_study(prepared_of(study_of()), ledger, watch=seen.append)
     assert all(contest.finished for contest in contests)
-    assert len(executor.submitted) == len(set(executor.submitted)) == len(ledger) == 1 + 2 * (3 + 1 + 2)
+    assert len(executor.submitted) == len(set(executor.submitted)) == len(ledger) == 1 + 2 * (SEARCH_TRIALS + 2)
     assert set(executor.submitted) == {trial for trial, _, _ in ledger}
     assert executor.closed
     assert [progress.trials for progress in seen] == list(range(len(ledger) + 1))
@@ -65,7 +75,7 @@ def test_trials_in_the_ledger_are_not_submitted(ledger, monkeypatch):
     use(monkeypatch, executor)
     run_study(prepared, ledger, watch=seen.append)
     assert not set(executor.submitted) & set(known)
-    assert len(executor.submitted) == 1 + 2
+    assert len(executor.submitted) == 2 + 2
     assert seen[0].done == sum(trial.steps for trial in known)
     assert (seen[-1].done, seen[-1].expected) == (2 * WHOLE, 2 * WHOLE)
 
@@ -113,7 +123,7 @@ def test_contests_that_share_trials_wait_for_the_same_ones(ledger, monkeypatch):
     assert len(contests) == 2 * (2 + 2 * 2)
     assert all(contest.finished and contest.reported for contest in contests)
     # Sized to 800 it is another adapter than at 2000, on each of two tasks; the frozen model is the same.
-    assert len(executor.submitted) == len(set(executor.submitted)) == 2 + 2 * 2 * (3 + 1 + 2)
+    assert len(executor.submitted) == len(set(executor.submitted)) == 2 + 2 * 2 * (SEARCH_TRIALS + 2)
     assert {progress.expected for progress in seen} == {2 * 2 * WHOLE}
     assert seen[-1].done == 2 * 2 * WHOLE
 
@@ -129,7 +139,7 @@ def test_expected_steps_fall_if_every_rate_of_a_contest_diverges(ledger, monkeyp
     assert ended.finished
     assert (ended.rate, ended.reported) == (None, {})
     assert seen[0].expected == 2 * WHOLE
-    assert seen[-1].done == seen[-1].expected == WHOLE + SEARCH_STEPS
+    assert seen[-1].done == seen[-1].expected == WHOLE + (3 + TUNING.growth) * RUN_STEPS // 2
 
 
 def test_runs_on_a_tenth_of_the_data_are_counted(ledger, monkeypatch):
@@ -147,12 +157,12 @@ def test_time_limits_follow_from_what_ran_and_from_the_ledger(ledger, monkeypatc
     use(monkeypatch, executor)
     run_study(prepared, ledger)
     trial = next(trial for trial in executor.submitted if trial.steps == RUN_STEPS)
-    assert executor.limit.of(trial) == SLACK * 40 / 4 * RUN_STEPS  # trials of four steps were the slowest
+    assert executor.limit.of(trial) == SLACK * 40 / 10 * RUN_STEPS  # trials of ten steps were the slowest
     unknown = InProcess(outcome_of, wall_seconds=None)
     use(monkeypatch, unknown)
     run_study(prepared_of(study_of("lora", "oft")), ledger)
     assert {t.method for t in unknown.submitted} == {"oft"}
-    assert unknown.limit.of(trial) == SLACK * 40 / 4 * RUN_STEPS
+    assert unknown.limit.of(trial) == SLACK * 40 / 10 * RUN_STEPS
 
 
 def test_a_fixed_time_limit_is_the_studys(ledger, monkeypatch):

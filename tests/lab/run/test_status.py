@@ -11,7 +11,7 @@ from adapterlab.lab.run.status import TrialLabel, study_status
 from adapterlab.lab.study.spec import Limits
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome
 from tests.lab.in_process import ENVIRONMENT
-from tests.lab.unplayed import SEARCH_STEPS, WHOLE, prepared_of, record, study_of
+from tests.lab.unplayed import FIRST, SEARCH_STEPS, START, WHOLE, prepared_of, record, study_of
 
 
 @pytest.fixture
@@ -34,15 +34,14 @@ def test_a_study_in_the_middle(ledger):
     assert (found.steps_done, found.steps_left) == (WHOLE - 20, 20 + WHOLE)
     assert found.share == pytest.approx((WHOLE - 20) / (2 * WHOLE))
     assert [(t.contestant, t.lr, t.seed, t.steps, t.seconds) for t in found.next] == [
-        ("lora", 1e-4, 2, 20, None),  # of equal rates the lowest
-        ("ia3", 1e-3, 101, 4, None),
-        ("ia3", 1e-2, 101, 4, None),
+        ("lora", START, 2, 20, None),  # of equal rates the one that the search started at
+        *(("ia3", lr, 101, 10, None) for lr in FIRST),
     ]
     assert (found.running, found.diverged, found.failed) == ((), (), ())
     assert not found.being_written
     assert not found.knows_running
-    # IA3 is given LoRA's cost: 0.1 seconds a step, and half a second to attach each of six and one trials.
-    assert found.seconds_left == pytest.approx((0.1 * (20 + WHOLE) + 0.5 * 7) / 2)
+    # IA3 is given LoRA's cost: 0.1 seconds a step, and half a second to attach each of nine and one trials.
+    assert found.seconds_left == pytest.approx((0.1 * (20 + WHOLE) + 0.5 * 10) / 2)
     assert found.workers == 2
     assert found.remarks == ()
     assert status(prepared, ledger, workers=1).seconds_left == pytest.approx(2 * found.seconds_left)
@@ -52,15 +51,18 @@ def test_a_study_in_the_middle(ledger):
 def test_running_trials_are_not_listed_as_next(ledger):
     prepared = prepared_of(study_of())
     record(ledger, prepared, until=lambda contest, trial: contest.adapter is None)
-    first, second = (c.trial(1e-3, 101, 4, reported=False) for c in prepared.contests()[1:])
+    first, second = (c.trial(FIRST[0], 101, 10, reported=False) for c in prepared.contests()[1:])
     with ledger.sole_writer():
         ledger.note_running([first])
         found = status(prepared, ledger)
         assert found.being_written
         assert found.knows_running
-        assert [(t.contestant, t.lr) for t in found.running] == [("lora", 1e-3)]
+        assert [(t.contestant, t.lr) for t in found.running] == [("lora", FIRST[0])]
         assert 0 <= found.running[0].seconds < 60
-        assert [(t.contestant, t.lr) for t in found.next] == [("lora", 1e-2), ("ia3", 1e-3), ("ia3", 1e-2)]
+        assert [(t.contestant, t.lr) for t in found.next] == [
+            *(("lora", lr) for lr in FIRST[1:]),
+            *(("ia3", lr) for lr in FIRST),
+        ]
     assert second not in found.running
 
 
@@ -70,16 +72,16 @@ def test_trials_that_diverged_are_listed_with_the_reason(ledger):
     found = status(prepared, ledger)
     assert found.finished
     assert (found.share, found.steps_left) == (1.0, 0)
-    assert found.diverged == (TrialLabel("ia3", "prose", 1e-2, 101, 4, None, "the loss was nan at step 1"),)
+    assert found.diverged == (TrialLabel("ia3", "prose", 1e-2, 101, 10, None, "the loss was nan at step 1"),)
     assert found.failed == ()
 
 
 def test_a_failure_is_not_a_divergence(ledger):
     prepared = prepared_of(study_of("lora"))
-    trial = prepared.contests()[1].trial(1e-3, 101, 4, reported=False)
+    trial = prepared.contests()[1].trial(FIRST[0], 101, 10, reported=False)
     ledger.record(Finished(trial, Outcome("failed", {}, (), 0, 0.0, 0.0, "3 times it was killed"), ENVIRONMENT))
     found = status(prepared, ledger)
-    assert [(t.lr, t.note) for t in found.failed] == [(1e-3, "3 times it was killed")]
+    assert [(t.lr, t.note) for t in found.failed] == [(FIRST[0], "3 times it was killed")]
     assert found.diverged == ()
 
 

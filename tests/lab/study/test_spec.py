@@ -18,7 +18,7 @@ tasks = ["prose"]
 budget = 1000
 
 [tuning]
-first_steps = 5
+growth = 5
 
 [[contestants]]
 adapter = "lora"
@@ -39,7 +39,7 @@ def test_a_study_reads_as_written(tmp_path):
     study = load(tmp_path, GOOD)
     assert [c.name for c in study.contestants] == ["lora", "oft"]
     assert study.contestants[1].build().block_size == 8
-    assert study.tuning.first_steps == 5
+    assert study.tuning.growth == 5
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_study_reads_as_written(tmp_path):
     [
         ('["prose"]', '["prosa"]', r"study\.toml:2: did you mean prose"),
         ('adapter = "lora"', 'adapter = "lorra"', r"unknown adapter 'lorra' in .*study\.toml:8: did you mean lora"),
-        ("first_steps", "first_step", r"unknown setting 'first_step' in .*study\.toml:6: did you mean first_steps"),
+        ("growth = 5", "grow = 5", r"unknown setting 'grow' in .*study\.toml:6: did you mean growth"),
         ("budget = 1000", "budget = -1", r"study\.toml:3: budget: .*greater than or equal to 1 \(got -1\)"),
         ("budget = 1000", "budgget = 1", r"unknown setting 'budgget' in .*study\.toml:3: did you mean budget"),
         (
@@ -57,15 +57,15 @@ def test_a_study_reads_as_written(tmp_path):
         ),
         ("block_size = 8", 'block_size = "8"', r"block_size = '8' is not int"),
         ('adapter = "oft"', 'adapter = "lora"', "two contestants are called lora"),
-        ("first_steps = 5", "seeds = [1, 2]", r"seeds \[1, 2\] are in both"),
-        ("first_steps = 5", "start = [0.1, 0.01]", "at least two rates, rising"),
-        (
-            "first_steps = 5",
-            "start = [0.1, 0.2, 0.3]\nrates = 2",
-            r"study\.toml:5: tuning: start has 3 rates, more than rates = 2",
-        ),
-        ("first_steps = 5", "keep = 6", "keep = 6 is more than rates = 5"),
-        ("first_steps = 5", "grow = 2", r"unknown setting 'grow' in .*study\.toml:6: known: first_steps"),
+        ("growth = 5", "seeds = [1, 2]", r"seeds \[1, 2\] are in both"),
+        ("growth = 5", "regret_seeds = [101, 7]", r"seeds \[101\] of tuning\.regret_seeds are in"),
+        ("growth = 5", "regret_seeds = [3, 7]", r"seeds \[3\] of tuning\.regret_seeds are in"),
+        ("growth = 5", "regret_seeds = [7]", r"study\.toml:6: tuning\.regret_seeds: .*at least 2 items"),
+        ("growth = 5", 'regret_contestants = ["dora"]', r"regret_contestants names dora, which the study lacks"),
+        ("growth = 5", "first_rung = 0.25", r"study\.toml:6: tuning\.first_rung: .*greater than or equal to 0\.5"),
+        ("growth = 5", "bracket = 4", r"study\.toml:6: tuning\.bracket: give an odd number"),
+        ("growth = 5", "keep = 6", r"study\.toml:6: tuning\.keep: .*less than or equal to 5"),
+        ("growth = 5", "first_steps = 2", r"unknown setting 'first_steps' in .*study\.toml:6: did you mean first_rung"),
         ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
         ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
         ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),
@@ -145,3 +145,22 @@ def test_a_mistake_in_its_data_is_named(tmp_path, old, new, message):
     write(tmp_path / "sums.jsonl", completions(30))
     with pytest.raises(AdapterlabError, match=message):
         load(tmp_path, OWN.replace(old, new))
+
+
+def test_the_sample_for_the_regret_has_the_reference_and_others_drawn_by_the_studys_name(tmp_path):
+    def sample(name: str = "mine", setting: str = "growth = 5") -> tuple[str, ...]:
+        return load(tmp_path, GOOD.replace('"mine"', f'"{name}"').replace("growth = 5", setting)).regret_sample
+
+    assert sample() == sample()
+    assert {sample(name)[0] for name in "abcdefgh"} == {"lora"}
+    assert {sample(name)[1] for name in "abcdefgh"} == {"oft", "full_ft"}
+    assert sample(setting="regret_sample = 9") in (("lora", "oft", "full_ft"), ("lora", "full_ft", "oft"))
+    assert sample(setting="regret_sample = 1") == ("lora",)
+    assert sample(setting="regret_sample = 0") == ()
+    assert sample(setting='regret_contestants = ["oft"]') == ("lora", "oft")
+
+
+def test_the_first_rung_is_at_least_half_as_long_as_a_reported_run(tmp_path):
+    tuning = load(tmp_path, GOOD).tuning
+    assert [tuning.first_steps(steps) for steps in (1, 2, 5, 40)] == [1, 1, 3, 20]
+    assert load(tmp_path, GOOD.replace("growth = 5", "first_rung = 1.0")).tuning.first_steps(40) == 40

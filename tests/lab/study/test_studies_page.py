@@ -51,4 +51,5 @@ def test_the_example_loads(tmp_path):
     (tmp_path / "study.toml").write_text(example)
     study = load_study(tmp_path / "study.toml")
     assert [c.name for c in study.contestants] == ["oft", "oft-by-series", "hra"]
-    assert study.tuning.budget_steps == 6 * 16 + 2 * 32
+    assert study.regret_sample == ("oft", "hra")
+    assert study.contestants[1].start == 3.2e-3

@@ -1,26 +1,33 @@
 """Statistics of paired differences: intervals, tests of difference and equivalence, Bayes factors, ranks, random effects."""
 
-from adapterlab.lab.analysis.statistics.bayes import bayes_factor_positive, bayes_factor_within, jzs_one_sided
 from adapterlab.lab.analysis.statistics.bootstrap import Interval, bootstrap
+from adapterlab.lab.analysis.statistics.components import Component, average, from_components, row_component
 from adapterlab.lab.analysis.statistics.equivalence import equivalence
-from adapterlab.lab.analysis.statistics.hierarchical import Across, across_tasks
-from adapterlab.lab.analysis.statistics.paired import Paired, holm, paired, stratified
+from adapterlab.lab.analysis.statistics.hierarchical import Across, across_tasks, heterogeneity
+from adapterlab.lab.analysis.statistics.moderated import NO_PRIOR, VariancePrior, fit_prior, fit_priors
+from adapterlab.lab.analysis.statistics.paired import Paired, from_error, holm, paired
 from adapterlab.lab.analysis.statistics.ranks import Ranks, kendall_w, rank_stability
 
 __all__ = [
+    "NO_PRIOR",
     "Across",
+    "Component",
     "Interval",
     "Paired",
     "Ranks",
+    "VariancePrior",
     "across_tasks",
-    "bayes_factor_positive",
-    "bayes_factor_within",
+    "average",
     "bootstrap",
     "equivalence",
+    "fit_prior",
+    "fit_priors",
+    "from_components",
+    "from_error",
+    "heterogeneity",
     "holm",
-    "jzs_one_sided",
     "kendall_w",
     "paired",
     "rank_stability",
-    "stratified",
+    "row_component",
 ]

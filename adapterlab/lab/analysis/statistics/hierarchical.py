@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,3 +65,23 @@ def across_tasks(tasks: Mapping[str, Paired], level: float = 0.95) -> Across:
     mean, df = unit * float(found.mean_effect_re), len(known) - 1
     reach = float(stats.t.ppf((1 + level) / 2, max(1, df - 1))) * math.hypot(error, between)
     return Across(from_error(mean, error, df, len(known), level), between, mean - reach, mean + reach, dict(tasks))
+
+
+def heterogeneity(effects: Sequence[Paired]) -> float:
+    """Return the p-value of the hypothesis that the true effect is the same on all tasks.
+
+    Cochran's Q divided by its degrees of freedom, as an F statistic with the smallest degrees of freedom of the errors.
+
+    Args:
+        effects: The effect on each task; those of unknown or no error are left out.
+
+    Returns:
+        The p-value; 1 for fewer than two known effects.
+    """
+    known = [effect for effect in effects if math.isfinite(effect.error) and effect.error > 0]
+    if len(known) < 2:
+        return 1.0
+    weights = np.array([1 / effect.error**2 for effect in known])
+    means = np.array([effect.mean for effect in known])
+    q = float((weights * (means - np.average(means, weights=weights)) ** 2).sum())
+    return float(stats.f.sf(q / (len(known) - 1), len(known) - 1, min(effect.df for effect in known)))

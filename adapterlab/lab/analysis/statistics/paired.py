@@ -1,4 +1,4 @@
-"""Paired differences: Student's t for one sample, a mean over a study's tasks, Holm's correction for several tests.
+"""Paired differences: Student's t for one sample, and Holm's correction for several tests.
 
 >>> effect = paired([0.020, 0.021, 0.019])
 >>> round(effect.mean, 3), round(effect.low, 4), round(effect.high, 4), effect.real
@@ -18,8 +18,6 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 K = TypeVar("K")
-SELECTION_DF = 5.0
-"""Degrees of freedom of the variance of the selection of a rate, which is estimated from a handful of short runs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,8 @@ def from_error(mean: float, error: float, df: float, n: int, level: float = 0.95
     """
     if df <= 0 or not math.isfinite(error):
         return Paired(mean, -math.inf, math.inf, 1.0, n)
+    if error <= 1e-9 * abs(mean) and 0 < n <= 2 and mean != 0:  # two equal values are no measure of their error
+        return Paired(mean, -math.inf, math.inf, 1.0, n)
     if error <= 1e-9 * abs(mean):  # the differences vary by rounding alone
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, 0.0, df)
     reach = float(stdtrit(df, (1 + level) / 2)) * error
@@ -75,48 +75,6 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     if len(d) < 2:
         return from_error(float(d.mean()) if len(d) else math.nan, math.inf, 0, len(d), level)
     return from_error(float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d)), len(d) - 1, len(d), level)
-
-
-def stratified(
-    by_task: Mapping[str, Sequence[float]], selection_variances: Mapping[str, float] | None = None, level: float = 0.95
-) -> Paired:
-    """Return the mean over tasks with equal weights, with an error from the spread over seeds within each task.
-
-    The result holds for these tasks only: a spread between the tasks does not widen the interval. `across_tasks` covers
-    other tasks like these. Degrees of freedom by Satterthwaite (1946).
-
-    Args:
-        by_task: By task, one difference for each seed. A task with a single one is given the mean variance of the others.
-        selection_variances: By task, the variance due to the selection of a learning rate; 0 for tasks not given. All seeds
-            of a task share the rate, so their spread does not include it.
-        level: Level of the interval.
-    """
-    groups = {task: np.asarray(values, dtype=float) for task, values in by_task.items() if len(values)}
-    n = sum(map(len, groups.values()))
-    if not groups:
-        return from_error(math.nan, math.inf, 0, 0, level)
-    mean = float(np.mean([d.mean() for d in groups.values()]))
-    spread = {task: float(d.var(ddof=1)) for task, d in groups.items() if len(d) > 1}
-    if not spread:
-        return from_error(mean, math.inf, 0, n, level)
-    usual = float(np.mean(list(spread.values())))
-    parts = {task: spread.get(task, usual) / len(d) for task, d in groups.items()}
-    shared = [(selection_variances or {}).get(task, 0.0) for task in groups]
-    error = math.sqrt(sum(parts.values()) + sum(shared)) / len(groups)
-    return from_error(mean, error, _freedom([(parts[t], len(groups[t]) - 1) for t in spread], shared), n, level)
-
-
-def _freedom(parts: Sequence[tuple[float, int]], shared: Sequence[float]) -> float:
-    """Return Satterthwaite's degrees of freedom of a sum of variances, at most those without the `shared` ones.
-
-    By the formula a shared variance of similar size would raise them, although it is only a rough estimate.
-    """
-    seeds = sum(variance for variance, _ in parts)
-    if seeds == 0:
-        return SELECTION_DF if any(shared) else float(sum(df for _, df in parts))
-    ratios = [variance / seeds for variance in shared]
-    freedom = sum((variance / seeds) ** 2 / df for variance, df in parts)
-    return min(1 / freedom, (1 + sum(ratios)) ** 2 / (freedom + sum(ratio**2 / SELECTION_DF for ratio in ratios)))
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:

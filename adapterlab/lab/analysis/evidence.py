@@ -1,0 +1,162 @@
+"""What a study says about statements on one metric, such as "oft forgets less than lora", by a joint posterior.
+
+The statement is about tasks like the study's, so an effect that differs between the tasks speaks less clearly
+(`adapterlab.lab.analysis.statistics.joint`).
+
+>>> import numpy as np
+>>> values, variances = np.array([[0.050, 0.052], [0.030, 0.031]]), np.full((2, 2), 1e-6)
+>>> evidence = Evidence(JointModel(0.01, 0.004), ("lora", "oft"), ("prose", "restyle"), values, variances)
+>>> better = Region(difference("lora", "oft", "in_domain"), ("prose", "restyle"))
+>>> evidence.bayes_factor(better) > 20
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapterlab.lab.analysis.contrast import Contrast, difference
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
+from adapterlab.lab.analysis.statistics.joint import Draws, JointModel
+from adapterlab.lab.trial.spec import FROZEN
+
+SAMPLES = 20_000
+"""Draws from which probabilities are estimated."""
+SCALE = 2.0
+"""Scale of the prior of a difference, in units of the smallest difference that matters."""
+BETWEEN = 0.8
+"""Scale of the prior of the standard deviation between tasks, in the same unit."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Values of the contestants for which a statement holds."""
+
+    contrast: Contrast
+    """Positive where the statement holds; its terms have one metric."""
+    tasks: tuple[str, ...]
+    within: float | None = None
+    """For a statement of equivalence, the largest size of the contrast; None for others."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Values of one metric, and the model of them."""
+
+    model: JointModel
+    names: tuple[str, ...]
+    tasks: tuple[str, ...]
+    values: np.ndarray
+    """Improvements over the frozen model, or the values where it has none, `(contestants, tasks)`; positive is better."""
+    variances: np.ndarray
+    """Their variances."""
+
+    @classmethod
+    def of(cls, effects: Effects, metric: str, regions: Sequence[Region]) -> Evidence:
+        """Collect what results say of the contestants of some regions.
+
+        Args:
+            effects: Effects estimated from finished contests.
+            metric: Name of the metric.
+            regions: Regions of this metric.
+        """
+        names = tuple(dict.fromkeys(name for region in regions for name in region.contrast.trained))
+        tasks = tuple(dict.fromkeys(task for region in regions for task in region.tasks))
+        smallest = smallest_difference(METRICS[metric], effects.results)
+        variances = _own_variances(effects, metric, names, tasks, smallest)
+        sign, frozen = METRICS[metric].sign, effects.values(FROZEN, metric, tasks)
+        values = np.full(variances.shape, np.nan)
+        for i, name in enumerate(names):
+            own = effects.values(name, metric, tasks)
+            for j, task in enumerate(tasks):
+                found = [value - frozen.get((task, 0), 0.0) for (where, _), value in own.items() if where == task]
+                values[i, j] = sign * float(np.mean(found)) if found else np.nan
+        return cls(JointModel(SCALE * smallest, BETWEEN * smallest), names, tasks, values, variances)
+
+    def prior(self) -> Draws:
+        """Draw values from the prior."""
+        return self.model.prior(len(self.names), len(self.tasks), SAMPLES, seed=0)
+
+    def posterior(self, weight: float) -> Draws:
+        """Draw values from the posterior.
+
+        Args:
+            weight: Exponent on the likelihood, from 0 to 1.
+        """
+        if weight == 0:
+            return self.prior()
+        return self.model.posterior(self.values, self.variances / weight, SAMPLES, seed=1)
+
+    def bayes_factor(self, region: Region) -> float:
+        """Return the posterior odds of a region over its prior odds.
+
+        Args:
+            region: The region.
+        """
+        after, before = (self.holds(draws, region).mean() for draws in (self.posterior(1.0), self.prior()))
+        return float(odds(after) / odds(before))
+
+    def holds(self, draws: Draws, region: Region) -> np.ndarray:
+        """Return in which draws the values lie in a region.
+
+        Args:
+            draws: Draws of the values.
+            region: The region.
+        """
+        values = draws.over([self.tasks.index(task) for task in region.tasks])
+        sign = METRICS[region.contrast.metrics[0]].sign
+        total: np.ndarray = -np.full(len(values), region.contrast.minus)
+        for term in region.contrast.terms:
+            if term.contestant != FROZEN:
+                total = total + sign * term.weight * values[:, self.names.index(term.contestant)]
+        found: np.ndarray = total > 0 if region.within is None else np.abs(total) <= region.within
+        return found
+
+
+def _own_variances(
+    effects: Effects, metric: str, names: Sequence[str], tasks: Sequence[str], smallest: float
+) -> np.ndarray:
+    """Return variances of single contestants, `(contestants, tasks)`, that add up to those of their differences.
+
+    A difference of unknown error, such as one of single numbers, is given an error of the smallest difference that matters.
+    """
+    found = np.full((len(names), len(tasks)), smallest**2 / 2)
+    for j, task in enumerate(tasks):
+        pairs = np.zeros((len(names), len(names)))
+        for a in range(len(names)):
+            for b in range(a):
+                effect = effects.by_task(difference(names[a], names[b], metric), [task]).get(task)
+                known = effect is not None and effect.df > 0
+                freedom = effect.df / (effect.df - 2) if effect is not None and effect.df > 2 else 3.0
+                error = effect.error**2 * freedom if effect is not None and known else smallest**2
+                pairs[a, b] = pairs[b, a] = max(error, (smallest / 50) ** 2)
+        found[:, j] = _split(pairs)
+    return found
+
+
+def _split(pairs: np.ndarray) -> np.ndarray:
+    """Return the variances of single contestants of which the pairs' variances are sums, by least squares."""
+    count = len(pairs)
+    if count == 1:
+        return np.array([0.0])
+    if count == 2:
+        return np.full(2, pairs[0, 1] / 2)
+    total = pairs.sum() / 2 / (count - 1)
+    own: np.ndarray = (pairs.sum(axis=1) - total) / (count - 2)
+    raised: np.ndarray = np.maximum(own, 0.1 * total / count)
+    return raised
+
+
+def odds(share: np.ndarray) -> np.ndarray:
+    """Return odds from shares of draws; shares of 0 and 1 are taken as half a draw from them.
+
+    Args:
+        share: Shares of `SAMPLES` draws.
+    """
+    kept = np.clip(share, 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)
+    ratio: np.ndarray = kept / (1 - kept)
+    return ratio

@@ -1,0 +1,29 @@
+"""The width of a model: the size of its hidden states, read from its configuration without loading its weights.
+
+>>> width("embedded")
+256
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from adapterlab.models.loading import folder_of
+
+
+@cache
+def width(source: str) -> int | None:
+    """Return the hidden size of a model, or None if its configuration cannot be read or does not name one.
+
+    Args:
+        source: `"embedded"`, a folder, or an id on the hub.
+    """
+    from transformers import AutoConfig
+
+    folder = folder_of(source)
+    try:
+        config = AutoConfig.from_pretrained(str(folder) if folder.exists() else source, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+    found = getattr(config.get_text_config(), "hidden_size", None)
+    return found if isinstance(found, int) else None

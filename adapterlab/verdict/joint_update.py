@@ -1,0 +1,109 @@
+"""Update of all claims together: one likelihood for all runs, and the stated credences as a prior.
+
+Claims that compare the same contestants share their runs, so their Bayes factors are not independent evidence. Here each
+metric has one joint posterior of all contestants' values (`adapterlab.lab.analysis.statistics.joint`), and a claim is a
+region of these values. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
+the one nearest to the model's own (minimum relative entropy; Csiszar 1975). Two claims that contradict each other can
+therefore not both become likely, whatever their stated credences.
+
+>>> import numpy as np
+>>> holds = np.array([[True, False], [True, False], [False, True], [False, True]])  # claims that exclude each other
+>>> weights = tilt(holds, [0.75, 0.25])(holds)
+>>> (holds * weights[:, None]).sum(axis=0).round(2).tolist()
+[0.75, 0.25]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.evidence import SAMPLES, Evidence, Region, odds
+
+ROUNDS = 200
+"""Largest number of passes over the claims when the credences are matched."""
+STEEPEST = 12.0
+"""Largest exponent of the tilting, for credences that contradict each other."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    """One claim after the update."""
+
+    factor: float
+    """Posterior odds over prior odds of the claim, without the credences of this and other claims, at full relevance."""
+    after: float
+    """Credence after the update."""
+
+
+def update_together(
+    regions: Mapping[str, Region], credences: Mapping[str, float], effects: Effects, weight: float
+) -> dict[str, Updated]:
+    """Update the credences of claims by the results of a study.
+
+    Args:
+        regions: By claim, the values for which it holds; each contrast has one metric.
+        credences: By claim, the credence before; one of exactly 0 or 1 does not move.
+        effects: Effects estimated from finished contests.
+        weight: Relevance, the exponent on the likelihood from 0 to 1 (power prior of Ibrahim and Chen 2000).
+
+    Returns:
+        By claim, the Bayes factor and the new credence.
+    """
+    claims = list(regions)
+    prior, full, tempered = (np.zeros((SAMPLES, len(claims)), dtype=bool) for _ in range(3))
+    for metric in dict.fromkeys(regions[claim].contrast.metrics[0] for claim in claims):
+        chosen = [i for i, claim in enumerate(claims) if regions[claim].contrast.metrics[0] == metric]
+        block = Evidence.of(effects, metric, [regions[claims[i]] for i in chosen])
+        for table, draws in (
+            (prior, block.prior()),
+            (full, block.posterior(1.0)),
+            (tempered, block.posterior(weight)),
+        ):
+            for i in chosen:
+                table[:, i] = block.holds(draws, regions[claims[i]])
+    open_ = [i for i, claim in enumerate(claims) if 0 < credences[claim] < 1]
+    tilted = tilt(prior[:, open_], [credences[claims[i]] for i in open_])
+    after = (tempered * tilted(tempered[:, open_])[:, None]).sum(axis=0)
+    factors = odds(full.mean(axis=0)) / odds(prior.mean(axis=0))
+    return {
+        claim: Updated(
+            float(factors[i]),
+            credences[claim] if i not in open_ else float(np.clip(after[i], 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)),
+        )
+        for i, claim in enumerate(claims)
+    }
+
+
+def tilt(holds: np.ndarray, credences: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+    """Find the exponential tilting of draws under which each claim has its credence.
+
+    Args:
+        holds: For draws of the prior, where each claim holds, `(samples, claims)`.
+        credences: Credence of each claim, between 0 and 1.
+
+    Returns:
+        A function that gives draws, by where each claim holds in them, their weights, which sum to 1. If no tilting matches
+        all credences, as for claims that contradict each other, it comes as near as a bounded exponent allows.
+    """
+    exponents = np.zeros(len(credences))
+
+    def weights(table: np.ndarray) -> np.ndarray:
+        log = table @ exponents
+        unscaled = np.exp(log - log.max())
+        shares: np.ndarray = unscaled / unscaled.sum()
+        return shares
+
+    for _ in range(ROUNDS):
+        largest = 0.0
+        for i, credence in enumerate(credences):
+            share = float(np.clip(weights(holds) @ holds[:, i], 1e-6, 1 - 1e-6))
+            change = float(np.log(credence / (1 - credence) * (1 - share) / share))
+            exponents[i] = np.clip(exponents[i] + change, -STEEPEST, STEEPEST)
+            largest = max(largest, abs(change))
+        if largest < 1e-4:
+            break
+    return weights

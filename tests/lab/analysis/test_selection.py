@@ -1,0 +1,102 @@
+"""The variance that the selection of a learning rate adds, in contests that the test makes up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from adapterlab.lab.analysis.calibration import simulate
+from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.noise_model import QUICK, World
+from adapterlab.lab.analysis.selection import NO_SELECTION, Curve, Line, Selection, fit_line, rate_noise
+from adapterlab.lab.run.resolve import resolve
+from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
+
+
+def test_the_variance_of_a_sum_is_that_of_the_sum_at_each_rate():
+    """Two metrics of one contestant respond to the same rate, so their variances do not simply add up."""
+    shares = {1e-3: 0.25, 1e-2: 0.5, 1e-1: 0.25}
+    selection = Selection(shares, {"forgetting": Line(0.02, 1e-2), "out_of_domain": Line(-0.02, 1e-2)})
+    assert selection.variance({"forgetting": 1.0}) == pytest.approx(0.02**2 / 2)
+    assert selection.variance({"forgetting": 1.0, "out_of_domain": 1.0}) == pytest.approx(0.0)
+    assert selection.variance({"forgetting": 1.0, "out_of_domain": -1.0}) == pytest.approx(0.04**2 / 2)
+    assert selection.variance({"accuracy": 1.0}) == 0
+    assert NO_SELECTION.variance({"forgetting": 1.0}) == 0
+
+
+def test_a_line_is_that_of_least_squares():
+    values = {1e-3: 0.01, 1e-2: 0.03, 1e-1: 0.04}
+    line, expected = fit_line(values), np.polyfit([-3, -2, -1], list(values.values()), 1)[0]
+    assert line is not None
+    assert line.slope == pytest.approx(expected)
+    assert line(1e-1) - line(1e-2) == pytest.approx(expected)
+    assert fit_line({1e-3: 0.01}) is None
+    assert fit_line({1e-3: 0.01, 1e-2: math.nan}) is None
+
+
+def test_a_curve_goes_through_what_was_tried_and_is_a_parabola_about_the_best():
+    curve = Curve({lr: (math.log10(lr) + 2.1) ** 2 for lr in (1e-4, 1e-3, 1e-2, 1e-1)})
+    assert curve(1e-4) == pytest.approx(1.9**2)
+    assert curve(10**-2.1) == pytest.approx(0, abs=1e-9)
+    assert curve(10**-3.5) == pytest.approx((1.9**2 + 0.9**2) / 2)
+    assert curve(1e-9) == curve(1e-4)
+    assert curve(1.0) == pytest.approx(curve(1e-1))
+
+
+def test_a_curve_with_the_best_rate_at_its_edge_is_linear():
+    curve = Curve({1e-3: 1.0, 1e-2: 0.5, 1e-1: 0.25})
+    assert curve.inside is None
+    assert curve(10**-1.5) == pytest.approx(0.375)
+    assert curve(1.0) == 0.25
+    falling = Curve({1e-3: 0.25, 1e-2: 0.5, 1e-1: 1.0})
+    assert falling.inside is None
+    assert falling(10**-2.5) == pytest.approx(0.375)
+    assert falling(1e-6) == 0.25
+    pair = Curve({1e-3: 1.0, 1e-2: 0.5})
+    assert pair(10**-2.5) == pytest.approx(0.75)
+
+
+def test_a_curve_is_linear_beyond_the_neighbours_of_the_best_rate():
+    curve = Curve({1e-4: 3.0, 1e-3: 1.0, 1e-2: 0.0, 1e-1: 1.0, 1.0: 5.0})
+    assert curve.inside == (-3, -1)
+    assert curve(10**-2.5) == pytest.approx(0.25)
+    assert curve(1e-3) == pytest.approx(1.0)
+    assert curve(10**-3.5) == pytest.approx(2.0)
+    assert curve(10**-0.25) == pytest.approx(4.0)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """Studies of four contestants that are all the same, whose best rate lies between two rates of the lattice."""
+    names = ("lora", "oft", "ia3", "dora")
+    plan = Study(
+        name="made-up",
+        tasks=("restyle",),
+        contestants=tuple(Contestant(adapter=name, start=5.6e-3) for name in names),
+        full_ft=False,
+        full_ft_reason="not asked here",
+        training=Training(steps=40),
+        tuning=Tuning(regret_sample=0),
+    )
+    world = [World({"restyle": QUICK["restyle"]}, {}, True, np.random.default_rng(i), -2.12) for i in range(40)]
+    return [simulate(resolve(plan), each) for each in world]
+
+
+def test_the_noise_beside_the_rate_leaves_out_what_a_seed_does_to_all_rates(simulated):
+    """By the noise model a run's own standard deviation is 0.0023, and that of a seed is 0.0021."""
+    found = [rate_noise(results, "restyle") for results in simulated]
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(QUICK["restyle"].own, rel=0.35)
+
+
+def test_selected_rates_vary_as_those_of_many_studies_do(simulated):
+    """The best rate lies half-way between two rates of the lattice, so studies choose either of them."""
+    chosen, guessed = [], []
+    for results in simulated:
+        selections = Effects.of(results).selections
+        for name in results.contestants:
+            chosen.append(math.log10(results.contests[name, "restyle"].rate))
+            rates, shares = zip(*selections[name, "restyle"].shares.items(), strict=True)
+            guessed.append(float(np.cov(np.log10(rates), aweights=shares, ddof=0)))
+    assert 1 / 3 < np.mean(guessed) / np.var(chosen) < 3
