@@ -93,7 +93,7 @@ class Effects:
     def numbers(self, contrast: Contrast, tasks: Sequence[str] | None = None) -> dict[Key, float]:
         """Return a contrast by task and seed, for the seeds that all of its contestants have.
 
-        Two runs neither of which saw the event that a metric waits for say nothing about each other, and are left out.
+        Pairs of runs are left out if neither saw the event that the metric waits for: they say nothing about each other.
 
         Args:
             contrast: The contrast.
@@ -178,6 +178,9 @@ class Effects:
         Args:
             contrast: The contrast.
             tasks: Tasks; all of the results if None.
+
+        Returns:
+            By task, the estimate; tasks without numbers are left out.
         """
         found = dict.fromkeys(task for task, _ in self.numbers(contrast, tasks))
         return {task: self.estimate(contrast, [task]) for task in found}

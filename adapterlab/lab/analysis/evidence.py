@@ -1,4 +1,4 @@
-"""What a study says about statements on one metric, such as "oft forgets less than lora", by a joint posterior.
+"""Evidence of a study on statements about one metric, such as "oft forgets less than lora", by a joint posterior.
 
 The statement is about tasks like the study's, so an effect that differs between the tasks speaks less clearly
 (`adapterlab.lab.analysis.statistics.joint`).
@@ -63,6 +63,9 @@ class Evidence:
             effects: Effects estimated from finished contests.
             metric: Name of the metric.
             regions: Regions of this metric.
+
+        Returns:
+            The evidence on the metric.
         """
         names = tuple(dict.fromkeys(name for region in regions for name in region.contrast.trained))
         tasks = tuple(dict.fromkeys(task for region in regions for task in region.tasks))
@@ -78,7 +81,11 @@ class Evidence:
         return cls(JointModel(SCALE * smallest, BETWEEN * smallest), names, tasks, values, variances)
 
     def prior(self) -> Draws:
-        """Draw values from the prior."""
+        """Draw values from the prior.
+
+        Returns:
+            The draws.
+        """
         return self.model.prior(len(self.names), len(self.tasks), SAMPLES, seed=0)
 
     def posterior(self, weight: float) -> Draws:
@@ -86,6 +93,9 @@ class Evidence:
 
         Args:
             weight: Exponent on the likelihood, from 0 to 1.
+
+        Returns:
+            The draws.
         """
         if weight == 0:
             return self.prior()
@@ -139,7 +149,7 @@ def _own_variances(
 
 
 def _split(pairs: np.ndarray) -> np.ndarray:
-    """Return the variances of single contestants of which the pairs' variances are sums, by least squares."""
+    """Return the variances of single contestants whose sums come nearest to the pairs' variances (least squares)."""
     count = len(pairs)
     if count == 1:
         return np.array([0.0])

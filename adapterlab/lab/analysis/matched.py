@@ -58,6 +58,9 @@ class Matched:
 
         Args:
             effects: Effects estimated from finished contests.
+
+        Returns:
+            The differences of every pair, by task and seed.
         """
         results = effects.results
         paths = {
@@ -97,6 +100,9 @@ class Matched:
         Args:
             a: Name of a contestant.
             b: Name of another.
+
+        Returns:
+            The estimate; its error is unknown with fewer than two seeds on a task.
         """
         by_task = self._by_task(a, b)
         count = sum(map(len, by_task.values()))
@@ -111,6 +117,9 @@ class Matched:
         Args:
             a: Name of a contestant.
             b: Name of another.
+
+        Returns:
+            By task, the estimate; tasks with fewer than two seeds are left out.
         """
         return {
             task: average([fmean(values)], [self._components((a, b), task, values)], len(values))

@@ -108,6 +108,9 @@ def fit_line(values: Mapping[float, float]) -> Line | None:
 
     Args:
         values: By learning rate, the metric.
+
+    Returns:
+        The line.
     """
     rates = sorted(rate for rate, value in values.items() if math.isfinite(value))
     if len(rates) < 2:
@@ -210,6 +213,9 @@ def select_again(results: Results, contest: Contest, noise: float) -> Selection:
         results: Results that the contest is part of.
         contest: The contest.
         noise: Standard deviation of a run's validation loss about a smooth function of the rate.
+
+    Returns:
+        The rates with their shares, and the response of each metric.
     """
     frozen = results.frozen(contest.task).validation
     losses = {lr: o.validation for lr, (_, o) in contest.first.items() if math.isfinite(o.validation)}

@@ -36,7 +36,11 @@ PROBE_WINDOWS = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant at one budget, as it would run."""
+    """A contestant at one budget, as it would run.
+
+    >>> Entry("lora", 160_000, "r = 4", 158_208, "", ranked=True, cost=None).parameters
+    158208
+    """
 
     contestant: str
     budget: int | None

@@ -86,7 +86,7 @@ class Flag(StrEnum):
 
     @property
     def text(self) -> str:
-        """What the flag means, in words; empty for none."""
+        """Meaning of the flag, in words; empty for none."""
         return {
             Flag.NONE: "",
             Flag.EDGE: "on the edge of the rates tried: a rate beyond it may be better",

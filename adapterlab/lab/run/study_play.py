@@ -3,6 +3,9 @@
 Each contest asks for trials by itself. Only whether its search is extended depends on others: on the regret of the sampled
 contestants on all tasks with the same unit of loss. The decision follows from the outcomes of their trials, not from the
 order in which these arrive, so a ledger that is replayed gives the decisions that the run made.
+
+>>> StudyPlay([]).start()  # a study without contests needs no trials
+[]
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class SearchGroup:
             extensions: Number of extensions so far.
 
         Returns:
-            The decision; None until every sampled contest has measured its regret after so many extensions.
+            The decision; None until every sampled contest has measured its regret after that number of extensions.
         """
         if extensions == len(self._decisions) and all(
             contest.finished or (contest.waiting and contest.extensions == extensions) for contest in self._sampled

@@ -73,6 +73,9 @@ class JointModel:
             tasks: Number of tasks.
             samples: Number of draws.
             seed: Seed of the draws.
+
+        Returns:
+            Means and effects on each task.
         """
         rng = np.random.default_rng(seed)
         nodes = np.array(self._nodes())[rng.integers(NODES * NODES, size=samples)]
@@ -89,6 +92,9 @@ class JointModel:
             variances: Their variances.
             samples: Number of draws.
             seed: Seed of the draws.
+
+        Returns:
+            Means and effects on each task.
         """
         rng = np.random.default_rng(seed)
         nodes = self._nodes()

@@ -98,6 +98,9 @@ def fit_priors(variances: Mapping[str, Sequence[float]], df: float) -> dict[str,
     Args:
         variances: By task, one for each pair.
         df: Degrees of freedom of each.
+
+    Returns:
+        By task, the prior.
     """
     own = {task: fit_prior(values, df) for task, values in variances.items()}
     usable = {task: [v / own[task].variance for v in variances[task] if v > 0] for task in own if own[task].df > 0}
