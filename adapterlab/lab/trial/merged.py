@@ -64,7 +64,7 @@ def can_merge(handle: Handle) -> bool:
 
 
 class _Merging:
-    """A control that merges the adapter, and merges it anew whenever the strength is set."""
+    """A control that merges the adapter, and merges it again whenever the strength is set."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle, self._fits = handle, True
