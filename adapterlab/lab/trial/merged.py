@@ -5,7 +5,7 @@ base weights are restored bit for bit.
 
 >>> from adapterlab.adapters import adapter
 >>> from adapterlab.surgery import attach
->>> handle = attach(nn.Sequential(nn.Linear(4, 4)), adapter("lora", rank=2))
+>>> handle = attach(torch.nn.Sequential(torch.nn.Linear(4, 4)), adapter("lora", rank=2))
 >>> with merged(handle) as control:
 ...     control.strength = 0.5
 ...     print(handle.sites["0"].merged)
