@@ -112,7 +112,7 @@ def logits_at(
 
 @contextmanager
 def _head_at(model: nn.Module, size: torch.Size, index: Tensor) -> Iterator[list[bool]]:
-    """Let the output head see only the positions of `index`; the yielded list is filled when it has run so."""
+    """Give the output head only the positions of `index`; the yielded list is filled once it has run on them."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     picked: list[bool] = []
     if not isinstance(head, nn.Module):

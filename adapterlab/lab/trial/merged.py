@@ -5,7 +5,7 @@ base weights are restored bit for bit.
 
 >>> from adapterlab.adapters import adapter
 >>> from adapterlab.surgery import attach
->>> handle = attach(nn.Sequential(nn.Linear(4, 4)), adapter("lora", rank=2))
+>>> handle = attach(torch.nn.Sequential(torch.nn.Linear(4, 4)), adapter("lora", rank=2))
 >>> with merged(handle) as control:
 ...     control.strength = 0.5
 ...     print(handle.sites["0"].merged)
@@ -64,7 +64,7 @@ def can_merge(handle: Handle) -> bool:
 
 
 class _Merging:
-    """A control that merges the adapter, and merges it anew whenever the strength is set."""
+    """A control that merges the adapter, and merges it again whenever the strength is set."""
 
     def __init__(self, handle: Handle) -> None:
         self._handle, self._fits = handle, True

@@ -141,12 +141,18 @@ def test_with_one_gate_a_layer_it_trains_as_in_peft(kind, layers, tokens, softma
             other.adaption_prompt.copy_(site.prompt[None])
     mask = torch.ones_like(tokens)
     mask[0, :3] = 0
-    batch, answers = {"input_ids": tokens, "attention_mask": mask}, tokens.masked_fill(mask == 0, -100)
-    agree(*(m(**batch).logits[mask == 1] for m in (model, theirs)))
+    answers = tokens.masked_fill(mask == 0, -100)
+
+    def answer(m):
+        """PEFT counts padding as positions, so it is given the positions that are meant."""
+        where = {} if m is model else {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+        return m(input_ids=tokens, attention_mask=mask, **where).logits
+
+    agree(*(answer(m)[mask == 1] for m in (model, theirs)))
     trained = [p for other in others for p in (other.adaption_prompt, other.adaption_gate)]
     same_descent(
-        descend(lambda: loss_of(model(**batch).logits, answers), list(handle.parameters()), ADAMW),
-        descend(lambda: loss_of(theirs(**batch).logits, answers), trained, ADAMW),
+        descend(lambda: loss_of(answer(model), answers), list(handle.parameters()), ADAMW),
+        descend(lambda: loss_of(answer(theirs), answers), trained, ADAMW),
     )
     for site, other in zip(handle.sites.values(), others, strict=True):
         agree(site.prompt.detach()[None], other.adaption_prompt.detach())

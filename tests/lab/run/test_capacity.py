@@ -103,10 +103,10 @@ def test_a_trial_that_never_fits_is_a_recorded_failure(trial, runner, small_memo
 
 
 def test_scoring_in_halves_gives_the_same(trial, runner, monkeypatch):
-    from adapterlab.tasks import text
+    from adapterlab.tasks import scoring
 
     whole, seen = runner.run(trial).scores, []
-    predictions = text.predictions
+    predictions = scoring.predictions
 
     def small(model, batch):
         if not torch.is_grad_enabled():
@@ -115,7 +115,7 @@ def test_scoring_in_halves_gives_the_same(trial, runner, monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return predictions(model, batch)
 
-    monkeypatch.setattr(text, "predictions", small)
+    monkeypatch.setattr(scoring, "predictions", small)
     halves = runner.run(trial).scores
     assert min(seen) <= 3 < max(seen)
     for part, scores in whole.items():

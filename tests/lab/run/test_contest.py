@@ -148,7 +148,8 @@ def test_the_frozen_model_is_scored_on_every_part_without_a_step():
     trial = contest.frozen_trial()
     assert (trial.method, trial.lr, trial.seed, trial.steps) == ("frozen", 0.0, 0, 0)
     assert trial.parts == ("validation", "test", "ood", "base")
-    assert (trial.curve_every, trial.path, trial.share) == (0, (), 1.0)
+    # With the strengths of a path, so that it is scored on the rows of the path too.
+    assert (trial.curve_every, trial.path, trial.share) == (0, (0.5,), 1.0)
 
 
 def test_a_tenth_of_the_data_is_for_the_reported_runs():

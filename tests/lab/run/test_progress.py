@@ -122,7 +122,8 @@ def test_a_contest_that_measures_its_regret_or_waits_for_others_says_so(ledger):
 def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
     report = Reporting(seeds=(1, 2), windows=16, curve_every=5, tenth_of_data=True, path=(0.5, 1.5))
     prepared = prepared_of(study_of("lora", report=report))
-    whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 + 4 * 3
+    # Three looks at the curve; each part once with all windows, and with half of them at the three strengths of the path.
+    whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 + 4 * (1 + 3 / 2)
     state = states_of(prepared, ledger)["lora"]
     assert state.steps_left == whole
     trials = SEARCH_TRIALS + 4
