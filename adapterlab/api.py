@@ -21,11 +21,14 @@ from adapterlab.inputs import Processor, Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
 from adapterlab.lab.analysis.calibration import Calibration
 from adapterlab.lab.analysis.pairwise import Comparison
+from adapterlab.lab.analysis.power import Power, power_of
 from adapterlab.lab.analysis.trial_table import trial_table
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.design import lock_design, plan_of
 from adapterlab.lab.run.estimate import Estimate, estimate_study
 from adapterlab.lab.run.locate import LEDGER, existing_ledger, open_study, record_study, run_command
 from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.scheduler import Watch, run_study
 from adapterlab.lab.run.status import StudyStatus, study_status
 from adapterlab.lab.study.spec import Data, Study
@@ -61,7 +64,7 @@ def run(
 ) -> Analysis:
     """Run a study, resuming where it stopped, and analyse it.
 
-    Writes `ledger.sqlite`, `report.html` and `verdict.json` to the folder of the results.
+    Writes `design.json`, `ledger.sqlite`, `report.html` and `verdict.json` to the folder of the results.
 
     Args:
         study: A `Study`, a TOML file, the name of a shipped study, or a folder of results; the quick study if None.
@@ -91,8 +94,9 @@ def run(
     ledger = Ledger(folder / LEDGER)
     record_study(spec, folder)
     prepared = prepare(spec)
+    design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
     contests = run_study(prepared, ledger, wait=wait, watch=watch)
-    analysis = analyse(prepared, contests, ledger, the_map)
+    analysis = analyse(prepared, contests, ledger, the_map, design)
     write_reports(analysis, folder)
     write_verdict(analysis, folder / "verdict.json")
     return analysis
@@ -124,6 +128,24 @@ def estimate(
     spec, folder = open_study(study, None if out is None else Path(out))
     ledger = Ledger(folder / LEDGER) if (folder / LEDGER).is_file() else None
     return estimate_study(prepare(spec.limited(**limits)), ledger, measure=measure, watch=watch)
+
+
+def power(study: StudySource = None, *, out: str | Path | None = None) -> Power:
+    """Estimate which differences a study can find, and how wide its intervals will be, before it runs.
+
+    Args:
+        study: As for `run`.
+        out: Folder of results; the noise of its trials is used if there are enough of them.
+
+    Returns:
+        The power at the largest budget.
+
+    Raises:
+        AdapterlabError: If the study is not valid.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    ledger = Ledger(folder / LEDGER) if (folder / LEDGER).is_file() else None
+    return power_of(resolve(spec), ledger)
 
 
 def status(study: StudySource = None, *, out: str | Path | None = None, workers: int | None = None) -> StudyStatus:

@@ -65,6 +65,7 @@ def run(
         _show_estimate(spec, folder, console, workers=workers, cluster=cluster, shard=shard, lanes=lanes)
         return
     ledger = folder / LEDGER
+    _warn_of_little_power(spec, ledger, console)
 
     def waiting() -> None:
         console.print(f"Another run is writing {ledger}; waiting for its end.")
@@ -116,7 +117,18 @@ def _show_estimate(study: Study, out: Path, console: Console, **limits: int | st
             display.update(f"timing a few steps of {name}")
 
         estimate = api.estimate(study, out=out, measure=True, watch=watch, **limits)
-    show_estimate(estimate, console)
+        display.update("simulating studies like it")
+        power = api.power(study, out=out)
+    show_estimate(estimate, power, console)
+
+
+def _warn_of_little_power(study: Study, ledger: Path, console: Console) -> None:
+    """Print a warning if a study that has not begun can find nothing."""
+    from adapterlab import api
+    from adapterlab.report.progress import show_warning
+
+    if not ledger.is_file():
+        show_warning(api.power(study, out=ledger.parent), console)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         parts=PARTS,
         steps=board.steps,
         minutes=board.seconds / 60,
-        provenance=board.provenance.facts,
+        provenance=dict(board.provenance.facts) | ({} if analysis.design is None else analysis.design.facts),
         remarks=analysis.remarks,
         version=version("adapterlab"),
     )

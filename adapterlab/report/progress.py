@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from adapterlab.lab.analysis.power import ENOUGH, Power
 from adapterlab.lab.run.estimate import Entry, Estimate
+from adapterlab.lab.run.design import stopping_rule
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.run.status import StudyStatus, TrialLabel
 from adapterlab.lab.trial.spec import FROZEN
@@ -21,11 +24,12 @@ SHOWN = 4
 """Trials listed of each kind."""
 
 
-def show_estimate(estimate: Estimate, console: Console) -> None:
-    """Print what would run, how long it would take, and on which device.
+def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
+    """Print what would run, how long it would take, on which device, and what it can find.
 
     Args:
         estimate: The estimate of a study.
+        power: Its power.
         console: Where to print.
     """
     study = estimate.study
@@ -59,6 +63,8 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
         else "nothing yet",
         "runs on": f"{_several(estimate.workers, 'worker process')}, {estimate.device}",
         "time": _time_left(estimate),
+        "finds": _finds(power),
+        "stopping": stopping_rule(study),
     }
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(style="dim", no_wrap=True)
@@ -66,6 +72,31 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     for key, value in rows.items():
         grid.add_row(key, value)
     console.print(grid, highlight=False)
+    show_warning(power, console)
+
+
+def show_warning(power: Power, console: Console) -> None:
+    """Print a warning if a study can find nothing.
+
+    Args:
+        power: Its power.
+        console: Where to print.
+    """
+    if power.finds_nothing:
+        console.print(
+            f"[yellow]This study can hardly find anything: a difference of {power.difference:.3g}, a typical one, would be "
+            f"found in {power.of(power.difference):.0%} of cases. Give more seeds, more windows or fewer contestants.[/yellow]",
+            highlight=False,
+        )
+
+
+def _finds(power: Power) -> str:
+    if not math.isfinite(power.error):
+        return "nothing: with these seeds, the error of a difference is unknown"
+    return (
+        f"differences of {power.smallest_found:.2g} in {ENOUGH:.0%} of cases, after Holm's correction over "
+        f"{power.pairs} pairs; 95 % intervals of about +-{power.half_width:.2g} (noise: {power.noise})"
+    )
 
 
 def _entries(entries: Sequence[Entry], timed: bool) -> Table:

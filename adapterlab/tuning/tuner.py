@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.design import lock_design, plan_of
 from adapterlab.lab.run.locate import record_study
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.report.page import write_reports
@@ -67,8 +68,9 @@ def tune(
     planned(plan)
     record_study(plan.study, folder)
     prepared = prepare(plan.study)
+    design = lock_design(folder, plan_of(prepared.resolved, None), len(ledger))
     contests = run(prepared, ledger)
-    analysis = analyse(prepared, contests, ledger)
+    analysis = analyse(prepared, contests, ledger, design=design)
     write_reports(analysis, folder)
     board = analysis.main
     best, task = winner_of(board), plan.study.tasks[0]

@@ -28,6 +28,7 @@ from adapterlab.lab.analysis.metrics import by_budget, by_unit
 from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.design import DesignHistory
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.verdict.bayes_update import Judgement, judge
@@ -50,11 +51,14 @@ class Analysis:
     """Environments that the study's trials ran in, the one with the most trials first."""
     unused: Unused = field(default_factory=lambda: Unused(0, 0))
     """Trials in the ledger that the study does not use."""
+    design: DesignHistory | None = None
+    """When the study was designed, and how that changed; None if it was not recorded."""
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences about trials of mixed origins and about unused trials; empty if there are neither."""
-        return [text for text in (mixed_origins(self.origins), str(self.unused)) if text]
+        """Sentences about changes of the design, trials of mixed origins and unused trials; empty if there are none."""
+        changes = [] if self.design is None else self.design.remarks
+        return [text for text in (*changes, mixed_origins(self.origins), str(self.unused)) if text]
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -95,6 +99,7 @@ def analyse(
     contests: Sequence[Contest],
     ledger: Ledger | None = None,
     the_map: argmap.Map | None = None,
+    design: DesignHistory | None = None,
 ) -> Analysis:
     """Analyse the finished contests of a study.
 
@@ -103,6 +108,7 @@ def analyse(
         contests: All of its contests, finished.
         ledger: The ledger that the contests were played over, for the origins of their trials; None for made-up contests.
         the_map: Map whose claims are tested; None for none.
+        design: When the study was designed, and how that changed.
 
     Returns:
         The analysis.
@@ -124,4 +130,5 @@ def analyse(
     main, *units = boards[-1]
     smaller = [board for part in boards[:-1] for board in part]
     judgement = None if the_map is None else judge(the_map, budgets[-1], prepared.model_parameters)
-    return Analysis(prepared.study, main, (*smaller, *units), judgement, prepared.model_parameters, origins, unused)
+    others = (*smaller, *units)
+    return Analysis(prepared.study, main, others, judgement, prepared.model_parameters, origins, unused, design)

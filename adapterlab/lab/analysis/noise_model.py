@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from statistics import fmean, median
 import numpy as np
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.analysis.statistics import row_component
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.tasks.base import Part
 
@@ -41,6 +43,8 @@ class Noise:
     """Standard deviation of the effect that a seed, through its batches, has on all contestants together."""
     own: float
     """Standard deviation of the remaining variation of a single run."""
+    rows: float = 0.0
+    """Standard deviation over test rows of the difference between two contestants; not part of simulated outcomes."""
 
 
 QUICK = {
@@ -105,7 +109,16 @@ def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
         sharpness=_sharpness([tuned[a] for a in learners], frozen.validation),
         shared=math.sqrt(max(0.0, (between - own) / len(whole))),
         own=math.sqrt(own),
+        rows=_over_rows([[reported[a][s][1] for s in seeds] for a in learners]),
     )
+
+
+def _over_rows(runs: list[list[Outcome]]) -> float:
+    """Return the standard deviation of a row's difference, over all pairs of contestants; 0 if no rows were recorded."""
+    tables = [np.array([outcome.rows.get(Part.TEST.value, ()) for outcome in by_seed]) for by_seed in runs]
+    recorded = [table for table in tables if table.size]
+    found = [row_component(a - b).variance * a.shape[1] for a, b in itertools.combinations(recorded, 2)]
+    return math.sqrt(fmean(found)) if found else 0.0
 
 
 def _growth(tuned: list[dict[int, dict[float, float]]], frozen: float, gain: float, steps: int) -> float:
