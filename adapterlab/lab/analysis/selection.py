@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean
 from typing import Protocol
 
@@ -186,13 +187,16 @@ def repeat_search(contest: Contest, loss: Response, scales: Mapping[int, float],
         By rate, the share of the repetitions that select it; rounds in which every rate diverges are left out.
     """
     draws = np.random.default_rng(0).normal(0, math.sqrt(2) * noise, (REPLAYS, 64))
-    selected = [rate for row in draws if (rate := _selected(contest, loss, scales, list(row))) is not None]
+    start, known = contest.start, cache(loss)
+    selected = [rate for row in draws if (rate := _selected(contest, start, known, scales, row.tolist())) is not None]
     return {rate: count / len(selected) for rate, count in sorted(Counter(selected).items())}
 
 
-def _selected(contest: Contest, loss: Response, scales: Mapping[int, float], draws: list[float]) -> float | None:
+def _selected(
+    contest: Contest, start: float, loss: Response, scales: Mapping[int, float], draws: list[float]
+) -> float | None:
     study, losses = contest.study, None
-    searching = search(study.tuning, study.training.steps, contest.start, contest.extensions)
+    searching = search(study.tuning, study.training.steps, start, contest.extensions)
     while True:
         try:
             wanted = searching.send(losses) if losses is not None else next(searching)

@@ -30,6 +30,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 from adapterlab.lab.study.spec import Tuning
@@ -107,6 +108,7 @@ Search = Generator[Wanted, Losses, Found]
 """A search under way: it yields the runs that it needs, and must be sent their losses."""
 
 
+@cache
 def rate_at(position: int) -> float:
     """Return the rate at a position of the lattice, to two digits.
 
