@@ -31,7 +31,7 @@ from tests.tasks.user_files import completions, labelled
 
 SHORT = {
     "training": {"steps": 6, "batch": 2, "length": 32},
-    "tuning": {"regret_sample": 0},
+    "tuning": {"regret_sample": 0, "growth": 0},
     "report": {"seeds": (1, 2), "windows": 8, "curve_every": 3},
     "full_ft": False,
     "full_ft_reason": "seconds count in a test",
@@ -146,11 +146,14 @@ def test_without_a_folder_results_go_to_runs(study_file, executors, monkeypatch,
 def test_an_estimate_counts_what_a_run_makes(analysis, study_file, folder):
     before = adapterlab.estimate(study_file, out=folder / "elsewhere", measure=False)
     done = len(Ledger(folder / "ledger.sqlite"))
-    assert (before.likely, before.trials_done, before.seconds) == (done, 0, None)
-    assert before.steps == 2 * (3 * 2 + 3 + 2 * 6)
+    assert (before.trials_done, before.seconds) == (0, None)
+    assert before.least <= before.likely <= done <= before.most
+    # The two rungs and the reported runs of two contestants, and the regret of the reference.
+    assert before.steps == 2 * (5 * 3 + 2 * 6 + 2 * 6) + 3 * 2 * 6
     assert not (folder / "elsewhere").exists()
     after = adapterlab.estimate(study_file, out=folder)
-    assert (after.trials_done, after.steps_done, after.seconds) == (done, before.steps, 0)
+    trained = sum(trial.steps for trial, _, _ in Ledger(folder / "ledger.sqlite"))
+    assert (after.trials_done, after.steps_done, after.seconds) == (done, trained, 0)
     assert {entry.contestant for entry in after.entries} == {"lora", "ia3"}
     assert adapterlab.estimate(study_file, out=folder, measure=False, workers=3).workers == 3
 
@@ -241,7 +244,7 @@ def test_a_model_and_rows_in_memory_are_trained_on(trained):
     assert set(analysis.scoreboard["tasks"]) == {"films"}
     assert set(analysis.scoreboard["unit"]) == {"nats per example"}
     assert all(status == "ok" for status, *_ in counted.values())
-    assert len(counted) == 1 + 2 * (2 + 1 + 2)
+    assert len(counted) == 1 + 2 * (5 + 2 + 2)
 
 
 @pytest.mark.parametrize("form", FORMS)

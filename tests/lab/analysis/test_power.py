@@ -95,7 +95,10 @@ def test_the_noise_of_rows_is_that_of_differences(tmp_path):
     rows["oft"] = rows["lora"] + rng.normal(0, 0.02, 4000)
 
     made = RESOLVED.study.model_copy(update={"tasks": ("prose",)})
-    contests = {c.contestant: c for c in make_contests(replace(RESOLVED, study=made), {name: adapter(name) for name in ("lora", "oft")})}
+    contests = {
+        c.contestant: c
+        for c in make_contests(replace(RESOLVED, study=made), {name: adapter(name) for name in ("lora", "oft")})
+    }
 
     def outcome(losses):
         mean = float(np.mean(losses))

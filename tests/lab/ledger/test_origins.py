@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 from datetime import date
@@ -21,10 +22,13 @@ OLD = {
     "adapterlab": "0.1.0", "python": "3.12.1", "torch": "2.12.0", "transformers": "5.1.0", "system": "Linux",
     "machine": "x86_64", "device": "cpu",
 }  # fmt: skip
+START = 1e-2
+EACH = 5 + 2 + 2
+"""Trials of a contest: two rungs of the search and the reported runs."""
 STUDY = Study(
     name="made-up",
     tasks=("prose",),
-    contestants=(Contestant(adapter="lora"), Contestant(adapter="ia3")),
+    contestants=(Contestant(adapter="lora", start=START), Contestant(adapter="ia3", start=START)),
     full_ft=False,
     full_ft_reason="seconds count in a test",
     training=Training(steps=60),
@@ -34,7 +38,9 @@ STUDY = Study(
 
 
 def outcome(trial: Trial) -> Outcome:
-    return Outcome("ok", dict.fromkeys(trial.parts, (1 + trial.lr, 0.5)), (), 1, 1.0, 0.0)
+    """The best rate is the one at which the searches start, so that none of them grows."""
+    loss = 1 + (math.log10(trial.lr / START) ** 2 if trial.lr else 1)
+    return Outcome("ok", dict.fromkeys(trial.parts, (loss, 0.5)), (), 1, 1.0, 0.0)
 
 
 def run(study: Study, ledger: Ledger, environment: dict[str, str] = OLD) -> tuple[int, set[Trial]]:
@@ -61,7 +67,7 @@ def ledger(tmp_path) -> Ledger:
 
 def test_a_finished_study_runs_nothing_and_uses_all(ledger):
     ran, used = run(STUDY, ledger)
-    assert ran == len(used) == len(ledger) == 1 + 2 * (3 + 1 + 2)
+    assert ran == len(used) == len(ledger) == 1 + 2 * EACH
     assert run(STUDY, ledger) == (0, used)
     assert ledger.unused(used) == Unused(0, 0)
     assert str(ledger.unused(used)) == ""
@@ -71,9 +77,9 @@ def test_a_study_with_more_seeds_and_contestants_runs_only_those(ledger):
     before = run(STUDY, ledger)[0]
     more_seeds = STUDY.model_copy(update={"report": Reporting(seeds=(1, 2, 3))})
     assert run(more_seeds, ledger)[0] == 2
-    more = more_seeds.model_copy(update={"contestants": (*STUDY.contestants, Contestant(adapter="vera"))})
+    more = more_seeds.model_copy(update={"contestants": (*STUDY.contestants, Contestant(adapter="vera", start=START))})
     ran, used = run(more, ledger)
-    assert ran == 3 + 1 + 3
+    assert ran == EACH + 1
     assert len(used) == len(ledger) == before + 2 + ran
 
 
@@ -84,19 +90,19 @@ def test_a_contestant_or_a_seed_that_is_taken_out_stays_in_the_ledger_unused(led
     assert ran == 0
     assert len(ledger) == everything
     unused = ledger.unused(used)
-    assert unused == Unused(other_code=0, other_settings=6 + 1)
+    assert unused == Unused(other_code=0, other_settings=EACH + 1)
     assert str(unused) == (
-        "7 trials in the ledger are not used by this study: 7 have settings that the study does not ask for. They are kept."
+        "10 trials in the ledger are not used by this study: 10 have settings that the study does not ask for. They are kept."
     )
     assert run(STUDY, ledger)[0] == 0
 
 
-def test_other_training_steps_are_other_trials_but_the_search_is_reused(ledger):
+def test_other_training_steps_are_other_trials_in_the_search_too(ledger):
     everything = run(STUDY, ledger)[0]
     ran, used = run(STUDY.model_copy(update={"training": Training(steps=80)}), ledger)
-    assert ran == 2 * 2
-    assert ledger.unused(used) == Unused(other_code=0, other_settings=4)
-    assert len(ledger) == everything + 4
+    assert ran == 2 * EACH
+    assert ledger.unused(used) == Unused(other_code=0, other_settings=2 * EACH)
+    assert len(ledger) == everything + 2 * EACH
 
 
 def test_other_code_runs_the_trials_that_it_decides_again(ledger, monkeypatch):
@@ -106,9 +112,9 @@ def test_other_code_runs_the_trials_that_it_decides_again(ledger, monkeypatch):
         resolving, "code_version", lambda adapter, task: "changed" if adapter == "lora" else code_version(adapter, task)
     )
     ran, used = run(STUDY, ledger)
-    assert ran == 6
-    assert ledger.unused(used) == Unused(other_code=6, other_settings=0)
-    assert "6 ran with code that has changed since" in str(ledger.unused(used))
+    assert ran == EACH
+    assert ledger.unused(used) == Unused(other_code=EACH, other_settings=0)
+    assert "9 ran with code that has changed since" in str(ledger.unused(used))
 
 
 def test_one_trial_and_both_reasons_are_written_in_good_english():
@@ -123,12 +129,12 @@ def test_one_trial_and_both_reasons_are_written_in_good_english():
 
 def test_trials_of_another_torch_are_reused_and_reported(ledger):
     before = run(STUDY, ledger)[0]
-    more = STUDY.model_copy(update={"contestants": (*STUDY.contestants, Contestant(adapter="vera"))})
+    more = STUDY.model_copy(update={"contestants": (*STUDY.contestants, Contestant(adapter="vera", start=START))})
     ran, used = run(more, ledger, OLD | {"torch": "2.13.0"})
-    assert ran == 6
+    assert ran == EACH
     assert [(origin.torch, origin.trials) for origin in ledger.origins(used)] == [("2.12.0", before), ("2.13.0", ran)]
     assert mixed_origins(ledger.origins(used)) == (
-        "19 trials come from 2 environments: 13 with torch 2.12.0, 6 with torch 2.13.0; differences between contestants "
+        "28 trials come from 2 environments: 19 with torch 2.12.0, 9 with torch 2.13.0; differences between contestants "
         "whose trials ran in different environments may partly be differences between versions."
     )
 

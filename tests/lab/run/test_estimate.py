@@ -162,7 +162,7 @@ def test_scoring_is_not_timed_again_where_the_frozen_model_was_scored(timed, led
     ledger.record(Finished(trial, outcome, {}))
     found = estimate_study(prepared, ledger, watch=watched.append)
     assert [t.task for t in timed[1:] if t.method == FROZEN] == ["restyle"] * 2
-    states = [replay(contest, ledger) for contest in prepared.contests()]
+    states = replay(prepared.contests(), ledger)
     assert known_scoring(states) == {"prose": pytest.approx(0.02 * trial.windows)}
     assert found.seconds > 0
 

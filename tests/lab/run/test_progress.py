@@ -26,6 +26,8 @@ from tests.lab.unplayed import (
 COST = Cost(step=2.0, attach=10.0)
 COSTS = {(name, "prose"): COST for name in ("lora", "ia3")}
 SCORE = 0.25
+SEARCH_SCORINGS = SEARCH_TRIALS + 2 * 3
+"""Of a search: the two runs of its second rung are scored on four parts, the others on one."""
 SCORINGS = 3 + 4
 """Of a reported run: after 5, 10 and 15 of its 20 steps on one part, and four parts at its end."""
 
@@ -49,8 +51,8 @@ def test_a_study_without_trials_needs_all_of_its_time(ledger):
         assert {state.phase for state in states.values()} == {"waiting"}
         assert [len(states[name].missing) for name in (FROZEN, "lora", "ia3")] == [1, 3, 3]
         assert [states[name].steps_left for name in (FROZEN, "lora", "ia3")] == [0, WHOLE, WHOLE]
-        # Trials of the search are attached and scored once, two reported ones as often as their curve asks.
-        each = 2 * WHOLE + 10 * (SEARCH_TRIALS + 2) + SCORE * (SEARCH_TRIALS + 2 * SCORINGS)
+        # Each trial is attached once; the two reported ones are scored as often as their curve asks.
+        each = 2 * WHOLE + 10 * (SEARCH_TRIALS + 2) + SCORE * (SEARCH_SCORINGS + 2 * SCORINGS)
         assert seconds(states) == pytest.approx(2 * each + 4 * SCORE)
         assert seconds(states, workers=4) == pytest.approx((2 * each + 4 * SCORE) / 4)
 
@@ -63,7 +65,7 @@ def test_in_the_middle_of_the_search(ledger):
     assert len(done) == 1 + 3
     assert (state.steps, state.steps_left, len(state.missing)) == (30, WHOLE - 30, 2)
     assert state.phase == f"tuning {30 / SEARCH_STEPS:.0%}" == "tuning 33%"
-    left = 2 * (WHOLE - 30) + 10 * (4 + 2) + SCORE * (4 + 2 * SCORINGS)
+    left = 2 * (WHOLE - 30) + 10 * (4 + 2) + SCORE * (SEARCH_SCORINGS - 3 + 2 * SCORINGS)
     assert seconds({"lora": state}) == pytest.approx(left)
 
 
@@ -127,7 +129,7 @@ def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
     state = states_of(prepared, ledger)["lora"]
     assert state.steps_left == whole
     trials = SEARCH_TRIALS + 4
-    assert seconds({"lora": state}) == pytest.approx(2 * whole + 10 * trials + SCORE * (SEARCH_TRIALS + 4 * scorings))
+    assert seconds({"lora": state}) == pytest.approx(2 * whole + 10 * trials + SCORE * (SEARCH_SCORINGS + 4 * scorings))
     record(ledger, prepared, until=lambda contest, trial: trial.seed != 2 or trial.share == 1)
     assert states_of(prepared, ledger)["lora"].phase == "report 3/4"
 
@@ -137,7 +139,7 @@ def test_the_time_counts_the_measurements_of_the_curve_before_the_last_step(curv
     report = Reporting(seeds=(1,), windows=16, curve_every=curve_every)
     prepared = prepared_of(study_of("lora", report=report))
     left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("lora", "prose"): Cost(0, 0)})
-    assert left == pytest.approx(SCORE * (SEARCH_TRIALS + looks + 4))
+    assert left == pytest.approx(SCORE * (SEARCH_SCORINGS + looks + 4))
 
 
 def test_costs_are_the_means_of_what_ran(ledger):

@@ -7,7 +7,8 @@ Bayes, Smyth 2004, sections 4 to 6; limma's `squeezeVar`).
 >>> prior = fit_prior([0.8, 1.2, 0.5, 2.2, 1.7, 0.3, 0.9, 3.1, 1.1, 0.6], df=2)
 >>> prior.df, round(prior.variance, 2)  # these variances do not differ more than chance makes them
 (inf, 1.24)
->>> prior.combine(0.3, df=2, most=18)
+>>> variance, df = prior.combine(0.3, df=2, most=18)
+>>> round(variance, 2), df
 (1.24, 10.0)
 """
 
