@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterlab.lab.analysis.power import ENOUGH, Power
-from adapterlab.lab.run.estimate import Entry, Estimate
 from adapterlab.lab.run.design import stopping_rule
+from adapterlab.lab.run.estimate import Entry, Estimate
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.run.status import StudyStatus, TrialLabel
 from adapterlab.lab.trial.spec import FROZEN
@@ -84,8 +84,9 @@ def show_warning(power: Power, console: Console) -> None:
     """
     if power.finds_nothing:
         console.print(
-            f"[yellow]This study can hardly find anything: a difference of {power.difference:.3g}, a typical one, would be "
-            f"found in {power.of(power.difference):.0%} of cases. Give more seeds, more windows or fewer contestants.[/yellow]",
+            f"[yellow]This study can hardly find anything: a difference of {power.difference:.3g}, a typical one, would "
+            f"be found in {power.of(power.difference):.0%} of cases. Give more seeds, more windows or fewer "
+            "contestants.[/yellow]",
             highlight=False,
         )
 

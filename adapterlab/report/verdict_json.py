@@ -42,8 +42,8 @@ def to_json(analysis: Analysis) -> Json:
         analysis: The analysis of a study.
 
     Returns:
-        `study`, `design` with its hashes and dates, `answer`, `boards` with their scoreboards, and, if a map was tested, `relevance`, `theses` and `claims`.
-        Numbers that are not finite are null.
+        `study`, `design` with its hashes and dates, `answer`, `boards` with their scoreboards, and, if a map was tested,
+        `relevance`, `theses` and `claims`. Numbers that are not finite are null.
     """
     judgement = analysis.judgement
     return {

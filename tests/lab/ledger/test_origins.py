@@ -92,7 +92,8 @@ def test_a_contestant_or_a_seed_that_is_taken_out_stays_in_the_ledger_unused(led
     unused = ledger.unused(used)
     assert unused == Unused(other_code=0, other_settings=EACH + 1)
     assert str(unused) == (
-        "10 trials in the ledger are not used by this study: 10 have settings that the study does not ask for. They are kept."
+        "10 trials in the ledger are not used by this study: 10 have settings that the study does not ask for. They are "
+        "kept."
     )
     assert run(STUDY, ledger)[0] == 0
 
