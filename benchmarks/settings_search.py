@@ -106,7 +106,7 @@ SPACES: dict[str, dict[str, Draw]] = {
     "reft": {
         "variant": one_of("loreft", "direft", "direft_orthonormal"),
         "identity_start": one_of(False, True),
-        "everywhere": one_of(False, True),
+        "where": one_of("prompt", "everywhere"),
     },
     "road": {"group_size": one_of(2, 16, 64)},
     "shira": {"mask": one_of("random", "magnitude", "gradient", "snip")},

@@ -28,12 +28,15 @@ def shipped():
     return {name: kind for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
 
 
-@pytest.mark.parametrize("name", sorted(shipped().keys() - {"reft"}))
+@pytest.mark.parametrize("name", sorted(shipped()))
 def test_a_start_that_is_not_the_base_has_to_be_asked_for(name):
     assert shipped()[name]().starts_as_base == (name not in AWAY_FROM_THE_BASE)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("fourierft", {"zero_start": False}), ("hra", {"strict": True})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("fourierft", {"zero_start": False}), ("hra", {"strict": True}), ("reft", {"identity_start": False})],
+)
 def test_a_start_away_from_the_base_can_be_asked_for(name, settings):
     assert not adapter(name, **settings).starts_as_base
 
