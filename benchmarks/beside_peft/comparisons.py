@@ -89,7 +89,7 @@ COMPARISONS = {
     "randlora": Comparison({"rank": 32}, on_linears(peft.RandLoraConfig, r=32)),
     "c3a": Comparison({"block_size": 256}, on_linears(peft.C3AConfig, block_size=256)),
     "fourierft": Comparison({"n": 1000}, on_linears(peft.FourierFTConfig, n_frequency=1000)),
-    "loha": Comparison({"rank": 8}, on_linears(peft.LoHaConfig, r=8, alpha=8)),
+    "loha": Comparison({"rank": 8, "alpha": 8.0}, on_linears(peft.LoHaConfig, r=8, alpha=8)),
     "lokr": Comparison({"rank": 8, "factor": 0}, on_linears(peft.LoKrConfig, r=8, alpha=8)),
     "miss": Comparison({"rank": 64}, on_linears(peft.MissConfig, r=64)),
     "bone": Comparison({"block_size": 64}, on_linears(peft.MissConfig, r=64, init_weights="bat")),

@@ -48,9 +48,12 @@ def multiplications(layer: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("name", ["loha", "randlora", "vera"])
-def test_methods_choose_the_computation_with_fewer_multiplications(name, monkeypatch):
-    """Compare the choice with the multiplications that torch counts, unless they differ by less than a tenth."""
+@pytest.mark.parametrize(("name", "rank"), [("loha", 3), ("randlora", 3), ("vera", 16)])
+def test_methods_choose_the_computation_with_fewer_multiplications(name, rank, monkeypatch):
+    """Compare the choice with the multiplications that torch counts, unless they differ by less than a tenth.
+
+    VeRA of a lower rank is cheaper on any number of inputs, since its two matrices have no gradient.
+    """
     counted: dict[bool, list[int]] = {}
     sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     chosen, choose = [], LinearAdapter.on_input
@@ -61,7 +64,7 @@ def test_methods_choose_the_computation_with_fewer_multiplications(name, monkeyp
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(48, 40), nn.Identity())
-    adapterlab.attach(model, adapterlab.adapter(name, rank=3))
+    adapterlab.attach(model, adapterlab.adapter(name, rank=rank))
     for way in (True, False):
         counted[way] = counts(lambda *_, way=way, **__: way)
     counts(lambda *args, **kwargs: chosen.append(choose(*args, **kwargs)) or chosen[-1])

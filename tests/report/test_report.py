@@ -102,7 +102,9 @@ def test_a_method_that_is_possibly_undertuned_is_marked_wherever_it_is_shown(
     assert re.search(rf'<b>oft</b> <span class="flag" title="{remark}">possibly undertuned</span>', text)
     write_verdict(analysis, tmp_path / "verdict.json")
     (board,) = json.loads((tmp_path / "verdict.json").read_text())["boards"]
-    assert {c["name"]: c["undertuned"] for c in board["contestants"]} == {"oft": remark, "lora": None, "ia3": None}
+    assert {c["name"]: c["undertuned"] for c in board["contestants"]} == dict.fromkeys(["lora", "ia3", "full_ft"]) | {
+        "oft": remark
+    }
     console = Console(file=io.StringIO(), width=80)
     show(analysis, "runs/made-up", console)
     assert "oft is possibly undertuned" in console.file.getvalue()

@@ -12,8 +12,8 @@ from adapterlab.surgery import attach
 from tests.adapters.methods import ALL, noisy, small
 from tests.conftest import tiny_llama
 
-STATED = {"lora": {"b": 1.0}, "vblora": {"bank": 0.1}, "delora": {"boundary": 0.5}}
-"""Ratios of the papers, by method: VB-LoRA's section 4.1 and DeLoRA's appendix B."""
+STATED = {"lora": {"b": 1.0}, "vblora": {"bank": 0.1}, "delora": {"boundary": 0.5}, "poly": {"logits": 100.0}}
+"""Ratios by method: VB-LoRA's section 4.1, DeLoRA's appendix B, and the code of Caccia et al. for Poly."""
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -35,6 +35,13 @@ def test_a_tensor_has_the_rate_that_is_stated_for_it(llama):
     handle = attach(llama, small("vblora"))
     slow = next(group for group in handle.parameter_groups(1.0) if group["lr_ratio"] == 0.1)
     assert [id(p) for p in slow["params"]] == [id(next(iter(handle.sites.values())).bank)]
+
+
+def test_polys_router_moves_a_hundred_times_as_fast_as_its_skills(llama):
+    handle = attach(llama, small("poly"))
+    fast = next(group for group in handle.parameter_groups(1e-3) if group["lr_ratio"] == 100)
+    assert fast["lr"] == pytest.approx(0.1)
+    assert [id(p) for p in fast["params"]] == [id(handle.sites["router"].logits)]
 
 
 def test_lora_plus_has_pefts_groups(llama):

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,10 +58,16 @@ class Poly(RoutedAdapter):
     temperature 1."""
     one_router: bool = False
     """True if all layers share one router, False if each has its own."""
+    router_lr_ratio: float = 100.0
+    """Learning rate of the logits relative to that of the skills; the code of Caccia et al. has 0.1 and 0.001."""
 
     @property
     def invariants(self) -> tuple[Property, ...]:
         return AnswersAsBaseAtInit(), ChangesNoParameter(), SharesMix()
+
+    @property
+    def lr_ratios(self) -> Mapping[str, float]:
+        return {"logits": self.router_lr_ratio}
 
     @property
     def known_tasks(self) -> int | None:

@@ -47,8 +47,9 @@ class HRA(LinearAdapter):
 
     rank: int = 8
     """Number of reflections, an even number."""
-    penalty: float = 0.0
-    """Weight of `|I - U U^T|_F^2` in the loss (equation 6)."""
+    penalty: float = 0.0064
+    """Weight of `|I - U U^T|_F^2` in the loss (equation 6). The paper's sum over the 64 adapted layers of LLaMA-2-7B has a
+    weight of 1e-4, which is this weight of the mean."""
     strict: bool = False
     """True to make the normals orthonormal by Gram-Schmidt, the paper's infinite penalty. The chain is then `I - 2 P`, with
     `P` the projection on the span of the normals, and does not start at `I`."""

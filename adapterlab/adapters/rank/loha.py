@@ -29,9 +29,12 @@ from adapterlab.adapters.state import State
 class LoHa(LinearAdapter):
     """`W' = W + strength * alpha / rank * (B1 A1) * (B2 A2)`, where the middle product is entrywise.
 
-    `A1, A2 (rank, in)` and `B1, B2 (out, rank)`; `B2` starts at zero, the others uniform (Yeh et al. 2023, equation 3,
-    after Hyeon-Woo et al. 2022, proposition 1). Row `i` of the product is `(B1_i x B2_i) (A1 x A2)`, where `x` multiplies
-    all pairs of entries, or of rows; so the update also has an ordinary factorization of rank `rank ** 2`.
+    `A1, A2 (rank, in)` and `B1, B2 (out, rank)` (Yeh et al. 2023, equation 3, after Hyeon-Woo et al. 2022, proposition 1).
+    As in the code of Yeh et al., `B2` starts at zero and the others as normal numbers, with a standard deviation of 1, but
+    0.1 for `B1`. PEFT starts them as in linear layers, where the first steps change the weight hundreds of times less.
+
+    Row `i` of the product is `(B1_i x B2_i) (A1 x A2)`, where `x` multiplies all pairs of entries, or of rows; so the update
+    also has an ordinary factorization of rank `rank ** 2`.
     """
 
     name = "loha"
@@ -41,9 +44,9 @@ class LoHa(LinearAdapter):
     paper = "https://arxiv.org/abs/2309.14859"
     size_knob = "rank"
 
-    rank: int = 8
+    rank: int = 4
     """Rank of each of the two matrices."""
-    alpha: float = 8.0
+    alpha: float = 2.0
     """Numerator of the factor `alpha / rank`."""
 
     @property
@@ -54,9 +57,9 @@ class LoHa(LinearAdapter):
         rows, columns = weight.shape
         return State(
             {
-                "a1": context.uniform(self.rank, columns, bound=columns**-0.5),
-                "b1": context.uniform(rows, self.rank, bound=self.rank**-0.5),
-                "a2": context.uniform(self.rank, columns, bound=columns**-0.5),
+                "a1": context.normal(self.rank, columns),
+                "b1": context.normal(rows, self.rank, std=0.1),
+                "a2": context.normal(self.rank, columns),
                 "b2": context.zeros(rows, self.rank),
             }
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isqrt, prod
 
 import torch
@@ -25,11 +26,12 @@ from adapterlab.adapters.state import State
 
 @dataclass(frozen=True)
 class LoKr(LinearAdapter):
-    """`W' = W + strength * alpha / rank * kron(C, D)`, with a small `C (out1, in1)` and a large `D (out2, in2)`.
+    """`W' = W + strength * scale * kron(C, D)`, with a small `C (out1, in1)` and a large `D (out2, in2)`.
 
     `out1` is the largest divisor of `out` that is at most `factor` and `sqrt(out)`, and `in1` likewise (Yeh et al. 2023,
     equations 4 and 5). `D` is a product `D_b D_a` of rank `rank`, unless the two factors would not be smaller than `D`
-    itself. `C` (or its factor `C_b`) starts at zero, the others uniform.
+    itself. `D` (or its factor `D_a`) starts at zero, the others uniform, and `scale` is `alpha / rank`, or 1 if neither side
+    is factored: both as in the authors' code.
     """
 
     name = "lokr"
@@ -43,7 +45,7 @@ class LoKr(LinearAdapter):
     rank: int = 8
     """Rank of the large side's factors. If they would not be smaller than the matrix, the matrix itself is trained."""
     alpha: float = 8.0
-    """Numerator of the factor `alpha / rank`."""
+    """Numerator of `scale`."""
     factor: int = 8
     """Largest dimension of the small side; 0 for no limit but the square root. A method that is sized to a budget takes a
     smaller one where this is too large for the budget."""
@@ -95,18 +97,25 @@ class LoKr(LinearAdapter):
         small, large = self.split(*weight.shape)
         tensors = {}
         for side, (rows, columns), factored, zero in (
-            ("c", small, self.both, True),
-            ("d", large, not self.full, False),
+            ("c", small, self.both, False),
+            ("d", large, not self.full, True),
         ):
             if factored and self.rank * (rows + columns) < rows * columns:
-                tensors[f"{side}_a"] = context.uniform(self.rank, columns, bound=columns**-0.5)
-                left = context.zeros if zero else lambda *shape: context.uniform(*shape, bound=shape[1] ** -0.5)
-                tensors[f"{side}_b"] = left(rows, self.rank)
+                right = context.zeros if zero else partial(context.uniform, bound=columns**-0.5)
+                tensors[f"{side}_a"] = right(self.rank, columns)
+                tensors[f"{side}_b"] = context.uniform(rows, self.rank, bound=self.rank**-0.5)
             else:
-                tensors[side] = (
-                    context.zeros(rows, columns) if zero else context.uniform(rows, columns, bound=columns**-0.5)
-                )
+                whole = context.zeros if zero else partial(context.uniform, bound=columns**-0.5)
+                tensors[side] = whole(rows, columns)
         return State(tensors)
+
+    def scale(self, state: State) -> float:
+        """Return the factor on the product.
+
+        Args:
+            state: State of the site.
+        """
+        return 1.0 if {"c", "d"} <= state.trainable.keys() else self.alpha / self.rank
 
     def sides(self, state: State) -> tuple[Float[Tensor, "out1 in1"], Float[Tensor, "out2 in2"]]:
         """Return `C` and `D`.
@@ -122,7 +131,7 @@ class LoKr(LinearAdapter):
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         c, d = self.sides(state)
         product = (c[:, None, :, None] * d[None, :, None, :]).reshape(weight.shape)
-        return weight + strength * self.alpha / self.rank * product
+        return weight + strength * self.scale(state) * product
 
     def forward(
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
@@ -134,7 +143,7 @@ class LoKr(LinearAdapter):
             y = torch.matmul(blocks, state["d"].mT)
         else:
             y = torch.matmul(torch.matmul(blocks, state["d_a"].mT), state["d_b"].mT)
-        y = torch.matmul(c * (strength * self.alpha / self.rank), y)
+        y = torch.matmul(c * (strength * self.scale(state)), y)
         return linear(x) + y.flatten(-2)
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
@@ -152,7 +161,7 @@ class LoKr(LinearAdapter):
             "decompose_factor": self.factor if self.factor and bounded else -1,
             "decompose_both": self.both,
             "rank_pattern": ranks,
-            "alpha_pattern": {path: self.alpha * rank / self.rank for path, rank in ranks.items()},
+            "alpha_pattern": {site.path: self.scale(site.state) * ranks[site.path] for site in sites},
         }
         names = {"c": "w1", "c_a": "w1_b", "c_b": "w1_a", "d": "w2", "d_a": "w2_b", "d_b": "w2_a"}
         return per_site(

@@ -67,9 +67,9 @@ class AdaLoRA(LinearAdapter):
     """Number of optimizer steps that the schedule is made for."""
     warmup_steps: int = 100
     """Steps before the first pruning."""
-    final_steps: int = 300
+    final_steps: int = 500
     """Steps after the last pruning."""
-    interval: int = 10
+    interval: int = 1
     """Steps from one pruning to the next."""
     beta1: float = 0.85
     """Decay of the running mean of `|w dL/dw|`."""

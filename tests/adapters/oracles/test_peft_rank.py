@@ -44,7 +44,7 @@ def lokr(shape=(12, 8), **settings):
     ours = LoKr(rank=2, alpha=3.0, factor=2, **settings)
     theirs = LoKrConfig(
         r=100 if ours.full else 2,
-        alpha=150 if ours.full else 3,
+        alpha=100 if ours.full else 3,
         decompose_factor=2,
         decompose_both=ours.both,
         target_modules=["layer"],

@@ -68,8 +68,13 @@ def test_adalora_is_sized_by_the_rank_that_it_keeps():
 @pytest.mark.parametrize("budget", [20_000, 80_000, 160_000, 320_000])
 @pytest.mark.parametrize("name", ["vera", "lokr", "fourierft", "adalora", "delora", "dora"])
 def test_what_can_be_of_any_size_is_near_every_budget_of_the_shipped_studies(name, budget):
-    found = size_to_budget(Contestant(adapter=name), load_causal().model, budget)
-    assert budget_flag(found.parameters, budget) == ""
+    """Only DoRA's rank 1, which also trains a magnitude for each output, is above LoRA's rank 1, the smallest budget."""
+    model = load_causal().model
+    found = size_to_budget(Contestant(adapter=name), model, budget)
+    smallest = found == size_to_budget(Contestant(adapter=name), model, 1)
+    above = (name, budget) == ("dora", 20_000)
+    assert budget_flag(found.parameters, budget) == ("above" if above else "")
+    assert smallest or not above
 
 
 def test_lokr_keeps_its_factor_where_the_budget_allows_it():
