@@ -3,6 +3,7 @@
 from adapterlab.lab.analysis.statistics.bootstrap import Interval, bootstrap
 from adapterlab.lab.analysis.statistics.components import Component, average, from_components, row_component
 from adapterlab.lab.analysis.statistics.equivalence import equivalence
+from adapterlab.lab.analysis.statistics.evalues import e_holm, e_value, sequence_interval
 from adapterlab.lab.analysis.statistics.hierarchical import Across, across_tasks, heterogeneity
 from adapterlab.lab.analysis.statistics.moderated import NO_PRIOR, VariancePrior, fit_prior, fit_priors
 from adapterlab.lab.analysis.statistics.paired import Paired, from_error, holm, paired
@@ -19,6 +20,8 @@ __all__ = [
     "across_tasks",
     "average",
     "bootstrap",
+    "e_holm",
+    "e_value",
     "equivalence",
     "fit_prior",
     "fit_priors",
@@ -30,4 +33,5 @@ __all__ = [
     "paired",
     "rank_stability",
     "row_component",
+    "sequence_interval",
 ]

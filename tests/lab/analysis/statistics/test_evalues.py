@@ -1,0 +1,78 @@
+"""E-values against their closed form, and their error when one looks after every seed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adapterlab.lab.analysis.statistics import e_holm, e_value, from_error, sequence_interval
+
+SCALE = 0.01
+
+
+@pytest.mark.parametrize("error", [0.001, 0.004, 0.02])
+@pytest.mark.parametrize("mean", [0.0, 0.003, -0.012])
+def test_with_a_known_error_it_is_the_ratio_of_two_normal_densities(mean, error):
+    found = e_value(from_error(mean, error, 1e7, 8), SCALE)
+    expected = stats.norm.pdf(mean, 0, math.hypot(error, SCALE)) / stats.norm.pdf(mean, 0, error)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_with_an_estimated_error_it_is_an_integral_over_it():
+    """Against numerical integration over the scaled inverse chi-squared distribution."""
+    mean, error, df = 0.01, 0.003, 6
+
+    def density(extra):
+        return stats.chi2(df).expect(
+            lambda u: stats.norm.pdf(mean, 0, np.sqrt(error**2 * df / np.maximum(u, 1e-9) + extra)), lb=1e-6
+        )
+
+    expected = density(SCALE**2) / density(0.0)
+    assert e_value(from_error(mean, error, df, 4), SCALE) == pytest.approx(expected, rel=0.01)
+    assert e_value(from_error(mean, error, df, 4), SCALE) < e_value(from_error(mean, error, 60, 4), SCALE)
+
+
+def test_an_unknown_error_is_no_evidence():
+    unknown = from_error(0.01, math.inf, 0, 1)
+    assert e_value(unknown, SCALE) == 1
+    assert sequence_interval(unknown, SCALE) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_interval_holds_the_differences_that_are_not_rejected(level):
+    effect = from_error(0.012, 0.003, 14, 6)
+    low, high = sequence_interval(effect, SCALE, level)
+    assert (low + high) / 2 == pytest.approx(effect.mean)
+    for limit in (low, high):
+        assert e_value(effect, SCALE, null=limit) == pytest.approx(1 / (1 - level), rel=1e-6)
+    assert low < effect.low
+    assert high > effect.high
+
+
+def test_looking_after_every_seed_keeps_the_error_below_its_level():
+    """20,000 series without a difference: a fixed test that is looked at after every seed is wrong far too often."""
+    rng = np.random.default_rng(0)
+    sums = rng.normal(0, 0.004, (20_000, 60)).cumsum(axis=1)
+    n = np.arange(1, 61)
+    means, errors = sums / n, 0.004 / np.sqrt(n)
+    ratios = stats.norm.pdf(means, 0, np.hypot(errors, SCALE)) / stats.norm.pdf(means, 0, errors)
+    ever = (ratios >= 20).any(axis=1).mean()
+    assert 0.005 < ever < 0.05
+    assert (np.abs(means / errors) > 1.96).any(axis=1).mean() > 0.3
+    for i, j in itertools.product(range(3), (1, 9, 59)):  # the function itself, on some of them
+        assert e_value(from_error(means[i, j], errors[j], 1e7, 1), SCALE) == pytest.approx(ratios[i, j], rel=1e-2)
+
+
+def test_several_tests_are_corrected_as_by_closed_testing():
+    """The definition: the least arithmetic mean over all sets of tests that hold the one asked for."""
+    rng = np.random.default_rng(1)
+    values = dict(enumerate(np.exp(rng.normal(1, 2, 7))))
+    for key, adjusted in e_holm(values).items():
+        others = [other for other in values if other != key]
+        sets = itertools.chain.from_iterable(itertools.combinations(others, k) for k in range(len(others) + 1))
+        assert adjusted == pytest.approx(min(np.mean([values[key], *(values[o] for o in chosen)]) for chosen in sets))
+    assert e_holm({}) == {}
