@@ -16,8 +16,8 @@ from markupsafe import Markup
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import PARTS, Board
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
-from adapterlab.lab.analysis.statistics import Interval, Paired
 from adapterlab.lab.run.lr_search import describe
+from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.report import charts
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis

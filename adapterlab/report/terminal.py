@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
-from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.lab.statistics import Paired
 from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis

@@ -26,7 +26,7 @@ from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
 from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure
 from adapterlab.lab.analysis.rows import Rows, measure_rows
 from adapterlab.lab.analysis.selection import NO_SELECTION, Selection, rate_noise, select_again
-from adapterlab.lab.analysis.statistics import (
+from adapterlab.lab.statistics import (
     NO_PRIOR,
     Across,
     Component,

@@ -24,7 +24,7 @@ from scipy.interpolate import CubicSpline
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Key, Results, path_of
 from adapterlab.lab.analysis.selection import LESS_FORGETTING, NO_SELECTION, Selection
-from adapterlab.lab.analysis.statistics import (
+from adapterlab.lab.statistics import (
     NO_PRIOR,
     Component,
     Paired,

@@ -20,7 +20,7 @@ from statistics import fmean, median
 import numpy as np
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.analysis.statistics import row_component
+from adapterlab.lab.statistics import row_component
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.tasks.base import Part
 

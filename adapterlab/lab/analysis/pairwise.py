@@ -1,6 +1,6 @@
 """Pairs of contestants: all pairs of a scoreboard corrected together, and two contestants compared in detail.
 
->>> from adapterlab.lab.analysis.statistics import paired
+>>> from adapterlab.lab.statistics import paired
 >>> pairs = PairTable(("lora", "oft"), {("lora", "oft"): paired([0.02, 0.021, 0.019])}, {("lora", "oft"): 0.0008}, 0.005)
 >>> Lead.of(pairs).behind
 ('oft',)
@@ -18,7 +18,6 @@ from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Evidence, Region
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results, smallest_difference
-from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.lr_search import Flag
@@ -26,6 +25,7 @@ from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.sizing import budget_flag
+from adapterlab.lab.statistics import Paired, equivalence, holm
 from adapterlab.lab.trial.spec import FROZEN
 
 SIGNIFICANT = 0.05

@@ -19,10 +19,10 @@ from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.matched import Matched
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Lead, PairTable, listed
-from adapterlab.lab.analysis.statistics import Across, Paired, equivalence, heterogeneity, holm
 from adapterlab.lab.analysis.undertuned import undertuned
 from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.sizing import budget_flag
+from adapterlab.lab.statistics import Across, Paired, equivalence, heterogeneity, holm
 
 
 @dataclass(frozen=True)

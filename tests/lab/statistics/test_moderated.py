@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterlab.lab.analysis.statistics import NO_PRIOR, fit_prior, fit_priors
+from adapterlab.lab.statistics import NO_PRIOR, fit_prior, fit_priors
 
 VARIANCES = (0.11, 2.9, 0.7, 8.4, 0.02, 1.3, 5.5, 0.4)
 """Variances that differ by more than chance at three degrees of freedom."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterlab.lab.analysis.statistics import e_holm, e_value, from_error, sequence_interval
+from adapterlab.lab.statistics import e_holm, e_value, from_error, sequence_interval
 
 SCALE = 0.01
 

@@ -1,6 +1,6 @@
 """Equivalence of two contestants within a margin, by two one-sided tests.
 
->>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> from adapterlab.lab.statistics.paired import paired
 >>> equivalence(paired([0.001, -0.002, 0.0015, 0.0002]), within=0.01) < 0.001
 True
 """
@@ -11,7 +11,7 @@ import math
 
 from scipy.special import stdtr
 
-from adapterlab.lab.analysis.statistics.paired import Paired
+from adapterlab.lab.statistics.paired import Paired
 
 
 def equivalence(effect: Paired, within: float) -> float:

@@ -4,7 +4,7 @@ An e-value is a bet against "no difference". Where there is none its mean is at 
 ever exceeds 20 with a probability of at most 5 % (Ville's inequality). Here it is a mixture of likelihood ratios (Robbins
 1970): how much more likely the estimate is if the difference is drawn from a normal distribution than if it is zero.
 
->>> from adapterlab.lab.analysis.statistics.paired import from_error
+>>> from adapterlab.lab.statistics.paired import from_error
 >>> effect = from_error(0.012, 0.003, df=20, n=6)
 >>> round(e_value(effect, scale=0.01))
 72
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from adapterlab.lab.analysis.statistics.paired import Paired
+from adapterlab.lab.statistics.paired import Paired
 
 K = TypeVar("K")
 NODES = 400
