@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import adapterlab
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
@@ -116,7 +115,7 @@ def digest(value: object) -> str:
 @cache
 def package_code() -> str:
     """Return the version of the package and a hash of its source files."""
-    root = Path(adapterlab.__file__).parent
+    root = Path(__file__).parents[2]
     hashed = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         hashed.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
