@@ -52,7 +52,7 @@ class Analysis:
     unused: Unused = field(default_factory=lambda: Unused(0, 0))
     """Trials in the ledger that the study does not use."""
     design: DesignHistory | None = None
-    """When the study was designed, and how that changed; None if it was not recorded."""
+    """Dates of the study's design and of its changes; None if they were not recorded."""
 
     @property
     def remarks(self) -> list[str]:

@@ -75,7 +75,7 @@ class DesignHistory:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the table of provenance says about the design."""
+        """Rows of the table of provenance about the design."""
         now = self.entries[-1]
         hashes = f"study {digest(now.plan['study'])}, map {now.plan['map'] or 'none'}, code {now.plan['code']}"
         return {"designed": f"{now.date[:10]}, after {now.trials:,} trials; {hashes}", "stopping": now.plan["stopping"]}
