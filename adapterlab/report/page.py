@@ -92,6 +92,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         palette=palette,
         budget_note=_budget_note(board),
         unit=board.unit,
+        correction=scoreboard.lead.correction,
         plane=Markup(charts.plane(scoreboard, front, palette)) if plane else None,
         strengths=Markup(charts.strengths(front, palette)),
         pareto=front,

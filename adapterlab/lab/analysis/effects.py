@@ -23,9 +23,10 @@ from typing import TypeVar
 import numpy as np
 
 from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
-from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure
+from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure, smallest_difference
 from adapterlab.lab.analysis.rows import Rows, measure_rows
 from adapterlab.lab.analysis.selection import NO_SELECTION, Selection, rate_noise, select_again
+from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics import (
     NO_PRIOR,
     Across,
@@ -33,14 +34,18 @@ from adapterlab.lab.statistics import (
     Paired,
     VariancePrior,
     across_tasks,
+    at_any_time,
     average,
     fit_priors,
     from_error,
+    holm,
+    holm_at_any_time,
     paired,
     row_component,
 )
 from adapterlab.lab.trial.spec import FROZEN
 
+K = TypeVar("K")
 V = TypeVar("V")
 FEWEST_TASKS = 3
 """Fewest tasks that are taken as a sample: two numbers from a coarse grid may agree by chance."""
@@ -117,8 +122,28 @@ class Effects:
 
         Returns:
             The mean with its interval and p-value. Where each task has a single number, the tasks are the sample, and fewer
-            than `FEWEST_TASKS` leave the error unknown.
+            than `FEWEST_TASKS` leave the error unknown. In a race they hold at whatever number of seeds it ended.
         """
+        study, effect = self.results.study, self._estimate(contrast, tasks)
+        if not study.report.racing:
+            return effect
+        metric = METRICS[contrast.pooled_metric or contrast.metrics[0]]
+        return at_any_time(effect, TYPICAL * smallest_difference(metric, self.results))
+
+    def adjust(self, p: Mapping[K, float]) -> dict[K, float]:
+        """Return p-values adjusted for several tests: by Holm's method, or in a race by the one for e-values.
+
+        Args:
+            p: By test, the p-value.
+        """
+        return holm_at_any_time(p) if self.results.study.report.racing else holm(p)
+
+    @property
+    def correction(self) -> str:
+        """Name of the correction for several tests."""
+        return "e-Holm" if self.results.study.report.racing else "Holm"
+
+    def _estimate(self, contrast: Contrast, tasks: Sequence[str] | None) -> Paired:
         numbers = self.numbers(contrast, tasks)
         by_task: dict[str, list[float]] = defaultdict(list)
         for (task, _), number in numbers.items():
@@ -248,11 +273,20 @@ def _aligned(terms: Sequence[Term], tables: Sequence[Mapping[Key, V]]) -> Iterat
             yield key, [table[place] for place, table in zip(places, tables, strict=True)]
 
 
+def shared_seeds(results: Results) -> tuple[int, ...]:
+    """Return the seeds that all contestants were reported with: those of the study, or of a race's first round.
+
+    Args:
+        results: Finished contests.
+    """
+    return results.study.report.rounds[0]
+
+
 def _variance_priors(
     results: Results, measured: Measurements
 ) -> tuple[dict[tuple[str, str], VariancePrior], dict[tuple[str, str], int]]:
     """Return by metric and task the prior of the variances of all pairs, and the degrees of freedom of all residuals."""
-    seeds, tasks = results.study.report.seeds, results.study.tasks
+    seeds, tasks = shared_seeds(results), results.study.tasks
     priors: dict[tuple[str, str], VariancePrior] = {}
     freedom: dict[tuple[str, str], int] = {}
     if len(seeds) < 2:

@@ -44,6 +44,8 @@ class PairTable:
     """By pair, the p-value adjusted over all pairs (Holm)."""
     smallest: float
     """Smallest difference that matters, in the unit of the loss."""
+    correction: str = "Holm"
+    """Correction of the p-values for several tests."""
 
     @classmethod
     def of(cls, effects: Effects, names: Sequence[str]) -> PairTable:
@@ -57,8 +59,8 @@ class PairTable:
             The differences, with p-values adjusted over all pairs.
         """
         pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
-        adjusted = holm({pair: effect.p for pair, effect in pairs.items()})
-        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest)
+        adjusted = effects.adjust({pair: effect.p for pair, effect in pairs.items()})
+        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest, effects.correction)
 
     def p(self, a: str, b: str) -> float:
         """Return the adjusted p-value of a pair in either order; 1 if it was not compared.
@@ -80,6 +82,8 @@ class Lead:
     """Contestants that are equivalent to it."""
     unknown: tuple[str, ...] = ()
     """Contestants that are neither."""
+    correction: str = "Holm"
+    """Correction of the p-values for several tests."""
 
     @classmethod
     def of(cls, pairs: PairTable) -> Lead:
@@ -101,7 +105,7 @@ class Lead:
                 groups["same"].append(name)
             else:
                 groups["unknown"].append(name)
-        return cls(**{key: tuple(names) for key, names in groups.items()})
+        return cls(**{key: tuple(names) for key, names in groups.items()}, correction=pairs.correction)
 
     def clause(self, smallest: float) -> str:
         """Return the lead as a clause that continues a sentence.
@@ -117,7 +121,8 @@ class Lead:
             none = "no lead over another adapter can be told from chance"
             return f", but {equal}; {none}" if equal else f", but {none}"
         if not self.same and not self.unknown:
-            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05, Holm over all pairs)"
+            real = f"real (p < {SIGNIFICANT:g}, {self.correction} over all pairs)"
+            return f", and its lead over each of the other {len(self.behind)} is {real}"
         if not self.same:
             return f", ahead of all but {open_}"
         return f", {equal}, and ahead of all others" + (f" but {open_}" if open_ else "")

@@ -3,7 +3,7 @@
 from adapterlab.lab.statistics.bootstrap import Interval, bootstrap
 from adapterlab.lab.statistics.components import Component, average, from_components, row_component
 from adapterlab.lab.statistics.equivalence import equivalence
-from adapterlab.lab.statistics.evalues import e_holm, e_value, sequence_interval
+from adapterlab.lab.statistics.evalues import at_any_time, e_holm, e_value, holm_at_any_time, sequence_interval
 from adapterlab.lab.statistics.hierarchical import Across, across_tasks, heterogeneity
 from adapterlab.lab.statistics.moderated import NO_PRIOR, VariancePrior, fit_prior, fit_priors
 from adapterlab.lab.statistics.paired import Paired, from_error, holm, paired
@@ -18,6 +18,7 @@ __all__ = [
     "Ranks",
     "VariancePrior",
     "across_tasks",
+    "at_any_time",
     "average",
     "bootstrap",
     "e_holm",
@@ -29,6 +30,7 @@ __all__ = [
     "from_error",
     "heterogeneity",
     "holm",
+    "holm_at_any_time",
     "kendall_w",
     "paired",
     "rank_stability",

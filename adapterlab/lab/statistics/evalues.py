@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -46,6 +47,17 @@ def e_value(effect: Paired, scale: float, null: float = 0.0) -> float:
     if effect.df <= 0 or not math.isfinite(effect.error) or not math.isfinite(effect.mean):
         return 1.0
     return math.exp(_log_e(effect.mean - null, effect.error, effect.df, scale))
+
+
+def at_any_time(effect: Paired, scale: float) -> Paired:
+    """Return an estimate with the interval of a confidence sequence and the p-value `1 / e`, which hold at any time.
+
+    Args:
+        effect: The estimate, with its error and degrees of freedom.
+        scale: As in `e_value`.
+    """
+    low, high = sequence_interval(effect, scale)
+    return replace(effect, low=low, high=high, p=min(1.0, 1 / e_value(effect, scale)), scale=scale)
 
 
 def _log_e(distance: float, error: float, df: float, scale: float) -> float:
@@ -93,6 +105,15 @@ def sequence_interval(effect: Paired, scale: float, level: float = 0.95) -> tupl
             return -math.inf, math.inf
     width = float(brentq(excess, 0.0, reach))
     return effect.mean - width, effect.mean + width
+
+
+def holm_at_any_time(p: Mapping[K, float]) -> dict[K, float]:
+    """Return p-values of e-values, `1 / e`, adjusted for several tests by `e_holm`.
+
+    Args:
+        p: By test, the p-value.
+    """
+    return {key: min(1.0, 1 / value) for key, value in e_holm({key: 1 / x for key, x in p.items()}).items()}
 
 
 def e_holm(values: Mapping[K, float]) -> dict[K, float]:
