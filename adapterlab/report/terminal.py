@@ -86,9 +86,8 @@ def show_board(board: Board, console: Console) -> None:
         )
     console.print(table)
     console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
-    console.print(
-        f"[dim]p: {scoreboard.lead.correction} over all pairs of ranked contestants, as in the sentence above[/dim]"
-    )
+    correction = scoreboard.lead.correction
+    console.print(f"[dim]p: {correction} over all pairs of ranked contestants, as in the sentence above[/dim]")
     for row in scoreboard.rows:
         if row.undertuned:
             console.print(f"[dim]{row.contestant} is {row.undertuned}[/dim]")

@@ -1,11 +1,11 @@
 """Racing: reported seeds are given only to contestants for which they can still change the answer.
 
-All contestants at one budget get the first seeds together. After each round, a comparison is open if it is not settled (one of
-the two is better, or they are equivalent) but could still be settled at the most favourable outcome of the seeds that are
+All contestants at one budget get the first seeds together. After each round, a comparison is open if it is not settled (one
+of the two is better, or they are equivalent) but could still be settled at the most favourable outcome of the seeds that are
 left. Compared are the leader and the reference with every other contestant. Contestants in no open comparison stop.
 
-The rule looks at test losses as often as it likes, which is why the analysis of a race uses e-values and confidence sequences
-(`adapterlab.lab.statistics.evalues`): their errors hold whenever one stops.
+The rule looks at test losses as often as it likes. So the analysis of a race uses e-values and confidence sequences
+(`adapterlab.lab.statistics.evalues`), whose errors hold whenever one stops.
 
 >>> is_open(Contrast(mean=0.030, noise=1e-6, rows=1e-6, df=20), seeds=2, most=8, pairs=5, smallest=0.005)  # settled
 False
@@ -61,16 +61,16 @@ def is_open(contrast: Contrast, seeds: int, most: int, pairs: int, smallest: flo
     """
     scale, bound, level = TYPICAL * smallest, pairs / ERROR, 1 - ERROR / pairs
 
-    def settles(mean: float, variance: float) -> bool:
-        effect = from_error(mean, math.sqrt(variance), contrast.df, 1)
+    def settles(mean: float, variance: float, df: float) -> bool:
+        effect = from_error(mean, math.sqrt(variance), df, 1)
         low, high = sequence_interval(effect, scale, level)
         return e_value(effect, scale) >= bound or -smallest <= low <= high <= smallest
 
-    if seeds >= most or settles(contrast.mean, contrast.noise + contrast.rows):
+    if seeds >= most or settles(contrast.mean, contrast.noise + contrast.rows, contrast.df):
         return False
-    last = contrast.noise * seeds / most + contrast.rows
+    last = contrast.noise * seeds / most + contrast.rows, contrast.df * (most - 1) / (seeds - 1)
     reach = FAVOURABLE * math.sqrt(contrast.noise)
-    return settles(abs(contrast.mean) + reach, last) or settles(max(0.0, abs(contrast.mean) - reach), last)
+    return settles(abs(contrast.mean) + reach, *last) or settles(max(0.0, abs(contrast.mean) - reach), *last)
 
 
 class Race:

@@ -276,6 +276,11 @@ class Study(_Table):
             raise ValueError(
                 f"tuning.regret_contestants names {', '.join(sorted(unknown))}, which the study lacks: name contestants"
             )
+        if self.report.racing and len(self.report.seeds) <= self.report.fewest_seeds:
+            raise ValueError(
+                f"report.design is racing, but report.seeds has only the {self.report.fewest_seeds} seeds that every "
+                "contestant gets: give more seeds, or the fixed design"
+            )
         if self.budget is not None and self.budgets:
             raise ValueError("budget and budgets are both given: give one of them")
         if list(self.budgets) != sorted(set(self.budgets)):
