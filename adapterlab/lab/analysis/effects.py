@@ -78,7 +78,7 @@ class Effects:
         scored = [
             c for (name, _), c in results.contests.items() if name != FROZEN and (FROZEN, c.task) in results.contests
         ]
-        priors, pooled_df = _variance_priors(results, measured)
+        priors, pooled_df = variance_priors(results, measured)
         noise = {task: rate_noise(results, task) for task in dict.fromkeys(c.task for c in scored)}
         selections = {(c.contestant, c.task): select_again(results, c, noise[c.task]) for c in scored}
         return cls(results, measured, measure_rows(results), selections, priors, pooled_df)
@@ -273,32 +273,41 @@ def _aligned(terms: Sequence[Term], tables: Sequence[Mapping[Key, V]]) -> Iterat
             yield key, [table[place] for place, table in zip(places, tables, strict=True)]
 
 
-def shared_seeds(results: Results) -> tuple[int, ...]:
-    """Return the seeds that all contestants were reported with: those of the study, or of a race's first round.
+def residual_df(counts: Sequence[int]) -> int:
+    """Return the degrees of freedom of the residuals of contestants by seeds, from the number of seeds of each contestant.
+
+    >>> residual_df([3, 3, 3])
+    4
+
+    Args:
+        counts: Number of seeds of each contestant; those with fewer than two do not count.
+    """
+    several = [count - 1 for count in counts if count > 1]
+    return sum(several) - max(several, default=0)
+
+
+def variance_priors(
+    results: Results, measured: Measurements
+) -> tuple[dict[tuple[str, str], VariancePrior], dict[tuple[str, str], int]]:
+    """Fit the distribution of the variances over seeds of the differences of all pairs of contestants.
 
     Args:
         results: Finished contests.
+        measured: Every metric of every contestant.
+
+    Returns:
+        By metric and task, the prior, and the degrees of freedom of all residuals.
     """
-    return results.study.report.rounds[0]
-
-
-def _variance_priors(
-    results: Results, measured: Measurements
-) -> tuple[dict[tuple[str, str], VariancePrior], dict[tuple[str, str], int]]:
-    """Return by metric and task the prior of the variances of all pairs, and the degrees of freedom of all residuals."""
-    seeds, tasks = shared_seeds(results), results.study.tasks
     priors: dict[tuple[str, str], VariancePrior] = {}
     freedom: dict[tuple[str, str], int] = {}
-    if len(seeds) < 2:
-        return priors, freedom
     for metric in METRICS:
         spread: dict[str, list[float]] = {}
-        for task in tasks:
-            tables = [measured.get((name, metric), {}) for name in results.contestants]
-            whole = [
-                [table[task, seed] for seed in seeds] for table in tables if all((task, s) in table for s in seeds)
-            ]
-            spread[task] = [float(np.var(np.subtract(a, b), ddof=1)) for a, b in itertools.combinations(whole, 2)]
-            freedom[metric, task] = max(0, len(whole) - 1) * (len(seeds) - 1)
-        priors.update({(metric, task): prior for task, prior in fit_priors(spread, len(seeds) - 1).items()})
+        df: dict[str, list[int]] = {}
+        for task in results.study.tasks:
+            tables = [_on_task(measured.get((name, metric), {}), task) for name in results.contestants]
+            pairs = [[a[key] - b[key] for key in a if key in b] for a, b in itertools.combinations(tables, 2)]
+            spread[task] = [float(np.var(values, ddof=1)) for values in pairs if len(values) > 1]
+            df[task] = [len(values) - 1 for values in pairs if len(values) > 1]
+            freedom[metric, task] = residual_df([len(table) for table in tables])
+        priors.update({(metric, task): prior for task, prior in fit_priors(spread, df).items()})
     return priors, freedom

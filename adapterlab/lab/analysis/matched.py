@@ -21,7 +21,7 @@ from statistics import fmean
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from adapterlab.lab.analysis.effects import Effects, shared_seeds
+from adapterlab.lab.analysis.effects import Effects, residual_df
 from adapterlab.lab.analysis.metrics import Key, Results, path_of
 from adapterlab.lab.analysis.selection import LESS_FORGETTING, NO_SELECTION, Selection
 from adapterlab.lab.run.racing import TYPICAL
@@ -82,25 +82,17 @@ class Matched:
             }
             for a, b in itertools.permutations(results.contestants, 2)
         }
-        shared = shared_seeds(results)
-        seeds = len(shared)
-        priors, freedom = {}, {}
-        if seeds > 1:
-            among = {task: {(task, seed) for seed in shared} for task in results.study.tasks}
-            spread = {
-                task: [
-                    float(np.var(values, ddof=1))
-                    for a, b in itertools.combinations(results.contestants, 2)
-                    if len(values := [d for key, d in numbers[a, b].items() if key in among[task]]) == seeds
-                ]
-                for task in results.study.tasks
-            }
-            priors = fit_priors(spread, seeds - 1)
-            whole = {
-                task: sum(among[task] <= {key for who, key in paths if who == name} for name in results.contestants)
-                for task in spread
-            }
-            freedom = {task: max(0, count - 1) * (seeds - 1) for task, count in whole.items()}
+        spread: dict[str, list[float]] = {}
+        df: dict[str, list[int]] = {}
+        for task in results.study.tasks:
+            pairs = itertools.combinations(results.contestants, 2)
+            values = [[d for (where, _), d in numbers[pair].items() if where == task] for pair in pairs]
+            spread[task] = [float(np.var(found, ddof=1)) for found in values if len(found) > 1]
+            df[task] = [len(found) - 1 for found in values if len(found) > 1]
+        priors = fit_priors(spread, df)
+        freedom = {
+            task: residual_df([len(_paths(results, name, task)) for name in results.contestants]) for task in spread
+        }
         study = results.study
         scale = TYPICAL * study.report.smallest if study.report.racing else 0.0
         return cls(numbers, priors, freedom, effects.selections, scale)

@@ -56,10 +56,10 @@ def test_too_few_variances_leave_each_as_it_is():
 
 def test_tasks_have_their_own_typical_variance_and_share_the_degrees_of_freedom():
     scaled = {"prose": list(VARIANCES), "restyle": [100 * v for v in VARIANCES]}
-    priors = fit_priors(scaled, df=3)
+    priors = fit_priors(scaled, dict.fromkeys(scaled, 3))
     assert priors["prose"].df == priors["restyle"].df > 0
     assert priors["restyle"].variance == pytest.approx(100 * priors["prose"].variance)
-    assert fit_priors({"prose": list(VARIANCES)}, df=3)["prose"] == fit_prior(VARIANCES, df=3)
+    assert fit_priors({"prose": list(VARIANCES)}, {"prose": 3})["prose"] == fit_prior(VARIANCES, df=3)
 
 
 @pytest.mark.parametrize("contestants", [4, 7])
