@@ -48,6 +48,14 @@ def test_half_of_the_priors_degrees_of_freedom_count_up_to_half_of_all_others():
     assert alike.combine(0.3, 2, most=18)[1] == 10
 
 
+def test_degrees_of_freedom_may_differ_between_variances():
+    """A variance of few degrees of freedom says less: one that is far off moves the prior less."""
+    df = [3.0] * len(VARIANCES)
+    assert fit_prior(VARIANCES, df) == fit_prior(VARIANCES, 3)
+    off = [*VARIANCES, 40.0]
+    assert fit_prior(off, [*df, 1.0]).df > fit_prior(off, [*df, 30.0]).df
+
+
 def test_too_few_variances_leave_each_as_it_is():
     assert fit_prior([1.0, 2.0], df=2) == NO_PRIOR
     assert fit_prior([1.0, 0.0, 0.0, 2.0], df=2) == NO_PRIOR
