@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from adapterlab.lab.statistics import NO_PRIOR, fit_prior, fit_priors
 
@@ -49,11 +49,15 @@ def test_half_of_the_priors_degrees_of_freedom_count_up_to_half_of_all_others():
 
 
 def test_degrees_of_freedom_may_differ_between_variances():
-    """A variance of few degrees of freedom says less: one that is far off moves the prior less."""
-    df = [3.0] * len(VARIANCES)
+    """The moments of Smyth (2004, section 6.2), which are those of log-variances with a degree of freedom for each."""
+    df = np.array([3.0] * len(VARIANCES))
     assert fit_prior(VARIANCES, df) == fit_prior(VARIANCES, 3)
-    off = [*VARIANCES, 40.0]
-    assert fit_prior(off, [*df, 1.0]).df > fit_prior(off, [*df, 30.0]).df
+    df[::2] = 7
+    e = np.log(VARIANCES) - special.digamma(df / 2) + np.log(df / 2)
+    found = fit_prior(VARIANCES, df)
+    assert special.polygamma(1, found.df / 2) == pytest.approx(e.var(ddof=1) - special.polygamma(1, df / 2).mean())
+    expected = np.exp(e.mean() + special.digamma(found.df / 2) - np.log(found.df / 2))
+    assert found.variance == pytest.approx(expected)
 
 
 def test_too_few_variances_leave_each_as_it_is():
