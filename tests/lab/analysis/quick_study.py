@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,7 +58,7 @@ def recorded() -> dict[str, Any]:
     return data
 
 
-def prepared() -> PreparedStudy:
+def _prepared() -> PreparedStudy:
     """The study with the adapters and the starts that were recorded, so that no model is loaded to size them."""
     study = Study.model_validate(tomllib.loads(recorded()["study"]))
     entries = [*study.contestants, Contestant(adapter=FULL_FT)]
@@ -73,13 +74,13 @@ def _sized(row: dict[str, Any]) -> SizedAdapter:
     return SizedAdapter(make_adapter(settings.pop("name"), **settings), row["outcome"]["parameters"])
 
 
-def replayed(folder: Path) -> tuple[PreparedStudy, list[Contest], Ledger]:
+def replayed(folder: Path, trials: Sequence[Mapping[str, Any]] = ()) -> tuple[PreparedStudy, list[Contest], Ledger]:
     """The finished contests, over a new ledger in `folder` that holds the recorded trials under their ids of today.
 
-    A study that asks for a trial that was not recorded fails.
+    A study that asks for a trial that was not recorded fails. `trials` stand in place of the recorded ones.
     """
-    known = {_key(row["contestant"], row["trial"]): row for row in recorded()["trials"]}
-    study, ledger = prepared(), Ledger(folder / "ledger.sqlite")
+    known = {_key(row["contestant"], row["trial"]): row for row in trials or recorded()["trials"]}
+    study, ledger = _prepared(), Ledger(folder / "ledger.sqlite")
 
     def outcome(contest: Contest, trial: Trial) -> Outcome:
         row = known.get(_key(contest.contestant, trial.to_json()))
@@ -100,9 +101,9 @@ def _key(contestant: str, trial: dict[str, Any]) -> tuple[object, ...]:
     return contestant, trial["task"], trial["lr"], trial["seed"], trial["steps"], trial["share"], *scored
 
 
-def reported(folder: Path) -> Reported:
+def reported(folder: Path, trials: Sequence[Mapping[str, Any]] = ()) -> Reported:
     """The study analysed with the built-in map and rendered, with its files in `folder`."""
-    study, contests, ledger = replayed(folder)
+    study, contests, ledger = replayed(folder, trials)
     analysis = analyse(study, contests, ledger, argmap.load(shipped("maps", BUILT_IN_MAP)))
     write_report(analysis, analysis.main, folder / "report.html")
     console = Console(file=io.StringIO(), width=80)
