@@ -88,6 +88,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         answer=scoreboard.answer,
         reference=scoreboard.reference,
         rows=scoreboard.rows,
+        uneven=scoreboard.uneven,
+        kept_uneven=scoreboard.kept_uneven,
         by_name={row.contestant: row for row in scoreboard.rows},
         palette=palette,
         budget_note=_budget_note(board),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -50,7 +51,7 @@ def table_with(page: str, heading: str) -> Table:
 def paragraphs(page: str) -> list[str]:
     """The text of every paragraph."""
     found = re.findall(r"<p[^>]*>(.*?)</p>", re.sub(r"<svg.*?</svg>", "", page, flags=re.S), flags=re.S)
-    return [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text)).strip() for text in found]
+    return [re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", text))).strip() for text in found]
 
 
 def numbers(text: str) -> list[float]:

@@ -181,11 +181,10 @@ class Recomputed:
 
     def ranks(self, draws: int, rng: np.random.Generator) -> pd.DataFrame:
         """The rank of each contestant when tasks, and seeds within them, are drawn again; the same ones for all."""
-        total = np.zeros((draws, len(self.names)))
-        for i in range(draws):
-            for task in rng.choice(TASKS, len(TASKS)):
-                seeds = rng.choice(REPORT_SEEDS, len(REPORT_SEEDS))
-                total[i] += [self.gains[name][task][seeds].mean() for name in self.names]
+        table = np.array([[self.gains[name][task][list(REPORT_SEEDS)] for task in TASKS] for name in self.names])
+        tasks = rng.integers(len(TASKS), size=(draws, len(TASKS), 1))
+        seeds = rng.integers(len(REPORT_SEEDS), size=(draws, len(TASKS), len(REPORT_SEEDS)))
+        total = table[:, tasks, seeds].mean(axis=(2, 3)).T
         return pd.DataFrame(stats.rankdata(-total, axis=1), columns=self.names)
 
     def concordance(self) -> tuple[float, float]:
