@@ -147,7 +147,10 @@ def _budget_note(board: Board) -> str:
     budget = board.study.budget
     if budget is None:
         return "Every contestant has its own size."
-    return f"Contestants are sized to at most {budget:,} trained parameters; one without a size near that is flagged."
+    return (
+        f"Contestants are sized to at most {budget:,} trained parameters; one that trains more, or less than half of that, is "
+        "flagged."
+    )
 
 
 def _signed(value: float) -> str:

@@ -75,7 +75,9 @@ class Recomputed:
     def contrast_by_seed(self, contrast: Contrast, task: str) -> pd.Series:
         """The contrast by seed, of the seeds that all of its contestants have."""
         trained = {name for name, _ in contrast if name != FROZEN}
-        seeds = sorted(set.intersection(*(set(self.runs.values(n, task, m).index) for n, m in contrast if n in trained)))
+        seeds = sorted(
+            set.intersection(*(set(self.runs.values(n, task, m).index) for n, m in contrast if n in trained))
+        )
         total = pd.Series(0.0, index=seeds)
         for (name, metric), weight in contrast.items():
             own = self.runs.values(name, task, metric)
@@ -206,9 +208,22 @@ class Recomputed:
                 points = []
                 for task in TASKS:
                     path, start = paths[name, task, seed], self.runs.frozen(task)
-                    points.append(pd.DataFrame({"gain": start["test"] - path["test"], "lost": path["base"] - start["base"]}))
+                    points.append(
+                        pd.DataFrame({"gain": start["test"] - path["test"], "lost": path["base"] - start["base"]})
+                    )
                 found[name][seed] = sum(points) / len(points)
         return found
+
+    def rewound(self, name: str) -> tuple[Estimate, Estimate]:
+        """Gain and forgetting at the strength with the smallest validation loss, without the part of other rows."""
+        points, learned, lost = self.runs.operating_points(name), [], []
+        for task in TASKS:
+            start, own = self.runs.frozen(task), points.loc[task]
+            gain, forgot = start["test"] - own["test"], own["base"] - start["base"]
+            selected = self.spreads[name, task].variance({"in_domain": 1.0}, self.sigmas), SELECTION_DF
+            learned.append((gain.mean(), len(gain), [(gain.var(ddof=1) / len(gain), len(gain) - 1), selected]))
+            lost.append((forgot.mean(), len(forgot), [(forgot.var(ddof=1) / len(forgot), len(forgot) - 1)]))
+        return _average(learned), _average(lost)
 
     def ends(self) -> pd.DataFrame:
         """By contestant, the mean gain and forgetting at full strength."""

@@ -66,7 +66,9 @@ class Spread:
 
     def variance(self, weights: Mapping[str, float], sigmas: float = 0.0) -> float:
         """The variance of a weighted sum of metrics, `sigmas` of its own Monte Carlo errors away."""
-        total = sum((w * self.responses[m] for m, w in weights.items() if m in self.responses), np.zeros(len(self.shares)))
+        total = sum(
+            (w * self.responses[m] for m, w in weights.items() if m in self.responses), np.zeros(len(self.shares))
+        )
         squares = (total - self.shares @ total) ** 2
         variance = float(self.shares @ squares)
         error = math.sqrt(max(0.0, float(self.shares @ squares**2) - variance**2) / REPORTED_REPEATS)
@@ -109,7 +111,9 @@ def curve_of(losses: Mapping[float, float]) -> Callable[[int], float]:
     return at
 
 
-def chosen_again(runs: Runs, name: str, task: str, start: float, repeats: int, rng: np.random.Generator) -> Counter[int]:
+def chosen_again(
+    runs: Runs, name: str, task: str, start: float, repeats: int, rng: np.random.Generator
+) -> Counter[int]:
     """How often repetitions of the search choose each place."""
     frozen, noise = runs.frozen(task)["validation"], noise_of(runs, task)
     first = runs.rung(name, task, 1)["validation"].replace(math.inf, np.nan).dropna()
