@@ -88,6 +88,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         answer=scoreboard.answer,
         reference=scoreboard.reference,
         rows=scoreboard.rows,
+        uneven=scoreboard.uneven,
+        kept_uneven=scoreboard.kept_uneven,
         by_name={row.contestant: row for row in scoreboard.rows},
         palette=palette,
         budget_note=_budget_note(board),
@@ -146,7 +148,10 @@ def _budget_note(board: Board) -> str:
     budget = board.study.budget
     if budget is None:
         return "Every contestant has its own size."
-    return f"Contestants are sized to at most {budget:,} trained parameters; one without a size near that is flagged."
+    return (
+        f"Contestants are sized to at most {budget:,} trained parameters; one that trains more, or less than half of that, is "
+        "flagged."
+    )
 
 
 def _signed(value: float) -> str:

@@ -82,7 +82,7 @@ def show_board(board: Board, console: Console) -> None:
             _signed(row.gain_ood.mean),
             _signed(row.forgetting.mean),
             _interval(row.versus),
-            f"{row.p:.3f}" if row.versus and row.ranked else "",
+            _p(row.p) if row.versus and row.ranked else "",
         )
     console.print(table)
     console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
@@ -124,6 +124,10 @@ def _show_rubric(cards: Sequence[Card], console: Console) -> None:
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _interval(effect: Paired | None) -> str:

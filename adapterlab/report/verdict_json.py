@@ -109,7 +109,11 @@ def _board(board: Board) -> Json:
                 "p_same_on_all_tasks": None if row.versus is None else row.interaction,
                 "less_forgetting_at_equal_learning": None
                 if row.kept is None
-                else {**(_effect(row.kept) or {}), "p_holm": row.kept_p, "p_same_on_all_tasks": row.kept_interaction},
+                else {
+                    **(_effect(row.kept) or {}),
+                    "p_holm": row.kept_p if row.ranked else None,
+                    "p_same_on_all_tasks": row.kept_interaction,
+                },
                 "rates": row.rates,
                 "search_flags": row.search_flags,
                 "tuning_steps": row.tuning_steps,

@@ -172,7 +172,9 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Ve
 
 def _too_few(test: Test, results: Results, pairs: int) -> str:
     if METRICS[test.metric].censored:
-        return f"{' and '.join(test.contestants())} have not reached {results.study.reference}'s score in enough runs"
+        reference = results.study.reference
+        names = [name for name in test.contestants() if name != reference]
+        return f"{' and '.join(names)} reached {reference}'s score before the last step in too few runs"
     return f"only {pairs} pair{'s' * (pairs != 1)} of runs to compare"
 
 

@@ -26,6 +26,7 @@ from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK, Noise, World, fit_noise
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.lr_search import HALF_DECADE, PER_DECADE
@@ -100,7 +101,7 @@ def detection_rates(
     for i in range(studies):
         rng = np.random.default_rng([seed, i, correlated])
         world = World(noise, {TWIN: effect}, correlated, rng, middle + step * rng.uniform(-0.5, 0.5))
-        scoreboard = make_scoreboard(Effects.of(simulate(resolved, world)))
+        scoreboard = make_scoreboard(Effects.of(simulate(resolved, world), ROUGH_REPLAYS))
         twin = next(row for row in scoreboard.rows if row.contestant == TWIN)
         rivals = [row for row in scoreboard.rows if row.versus is not None]
         assert twin.versus is not None

@@ -25,7 +25,7 @@ import numpy as np
 from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
 from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure, smallest_difference
 from adapterlab.lab.analysis.rows import Rows, measure_rows
-from adapterlab.lab.analysis.selection import NO_SELECTION, Selection, rate_noise, select_again
+from adapterlab.lab.analysis.selection import NO_SELECTION, REPLAYS, Selection, rate_noise, select_again
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics import (
     NO_PRIOR,
@@ -68,11 +68,12 @@ class Effects:
     """By metric and task, the degrees of freedom of the residuals of contestants by seeds."""
 
     @classmethod
-    def of(cls, results: Results) -> Effects:
+    def of(cls, results: Results, replays: int = REPLAYS) -> Effects:
         """Return an estimator for these results.
 
         Args:
             results: Finished contests; contests on a task that the frozen model was not scored on are left out.
+            replays: Simulated searches of each contest, for the variance of the selection of its rate.
         """
         measured = measure(results)
         scored = [
@@ -80,7 +81,7 @@ class Effects:
         ]
         priors, pooled_df = variance_priors(results, measured)
         noise = {task: rate_noise(results, task) for task in dict.fromkeys(c.task for c in scored)}
-        selections = {(c.contestant, c.task): select_again(results, c, noise[c.task]) for c in scored}
+        selections = {(c.contestant, c.task): select_again(results, c, noise[c.task], replays) for c in scored}
         return cls(results, measured, measure_rows(results), selections, priors, pooled_df)
 
     def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:

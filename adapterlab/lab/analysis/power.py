@@ -25,6 +25,7 @@ from adapterlab.lab.analysis.calibration import TWIN, simulate, twins
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import QUICK, Noise, World, fit_noise
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
+from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.resolve import ResolvedStudy
 
@@ -138,7 +139,7 @@ def _error(resolved: ResolvedStudy, noise: Mapping[str, Noise]) -> tuple[float, 
     found = []
     for i in range(STUDIES):
         world = World(noise, {}, correlated=True, rng=np.random.default_rng([7, i]), centre=centre)
-        effects = Effects.of(simulate(resolved, world))
+        effects = Effects.of(simulate(resolved, world), ROUGH_REPLAYS)
         found.append(effects.compare(TWIN, resolved.study.reference, "in_domain"))
     if not all(math.isfinite(effect.error) for effect in found):
         return math.inf, 1.0

@@ -49,9 +49,9 @@ def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
             "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
             f"{', '.join(map(str, study.report.seeds))}"
             + (f", regret with {', '.join(map(str, study.tuning.regret_seeds))}" if study.regret_sample else ""),
-            "statistics": "paired by task, seed and batches; t intervals of 95 % from the seeds within each task and, for "
-            "in-domain gains, the variance of the selection of a learning rate; Holm's correction over contestants, for the "
-            "lead of the best one over all pairs",
+            "statistics": "paired by task, seed and batches; t intervals of 95 % from other seeds, another search for the "
+            "learning rate and other test rows; Holm's correction over all pairs of ranked contestants in-domain, and over "
+            "the contestants for forgetting at equal learning",
             **{key: ", ".join(values) for key, values in where.items()},
         }
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -108,6 +108,16 @@ class Scoreboard:
         return bool(self.lead.behind)
 
     @property
+    def uneven(self) -> frozenset[str]:
+        """Contestants whose difference from the reference is not the same on all tasks, after Holm's correction."""
+        return _uneven({row.contestant: row.interaction for row in self.rows if row.versus is not None}, self.rows)
+
+    @property
+    def kept_uneven(self) -> frozenset[str]:
+        """The same of forgetting at equal learning."""
+        return _uneven({row.contestant: row.kept_interaction for row in self.rows if row.kept is not None}, self.rows)
+
+    @property
     def ranked(self) -> list[Row]:
         """Rows of the ranked contestants that finished, best first."""
         return [row for row in self.rows if row.ranked and row.finished]
@@ -134,6 +144,13 @@ class Scoreboard:
         doubts.
         """
         return pd.DataFrame([_plain(row) for row in self.rows])
+
+
+def _uneven(p: Mapping[str, float], rows: Sequence[Row]) -> frozenset[str]:
+    """Return the names with a small p-value, corrected over the ranked contestants; others are tested by themselves."""
+    ranked = {row.contestant for row in rows if row.ranked and row.finished}
+    adjusted = {**p, **holm({name: value for name, value in p.items() if name in ranked})}
+    return frozenset(name for name, value in adjusted.items() if value < SIGNIFICANT)
 
 
 def _plain(row: Row) -> dict[str, object]:
@@ -279,6 +296,6 @@ def _kept(ranked: Sequence[Row], reference: str, correction: str) -> str:
 
 def _interactions(ranked: Sequence[Row], reference: str) -> str:
     """Return a sentence about contestants whose difference from the reference is not the same on all tasks."""
-    adjusted = holm({row.contestant: row.interaction for row in ranked if row.versus is not None})
-    names = [name for name, p in adjusted.items() if p < SIGNIFICANT]
+    found = _uneven({row.contestant: row.interaction for row in ranked if row.versus is not None}, ranked)
+    names = [row.contestant for row in ranked if row.contestant in found]
     return f"The difference from {reference} is not the same on all tasks for {listed(names)}." if names else ""

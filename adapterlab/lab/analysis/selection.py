@@ -32,8 +32,11 @@ from adapterlab.lab.statistics.components import Component
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.base import Part
 
-REPLAYS = 60
-"""Simulated searches from which the distribution of the selected rate is estimated."""
+REPLAYS = 1000
+"""Simulated searches from which the distribution of the selected rate is estimated. With 60 of them, which all contests
+shared, the intervals of the quick study were up to 30 % too narrow, since far rates are selected rarely."""
+ROUGH_REPLAYS = 60
+"""Simulated searches of each contest where many studies are simulated, whose Monte Carlo errors average out."""
 LESS_FORGETTING = "forgetting at equal learning"
 """Name under which a selection has the response of forgetting at equal learning, which is not a metric of one contestant."""
 SELECTION_DF = 5.0
@@ -174,7 +177,9 @@ class Scaled:
         return self.factor * self.curve(rate)
 
 
-def repeat_search(contest: Contest, loss: Response, scales: Mapping[int, float], noise: float) -> dict[float, float]:
+def repeat_search(
+    contest: Contest, loss: Response, scales: Mapping[int, float], noise: float, replays: int = REPLAYS
+) -> dict[float, float]:
     """Repeat the search on a curve with new noise.
 
     Args:
@@ -182,11 +187,13 @@ def repeat_search(contest: Contest, loss: Response, scales: Mapping[int, float],
         loss: Loss as a function of the rate, as a share of the gain.
         scales: By rung, the gain.
         noise: Standard deviation of one run's loss about the curve, without what its seed does to all rates together.
+        replays: Number of repetitions.
 
     Returns:
         By rate, the share of the repetitions that select it; rounds in which every rate diverges are left out.
     """
-    draws = np.random.default_rng(0).normal(0, math.sqrt(2) * noise, (REPLAYS, 64))
+    # The curve has the noise of its own runs, so the new search differs from it by the noise of two runs.
+    draws = np.random.default_rng(0).normal(0, math.sqrt(2) * noise, (replays if noise else 1, 64))
     start, known = contest.start, cache(loss)
     selected = [rate for row in draws if (rate := _selected(contest, start, known, scales, row.tolist())) is not None]
     return {rate: count / len(selected) for rate, count in sorted(Counter(selected).items())}
@@ -207,7 +214,7 @@ def _selected(
         losses = {lr: scales[wanted.rung] * loss(lr) + shrink * draws.pop() for lr in wanted.rates}
 
 
-def select_again(results: Results, contest: Contest, noise: float) -> Selection:
+def select_again(results: Results, contest: Contest, noise: float, replays: int = REPLAYS) -> Selection:
     """Estimate which rates a repeated search of a contest would select, and how its metrics respond to the rate.
 
     The loss on the task responds as the validation losses of the search do, at the scale of the reported runs. Other metrics
@@ -217,6 +224,7 @@ def select_again(results: Results, contest: Contest, noise: float) -> Selection:
         results: Results that the contest is part of.
         contest: The contest.
         noise: Standard deviation of a run's validation loss about a smooth function of the rate.
+        replays: Number of simulated searches.
 
     Returns:
         The rates with their shares, and the response of each metric.
@@ -230,7 +238,7 @@ def select_again(results: Results, contest: Contest, noise: float) -> Selection:
     second = frozen - min((o.validation for _, o in contest.second.values()), default=frozen)
     curve = Curve({lr: (loss - frozen) / (frozen - best) for lr, loss in losses.items()})
     scales = {1: frozen - best, 2: second if second > 0 else frozen - best}
-    shares = repeat_search(contest, curve, scales, noise)
+    shares = repeat_search(contest, curve, scales, noise, replays)
     on_task = Scaled(curve, max(frozen - fmean(reported), 0.0))
     responses: dict[str, Response] = dict.fromkeys(("in_domain", "in_domain_rewound", "tenth_of_data"), on_task)
     if (line := _less_forgetting(results, contest)) is not None:

@@ -195,6 +195,17 @@ def test_the_table_and_the_sentence_share_one_family_of_p_values():
     assert rows["oft"].peak_bytes == {"prose": 0, "restyle": 0}
 
 
+def test_a_difference_between_tasks_is_told_after_correction_over_the_ranked():
+    """Full fine-tuning is not ranked, so its p-value is not corrected, as its interval is not."""
+    results = made_up({"lora": 0.2, "oft": 0.203, "ia3": 0.195, "full_ft": 0.5}, {}, noise=0.004)
+    scoreboard = make_scoreboard(Effects.of(results))
+    p = {"oft": 0.03, "ia3": 0.02, "full_ft": 0.04, "lora": 1.0}
+    rows = tuple(dataclasses.replace(row, interaction=p[row.contestant]) for row in scoreboard.rows)
+    assert dataclasses.replace(scoreboard, rows=rows).uneven == {"oft", "ia3", "full_ft"}
+    doubled = tuple(dataclasses.replace(row, interaction=min(1.0, 1.5 * row.interaction)) for row in rows)
+    assert dataclasses.replace(scoreboard, rows=doubled).uneven == frozenset()
+
+
 def on_path(forgetting: dict[str, float]) -> Scoreboard:
     gains, best = {"lora": 0.2, "oft": 0.15, "ia3": 0.1}, dict.fromkeys(NAMES, 2.0)
     return board(played(NAMES, gains=gains, forgetting=forgetting, best=best, noise=0.002))

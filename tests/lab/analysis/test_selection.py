@@ -10,7 +10,17 @@ import pytest
 from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import QUICK, World
-from adapterlab.lab.analysis.selection import NO_SELECTION, Curve, Line, Selection, fit_line, rate_noise
+from adapterlab.lab.analysis.selection import (
+    NO_SELECTION,
+    REPLAYS,
+    ROUGH_REPLAYS,
+    Curve,
+    Line,
+    Selection,
+    fit_line,
+    rate_noise,
+    select_again,
+)
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 
@@ -90,11 +100,21 @@ def test_the_noise_beside_the_rate_leaves_out_what_a_seed_does_to_all_rates(simu
     assert np.sqrt(np.mean(np.square(found))) == pytest.approx(QUICK["restyle"].own, rel=0.35)
 
 
+def test_rates_that_are_selected_rarely_are_counted(simulated):
+    """A tenth of the searches that choose a far rate may make most of the variance; few repetitions miss them."""
+    usual, many = (
+        select_again(simulated[0], simulated[0].contests["lora", "restyle"], 0.006, replays)
+        for replays in (REPLAYS, 8000)
+    )
+    weights = {"out_of_domain": 1.0}
+    assert usual.variance(weights) == pytest.approx(many.variance(weights), rel=0.15)
+
+
 def test_selected_rates_vary_as_those_of_many_studies_do(simulated):
     """The best rate lies half-way between two rates of the lattice, so studies choose either of them."""
     chosen, guessed = [], []
     for results in simulated:
-        selections = Effects.of(results).selections
+        selections = Effects.of(results, ROUGH_REPLAYS).selections
         for name in results.contestants:
             chosen.append(math.log10(results.contests[name, "restyle"].rate))
             rates, shares = zip(*selections[name, "restyle"].shares.items(), strict=True)
