@@ -149,8 +149,8 @@ def _budget_note(board: Board) -> str:
     if budget is None:
         return "Every contestant has its own size."
     return (
-        f"Contestants are sized to at most {budget:,} trained parameters; one that trains more, or less than half of that, is "
-        "flagged."
+        f"Contestants are sized to at most {budget:,} trained parameters; one that trains more, or less than half of "
+        "that, is flagged."
     )
 
 

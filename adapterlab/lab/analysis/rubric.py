@@ -34,8 +34,8 @@ CARRIED = 0.5
 
 THRESHOLDS = {
     "PE": f"at least {COMPETITIVE:.0%} of full fine-tuning's gain with at most {SMALL:.0%} of the model's parameters",
-    "BL": f"better than LoRA (p < {SIGNIFICANT:g}, Holm over the contestants of this table) with at most {COMPARABLE:g} times "
-    "its parameters",
+    "BL": f"better than LoRA (p < {SIGNIFICANT:g}, Holm over the contestants of this table) with at most "
+    f"{COMPARABLE:g} times its parameters",
     "BF": "not worse than full fine-tuning by as much as the study's smallest difference that matters",
     "DE": f"the reference's score within {FASTER:.0%} of its steps, or a lower loss from a tenth of the data",
     "OOD": f"at least {CARRIED:.0%} of the in-domain gain out-of-domain",
