@@ -21,6 +21,7 @@ from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import QUICK, World
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, PairTable
+from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.statistics import equivalence
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
@@ -89,7 +90,7 @@ def measure(design: str, seeds: int, studies: int) -> Row:
         rng = np.random.default_rng(number)
         world = World(QUICK, GAINS, correlated=True, rng=rng, centre=-2.0 + 0.25 * rng.uniform(-0.5, 0.5))
         results = simulate(resolved, world)
-        effects = Effects.of(results)
+        effects = Effects.of(results, ROUGH_REPLAYS)
         names = sorted(GAINS, key=lambda name: -effects.gained(name, "in_domain").mean)
         pairs = PairTable.of(effects, names)
         asked = {pair: effect for pair, effect in pairs.effects.items() if names[0] in pair or "lora" in pair}

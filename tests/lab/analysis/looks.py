@@ -8,13 +8,14 @@ from dataclasses import replace
 from adapterlab.lab.analysis.effects import Effects, variance_priors
 from adapterlab.lab.analysis.metrics import Results, measure
 from adapterlab.lab.analysis.rows import measure_rows
+from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.study.spec import Reporting
 from adapterlab.lab.trial.spec import FROZEN
 
 
 def looks(results: Results, *, design: str = "racing", fewest: int = 2) -> Iterator[Effects]:
     """The effects after each number of seeds. The search is the same in all of them, and so is its variance."""
-    whole, seeds = Effects.of(results), results.study.report.seeds
+    whole, seeds = Effects.of(results, ROUGH_REPLAYS), results.study.report.seeds
     for count in range(fewest, len(seeds) + 1):
         settings = results.study.report.model_dump() | {"design": design, "seeds": seeds[: max(count, fewest + 1)]}
         if design == "fixed":

@@ -14,6 +14,7 @@ from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import QUICK, World
 from adapterlab.lab.analysis.pairwise import PairTable
 from adapterlab.lab.analysis.scoreboard import make_scoreboard
+from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.statistics import at_any_time, equivalence
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
@@ -100,7 +101,7 @@ def test_a_race_finds_what_the_fixed_design_finds_with_fewer_runs():
     agree, runs = [], []
     for number in range(40):
         fixed, race = (simulated(number, design, effects=gaps) for design in ("fixed", "racing"))
-        behind = [set(make_scoreboard(Effects.of(results)).lead.behind) for results in (fixed, race)]
+        behind = [set(make_scoreboard(Effects.of(results, ROUGH_REPLAYS)).lead.behind) for results in (fixed, race)]
         agree.append(len(behind[0] & behind[1]) / max(1, len(behind[0] | behind[1])))
         counts = [sum(len(c.reported) for c in results.contests.values()) for results in (fixed, race)]
         runs.append(counts[1] / counts[0])
