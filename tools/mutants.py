@@ -44,7 +44,7 @@ MUTATED = ("adapterlab/lab", "adapterlab/verdict", "adapterlab/argmap/scoring")
 TESTS = {
     "adapterlab/argmap/scoring": ("tests/argmap/test_semantics.py", "tests/argmap/test_scores.py", "tests/argmap"),
     "adapterlab/verdict": ("tests/verdict", "tests/report"),
-    "adapterlab/lab/analysis/statistics": ("tests/lab/analysis/statistics", "tests/lab/analysis", "tests/verdict"),
+    "adapterlab/lab/statistics": ("tests/lab/statistics", "tests/lab/analysis", "tests/verdict"),
     "adapterlab/lab/analysis": (
         "tests/lab/analysis",
         "tests/verdict",

@@ -1,7 +1,7 @@
 """Charts of the report, as self-contained SVG.
 
 >>> from adapterlab.lab.analysis.pareto import ParetoEntry
->>> from adapterlab.lab.analysis.statistics import bootstrap
+>>> from adapterlab.lab.statistics import bootstrap
 >>> path = ((0.0, 0.0, 0.0), (0.5, 0.03, 0.01), (1.0, 0.05, 0.04))
 >>> entry = ParetoEntry("lora", (0.05, 0.04), True, 1.0, bootstrap([0.001, 0.002]), path)
 >>> strengths(ParetoFront((0.0, 0.05), (entry,), "nats per byte"), {"lora": "#2f6fb5"})[:4]

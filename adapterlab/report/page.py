@@ -16,8 +16,8 @@ from markupsafe import Markup
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import PARTS, Board
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
-from adapterlab.lab.analysis.statistics import Interval, Paired
 from adapterlab.lab.run.lr_search import describe
+from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.report import charts
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis
@@ -94,6 +94,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         palette=palette,
         budget_note=_budget_note(board),
         unit=board.unit,
+        correction=scoreboard.lead.correction,
         plane=Markup(charts.plane(scoreboard, front, palette)) if plane else None,
         strengths=Markup(charts.strengths(front, palette)),
         pareto=front,

@@ -1,7 +1,7 @@
 """Comparison of two contestants on a terminal of 80 columns, the conclusion first.
 
 >>> from adapterlab.lab.analysis.metrics import METRICS
->>> from adapterlab.lab.analysis.statistics import paired
+>>> from adapterlab.lab.statistics import paired
 >>> effect, sides = paired([0.02, 0.021, 0.019]), (Side("lora", {}, 52_000, ""), Side("oft", {}, 51_000, ""))
 >>> found = Comparison(METRICS["in_domain"], ("prose",), None, sides, {"prose": effect}, effect, 0.99, 75.5)
 >>> show_comparison(found, Console(width=80))  # doctest: +ELLIPSIS
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterlab.lab.analysis.pairwise import Comparison, Side
-from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.lab.statistics import Paired
 from adapterlab.report.terminal import thousands
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
-from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.lab.statistics import Paired
 from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis
@@ -86,7 +86,8 @@ def show_board(board: Board, console: Console) -> None:
         )
     console.print(table)
     console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
-    console.print("[dim]p: Holm over all pairs of ranked contestants, as in the sentence above[/dim]")
+    correction = scoreboard.lead.correction
+    console.print(f"[dim]p: {correction} over all pairs of ranked contestants, as in the sentence above[/dim]")
     for row in scoreboard.rows:
         if row.undertuned:
             console.print(f"[dim]{row.contestant} is {row.undertuned}[/dim]")

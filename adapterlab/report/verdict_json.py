@@ -14,8 +14,8 @@ from typing import Any
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.regret import TuningRegret
-from adapterlab.lab.analysis.statistics import Paired
 from adapterlab.lab.ledger.origins import Origin
+from adapterlab.lab.statistics import Paired
 from adapterlab.verdict.bayes_update import Judgement, Verdict
 from adapterlab.verdict.study_analysis import Analysis
 

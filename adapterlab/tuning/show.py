@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterlab.lab.analysis.board import Board
-from adapterlab.lab.analysis.statistics import Paired
+from adapterlab.lab.statistics import Paired
 from adapterlab.report.terminal import thousands
 from adapterlab.tasks.base import Part
 from adapterlab.tuning.advice import Advice

@@ -15,7 +15,7 @@ from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Results, smallest_difference
-from adapterlab.lab.analysis.statistics import Paired, equivalence
+from adapterlab.lab.statistics import Paired, equivalence
 from adapterlab.verdict.claims import Equivalent, Reaches, Test, read_test
 from adapterlab.verdict.joint_update import update_together
 

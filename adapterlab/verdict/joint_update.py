@@ -1,7 +1,7 @@
 """Update of all claims together: one likelihood for all runs, and the stated credences as a prior.
 
 Claims that compare the same contestants share their runs, so their Bayes factors are not independent evidence. Here each
-metric has one joint posterior of all contestants' values (`adapterlab.lab.analysis.statistics.joint`), and a claim is a
+metric has one joint posterior of all contestants' values (`adapterlab.lab.statistics.joint`), and a claim is a
 region of these values. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
 the one nearest to the model's own (minimum relative entropy; Csiszar 1975). Two claims that contradict each other can
 therefore not both become likely, whatever their stated credences.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.statistics import equivalence
+from adapterlab.lab.statistics import equivalence
 from adapterlab.verdict import judge, relevance
 from adapterlab.verdict.bayes_update import SEMANTICS
 from tests.lab.made_up import played

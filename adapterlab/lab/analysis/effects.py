@@ -23,24 +23,29 @@ from typing import TypeVar
 import numpy as np
 
 from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
-from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure
+from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure, smallest_difference
 from adapterlab.lab.analysis.rows import Rows, measure_rows
 from adapterlab.lab.analysis.selection import NO_SELECTION, REPLAYS, Selection, rate_noise, select_again
-from adapterlab.lab.analysis.statistics import (
+from adapterlab.lab.run.racing import TYPICAL
+from adapterlab.lab.statistics import (
     NO_PRIOR,
     Across,
     Component,
     Paired,
     VariancePrior,
     across_tasks,
+    at_any_time,
     average,
     fit_priors,
     from_error,
+    holm,
+    holm_at_any_time,
     paired,
     row_component,
 )
 from adapterlab.lab.trial.spec import FROZEN
 
+K = TypeVar("K")
 V = TypeVar("V")
 FEWEST_TASKS = 3
 """Fewest tasks that are taken as a sample: two numbers from a coarse grid may agree by chance."""
@@ -74,7 +79,7 @@ class Effects:
         scored = [
             c for (name, _), c in results.contests.items() if name != FROZEN and (FROZEN, c.task) in results.contests
         ]
-        priors, pooled_df = _variance_priors(results, measured)
+        priors, pooled_df = variance_priors(results, measured)
         noise = {task: rate_noise(results, task) for task in dict.fromkeys(c.task for c in scored)}
         selections = {(c.contestant, c.task): select_again(results, c, noise[c.task], replays) for c in scored}
         return cls(results, measured, measure_rows(results), selections, priors, pooled_df)
@@ -118,8 +123,28 @@ class Effects:
 
         Returns:
             The mean with its interval and p-value. Where each task has a single number, the tasks are the sample, and fewer
-            than `FEWEST_TASKS` leave the error unknown.
+            than `FEWEST_TASKS` leave the error unknown. In a race they hold at whatever number of seeds it ended.
         """
+        study, effect = self.results.study, self._estimate(contrast, tasks)
+        if not study.report.racing:
+            return effect
+        metric = METRICS[contrast.pooled_metric or contrast.metrics[0]]
+        return at_any_time(effect, TYPICAL * smallest_difference(metric, self.results))
+
+    def adjust(self, p: Mapping[K, float]) -> dict[K, float]:
+        """Return p-values adjusted for several tests: by Holm's method, or in a race by the one for e-values.
+
+        Args:
+            p: By test, the p-value.
+        """
+        return holm_at_any_time(p) if self.results.study.report.racing else holm(p)
+
+    @property
+    def correction(self) -> str:
+        """Name of the correction for several tests."""
+        return "e-Holm" if self.results.study.report.racing else "Holm"
+
+    def _estimate(self, contrast: Contrast, tasks: Sequence[str] | None) -> Paired:
         numbers = self.numbers(contrast, tasks)
         by_task: dict[str, list[float]] = defaultdict(list)
         for (task, _), number in numbers.items():
@@ -249,23 +274,41 @@ def _aligned(terms: Sequence[Term], tables: Sequence[Mapping[Key, V]]) -> Iterat
             yield key, [table[place] for place, table in zip(places, tables, strict=True)]
 
 
-def _variance_priors(
+def residual_df(counts: Sequence[int]) -> int:
+    """Return the degrees of freedom of the residuals of contestants by seeds, from the number of seeds of each contestant.
+
+    >>> residual_df([3, 3, 3])
+    4
+
+    Args:
+        counts: Number of seeds of each contestant; those with fewer than two do not count.
+    """
+    several = [count - 1 for count in counts if count > 1]
+    return sum(several) - max(several, default=0)
+
+
+def variance_priors(
     results: Results, measured: Measurements
 ) -> tuple[dict[tuple[str, str], VariancePrior], dict[tuple[str, str], int]]:
-    """Return by metric and task the prior of the variances of all pairs, and the degrees of freedom of all residuals."""
-    seeds, tasks = results.study.report.seeds, results.study.tasks
+    """Fit the distribution of the variances over seeds of the differences of all pairs of contestants.
+
+    Args:
+        results: Finished contests.
+        measured: Every metric of every contestant.
+
+    Returns:
+        By metric and task, the prior, and the degrees of freedom of all residuals.
+    """
     priors: dict[tuple[str, str], VariancePrior] = {}
     freedom: dict[tuple[str, str], int] = {}
-    if len(seeds) < 2:
-        return priors, freedom
     for metric in METRICS:
         spread: dict[str, list[float]] = {}
-        for task in tasks:
-            tables = [measured.get((name, metric), {}) for name in results.contestants]
-            whole = [
-                [table[task, seed] for seed in seeds] for table in tables if all((task, s) in table for s in seeds)
-            ]
-            spread[task] = [float(np.var(np.subtract(a, b), ddof=1)) for a, b in itertools.combinations(whole, 2)]
-            freedom[metric, task] = max(0, len(whole) - 1) * (len(seeds) - 1)
-        priors.update({(metric, task): prior for task, prior in fit_priors(spread, len(seeds) - 1).items()})
+        df: dict[str, list[int]] = {}
+        for task in results.study.tasks:
+            tables = [_on_task(measured.get((name, metric), {}), task) for name in results.contestants]
+            pairs = [[a[key] - b[key] for key in a if key in b] for a, b in itertools.combinations(tables, 2)]
+            spread[task] = [float(np.var(values, ddof=1)) for values in pairs if len(values) > 1]
+            df[task] = [len(values) - 1 for values in pairs if len(values) > 1]
+            freedom[metric, task] = residual_df([len(table) for table in tables])
+        priors.update({(metric, task): prior for task, prior in fit_priors(spread, df).items()})
     return priors, freedom

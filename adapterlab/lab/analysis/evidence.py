@@ -1,7 +1,7 @@
 """Evidence of a study on statements about one metric, such as "oft forgets less than lora", by a joint posterior.
 
 The statement is about tasks like the study's, so an effect that differs between the tasks speaks less clearly
-(`adapterlab.lab.analysis.statistics.joint`).
+(`adapterlab.lab.statistics.joint`).
 
 >>> import numpy as np
 >>> values, variances = np.array([[0.050, 0.052], [0.030, 0.031]]), np.full((2, 2), 1e-6)
@@ -21,7 +21,7 @@ import numpy as np
 from adapterlab.lab.analysis.contrast import Contrast, difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
-from adapterlab.lab.analysis.statistics.joint import Draws, JointModel
+from adapterlab.lab.statistics.joint import Draws, JointModel
 from adapterlab.lab.trial.spec import FROZEN
 
 SAMPLES = 20_000

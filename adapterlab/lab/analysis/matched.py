@@ -21,14 +21,16 @@ from statistics import fmean
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.effects import Effects, residual_df
 from adapterlab.lab.analysis.metrics import Key, Results, path_of
 from adapterlab.lab.analysis.selection import LESS_FORGETTING, NO_SELECTION, Selection
-from adapterlab.lab.analysis.statistics import (
+from adapterlab.lab.run.racing import TYPICAL
+from adapterlab.lab.statistics import (
     NO_PRIOR,
     Component,
     Paired,
     VariancePrior,
+    at_any_time,
     average,
     fit_priors,
     from_error,
@@ -51,6 +53,8 @@ class Matched:
     """By task, the degrees of freedom of all residuals."""
     selections: Mapping[tuple[str, str], Selection]
     """By contestant and task, the rates that a repeated search would select."""
+    scale: float = 0.0
+    """In a race, the standard deviation of the differences that are expected; else 0."""
 
     @classmethod
     def of(cls, effects: Effects) -> Matched:
@@ -78,21 +82,20 @@ class Matched:
             }
             for a, b in itertools.permutations(results.contestants, 2)
         }
-        seeds = len(results.study.report.seeds)
-        priors, freedom = {}, {}
-        if seeds > 1:
-            spread = {
-                task: [
-                    float(np.var(values, ddof=1))
-                    for a, b in itertools.combinations(results.contestants, 2)
-                    if len(values := [d for (where, _), d in numbers[a, b].items() if where == task]) == seeds
-                ]
-                for task in results.study.tasks
-            }
-            priors = fit_priors(spread, seeds - 1)
-            whole = {task: sum(len(_paths(results, n, task)) == seeds for n in results.contestants) for task in spread}
-            freedom = {task: max(0, count - 1) * (seeds - 1) for task, count in whole.items()}
-        return cls(numbers, priors, freedom, effects.selections)
+        spread: dict[str, list[float]] = {}
+        df: dict[str, list[int]] = {}
+        for task in results.study.tasks:
+            pairs = itertools.combinations(results.contestants, 2)
+            values = [[d for (where, _), d in numbers[pair].items() if where == task] for pair in pairs]
+            spread[task] = [float(np.var(found, ddof=1)) for found in values if len(found) > 1]
+            df[task] = [len(found) - 1 for found in values if len(found) > 1]
+        priors = fit_priors(spread, df)
+        freedom = {
+            task: residual_df([len(_paths(results, name, task)) for name in results.contestants]) for task in spread
+        }
+        study = results.study
+        scale = TYPICAL * study.report.smallest if study.report.racing else 0.0
+        return cls(numbers, priors, freedom, effects.selections, scale)
 
     def compare(self, a: str, b: str) -> Paired:
         """Estimate the difference in forgetting at equal in-domain gain; positive if `a` forgets less.
@@ -109,7 +112,8 @@ class Matched:
         means = [fmean(values) for values in by_task.values()]
         if not by_task or any(len(values) < 2 for values in by_task.values()):
             return from_error(fmean(means) if means else math.nan, math.inf, 0, count)
-        return average(means, [self._components((a, b), task, values) for task, values in by_task.items()], count)
+        found = average(means, [self._components((a, b), task, values) for task, values in by_task.items()], count)
+        return at_any_time(found, self.scale) if self.scale else found
 
     def by_task(self, a: str, b: str) -> dict[str, Paired]:
         """Estimate the difference on each task; positive if `a` forgets less.

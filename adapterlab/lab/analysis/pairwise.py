@@ -1,6 +1,6 @@
 """Pairs of contestants: all pairs of a scoreboard corrected together, and two contestants compared in detail.
 
->>> from adapterlab.lab.analysis.statistics import paired
+>>> from adapterlab.lab.statistics import paired
 >>> pairs = PairTable(("lora", "oft"), {("lora", "oft"): paired([0.02, 0.021, 0.019])}, {("lora", "oft"): 0.0008}, 0.005)
 >>> Lead.of(pairs).behind
 ('oft',)
@@ -18,7 +18,6 @@ from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Evidence, Region
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results, smallest_difference
-from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.lr_search import Flag
@@ -26,6 +25,7 @@ from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.sizing import budget_flag
+from adapterlab.lab.statistics import Paired, equivalence, holm
 from adapterlab.lab.trial.spec import FROZEN
 
 SIGNIFICANT = 0.05
@@ -44,6 +44,8 @@ class PairTable:
     """By pair, the p-value adjusted over all pairs (Holm)."""
     smallest: float
     """Smallest difference that matters, in the unit of the loss."""
+    correction: str = "Holm"
+    """Correction of the p-values for several tests."""
 
     @classmethod
     def of(cls, effects: Effects, names: Sequence[str]) -> PairTable:
@@ -57,8 +59,8 @@ class PairTable:
             The differences, with p-values adjusted over all pairs.
         """
         pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
-        adjusted = holm({pair: effect.p for pair, effect in pairs.items()})
-        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest)
+        adjusted = effects.adjust({pair: effect.p for pair, effect in pairs.items()})
+        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest, effects.correction)
 
     def p(self, a: str, b: str) -> float:
         """Return the adjusted p-value of a pair in either order; 1 if it was not compared.
@@ -80,6 +82,8 @@ class Lead:
     """Contestants that are equivalent to it."""
     unknown: tuple[str, ...] = ()
     """Contestants that are neither."""
+    correction: str = "Holm"
+    """Correction of the p-values for several tests."""
 
     @classmethod
     def of(cls, pairs: PairTable) -> Lead:
@@ -101,7 +105,7 @@ class Lead:
                 groups["same"].append(name)
             else:
                 groups["unknown"].append(name)
-        return cls(**{key: tuple(names) for key, names in groups.items()})
+        return cls(**{key: tuple(names) for key, names in groups.items()}, correction=pairs.correction)
 
     def clause(self, smallest: float) -> str:
         """Return the lead as a clause that continues a sentence.
@@ -117,7 +121,8 @@ class Lead:
             none = "no lead over another adapter can be told from chance"
             return f", but {equal}; {none}" if equal else f", but {none}"
         if not self.same and not self.unknown:
-            return f", and its lead over each of the other {len(self.behind)} is real (p < 0.05, Holm over all pairs)"
+            real = f"real (p < {SIGNIFICANT:g}, {self.correction} over all pairs)"
+            return f", and its lead over each of the other {len(self.behind)} is {real}"
         if not self.same:
             return f", ahead of all but {open_}"
         return f", {equal}, and ahead of all others" + (f" but {open_}" if open_ else "")

@@ -18,7 +18,7 @@ import numpy as np
 from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, path_of
-from adapterlab.lab.analysis.statistics import Interval, Paired, bootstrap
+from adapterlab.lab.statistics import Interval, Paired, bootstrap
 from adapterlab.tasks.base import Part
 
 Point = tuple[float, float]

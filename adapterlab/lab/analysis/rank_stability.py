@@ -12,7 +12,7 @@ from statistics import fmean
 
 from adapterlab.lab.analysis.contrast import gain
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.statistics import Ranks, kendall_w, rank_stability
+from adapterlab.lab.statistics import Ranks, kendall_w, rank_stability
 
 
 @dataclass(frozen=True)

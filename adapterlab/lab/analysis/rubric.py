@@ -17,7 +17,7 @@ from importlib.resources import files
 from adapterlab.lab.analysis.contrast import Contrast, Term, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
-from adapterlab.lab.analysis.statistics import Paired, equivalence, holm
+from adapterlab.lab.statistics import Paired, equivalence, holm
 
 POINTS = {"PE": 1.0, "BL": 1.0, "BF": 1.5, "DE": 1.5, "OOD": 2.0}
 """Dimensions of the rubric, with the points of each."""

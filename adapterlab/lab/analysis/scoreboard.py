@@ -19,10 +19,10 @@ from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.matched import Matched
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Lead, PairTable, listed
-from adapterlab.lab.analysis.statistics import Across, Paired, equivalence, heterogeneity, holm
 from adapterlab.lab.analysis.undertuned import undertuned
 from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.sizing import budget_flag
+from adapterlab.lab.statistics import Across, Paired, equivalence, heterogeneity, holm
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
     ranked = [name for name in order if study.competes(name) and effects.values(name, "in_domain")]
     pairs = PairTable.of(effects, ranked)
     kept = {name: matched.compare(name, study.reference) for name in ranked if name != study.reference}
-    kept_p = holm({name: effect.p for name, effect in kept.items() if effect.n})
+    kept_p = effects.adjust({name: effect.p for name, effect in kept.items() if effect.n})
     rows = tuple(_row(name, effects, matched, pairs.p(name, study.reference), kept_p.get(name, 1.0)) for name in order)
     lead = Lead.of(pairs)
     return Scoreboard(rows, study.reference, _answer(rows, lead, results), lead, results.unit)
@@ -262,7 +262,7 @@ def _answer(rows: Sequence[Row], lead: Lead, results: Results) -> str:
     sentences = [
         f"{first}{lead.clause(results.study.report.smallest)}.",
         _budgets(ranked),
-        _kept(ranked, results.study.reference),
+        _kept(ranked, results.study.reference, lead.correction),
         _interactions(ranked, results.study.reference),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -277,7 +277,7 @@ def _budgets(ranked: Sequence[Row]) -> str:
     return f"Not at equal budgets: {' and '.join(parts)}." if parts else ""
 
 
-def _kept(ranked: Sequence[Row], reference: str) -> str:
+def _kept(ranked: Sequence[Row], reference: str, correction: str) -> str:
     """Return a sentence about forgetting at equal learning."""
     compared = [row for row in ranked if row.kept is not None]
     if not compared:
@@ -291,7 +291,7 @@ def _kept(ranked: Sequence[Row], reference: str) -> str:
     )
     if not parts:
         return f"At equal learning, no difference in forgetting from {reference} can be told from chance."
-    return f"At equal learning, {' and '.join(parts)} (p < {SIGNIFICANT:g}, Holm over {len(compared)})."
+    return f"At equal learning, {' and '.join(parts)} (p < {SIGNIFICANT:g}, {correction} over {len(compared)})."
 
 
 def _interactions(ranked: Sequence[Row], reference: str) -> str:

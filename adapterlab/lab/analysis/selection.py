@@ -26,9 +26,9 @@ from typing import Protocol
 import numpy as np
 
 from adapterlab.lab.analysis.metrics import METRICS, Metric, Results, path_of
-from adapterlab.lab.analysis.statistics.components import Component
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.lr_search import search
+from adapterlab.lab.statistics.components import Component
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.base import Part
 

@@ -30,6 +30,8 @@ Runs = dict[int, tuple[Trial, Outcome]]
 """Runs by seed."""
 Extends = Callable[[int], bool | None]
 """Decides whether the searches are extended once more, given the number of extensions so far; None if not yet known."""
+GoesOn = Callable[[str, int], bool | None]
+"""Decides whether a contestant gets another seed, given its name and its number of seeds so far; None if not yet known."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Contest:
     stage: Stage | None = None
     """Stage of the trials that were asked for last; None before the first."""
     waiting: bool = False
-    """True while it waits for the regret of other contests."""
+    """True while it waits for the regret of other contests, or in a race for their reported runs."""
     finished: bool = False
     """True once no more trials are needed."""
 
@@ -146,15 +148,16 @@ class Contest:
         return replace(self.trial(0.0, 0, 0, reported=True), curve_every=0)
 
 
-def play(contest: Contest, extends: Extends = lambda _: False) -> Play:
+def play(contest: Contest, extends: Extends = lambda _: False, goes_on: GoesOn = lambda _name, _seeds: True) -> Play:
     """Find a learning rate, measure its regret if the contestant is in the sample, then run the reported seeds at it.
 
     Args:
         contest: The contest; it is filled in as outcomes arrive.
         extends: Decides whether the search is extended.
+        goes_on: Decides in a race whether the contestant gets another seed.
 
     Yields:
-        The trials needed next, or none while `extends` does not know; the generator must be sent their outcomes.
+        The trials needed next, or none while a decision is not known; the generator must be sent their outcomes.
     """
     study, tuning = contest.study, contest.study.tuning
     if contest.adapter is None:
@@ -179,7 +182,7 @@ def play(contest: Contest, extends: Extends = lambda _: False) -> Play:
         if not extended:
             break
         contest.extensions += 1
-    yield from _report(contest, contest.rate)
+    yield from _report(contest, contest.rate, goes_on)
     contest.finished = True
 
 
@@ -224,16 +227,24 @@ def _measure_regret(contest: Contest) -> Play:
             contest.beside.setdefault(lr, {})[seed] = trial, outcomes[trial]
 
 
-def _report(contest: Contest, rate: float) -> Play:
-    study = contest.study
-    steps, seeds = study.training.steps, study.report.seeds
-    finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
-    repeated = seeds if study.report.tenth_of_data else ()
-    tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in repeated}
-    contest.stage = Stage.REPORT
-    outcomes = yield [*finals.values(), *tenths.values()]
-    contest.reported = {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
-    contest.tenth = {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
+def _report(contest: Contest, rate: float, goes_on: GoesOn) -> Play:
+    """Run the reported seeds, round by round; in a race, wait after each round for the decision whether to go on."""
+    report, steps = contest.study.report, contest.study.training.steps
+    for number, seeds in enumerate(report.rounds):
+        if number:
+            contest.waiting = True
+            while (going := goes_on(contest.contestant, len(contest.reported))) is None:
+                yield []
+            contest.waiting = False
+            if not going:
+                return
+        finals = {seed: contest.trial(rate, seed, steps, reported=True) for seed in seeds}
+        repeated = seeds if report.tenth_of_data else ()
+        tenths = {seed: contest.trial(rate, seed, steps, reported=True, share=0.1) for seed in repeated}
+        contest.stage = Stage.REPORT
+        outcomes = yield [*finals.values(), *tenths.values()]
+        contest.reported |= {seed: (trial, outcomes[trial]) for seed, trial in finals.items()}
+        contest.tenth |= {seed: (trial, outcomes[trial]) for seed, trial in tenths.items()}
 
 
 def make_contests(resolved: ResolvedStudy, adapters: Mapping[str, Adapter]) -> list[Contest]:

@@ -15,6 +15,7 @@ replaces one. Each entry names the one before it by a hash, so an edit by hand i
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -70,8 +71,13 @@ class DesignHistory:
     @property
     def remarks(self) -> list[str]:
         """Sentences about changes of the design and about a broken record."""
+        undone = [
+            f"The race was called off on {new.date[:10]}: contestants that had stopped were run with further seeds."
+            for old, new in itertools.pairwise(self.entries)
+            if old.plan["stopping"].startswith("racing") and new.plan["stopping"].startswith("fixed") and new.trials
+        ]
         broken = [] if self.intact else [f"{FILE} was edited by hand: its dates and changes cannot be relied on."]
-        return [text for text in (*(entry.remark for entry in self.entries), *broken) if text]
+        return [text for text in (*(entry.remark for entry in self.entries), *undone, *broken) if text]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -129,6 +135,11 @@ def stopping_rule(study: Study) -> str:
         study: The study.
     """
     seeds = len(study.report.seeds)
+    if study.report.racing:
+        return (
+            f"racing: {study.report.fewest_seeds} to {seeds} reported runs of each contestant on each task, as long as a "
+            "comparison with the leader or the reference is open and further seeds could settle it"
+        )
     return f"fixed: {seeds} reported run{'s' * (seeds > 1)} of each contestant on each task, whatever they show"
 
 

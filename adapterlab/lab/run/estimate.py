@@ -200,7 +200,7 @@ def trial_counts(contest: Contest) -> tuple[int, int, int]:
         contest: The contest, not yet played.
 
     Returns:
-        The fewest trials, those if its search neither grows nor is extended, the most.
+        The fewest trials, those if its search neither grows nor is extended and its race ends at once, the most.
     """
     tuning = contest.study.tuning
     likely = sum(count for count, _ in planned(contest).values())
@@ -213,4 +213,6 @@ def trial_counts(contest: Contest) -> tuple[int, int, int]:
         tuning.extensions + (1 if tuning.keep > 1 else 2) if tuning.extensions and contest.study.regret_sample else 0
     )
     moved = tuning.extensions * len(tuning.regret_seeds) if contest.sampled else 0
-    return least, likely, likely + tuning.growth + extended + moved
+    report = contest.study.report
+    raced = report.runs - len(report.rounds[0]) * report.runs_of_seed
+    return least, likely, likely + tuning.growth + extended + moved + raced

@@ -33,7 +33,7 @@ Costs = Mapping[tuple[str, str], Cost]
 
 
 def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
-    """Return the number and the length of the trials of each stage, if the search neither grows nor is extended.
+    """Return the number and the length of the trials of each stage, if its search does not grow and its race ends at once.
 
     Args:
         contest: A contest, at any stage.
@@ -51,7 +51,7 @@ def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
         Stage.REFINE: (REFINEMENT_RATES, short),
         Stage.FINALS: (tuning.keep if tuning.keep > 1 else 0, steps),
         Stage.REGRET: (3 * len(tuning.regret_seeds) if contest.sampled else 0, steps),
-        Stage.REPORT: (study.report.runs, steps),
+        Stage.REPORT: (len(study.report.rounds[0]) * study.report.runs_of_seed, steps),
     }
 
 
@@ -108,7 +108,7 @@ class ContestState:
         if not self.done:
             return "waiting"
         if contest.stage == Stage.REPORT:
-            return f"report {study.report.runs - len(self.missing)}/{study.report.runs}"
+            return f"report {sum(trial.rows for trial in self.done)}/{study.report.runs}"
         if contest.waiting:
             return "waiting for regret"
         if contest.stage == Stage.REGRET:

@@ -1,8 +1,9 @@
 """All contests of a study, played together: those at one budget extend their searches together.
 
-Each contest asks for trials by itself. Only whether its search is extended depends on others: on the regret of the sampled
-contestants on all tasks with the same unit of loss. The decision follows from the outcomes of their trials, not from the
-order in which these arrive, so a ledger that is replayed gives the decisions that the run made.
+Each contest asks for trials by itself. Two decisions depend on others: whether its search is extended, on the regret of the
+sampled contestants on all tasks with the same unit of loss; and in a race, whether it gets another seed. They follow from
+the outcomes of their trials, not from the order in which these arrive, so a ledger that is replayed gives the decisions that
+the run made.
 
 >>> StudyPlay([]).start()  # a study without contests needs no trials
 []
@@ -14,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from adapterlab.lab.run.contest import Contest, Outcomes, Play, play
+from adapterlab.lab.run.racing import Race
 from adapterlab.lab.run.regret import regret_of
 from adapterlab.lab.trial.spec import Outcome, Trial
 
@@ -71,10 +73,11 @@ class StudyPlay:
         self._members: dict[int, list[int]] = {}
         self._plays: dict[int, Play] = {}
         for group in members.values():
-            extends = SearchGroup([self.contests[i] for i in group]).extends
+            together = [self.contests[i] for i in group]
+            extends, goes_on = SearchGroup(together).extends, Race(together).goes_on
             for i in group:
                 self._members[i] = group
-                self._plays[i] = play(self.contests[i], extends)
+                self._plays[i] = play(self.contests[i], extends, goes_on)
 
     def start(self) -> list[Request]:
         """Return the first trials of every contest."""
@@ -103,8 +106,8 @@ class StudyPlay:
                 trials = []
             if trials:
                 requests.append((i, trials))
-            if self.contests[i].sampled and not was_waiting:
-                # It may just have measured its regret, or ended without a rate, which settles what others wait for.
+            if not was_waiting:
+                # It may be the last to measure its regret or to end a round of the race, which settles what others wait for.
                 queue.extend((j, {}) for j in self._members[i] if self.contests[j].waiting)
         return requests
 

@@ -96,7 +96,11 @@ class Reporting(_Table):
     """Settings of the reported runs, which use other seeds and other data than the search."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    """Seeds, one run of each contestant on each task for each."""
+    """Seeds, one run of each contestant on each task for each; in a race, the most that a contestant may get."""
+    design: Literal["fixed", "racing"] = "fixed"
+    """`racing` to stop a contestant once further seeds cannot change the answer."""
+    fewest_seeds: Annotated[int, Field(ge=2)] = 2
+    """Seeds that every contestant of a race gets."""
     windows: Count = 48
     """Examples (windows of text or prompts) scored of each part, at most, in the search too."""
     curve_every: Count = 20
@@ -116,9 +120,26 @@ class Reporting(_Table):
         return min(self.windows, self.path_windows or max(8, self.windows // 4))
 
     @property
+    def racing(self) -> bool:
+        """True if contestants may stop before they have run with all seeds."""
+        return self.design == "racing"
+
+    @property
+    def rounds(self) -> tuple[tuple[int, ...], ...]:
+        """Seeds that are run together, one round after the other; a contest may end after each."""
+        if not self.racing:
+            return (self.seeds,)
+        return self.seeds[: self.fewest_seeds], *((seed,) for seed in self.seeds[self.fewest_seeds :])
+
+    @property
     def runs(self) -> int:
-        """Number of reported runs of each contest."""
-        return len(self.seeds) * (2 if self.tenth_of_data else 1)
+        """Number of reported runs of each contest; in a race, the most."""
+        return len(self.seeds) * self.runs_of_seed
+
+    @property
+    def runs_of_seed(self) -> int:
+        """Number of reported runs of each contest with one seed."""
+        return 2 if self.tenth_of_data else 1
 
 
 class Limits(_Table):
@@ -254,6 +275,11 @@ class Study(_Table):
         if unknown := set(self.tuning.regret_contestants) - {entry.name for entry in self.entrants}:
             raise ValueError(
                 f"tuning.regret_contestants names {', '.join(sorted(unknown))}, which the study lacks: name contestants"
+            )
+        if self.report.racing and len(self.report.seeds) <= self.report.fewest_seeds:
+            raise ValueError(
+                f"report.design is racing, but report.seeds has only the {self.report.fewest_seeds} seeds that every "
+                "contestant gets: give more seeds, or the fixed design"
             )
         if self.budget is not None and self.budgets:
             raise ValueError("budget and budgets are both given: give one of them")

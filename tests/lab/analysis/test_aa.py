@@ -37,16 +37,18 @@ def bank() -> dict[Run, Outcome]:
     return {Run(*run): Outcome.from_json(kept | extra) for *run, kept in records}
 
 
-def twins() -> Study:
+def twins(seeds: int | None = None) -> Study:
     contestants = tuple(Contestant(adapter="lora", label="" if name == "lora" else name, start=1e-2) for name in NAMES)
     tuning = Tuning(growth=2, regret_sample=0)
-    return study().model_copy(update={"contestants": contestants, "tuning": tuning})
+    plan = study().model_copy(update={"contestants": contestants, "tuning": tuning})
+    report = plan.report.model_copy(update={"seeds": tuple(range(1, (seeds or len(plan.report.seeds)) + 1))})
+    return plan.model_copy(update={"report": report})
 
 
-def drawn(number: int) -> Results:
+def drawn(number: int, seeds: int | None = None) -> Results:
     """One A/A study: for each seed, the contestants have the two starts in a random order."""
     rng = np.random.default_rng(number)
-    plan = twins()
+    plan = twins(seeds)
     report = [int(seed) for seed in rng.permutation(list(REPORT_SEEDS))]
     search = int(rng.choice(list(TUNING_SEEDS)))
     starts = {seed: rng.permutation(len(STARTS)) for seed in (*plan.tuning.seeds, *plan.report.seeds)}

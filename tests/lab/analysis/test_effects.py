@@ -10,10 +10,10 @@ import pytest
 from adapterlab.lab.analysis.contrast import difference, gain
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.statistics import paired
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.study_play import play_study
+from adapterlab.lab.statistics import paired
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from tests.lab.analysis.test_scoreboard import made_up

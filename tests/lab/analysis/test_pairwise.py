@@ -14,8 +14,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Comparison, Lead, PairTable, Side, compare, listed
-from adapterlab.lab.analysis.statistics import equivalence, paired
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.statistics import equivalence, paired
 from adapterlab.lab.study.spec import Contestant, Reporting
 from tests.lab.made_up import played
 from tests.lab.unplayed import prepared_of, record, study_of

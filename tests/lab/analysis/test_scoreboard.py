@@ -13,10 +13,10 @@ from adapterlab.lab.analysis.contrast import difference, gain
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, by_unit
 from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
-from adapterlab.lab.analysis.statistics import equivalence
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.study_play import play_study
+from adapterlab.lab.statistics import equivalence
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from tests.lab.made_up import played

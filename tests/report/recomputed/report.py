@@ -63,14 +63,16 @@ class Recomputed:
         return (self.runs.values(b, task, metric) - self.runs.values(a, task, metric)).dropna()
 
     def _prior(self, metric: str) -> Prior:
-        """The prior of a metric, from the pairs of contestants that have all seeds."""
-        variances, most = {}, {}
+        """The prior of a metric, from the pairs of contestants that have two seeds or more."""
+        variances, df, most = {}, {}, {}
         for task in TASKS:
             pairs = {p: self._difference(*p, metric, task) for p in itertools.combinations(self.names, 2)}
-            whole = {pair: float(d.var(ddof=1)) for pair, d in pairs.items() if len(d) == len(REPORT_SEEDS)}
-            variances[task] = list(whole.values())
-            most[task] = (len({name for pair in whole for name in pair}) - 1) * (len(REPORT_SEEDS) - 1)
-        return Prior.of(variances, len(REPORT_SEEDS) - 1, most)
+            several = [d for d in pairs.values() if len(d) > 1]
+            variances[task] = np.array([d.var(ddof=1) for d in several])
+            df[task] = np.array([len(d) - 1 for d in several])
+            counts = [max(len(d) for pair, d in pairs.items() if name in pair) - 1 for name in self.names]
+            most[task] = sum(counts) - max(counts)
+        return Prior.of(variances, df, most)
 
     def contrast_by_seed(self, contrast: Contrast, task: str) -> pd.Series:
         """The contrast by seed, of the seeds that all of its contestants have."""

@@ -67,20 +67,19 @@ class Prior:
 
     df: float
     typical: Mapping[str, float]
-    own_df: int
     most: Mapping[str, int]
 
     @classmethod
-    def of(cls, variances: Mapping[str, Sequence[float]], df: int, most: Mapping[str, int]) -> Prior:
+    def of(cls, variances: Mapping[str, np.ndarray], df: Mapping[str, np.ndarray], most: Mapping[str, int]) -> Prior:
         """Fit the moments of the logarithms; `most` holds the degrees of freedom of all residuals by task."""
-        logs = {task: np.log(found) for task, found in variances.items()}
+        logs = {t: np.log(found) - digamma(df[t] / 2) + np.log(df[t] / 2) for t, found in variances.items()}
         centred = np.concatenate([values - values.mean() for values in logs.values()])
-        excess = centred.var(ddof=1) - polygamma(1, df / 2)
+        excess = centred.var(ddof=1) - np.concatenate([polygamma(1, each / 2) for each in df.values()]).mean()
         if excess <= 0:
-            return cls(math.inf, {task: float(np.mean(found)) for task, found in variances.items()}, df, most)
+            return cls(math.inf, {t: float(np.average(found, weights=df[t])) for t, found in variances.items()}, most)
         prior_df = 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-6, 1e6)
-        shift = digamma(prior_df / 2) - math.log(prior_df / 2) - digamma(df / 2) + math.log(df / 2)
-        return cls(prior_df, {task: math.exp(values.mean() + shift) for task, values in logs.items()}, df, most)
+        shift = digamma(prior_df / 2) - math.log(prior_df / 2)
+        return cls(prior_df, {t: math.exp(values.mean() + shift) for t, values in logs.items()}, most)
 
     def shrink(self, task: str, variance: float, df: int) -> tuple[float, float]:
         """A pair's variance and its degrees of freedom: half of the prior's count, up to those of all residuals."""

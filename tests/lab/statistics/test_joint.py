@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterlab.lab.analysis.statistics.joint import JointModel
+from adapterlab.lab.statistics.joint import JointModel
 
 MODEL = JointModel(scale=0.01, between=0.004)
 

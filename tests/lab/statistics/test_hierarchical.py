@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterlab.lab.analysis.statistics import across_tasks, paired
-from adapterlab.lab.analysis.statistics.paired import from_error
-from tests.lab.analysis.statistics.published import BCG
+from adapterlab.lab.statistics import across_tasks, paired
+from adapterlab.lab.statistics.paired import from_error
+from tests.lab.statistics.published import BCG
 
 
 def studies(effects, variances):

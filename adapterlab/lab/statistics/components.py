@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapterlab.lab.analysis.statistics.paired import Paired, from_error
+from adapterlab.lab.statistics.paired import Paired, from_error
 
 
 class Component(NamedTuple):

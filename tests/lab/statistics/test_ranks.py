@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from adapterlab.lab.analysis.statistics import kendall_w, rank_stability
-from tests.lab.analysis.statistics.published import ANXIETY
+from adapterlab.lab.statistics import kendall_w, rank_stability
+from tests.lab.statistics.published import ANXIETY
 
 
 def test_concordance_of_the_anxiety_ratings_is_that_of_the_irr_package():

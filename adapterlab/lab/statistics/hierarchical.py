@@ -1,6 +1,6 @@
 """Random effects over tasks: the effect to expect on another task like these, and how much tasks differ.
 
->>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> from adapterlab.lab.statistics.paired import paired
 >>> summary = across_tasks({"prose": paired([0.020, 0.021, 0.019]), "restyle": paired([0.050, 0.052, 0.049])})
 >>> round(summary.overall.mean, 3), round(summary.between, 3), summary.overall.real
 (0.035, 0.021, False)
@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from adapterlab.lab.analysis.statistics.paired import Paired, from_error
+from adapterlab.lab.statistics.paired import Paired, from_error
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from adapterlab.lab.analysis.statistics import NO_PRIOR, fit_prior, fit_priors
+from adapterlab.lab.statistics import NO_PRIOR, fit_prior, fit_priors
 
 VARIANCES = (0.11, 2.9, 0.7, 8.4, 0.02, 1.3, 5.5, 0.4)
 """Variances that differ by more than chance at three degrees of freedom."""
@@ -48,6 +48,18 @@ def test_half_of_the_priors_degrees_of_freedom_count_up_to_half_of_all_others():
     assert alike.combine(0.3, 2, most=18)[1] == 10
 
 
+def test_degrees_of_freedom_may_differ_between_variances():
+    """The moments of Smyth (2004, section 6.2), which are those of log-variances with a degree of freedom for each."""
+    df = np.array([3.0] * len(VARIANCES))
+    assert fit_prior(VARIANCES, df) == fit_prior(VARIANCES, 3)
+    df[::2] = 7
+    e = np.log(VARIANCES) - special.digamma(df / 2) + np.log(df / 2)
+    found = fit_prior(VARIANCES, df)
+    assert special.polygamma(1, found.df / 2) == pytest.approx(e.var(ddof=1) - special.polygamma(1, df / 2).mean())
+    expected = np.exp(e.mean() + special.digamma(found.df / 2) - np.log(found.df / 2))
+    assert found.variance == pytest.approx(expected)
+
+
 def test_too_few_variances_leave_each_as_it_is():
     assert fit_prior([1.0, 2.0], df=2) == NO_PRIOR
     assert fit_prior([1.0, 0.0, 0.0, 2.0], df=2) == NO_PRIOR
@@ -56,10 +68,10 @@ def test_too_few_variances_leave_each_as_it_is():
 
 def test_tasks_have_their_own_typical_variance_and_share_the_degrees_of_freedom():
     scaled = {"prose": list(VARIANCES), "restyle": [100 * v for v in VARIANCES]}
-    priors = fit_priors(scaled, df=3)
+    priors = fit_priors(scaled, dict.fromkeys(scaled, 3))
     assert priors["prose"].df == priors["restyle"].df > 0
     assert priors["restyle"].variance == pytest.approx(100 * priors["prose"].variance)
-    assert fit_priors({"prose": list(VARIANCES)}, df=3)["prose"] == fit_prior(VARIANCES, df=3)
+    assert fit_priors({"prose": list(VARIANCES)}, {"prose": 3})["prose"] == fit_prior(VARIANCES, df=3)
 
 
 @pytest.mark.parametrize("contestants", [4, 7])

@@ -1,6 +1,6 @@
 """Equivalence of two contestants within a margin, by two one-sided tests.
 
->>> from adapterlab.lab.analysis.statistics.paired import paired
+>>> from adapterlab.lab.statistics.paired import paired
 >>> equivalence(paired([0.001, -0.002, 0.0015, 0.0002]), within=0.01) < 0.001
 True
 """
@@ -11,13 +11,15 @@ import math
 
 from scipy.special import stdtr
 
-from adapterlab.lab.analysis.statistics.paired import Paired
+from adapterlab.lab.statistics.evalues import e_value
+from adapterlab.lab.statistics.paired import Paired
 
 
 def equivalence(effect: Paired, within: float) -> float:
     """Return the p-value of the hypothesis that the mean differs from zero by `within` or more.
 
-    It is the larger one of two one-sided t-tests (Schuirmann 1987).
+    It is the larger one of two one-sided t-tests (Schuirmann 1987). For an estimate that holds at any time it is that of the
+    e-value against the nearer limit.
 
     Args:
         effect: The mean of paired differences with its error.
@@ -30,4 +32,8 @@ def equivalence(effect: Paired, within: float) -> float:
         return 1.0
     if effect.error == 0:
         return 0.0 if abs(effect.mean) < within else 1.0
+    if effect.scale:
+        beyond = abs(effect.mean) >= within
+        nearest = math.copysign(within, effect.mean)
+        return 1.0 if beyond else min(1.0, 1 / e_value(effect, effect.scale, null=nearest))
     return float(stdtr(effect.df, (abs(effect.mean) - within) / effect.error))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import DescrStatsW
 
-from adapterlab.lab.analysis.statistics import equivalence, paired
-from tests.lab.analysis.statistics.published import SLEEP
+from adapterlab.lab.statistics import equivalence, paired
+from tests.lab.statistics.published import SLEEP
 
 
 def test_sleep_is_the_toster_packages_example():

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from adapterlab.lab.analysis.statistics import holm, paired
-from adapterlab.lab.analysis.statistics.paired import from_error
-from tests.lab.analysis.statistics.published import SLEEP
+from adapterlab.lab.statistics import holm, paired
+from adapterlab.lab.statistics.paired import from_error
+from tests.lab.statistics.published import SLEEP
 
 
 def test_paired_is_students_own_example():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adapterlab.lab.analysis.statistics import Component, average, from_components, row_component
+from adapterlab.lab.statistics import Component, average, from_components, row_component
 
 
 def test_two_samples_give_welchs_test():

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from adapterlab.lab.analysis.statistics import bootstrap
-from tests.lab.analysis.statistics.published import MICE, SPATIAL
+from adapterlab.lab.statistics import bootstrap
+from tests.lab.statistics.published import MICE, SPATIAL
 
 
 def test_standard_error_of_the_mice():

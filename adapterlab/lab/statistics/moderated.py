@@ -61,27 +61,33 @@ NO_PRIOR = VariancePrior(0.0, 0.0)
 """Prior that leaves variances as they are."""
 
 
-def fit_prior(variances: Sequence[float], df: float) -> VariancePrior:
+def fit_prior(variances: Sequence[float], df: float | Sequence[float]) -> VariancePrior:
     """Fit the distribution of variances by the moments of their logarithms (Smyth 2004, section 6.2).
 
     Args:
         variances: One for each pair, of the same degrees of freedom; those of exactly zero come from equal runs and are left
             out.
-        df: Degrees of freedom of each.
+        df: Degrees of freedom of each, or of all.
 
     Returns:
         The prior; `NO_PRIOR` for fewer than `FEWEST` variances.
     """
-    x = np.array([v for v in variances if v > 0], dtype=float)
-    if len(x) < FEWEST or df <= 0:
+    x, half = _positive(variances, df)
+    if len(x) < FEWEST or half.min() <= 0:
         return NO_PRIOR
-    x = np.maximum(x, SMALLEST * float(np.median(x)))
-    e = np.log(x) - digamma(df / 2) + math.log(df / 2)
-    between = float(e.var(ddof=1)) - float(polygamma(1, df / 2))
+    e = np.log(x) - digamma(half) + np.log(half)
+    between = float(e.var(ddof=1)) - float(polygamma(1, half).mean())
     if between <= 0:
-        return VariancePrior(float(x.mean()), math.inf)
+        return VariancePrior(float(np.average(x, weights=half)), math.inf)
     prior_df = 2 * _inverse_trigamma(between)
     return VariancePrior(math.exp(float(e.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2)), prior_df)
+
+
+def _positive(variances: Sequence[float], df: float | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances above zero, those that vanish raised, and half of the degrees of freedom of each."""
+    all_of_them, half = np.array(variances, dtype=float), np.broadcast_to(np.array(df, dtype=float) / 2, len(variances))
+    x = all_of_them[all_of_them > 0]
+    return (np.maximum(x, SMALLEST * float(np.median(x))) if len(x) else x), half[all_of_them > 0]
 
 
 def _inverse_trigamma(value: float) -> float:
@@ -93,29 +99,35 @@ def _inverse_trigamma(value: float) -> float:
     return float(brentq(lambda x: float(polygamma(1, x)) - value, 1e-8, 2 / value + 2))
 
 
-def fit_priors(variances: Mapping[str, Sequence[float]], df: float) -> dict[str, VariancePrior]:
+def fit_priors(
+    variances: Mapping[str, Sequence[float]], df: Mapping[str, float | Sequence[float]]
+) -> dict[str, VariancePrior]:
     """Fit a prior for each task, with the typical variance of the task and the degrees of freedom of all tasks together.
 
     Args:
         variances: By task, one for each pair.
-        df: Degrees of freedom of each.
+        df: By task, the degrees of freedom of each, or of all.
 
     Returns:
         By task, the prior.
     """
-    own = {task: fit_prior(values, df) for task, values in variances.items()}
-    usable = {task: [v / own[task].variance for v in variances[task] if v > 0] for task in own if own[task].df > 0}
-    centred = [v / float(np.exp(np.mean(np.log(values)))) for values in usable.values() for v in values]
-    together = fit_prior(centred, df).df if len(usable) > 1 else math.nan
+    own = {task: fit_prior(values, df[task]) for task, values in variances.items()}
+    usable = [task for task in own if own[task].df > 0]
+    centred, freedom = [], []
+    for task in usable:
+        x, half = _positive(variances[task], df[task])
+        centred += list(x / np.exp(np.log(x).mean()))
+        freedom += list(2 * half)
+    together = fit_prior(centred, freedom).df if len(usable) > 1 else math.nan
     return {
-        task: prior if math.isnan(together) or prior.df <= 0 else _with_df(variances[task], df, together)
+        task: prior if math.isnan(together) or prior.df <= 0 else _with_df(variances[task], df[task], together)
         for task, prior in own.items()
     }
 
 
-def _with_df(variances: Sequence[float], df: float, prior_df: float) -> VariancePrior:
-    x = np.array([v for v in variances if v > 0], dtype=float)
+def _with_df(variances: Sequence[float], df: float | Sequence[float], prior_df: float) -> VariancePrior:
+    x, half = _positive(variances, df)
     if math.isinf(prior_df):
-        return VariancePrior(float(x.mean()), prior_df)
-    e = np.log(np.maximum(x, SMALLEST * float(np.median(x)))) - digamma(df / 2) + math.log(df / 2)
+        return VariancePrior(float(np.average(x, weights=half)), prior_df)
+    e = np.log(x) - digamma(half) + np.log(half)
     return VariancePrior(math.exp(float(e.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2)), prior_df)
