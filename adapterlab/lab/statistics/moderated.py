@@ -116,7 +116,7 @@ def fit_priors(
     centred, freedom = [], []
     for task in usable:
         x, half = _positive(variances[task], df[task])
-        centred += list(x / np.exp(np.log(x).mean()))
+        centred += list(x / np.exp((np.log(x) - digamma(half) + np.log(half)).mean()))
         freedom += list(2 * half)
     together = fit_prior(centred, freedom).df if len(usable) > 1 else math.nan
     return {

@@ -63,22 +63,16 @@ class Recomputed:
         return (self.runs.values(b, task, metric) - self.runs.values(a, task, metric)).dropna()
 
     def _prior(self, metric: str) -> Prior:
-        """The prior of a metric, from the pairs of contestants with at least two seeds in common."""
-        variances, most = {}, {}
+        """The prior of a metric, from the pairs of contestants that have two seeds or more."""
+        variances, df, most = {}, {}, {}
         for task in TASKS:
-            pairs = [self._difference(*pair, metric, task) for pair in itertools.combinations(self.names, 2)]
-            several = [(float(d.var(ddof=1)), len(d) - 1) for d in pairs if len(d) > 1]
-            variances[task] = pd.DataFrame(several, columns=["variance", "df"])
-            counts = [self._seeds(name, metric, task) for name in self.names]
-            most[task] = sum(count - 1 for count in counts) - (max(counts) - 1)
-        return Prior.of(variances, most)
-
-    def _seeds(self, name: str, metric: str, task: str) -> int:
-        """Seeds with which a contestant has a value; at equal learning, those with a strength path."""
-        if metric == LESS_FORGETTING:
-            others = [other for other in self.names if other != name]
-            return max(len(self._difference(name, other, metric, task)) for other in others)
-        return len(self.runs.values(name, task, metric))
+            pairs = {p: self._difference(*p, metric, task) for p in itertools.combinations(self.names, 2)}
+            several = [d for d in pairs.values() if len(d) > 1]
+            variances[task] = np.array([d.var(ddof=1) for d in several])
+            df[task] = np.array([len(d) - 1 for d in several])
+            counts = [max(len(d) for pair, d in pairs.items() if name in pair) - 1 for name in self.names]
+            most[task] = sum(counts) - max(counts)
+        return Prior.of(variances, df, most)
 
     def contrast_by_seed(self, contrast: Contrast, task: str) -> pd.Series:
         """The contrast by seed, of the seeds that all of its contestants have."""

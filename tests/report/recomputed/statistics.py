@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
@@ -71,20 +70,16 @@ class Prior:
     most: Mapping[str, int]
 
     @classmethod
-    def of(cls, variances: Mapping[str, pd.DataFrame], most: Mapping[str, int]) -> Prior:
-        """Fit the moments of the logarithms of `variance`, each with its `df`; `most` is the df of all residuals by task."""
-        half = {task: found["df"].to_numpy() / 2 for task, found in variances.items()}
-        bias = {task: np.log(h) - digamma(h) for task, h in half.items()}
-        logs = {task: np.log(found["variance"].to_numpy()) for task, found in variances.items()}
-        centred = np.concatenate([logs[task] - logs[task].mean() + bias[task] for task in logs])
-        excess = centred.var(ddof=1) - np.concatenate([polygamma(1, h) for h in half.values()]).mean()
+    def of(cls, variances: Mapping[str, np.ndarray], df: Mapping[str, np.ndarray], most: Mapping[str, int]) -> Prior:
+        """Fit the moments of the logarithms; `most` holds the degrees of freedom of all residuals by task."""
+        logs = {t: np.log(found) - digamma(df[t] / 2) + np.log(df[t] / 2) for t, found in variances.items()}
+        centred = np.concatenate([values - values.mean() for values in logs.values()])
+        excess = centred.var(ddof=1) - np.concatenate([polygamma(1, each / 2) for each in df.values()]).mean()
         if excess <= 0:
-            pooled = {task: float(np.average(v["variance"], weights=v["df"])) for task, v in variances.items()}
-            return cls(math.inf, pooled, most)
-        prior_df = 2 * brentq(lambda h: polygamma(1, h) - excess, 1e-6, 1e6)
+            return cls(math.inf, {t: float(np.average(found, weights=df[t])) for t, found in variances.items()}, most)
+        prior_df = 2 * brentq(lambda half: polygamma(1, half) - excess, 1e-6, 1e6)
         shift = digamma(prior_df / 2) - math.log(prior_df / 2)
-        typical = {task: math.exp(float((logs[task] + bias[task]).mean()) + shift) for task in logs}
-        return cls(prior_df, typical, most)
+        return cls(prior_df, {t: math.exp(values.mean() + shift) for t, values in logs.items()}, most)
 
     def shrink(self, task: str, variance: float, df: int) -> tuple[float, float]:
         """A pair's variance and its degrees of freedom: half of the prior's count, up to those of all residuals."""
