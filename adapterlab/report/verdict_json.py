@@ -169,5 +169,7 @@ def _effect(effect: Paired | None) -> Json | None:
         "low": finite(effect.low),
         "high": finite(effect.high),
         "p": finite(effect.p),
+        "error": finite(effect.error),
+        "df": finite(effect.df),
         "pairs": effect.n,
     }

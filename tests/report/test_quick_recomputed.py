@@ -74,12 +74,13 @@ def signed(value):
 
 
 def check_effect(shown, estimates):
-    """An effect of verdict.json has the recomputed mean, number of pairs, interval and p-value."""
+    """An effect of verdict.json has the recomputed mean, number of pairs, interval, p-value and error."""
     assert shown["mean"] == pytest.approx(estimates[1].mean, abs=1e-9)
     assert shown["pairs"] == estimates[1].n
     assert within(shown["high"] - shown["mean"], [e.reach for e in estimates])
     assert within(shown["mean"] - shown["low"], [e.reach for e in estimates])
     assert p_within(shown["p"], [e.p for e in estimates])
+    assert within(shown["error"], [e.error for e in estimates])
 
 
 def test_the_mean_of_the_rows_is_the_loss_of_their_part(quick):

@@ -67,7 +67,8 @@ def fit_noise(rows: Iterable[tuple[Trial, Outcome, Mapping[str, str]]]) -> dict[
         By task, its noise.
 
     Raises:
-        AdapterlabError: If no trial finished, or a task lacks two contestants that were reported with the same two seeds.
+        AdapterlabError: If no trial finished, or if on some task nothing was learned, or no two contestants were reported
+            with the same two seeds.
     """
     by_task: dict[str, list[tuple[Trial, Outcome]]] = defaultdict(list)
     for trial, outcome, _ in rows:
@@ -100,6 +101,8 @@ def _fit_task(task: str, runs: list[tuple[Trial, Outcome]]) -> Noise:
     between = len(whole) * float(table.mean(axis=0).var(ddof=1))
     start = frozen.scores[Part.TEST][0]
     learners = [a for a, losses in zip(whole, table, strict=True) if start - losses.mean() >= (start - table.min()) / 2]
+    if not learners:
+        raise AdapterlabError(f"no contestant learned anything on {task}, so the noise of learning cannot be estimated")
     steps = next(iter(reported[whole[0]].values()))[0].steps
     gain = start - fmean(float(table[whole.index(a)].mean()) for a in learners)
     return Noise(

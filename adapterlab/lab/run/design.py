@@ -7,7 +7,7 @@ replaces one. Each entry names the one before it by a hash, so an edit by hand i
 >>> first = extend((), {"study": {"tasks": ["prose"]}, "map": "", "code": "a", "stopping": "fixed"}, 0, "2026-01-01")
 >>> then = extend(first, {"study": {"tasks": ["steer"]}, "map": "", "code": "a", "stopping": "fixed"}, 12, "2026-01-02")
 >>> then[-1].remark
-'The design was changed on 2026-01-02, after 12 trials: study.tasks.'
+'The design was changed on 2026-01-02, after 12 trials: tasks.'
 >>> intact(then), intact((then[1],))
 (True, False)
 """
@@ -29,6 +29,14 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
 
+WORDS = {
+    "map": "the map",
+    "code": "the code of adapterlab",
+    "stopping": "the rule for stopping",
+    "study.model_hash": "the model's weights",
+    "study.data_hash": "the data",
+}
+"""Words for keys of a design; other keys are those of the study's file."""
 FILE = "design.json"
 """Name of the file in a folder of results."""
 Plan = Mapping[str, Any]
@@ -56,7 +64,8 @@ class Entry:
         """A sentence about the change; empty for a design that was decided before the first trial."""
         if self.changed:
             after = "before the first trial" if self.trials == 0 else f"after {self.trials:,} trials"
-            return f"The design was changed on {self.date[:10]}, {after}: {', '.join(self.changed)}."
+            names = [WORDS.get(key, key.removeprefix("study.")) for key in self.changed]
+            return f"The design was changed on {self.date[:10]}, {after}: {', '.join(names)}."
         return f"The design was recorded after {self.trials:,} trials had run." if self.trials else ""
 
 

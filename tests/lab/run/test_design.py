@@ -32,7 +32,7 @@ def test_a_change_under_a_ledger_is_named_with_the_keys_that_changed(tmp_path):
     lock_design(tmp_path, plan(), 0)
     changed = lock_design(tmp_path, plan("[Thesis]: no", seeds=(1, 2, 3, 4)), 12)
     (remark,) = changed.remarks
-    assert "after 12 trials: study.report.seeds, map, stopping." in remark
+    assert "after 12 trials: report.seeds, the map, the rule for stopping." in remark
     assert changed.to_json()["changes"][0]["changed"] == ["study.report.seeds", "map", "stopping"]
     assert changed.to_json()["trials_when_locked"] == 12
     # Going back is a change too: nothing is forgotten.
@@ -49,7 +49,7 @@ def test_other_weights_or_data_under_the_same_names_are_a_change(tmp_path):
     lock_design(tmp_path, plan_of(resolved, None), 0)
     other = replace(resolved, model_hash="f" * 12, data=dict.fromkeys(resolved.data, "other"))
     (remark,) = lock_design(tmp_path, plan_of(other, None), 3).remarks
-    assert remark.endswith("study.model_hash, study.data_hash.")
+    assert remark.endswith("the model's weights, the data.")
 
 
 def test_a_ledger_from_before_the_record_is_named(tmp_path):
