@@ -104,7 +104,7 @@ def test_a_ledger_with_too_little_in_it_is_refused():
     with pytest.raises(AdapterlabError, match="at least two contestants"):
         fit_noise([row for row in rows if "lora" in row[0].adapter or "frozen" in row[0].adapter])
     worse = [
-        (t, o if t.steps == 0 else dataclasses.replace(o, scores={part: (2.0, 0.5) for part in o.scores}), environment)
+        (t, o if t.steps == 0 else dataclasses.replace(o, scores=dict.fromkeys(o.scores, (2.0, 0.5))), environment)
         for t, o, environment in rows
     ]
     with pytest.raises(AdapterlabError, match="no contestant learned anything on prose"):
