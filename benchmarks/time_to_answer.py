@@ -38,7 +38,7 @@ MOST = 10
 
 @dataclass(frozen=True)
 class Row:
-    """What a design takes and what it answers, as means over the studies."""
+    """Costs and answers of a design, as means over the studies."""
 
     design: str
     answered: float

@@ -31,7 +31,7 @@ def batch_of(width: int, side: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def answers_of(mask: torch.Tensor, kind: str) -> torch.Tensor:
-    """Which tokens are answers: those behind the prompt, or all of running text."""
+    """A mask of the tokens that are scored: those behind the prompt, or all of running text."""
     return (mask.cumsum(1) > (PROMPT if kind == "prompt" else 0)) & (mask == 1)
 
 

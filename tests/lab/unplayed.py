@@ -19,7 +19,7 @@ from tests.lab.in_process import ENVIRONMENT
 
 TUNING = Tuning(regret_sample=0)
 START, FIRST = 1e-2, (3.2e-3, 1e-2, 3.2e-2)
-"""Where every search starts, and the rates that it begins with."""
+"""The rate at which every search starts, and the three rates of its first runs."""
 RUN_STEPS = 20
 SEARCH_TRIALS, SEARCH_STEPS = 5 + 2, 5 * RUN_STEPS // 2 + 2 * RUN_STEPS
 WHOLE = SEARCH_STEPS + 2 * RUN_STEPS

@@ -36,7 +36,7 @@ def one_diverged(trials):
 
 @pytest.fixture(scope="module", params=["as it ran", "with a run that diverged"])
 def quick(request, tmp_path_factory):
-    """What the report shows, and the same numbers recomputed, with Monte Carlo errors subtracted, ignored and added."""
+    """The numbers of the report, and the same numbers recomputed, with Monte Carlo errors subtracted, ignored and added."""
     trials = recorded()["trials"] if request.param == "as it ran" else one_diverged(recorded()["trials"])
     shown = reported(tmp_path_factory.mktemp("quick"), trials)
     runs = Runs(trials)

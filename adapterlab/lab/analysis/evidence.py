@@ -21,15 +21,14 @@ import numpy as np
 from adapterlab.lab.analysis.contrast import Contrast, difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
+from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics.joint import Draws, JointModel
 from adapterlab.lab.trial.spec import FROZEN
 
 SAMPLES = 20_000
 """Draws from which probabilities are estimated."""
-SCALE = 2.0
-"""Scale of the prior of a difference, in units of the smallest difference that matters."""
 BETWEEN = 0.8
-"""Scale of the prior of the standard deviation between tasks, in the same unit."""
+"""Scale of the prior of the standard deviation between tasks, in units of the smallest difference that matters."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Evidence:
             for j, task in enumerate(tasks):
                 found = [value - frozen.get((task, 0), 0.0) for (where, _), value in own.items() if where == task]
                 values[i, j] = sign * float(np.mean(found)) if found else np.nan
-        return cls(JointModel(SCALE * smallest, BETWEEN * smallest), names, tasks, values, variances)
+        return cls(JointModel(TYPICAL * smallest, BETWEEN * smallest), names, tasks, values, variances)
 
     def prior(self) -> Draws:
         """Draw values from the prior.

@@ -54,7 +54,7 @@ class Matched:
     selections: Mapping[tuple[str, str], Selection]
     """By contestant and task, the rates that a repeated search would select."""
     scale: float = 0.0
-    """In a race, the standard deviation of the differences that are expected; else 0."""
+    """In a race, the size of a typical difference; else 0."""
 
     @classmethod
     def of(cls, effects: Effects) -> Matched:

@@ -27,6 +27,7 @@ from adapterlab.lab.analysis.noise_model import QUICK, Noise, World, fit_noise
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.run.resolve import ResolvedStudy
 
 STUDIES = 12
@@ -39,8 +40,6 @@ TOO_LITTLE = 0.2
 """Power below which a study is said to find nothing."""
 NODES = 1000
 """Points of the integral over the estimated error."""
-TYPICAL = 2.0
-"""A typical difference between contestants, in smallest differences that matter; the prior of claims has this scale."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from adapterlab.tasks.base import Part
 ERROR = 0.05
 """Error of all comparisons together at which a comparison counts as settled."""
 TYPICAL = 2.0
-"""Standard deviation of the differences that are expected, in smallest differences that matter."""
+"""Size of a typical difference between contestants, in smallest differences that matter: half of them are expected to be
+smaller. Races, the prior of claims and the power of a study use it."""
 FAVOURABLE = 2.0
 """Standard errors by which the seeds that are left may move a mean, at the most favourable."""
 

@@ -38,7 +38,7 @@ class Paired:
     df: float = 0.0
     """Degrees of freedom of the error."""
     scale: float = 0.0
-    """Standard deviation of the differences that are expected, if interval and p-value hold at any time at which one looks
+    """Size of a typical difference, if interval and p-value hold at any time at which one looks
     (`adapterlab.lab.statistics.evalues`); 0 if they hold for a number of pairs that was fixed before."""
 
     @property

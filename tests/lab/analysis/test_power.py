@@ -1,4 +1,4 @@
-"""What a study can find is known before it runs: against the noncentral t distribution, and against simulated studies."""
+"""The power of a study, computed before it runs: against the noncentral t distribution, and against simulated studies."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Recomputed:
         return [self.estimate(contrast, [task]) for task in TASKS]
 
     def kept(self, name: str, tasks: Sequence[str] = TASKS) -> Estimate:
-        """How much less it forgets than the reference at equal learning."""
+        """The reference's forgetting less that of a contestant, at equal learning."""
         found = []
         for task in tasks:
             d = self.runs.less_forgotten(name, REFERENCE, task)

@@ -144,7 +144,7 @@ class Runs:
 
     @cache  # noqa: B019
     def less_forgotten(self, a: str, b: str, task: str) -> pd.Series:
-        """How much less `a` forgets than `b` by seed, both at the smaller one of their gains."""
+        """The forgetting of `b` less that of `a` by seed, both at the smaller one of their gains."""
         start, found = self.frozen(task), {}
         for seed in REPORT_SEEDS:
             if (a, task, seed) not in self.paths or (b, task, seed) not in self.paths:

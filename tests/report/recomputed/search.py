@@ -114,7 +114,7 @@ def curve_of(losses: Mapping[float, float]) -> Callable[[int], float]:
 def chosen_again(
     runs: Runs, name: str, task: str, start: float, repeats: int, rng: np.random.Generator
 ) -> Counter[int]:
-    """How often repetitions of the search choose each place."""
+    """The share of the repetitions of the search that choose each place."""
     frozen, noise = runs.frozen(task)["validation"], noise_of(runs, task)
     first = runs.rung(name, task, 1)["validation"].replace(math.inf, np.nan).dropna()
     gains = {1: frozen - first.min(), 2: frozen - runs.rung(name, task, 2)["validation"].min()}
