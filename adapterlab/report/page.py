@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import PARTS, Board
+from adapterlab.lab.analysis.matched import Along
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.statistics import Interval, Paired
@@ -98,6 +99,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         plane=Markup(charts.plane(scoreboard, front, palette)) if plane else None,
         strengths=Markup(charts.strengths(front, palette)),
         pareto=front,
+        equal_learning=board.equal_learning,
+        ways=list(Along),
         stability=board.ranks,
         cards=board.rubric,
         dimensions=THRESHOLDS,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.equal_learning import EqualLearning
 from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired
@@ -124,8 +125,25 @@ def _board(board: Board) -> Json:
             }
             for row in board.scoreboard.rows
         ],
+        "at_equal_learning": {row.contestant: _equal_learning(row) for row in board.equal_learning},
         "tuning_regret": _regret(board.regret),
         "provenance": dict(board.provenance.facts),
+    }
+
+
+def _equal_learning(row: EqualLearning) -> Json:
+    kept = {"forgetting": row.forgetting, "out_of_domain": row.out_of_domain}
+    return {
+        name: {
+            "as_trained": _effect(each.as_trained),
+            **{along.value: _effect(effect) for along, effect in each.matched.items()},
+        }
+        for name, each in kept.items()
+    } | {
+        "steps_to_reference": finite(row.reached.steps),
+        "runs_that_reach_it": row.reached.runs,
+        "runs": row.reached.of,
+        "seconds_to_reference": finite(row.reached.seconds),
     }
 
 

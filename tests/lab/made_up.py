@@ -36,8 +36,8 @@ def played(
     """A study on two tasks in which a contestant's losses are 1 less its gain, plus noise of its own.
 
     Out-of-domain it gains the share `carried` of that. Where `best` names a strength, the run has a path on which its
-    gain is largest there and its forgetting grows as the square of the strength. `tenth` is the loss from a tenth of
-    the data.
+    gain is largest there and its forgetting grows as the square of the strength; during training both grow with the
+    steps. `tenth` is the loss from a tenth of the data.
     """
     study = Study(
         name="made-up",
@@ -67,7 +67,8 @@ def played(
             return outcome
         bend = mine / (2 / top - 1 / top**2)  # a parabola through 0 with its top there and `mine` at 1
         path = tuple((s, scores(bend * (2 * s / top - (s / top) ** 2), kept * s**2)) for s in PATH)
-        return replace(outcome, peak_bytes=3 << 20, path=path)
+        along = tuple((round(40 * s), scores(mine * s, kept * s)) for s in (0.25, 0.5, 0.75))
+        return replace(outcome, peak_bytes=3 << 20, path=path, along=along)
 
     play_study(contests, lambda contest, trial: run(contest.contestant, trial))
     for contest in contests:

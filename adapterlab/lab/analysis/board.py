@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.equal_learning import EqualLearning, compare_at_equal_learning
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
 from adapterlab.lab.analysis.provenance import Provenance, provenance_of
@@ -66,6 +67,8 @@ class Board:
     """The study at this budget, with these tasks."""
     scoreboard: Scoreboard
     pareto: ParetoFront
+    equal_learning: tuple[EqualLearning, ...]
+    """Every other contestant against the reference at equal learning; empty if no strength path was scored."""
     ranks: RankStability
     rubric: tuple[Card, ...]
     rate_curves: tuple[RateCurve, ...]
@@ -117,6 +120,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         results.study,
         make_scoreboard(effects),
         pareto_front(effects),
+        compare_at_equal_learning(effects),
         measure_rank_stability(effects),
         tuple(grade(effects, model_parameters)),
         tuple(_rate_curves(results)),

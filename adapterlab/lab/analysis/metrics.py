@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapterlab.lab.run.contest import Contest
@@ -145,18 +145,33 @@ def _forgetting(results: Results, contest: Contest) -> dict[int, float]:
 
 def _steps_to_reference(results: Results, contest: Contest) -> dict[int, float]:
     """Return the steps until the validation loss reaches the reference's final one; all steps if it never does."""
+    return {
+        seed: _crossing(points, goal, points[-1][0]) for seed, (points, goal) in _beside_reference(results, contest)
+    }
+
+
+def reached_reference(results: Results, contest: Contest) -> dict[int, bool]:
+    """Return by seed whether the validation loss was ever as low as the reference's final one.
+
+    Args:
+        results: Results that the contest is part of.
+        contest: The contest.
+    """
+    return {
+        seed: min(loss for _, loss in points) <= goal for seed, (points, goal) in _beside_reference(results, contest)
+    }
+
+
+def _beside_reference(
+    results: Results, contest: Contest
+) -> Iterator[tuple[int, tuple[list[tuple[int, float]], float]]]:
+    """Yield each seed with the curve of its run and the final loss of the reference's run, if neither run failed."""
     reference = results.contests.get((results.study.reference, contest.task))
-    if reference is None:
-        return {}
-    steps = {}
-    for seed, (trial, outcome) in contest.reported.items():
-        goal = reference.reported.get(seed, (None, None))[1]
-        if outcome.status != "ok" or goal is None or goal.status != "ok":
-            continue
-        start = results.frozen(contest.task).validation
-        points = [(0, start), *outcome.curve, (trial.steps, outcome.validation)]
-        steps[seed] = _crossing(points, goal.validation, trial.steps)
-    return steps
+    for seed, (trial, outcome) in contest.reported.items() if reference is not None else ():
+        goal = None if reference is None else reference.reported.get(seed, (None, None))[1]
+        if outcome.status == "ok" and goal is not None and goal.status == "ok":
+            start = results.frozen(contest.task).validation
+            yield seed, ([(0, start), *outcome.curve, (trial.steps, outcome.validation)], goal.validation)
 
 
 def _crossing(points: Sequence[tuple[int, float]], goal: float, never: float) -> float:
@@ -221,6 +236,25 @@ def path_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[s
         scored = {strength: _on_all_rows(strength, scored, whole) for strength in scored}
     points = {**scored, **whole}
     return {strength: points[strength] for strength in sorted(points) if strength >= 0}
+
+
+def training_of(results: Results, contest: Contest, seed: int) -> dict[float, dict[str, Score]]:
+    """Return the scores by part of one reported run while it was trained, by the share of its steps, from 0 to 1.
+
+    Args:
+        results: Results that the contest is part of.
+        contest: The contest.
+        seed: Seed of the run.
+    """
+    (trial, outcome), frozen = contest.reported[seed], results.frozen(contest.task)
+    whole = {0.0: frozen.scores, 1.0: outcome.scores}
+    scored = {step / trial.steps: scores for step, scores in outcome.along}
+    fewer = {0.0: dict(frozen.path).get(0.0), 1.0: dict(outcome.path).get(1.0)}
+    if fewer[0.0] and fewer[1.0]:  # scored on fewer rows during training, the ends on both
+        ends = {share: scores for share, scores in fewer.items() if scores}
+        scored = {share: _on_all_rows(share, {**ends, share: scores}, whole) for share, scores in scored.items()}
+    points = {**scored, **whole}
+    return {share: points[share] for share in sorted(points)}
 
 
 def _on_all_rows(

@@ -27,7 +27,7 @@ from adapterlab.tasks.base import Part
 
 Cells = dict[str, Any]
 """Values of one row by column."""
-TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "path")
+TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "along", "path")
 DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
 REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
@@ -154,6 +154,7 @@ def _outcome(outcome: Outcome, budget: int | None) -> Cells:
             "budget_flag": (outcome.parameters and budget_flag(outcome.parameters, budget)) or None,
             "note": outcome.note or None,
             "curve": json.dumps(outcome.curve),
+            "along": json.dumps(outcome.along),
             "path": json.dumps(outcome.path),
             "rows": json.dumps(outcome.rows),
         }

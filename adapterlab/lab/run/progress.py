@@ -186,9 +186,9 @@ def known_scoring(states: Iterable[ContestState]) -> dict[str, float]:
 def _scorings(trial: Trial) -> float:
     """Return the work to score a trial, in times that one part is scored with all windows."""
     strengths = 1 if trial.method == FROZEN else len(trial.path) + 1
-    along_path = strengths * trial.path_windows / trial.windows if trial.path else 0.0
+    share = trial.path_windows / trial.windows if trial.path else 0.0
     curve = (trial.steps - 1) // trial.curve_every if trial.curve_every else 0
-    return curve + len(trial.parts) * (1 + along_path)
+    return curve * (1 + (len(trial.parts) - 1) * share) + len(trial.parts) * (1 + strengths * share)
 
 
 def seconds_left(

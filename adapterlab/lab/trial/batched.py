@@ -27,7 +27,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.score import mode, validation_loss, with_scores
+from adapterlab.lab.trial.score import Progress, mode, with_scores
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Task
@@ -70,7 +70,7 @@ class _Lane:
     """By site, the parameters and buffers that `init` made."""
     batches: Iterator[dict[str, Tensor]]
     optimizer: torch.optim.Optimizer
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
     note: str = ""
     """Reason of its divergence, if it diverged."""
 
@@ -143,7 +143,7 @@ def _train(
             pause = time.monotonic()
             for lane in running:
                 lane.enter(handle)
-                lane.curve.append((step + 1, validation_loss(lane.context, handle)))
+                lane.progress.measure(lane.context, handle, step + 1)
             scoring_seconds += time.monotonic() - pause
     seconds = (time.monotonic() - started - scoring_seconds) / len(lanes)
     outcomes = []
@@ -151,7 +151,15 @@ def _train(
         lane.enter(handle)
         status = "diverged" if lane.note else "ok"
         trained = Outcome(
-            status, {}, tuple(lane.curve), 0, seconds, attach_seconds, lane.note, peak_bytes=peak_bytes // len(lanes)
+            status,
+            {},
+            tuple(lane.progress.curve),
+            0,
+            seconds,
+            attach_seconds,
+            lane.note,
+            along=tuple(lane.progress.along),
+            peak_bytes=peak_bytes // len(lanes),
         )
         outcomes.append(with_scores(trained, lane.context, handle))
     return outcomes

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -44,16 +44,32 @@ def score_parts(
         }
 
 
-def validation_loss(context: TrialContext, handle: Handle) -> float:
-    """Return the validation loss of an adapter that is being trained.
+@dataclass
+class Progress:
+    """Scores of an adapter while it is trained."""
 
-    Args:
-        context: The resolved trial.
-        handle: The adapter at full strength.
-    """
-    context.load_examples(Part.VALIDATION, context.trial.windows)
-    with context.scoring, merged(handle, context.can_merge) as control:
-        return score_parts(context, control, (Part.VALIDATION,))[Part.VALIDATION].loss
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """Validation losses, each with the steps done."""
+    along: list[tuple[int, dict[str, tuple[float, float]]]] = field(default_factory=list)
+    """Scores of the other parts, each with the steps done; see `Outcome.along`."""
+
+    def measure(self, context: TrialContext, handle: Handle, step: int) -> None:
+        """Score the adapter as it is.
+
+        Args:
+            context: The resolved trial.
+            handle: The adapter at full strength.
+            step: Steps done.
+        """
+        load_parts(context)
+        with context.scoring, merged(handle, context.can_merge) as control:
+            loss = score_parts(context, control, (Part.VALIDATION,))[Part.VALIDATION].loss
+            others = [part for part in context.trial.parts if part != Part.VALIDATION and context.trial.path]
+            scores = pairs(score_parts(context, control, others, context.path_windows))
+        if math.isfinite(loss):
+            self.curve.append((step, loss))
+        if scores and all(math.isfinite(loss) for loss, _ in scores.values()):
+            self.along.append((step, scores))
 
 
 def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outcome:
@@ -67,14 +83,9 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
     Returns:
         The outcome with scores by part and along the strength path; `diverged` if a score is not finite.
     """
-    trained = replace(
-        outcome,
-        curve=tuple((step, loss) for step, loss in outcome.curve if math.isfinite(loss)),
-        parameters=handle.adapter.counted(handle.parameter_count),
-    )
+    trained = replace(outcome, parameters=handle.adapter.counted(handle.parameter_count))
     if trained.status == "ok":
-        for part, count in itertools.product(context.trial.parts, (context.trial.windows, context.path_windows)):
-            context.load_examples(Part(part), count)
+        load_parts(context)
         with context.scoring, merged(handle, context.can_merge and bool(context.trial.parts)) as control:
             trained = with_parts(trained, context, control)
             if all(math.isfinite(loss) for loss, _ in trained.scores.values()):
@@ -85,6 +96,16 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
     return replace(trained, scoring_seconds=context.scoring.seconds)
 
 
+def load_parts(context: TrialContext) -> None:
+    """Prepare all examples that the trial is scored on, outside of the time that scoring takes.
+
+    Args:
+        context: The resolved trial.
+    """
+    for part, count in itertools.product(context.trial.parts, (context.trial.windows, context.path_windows)):
+        context.load_examples(Part(part), count)
+
+
 def frozen_scores(context: TrialContext) -> Outcome:
     """Return the outcome of a trial that scores the model as it is, also on the examples of the strength path.
 
@@ -93,7 +114,7 @@ def frozen_scores(context: TrialContext) -> Outcome:
     """
     found = with_parts(Outcome("ok", {}, (), 0, 0.0, 0.0), context, NoAdapter())
     if context.scores_fewer_on_path:
-        scores = score_parts(context, NoAdapter(), _path_parts(context), context.path_windows)
+        scores = score_parts(context, NoAdapter(), context.trial.parts, context.path_windows)
         found = replace(found, path=((FROZEN_STRENGTH, pairs(scores)),))
     return replace(found, scoring_seconds=context.scoring.seconds)
 
@@ -136,22 +157,18 @@ def rounded(losses: Sequence[float]) -> tuple[float, ...]:
 
 
 def _score_path(context: TrialContext, control: Control, handle: Handle) -> PathScores:
-    """Score the strengths of the trial's path that the method supports, on every part but out-of-domain.
+    """Score the strengths of the trial's path that the method supports.
 
     If the path is scored on fewer examples than full strength is, full strength is scored on these too.
     """
     wanted = (*context.trial.path, *((FULL_STRENGTH,) if context.scores_fewer_on_path else ()))
-    found, parts = [], _path_parts(context)
+    found = []
     for strength in dict.fromkeys(wanted):
         if handle.adapter.strength_problem(strength) is None:
             control.strength = strength
-            found.append((strength, pairs(score_parts(context, control, parts, context.path_windows))))
+            found.append((strength, pairs(score_parts(context, control, context.trial.parts, context.path_windows))))
     control.strength = FULL_STRENGTH
     return tuple(found)
-
-
-def _path_parts(context: TrialContext) -> list[str]:
-    return [part for part in context.trial.parts if part != Part.OOD]
 
 
 @contextmanager

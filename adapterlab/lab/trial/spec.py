@@ -30,6 +30,8 @@ FROZEN_STRENGTH, FULL_STRENGTH = 0.0, 1.0
 """Strengths of the frozen model and of the adapter as trained."""
 PathScores = tuple[tuple[float, dict[str, tuple[float, float]]], ...]
 """Strengths of the adapter, each with its scores by part."""
+AlongScores = tuple[tuple[int, dict[str, tuple[float, float]]], ...]
+"""Numbers of steps, each with the scores by part after them."""
 ROW_DIGITS = 7
 """Significant digits of a row's loss in a ledger: as exact as float32."""
 
@@ -136,6 +138,9 @@ class Outcome:
     examples are among them; the outcome of the frozen model then has those of strength 0."""
     peak_bytes: int = 0
     """Memory that a training step took beyond the model's own; 0 if it could not be measured."""
+    along: AlongScores = ()
+    """Scores during training, each with the steps done, of every part but validation on the examples of the strength path.
+    Only of trials with a strength path."""
     at_once: int = 0
     """Examples in one forward pass at the end of training; 0 if not recorded."""
     scoring_seconds: float = 0.0
@@ -158,7 +163,7 @@ class Outcome:
         """Return the outcome that `to_json` was called on.
 
         Args:
-            data: The fields by name; lists stand for tuples. `path` and `rows` may be missing in old ledgers.
+            data: The fields by name; lists stand for tuples. `path`, `along` and `rows` may be missing in old ledgers.
         """
         return cls(
             **{
@@ -166,6 +171,7 @@ class Outcome:
                 "scores": _pairs(data["scores"]),
                 "curve": tuple((step, loss) for step, loss in data["curve"]),
                 "path": tuple((strength, _pairs(scores)) for strength, scores in data.get("path", ())),
+                "along": tuple((step, _pairs(scores)) for step, scores in data.get("along", ())),
                 "rows": {part: tuple(losses) for part, losses in data.get("rows", {}).items()},
             }
         )

@@ -20,7 +20,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.checkpointing import checkpointed
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
-from adapterlab.lab.trial.score import frozen_scores, mode, validation_loss, with_scores
+from adapterlab.lab.trial.score import Progress, frozen_scores, mode, with_scores
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.tasks.base import Control, Examples, Task
@@ -98,7 +98,7 @@ def _train_and_score(
     context: TrialContext, handle: Handle, gradient: Gradient, attach_seconds: float, peak: Callable[[], int]
 ) -> Outcome:
     trial = context.trial
-    curve: list[tuple[int, float]] = []
+    progress = Progress()
     scoring_seconds, started = 0.0, time.monotonic()
     status, note, peak_bytes = "ok", "", 0
     try:
@@ -107,7 +107,7 @@ def _train_and_score(
                 peak_bytes = peak_bytes or peak()  # the first step allocates everything that training needs
                 if on_curve(trial, step):
                     pause = time.monotonic()
-                    curve.append((step, validation_loss(context, handle)))
+                    progress.measure(context, handle, step)
                     scoring_seconds += time.monotonic() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
@@ -118,11 +118,12 @@ def _train_and_score(
     trained = Outcome(
         status,
         {},
-        tuple(curve),
+        tuple(progress.curve),
         0,
         time.monotonic() - started - scoring_seconds,
         attach_seconds,
         note or gradient.note,
+        along=tuple(progress.along),
         peak_bytes=peak_bytes,
         at_once=gradient.size,
     )
@@ -130,7 +131,7 @@ def _train_and_score(
 
 
 def on_curve(trial: Trial, step: int) -> bool:
-    """Return True if the validation loss is measured after `step` steps, for the curve over training.
+    """Return True if the adapter is scored after `step` steps, for the curve over training.
 
     Args:
         trial: The trial; its `curve_every` is the interval, 0 for none.

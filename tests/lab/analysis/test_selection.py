@@ -42,6 +42,8 @@ def test_a_line_is_that_of_least_squares():
     assert line is not None
     assert line.slope == pytest.approx(expected)
     assert line(1e-1) - line(1e-2) == pytest.approx(expected)
+    assert line(10**-0.5) - line(1e-1) == pytest.approx(expected / 2)
+    assert line(1.0) == line(10**-0.5)  # constant half a decade beyond the rates
     assert fit_line({1e-3: 0.01}) is None
     assert fit_line({1e-3: 0.01, 1e-2: math.nan}) is None
 

@@ -54,7 +54,7 @@ def test_the_path_leads_from_the_frozen_model_through_the_trained_adapter(trial)
     path = dict(outcome.path)
     assert list(path) == [0.0, 0.5, 1.0, 1.25]
     assert path[0.0]["test"][0] == pytest.approx(frozen.scores["test"][0], rel=1e-6)
-    assert path[1.0] == {part: scores for part, scores in outcome.scores.items() if part != "ood"}
+    assert path[1.0] == outcome.scores
     assert path[0.5] != path[1.25] != outcome.scores
 
 
@@ -69,13 +69,26 @@ def test_a_path_on_fewer_rows_has_its_ends_on_the_same_rows(trial):
     alone = dataclasses.replace(trial, windows=3)
     for strength, scored in ((1.0, outcome), (0.0, frozen)):
         scores = RUNNER.run(alone if strength else dataclasses.replace(frozen_of(trial), windows=3)).scores
-        assert dict(scored.path)[strength] == {part: pair for part, pair in scores.items() if part != "ood"}
+        assert dict(scored.path)[strength] == scores
     # These rows are the first of all rows, so their losses are those of the rows, but for the scale of their bytes.
     first = [sum(scored.rows["test"][:3]) for scored in (outcome, frozen)]
     ends = [dict(scored.path)[strength]["test"][0] for scored, strength in ((outcome, 1.0), (frozen, 0.0))]
     assert first[0] / first[1] == pytest.approx(ends[0] / ends[1], rel=1e-6)
     whole = RUNNER.run(dataclasses.replace(trial, path=(0.5, 1.25)))
     assert (outcome.scores, outcome.rows) == (whole.scores, whole.rows)
+
+
+def test_scores_during_training_are_those_of_the_path_s_rows(trial):
+    """A learning rate of almost nothing leaves the frozen model, whose scores are known."""
+    few = dataclasses.replace(trial, path=(0.5,), path_windows=3, lr=1e-12, curve_every=2)
+    outcome = RUNNER.run(few)
+    frozen = RUNNER.run(dataclasses.replace(frozen_of(trial), path=(0.5,), path_windows=3))
+    assert [step for step, _ in outcome.along] == [step for step, _ in outcome.curve]
+    for _, scores in outcome.along:
+        assert list(scores) == ["test", "ood", "base"]
+        for part, (loss, _) in scores.items():
+            assert loss == pytest.approx(dict(frozen.path)[0.0][part][0], rel=1e-5)
+    assert RUNNER.run(dataclasses.replace(trial, curve_every=2)).along == ()
 
 
 def frozen_of(trial: Trial) -> Trial:

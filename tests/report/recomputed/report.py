@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from tests.report.recomputed.runs import FROZEN, REFERENCE, REGRET_SEEDS, REPORT_SEEDS, TASKS, Runs
-from tests.report.recomputed.search import LESS_FORGETTING, Spread, place_of, rate_at
+from tests.report.recomputed.search import Spread, place_of, rate_at
 from tests.report.recomputed.statistics import (
     Estimate,
     Prior,
@@ -25,6 +25,9 @@ from tests.report.recomputed.statistics import (
 
 SELECTION_DF = 5
 UNRANKED = "full_ft"
+MATCHED = {"base": "forgetting", "ood": "out_of_domain"}
+Way = tuple[str, str]
+"""A part and the way back to an equal gain on the task."""
 Contrast = Mapping[tuple[str, str], float]
 """By contestant and metric, the weight; losses count negatively, so that positive is better."""
 
@@ -55,14 +58,14 @@ class Recomputed:
         self.runs, self.spreads, self.sigmas = runs, spreads, sigmas
         self.names = runs.contestants
         self.ranked = [name for name in self.names if name != UNRANKED]
-        self._priors = {m: self._prior(m) for m in ("in_domain", "out_of_domain", "forgetting", LESS_FORGETTING)}
 
-    def _difference(self, a: str, b: str, metric: str, task: str) -> pd.Series:
-        if metric == LESS_FORGETTING:
-            return self.runs.less_forgotten(a, b, task)
+    def _difference(self, a: str, b: str, metric: str | Way, task: str) -> pd.Series:
+        if isinstance(metric, tuple):
+            return self.runs.kept(a, b, task, *metric)
         return (self.runs.values(b, task, metric) - self.runs.values(a, task, metric)).dropna()
 
-    def _prior(self, metric: str) -> Prior:
+    @cache  # noqa: B019
+    def _prior(self, metric: str | Way) -> Prior:
         """The prior of a metric, from the pairs of contestants that have two seeds or more."""
         variances, df, most = {}, {}, {}
         for task in TASKS:
@@ -93,7 +96,7 @@ class Recomputed:
         metrics = sorted({metric for _, metric in contrast})
         plain = len(contrast) == 2 and len(set(names)) == 2 and len(metrics) == 1
         own = float(d.var(ddof=1)), len(d) - 1
-        variance, df = self._priors[metrics[0]].shrink(task, *own) if plain else own
+        variance, df = self._prior(metrics[0]).shrink(task, *own) if plain else own
         parts = [(variance / len(d), df)]
         for name in dict.fromkeys(names):
             weights = {metric: weight for (who, metric), weight in contrast.items() if who == name}
@@ -122,16 +125,29 @@ class Recomputed:
         """The contrast on each task."""
         return [self.estimate(contrast, [task]) for task in TASKS]
 
-    def kept(self, name: str, tasks: Sequence[str] = TASKS) -> Estimate:
-        """The reference's forgetting less that of a contestant, at equal learning."""
+    def kept(self, name: str, tasks: Sequence[str] = TASKS, part: str = "base", along: str = "strength") -> Estimate:
+        """How much less a contestant raises another loss than the reference does, at equal learning."""
         found = []
         for task in tasks:
-            d = self.runs.less_forgotten(name, REFERENCE, task)
-            variance, df = self._priors[LESS_FORGETTING].shrink(task, float(d.var(ddof=1)), len(d) - 1)
-            spreads = [self.spreads[who, task] for who in (name, REFERENCE)]
-            chosen = [(spread.variance({LESS_FORGETTING: 1.0}, self.sigmas), SELECTION_DF) for spread in spreads]
+            d = self.runs.kept(name, REFERENCE, task, part, along)
+            variance, df = self._prior((part, along)).shrink(task, float(d.var(ddof=1)), len(d) - 1)
+            chosen = [
+                (self._moved(*pair, task, part, along), SELECTION_DF) for pair in ((name, REFERENCE), (REFERENCE, name))
+            ]
             found.append((float(d.mean()), len(d), [(variance / len(d), df), *chosen]))
         return _average(found)
+
+    def _moved(self, name: str, other: str, task: str, part: str, along: str) -> float:
+        """The variance of the difference at equal learning over the rates that another search would choose for `name`."""
+        spread, metric = self.spreads[name, task], MATCHED[part]
+        if metric not in spread.responses:
+            return 0.0
+        gains = spread.chosen["in_domain"] - spread.responses["in_domain"]
+        rises = spread.responses[metric] - spread.chosen[metric]
+        values = [
+            self.runs.kept(name, other, task, part, along, move).mean() for move in zip(gains, rises, strict=True)
+        ]
+        return spread.variance_of(np.array(values), self.sigmas)
 
     @cached_property
     def others(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -143,30 +143,63 @@ class Runs:
         return pd.DataFrame(chosen).T
 
     @cache  # noqa: B019
-    def less_forgotten(self, a: str, b: str, task: str) -> pd.Series:
-        """The forgetting of `b` less that of `a` by seed, both at the smaller one of their gains."""
-        start, found = self.frozen(task), {}
-        for seed in REPORT_SEEDS:
-            if (a, task, seed) not in self.paths or (b, task, seed) not in self.paths:
+    def way(self, name: str, task: str, seed: int, part: str, along: str) -> Way | None:
+        """The gain and the rise of the loss on a part, from the frozen model to a run's end; None if nothing between."""
+        start, run = self.frozen(task), self.reported(name, task).loc[seed]
+        if run["status"] != "ok":
+            return None
+        if along == "strength":
+            points = self.paths[name, task, seed].loc[:1.0]
+        else:
+            few = {0.0: frozen_few} if (frozen_few := start["path"].get(0.0)) else {}
+            few |= {step / STEPS: scores for step, scores in run["along"]} | {1.0: run["path"].get(1.0, {})}
+            points = pd.DataFrame(few).T.sort_index()
+            points = points.drop(columns=["validation"], errors="ignore")
+            if part in points and "test" in points and len(points) > 2:
+                whole = pd.DataFrame({0.0: start[points.columns], 1.0: run[points.columns]}).T.astype(float)
+                points = points + _line(whole, points.index) - _line(points, points.index)
+        if part not in points or points[part].count() < 3:
+            return None
+        return Way(
+            points.index.to_numpy(), start["test"] - points["test"].to_numpy(), points[part].to_numpy() - start[part]
+        )
+
+    def kept(
+        self, a: str, b: str, task: str, part: str, along: str, moved: tuple[float, float] = (0.0, 0.0)
+    ) -> pd.Series:
+        """The rise of `b`'s loss less that of `a` by seed, both at the smaller one of their gains.
+
+        `moved` says how much more `a` would have gained, and how much more its loss would have risen.
+        """
+        found = {}
+        for seed in self.reported(a, task).index.intersection(self.reported(b, task).index):
+            mine, theirs = (self.way(name, task, seed, part, along) for name in (a, b))
+            if mine is None or theirs is None:
                 continue
-            ways = [self.paths[name, task, seed].loc[:1.0] for name in (a, b)]
-            gain = min(start["test"] - way.loc[1.0, "test"] for way in ways)
+            mine = Way(mine.at, mine.gain + mine.at * moved[0], mine.rise + mine.at * moved[1])
+            gain = min(mine.gain[-1], theirs.gain[-1])
             if gain > 0:
-                mine, theirs = (_forgotten_at(way, gain, start) for way in ways)
-                found[seed] = theirs - mine
+                found[seed] = theirs.rise_at(gain) - mine.rise_at(gain)
         return pd.Series(found, dtype=float)
 
 
-def _forgotten_at(way: pd.DataFrame, gain: float, start: pd.Series) -> float:
-    """The forgetting at the smallest strength with a gain, by cubic splines in the strength."""
-    learned = CubicSpline(way.index, start["test"] - way["test"])
-    grid = np.linspace(0, 1, 1001)
-    above = learned(grid) >= gain
-    after = above.argmax() if above.any() else len(grid) - 1
-    below = grid[after - 1]
-    crossed = above.any() and learned(grid[after]) > gain
-    strength = brentq(lambda s: learned(s) - gain, below, grid[after], xtol=1e-14) if crossed else grid[after]
-    return float(CubicSpline(way.index, way["base"] - start["base"])(strength))
+class Way(NamedTuple):
+    """Positions from 0 to 1, the gain at each, and how much another loss has risen."""
+
+    at: np.ndarray
+    gain: np.ndarray
+    rise: np.ndarray
+
+    def rise_at(self, gain: float) -> float:
+        """The rise at the first position with a gain, by cubic splines."""
+        learned = CubicSpline(self.at, self.gain)
+        grid = np.linspace(0, 1, 1001)
+        above = learned(grid) >= gain
+        after = above.argmax() if above.any() else len(grid) - 1
+        below = grid[after - 1]
+        crossed = above.any() and learned(grid[after]) > gain
+        where = brentq(lambda x: learned(x) - gain, below, grid[after], xtol=1e-14) if crossed else grid[after]
+        return float(CubicSpline(self.at, self.rise)(where))
 
 
 def _line(ends: pd.DataFrame, strengths: pd.Index) -> pd.DataFrame:
@@ -179,11 +212,15 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     scores = {part: outcome["scores"][part][0] for part in LOSSES if part in outcome["scores"]}
     if outcome["status"] != "ok":
         scores["validation"] = np.inf
-    path = {strength: {part: pair[0] for part, pair in found.items()} for strength, found in outcome["path"]}
+    path, along = (
+        {place: {part: pair[0] for part, pair in found.items()} for place, found in outcome.get(key, [])}
+        for key in ("path", "along")
+    )
     return {
         "contestant": row["contestant"],
         **{key: trial[key] for key in ("task", "lr", "seed", "steps")},
         **{key: outcome[key] for key in ("status", "parameters", "seconds", "curve", "rows")},
         **scores,
         "path": path,
+        "along": list(along.items()),
     }

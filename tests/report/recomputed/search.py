@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.report.recomputed.runs import FROZEN, PART, REPORT_SEEDS, TASKS, Runs
+from tests.report.recomputed.runs import FROZEN, PART, TASKS, Runs
 
 GROWTH, KEEP = 8, 2
 REPORTED_REPEATS = 1000
 """Repetitions of the search in the report, whose Monte Carlo error decides how near its variances must be to these."""
 Loss = Callable[[int, int], float]
 """The validation loss at a place of the lattice in a rung."""
-LESS_FORGETTING = "less_forgotten"
 
 
 def rate_at(place: int) -> float:
@@ -63,15 +62,25 @@ class Spread:
     shares: np.ndarray
     responses: Mapping[str, np.ndarray]
     """By metric, its value at each of the rates."""
+    chosen: Mapping[str, float]
+    """By metric, its value at the rate that the study chose."""
 
     def variance(self, weights: Mapping[str, float], sigmas: float = 0.0) -> float:
         """The variance of a weighted sum of metrics, `sigmas` of its own Monte Carlo errors away."""
         total = sum(
             (w * self.responses[m] for m, w in weights.items() if m in self.responses), np.zeros(len(self.shares))
         )
-        squares = (total - self.shares @ total) ** 2
-        variance = float(self.shares @ squares)
-        error = math.sqrt(max(0.0, float(self.shares @ squares**2) - variance**2) / REPORTED_REPEATS)
+        return self.variance_of(total, sigmas)
+
+    def variance_of(self, values: np.ndarray, sigmas: float = 0.0) -> float:
+        """The variance of a value at each rate, `sigmas` of its own Monte Carlo errors away; nan counts as not chosen."""
+        known = np.isfinite(values)
+        if not known.any():
+            return 0.0
+        shares, values = self.shares[known] / self.shares[known].sum(), values[known]
+        squares = (values - shares @ values) ** 2
+        variance = float(shares @ squares)
+        error = math.sqrt(max(0.0, float(shares @ squares**2) - variance**2) / REPORTED_REPEATS)
         return max(0.0, variance + sigmas * error)
 
 
@@ -123,8 +132,8 @@ def chosen_again(
     def loss(place: int, rung: int) -> float:
         if place not in shape:
             shape[place] = curve(place)
-        # The curve was measured with noise itself, so its repetition differs from it by the noise of two runs.
-        return gains[rung] * (shape[place] + math.sqrt(2) * noise / gains[2] * rng.standard_normal())
+        # The curve was measured with noise itself, which counts for half a run.
+        return gains[rung] * (shape[place] + math.sqrt(1.5) * noise / gains[2] * rng.standard_normal())
 
     return Counter(search(start, loss)[0] for _ in range(repeats))
 
@@ -134,33 +143,22 @@ def spread_of(runs: Runs, name: str, task: str, chosen: Counter[int]) -> Spread:
     frozen = runs.frozen(task)
     places = sorted(chosen)
     shares = np.array([chosen[place] for place in places]) / chosen.total()
-    x = np.log10([rate_at(place) for place in places])
+    rates = np.array([rate_at(place) for place in places] + [runs.rate(name, task)])
     first = runs.rung(name, task, 1)["validation"].replace(math.inf, np.nan).dropna()
     curve = curve_of(((first - frozen["validation"]) / (frozen["validation"] - first.min())).to_dict())
     reported = runs.reported(name, task)["validation"].replace(math.inf, np.nan).dropna()
-    on_task = max(0.0, frozen["validation"] - reported.mean()) * np.array([curve(place) for place in places])
+    size = max(0.0, frozen["validation"] - reported.mean())
+    responses = {"in_domain": size * np.array([curve(place_of(rate)) for rate in rates])}
     second = runs.rung(name, task, 2)
     second = second[second["status"] == "ok"]
-    responses = {"in_domain": on_task}
-    slopes = {metric: second[PART[metric]] for metric in ("out_of_domain", "forgetting")}
-    exchange = _exchange(runs, name, task)
-    if exchange is not None:
-        slopes[LESS_FORGETTING] = second["base"] + exchange * second["test"]
-    for metric, values in slopes.items():
+    for metric in ("out_of_domain", "forgetting"):
+        values = second[PART[metric]]
         if len(values) > 1:
-            responses[metric] = np.polyfit(np.log10(values.index), values, 1)[0] * x
-    return Spread(shares, responses)
-
-
-def _exchange(runs: Runs, name: str, task: str) -> float | None:
-    """The forgetting for each unit of gain between the last two strengths of the paths."""
-    found = []
-    for seed in REPORT_SEEDS:
-        if (name, task, seed) in runs.paths:
-            low, high = (row for _, row in runs.paths[name, task, seed].loc[:1.0].iloc[-2:].iterrows())
-            if low["test"] > high["test"]:
-                found.append((high["base"] - low["base"]) / (low["test"] - high["test"]))
-    return float(np.mean(found)) if found else None
+            x = np.log10(values.index.to_numpy(float))
+            known = np.clip(np.log10(rates), x.mean() - np.ptp(x) / 2 - 0.5, x.mean() + np.ptp(x) / 2 + 0.5)
+            responses[metric] = np.polyfit(x, values, 1)[0] * known
+    ends = {metric: float(values[-1]) for metric, values in responses.items()}
+    return Spread(shares, {metric: values[:-1] for metric, values in responses.items()}, ends)
 
 
 def repeat_all(
