@@ -14,7 +14,7 @@ from tests.lab.analysis.quick_study import recorded, reported
 from tests.report.recomputed import claims as claim_update
 from tests.report.recomputed.page import numbers, paragraphs, table_with
 from tests.report.recomputed.report import UNRANKED, Recomputed, is_on_front, share_beyond, versus
-from tests.report.recomputed.runs import BUDGET, FROZEN, REFERENCE, SMALLEST, STEPS, TASKS, Runs
+from tests.report.recomputed.runs import BUDGET, FROZEN, REFERENCE, REPORT_SEEDS, SMALLEST, STEPS, TASKS, Runs
 from tests.report.recomputed.search import place_of, rate_at, repeat_all, search
 from tests.report.recomputed.statistics import cochran, holm
 
@@ -228,6 +228,15 @@ def test_the_answer_follows_from_the_table(quick):
     told = {name for name, effect in kept.items() if effect["p_holm"] < 0.05}  # held to the recomputed ones above
     assert {name for name in told if kept[name]["mean"] < 0} == told
     assert named(answer, rf"At equal learning, ([^.]*) forgets? more than {REFERENCE} \(p") == told
+    ms = {
+        name: 1000 / STEPS * quick.runs.of(name, TASKS, REPORT_SEEDS)["seconds"].mean() for name in quick.middle.names
+    }
+    fastest = min(groups["equal"] | {best}, key=lambda name: ms[name])
+    told = re.search(r"Of these, (\w+) trains fastest: (\d+) ms a step, (\w+) (\d+)\.", answer)
+    faster = ms[fastest] < 0.95 * ms[best]
+    assert (told.groups() if told else None) == (
+        (fastest, f"{ms[fastest]:.0f}", best, f"{ms[best]:.0f}") if faster else None
+    )
     small = {name for name, row in quick.rows.items() if row["parameters"] < BUDGET / 2}
     assert named(answer, r"Not at equal budgets: ([^.]*) with less than half of the budget") == small
     assert answer in paragraphs(quick.shown.page)

@@ -16,7 +16,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from statistics import fmean
@@ -124,6 +124,7 @@ class Matched:
     """By task, the variances over seeds of the differences of all pairs."""
     pooled_df: Mapping[str, int]
     """By task, the degrees of freedom of all residuals."""
+    _selected: dict[tuple[str, str, str], float] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, effects: Effects, part: Part = Part.BASE, along: Along = Along.STRENGTH) -> Matched:
@@ -209,10 +210,16 @@ class Matched:
         return [Component(variance / len(values), df), *selected]
 
     def _selection(self, name: str, other: str, task: str) -> float:
-        """Return the variance that another search for the rate of `name` would add.
+        """Return the variance that another search for the rate of `name` would add."""
+        if (name, other, task) not in self._selected:
+            self._selected[name, other, task] = self._selected_again(name, other, task)
+        return self._selected[name, other, task]
 
-        At another rate its runs would have ended at another gain and another loss; the difference is computed again with
-        its paths moved there.
+    def _selected_again(self, name: str, other: str, task: str) -> float:
+        """Compute that variance.
+
+        At another rate the runs would have ended at another gain and another loss; the difference is computed again with
+        their paths moved there.
         """
         selection = self.effects.selections.get((name, task), NO_SELECTION)
         chosen = self.effects.results.contests[name, task].rate

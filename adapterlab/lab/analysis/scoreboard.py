@@ -25,6 +25,10 @@ from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.statistics import Across, Paired, equivalence, heterogeneity, holm
 
 
+FASTER = 0.05
+"""Share of the time of a step by which a contestant is called faster than another."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One contestant, over all tasks."""
@@ -261,11 +265,24 @@ def _answer(rows: Sequence[Row], lead: Lead, results: Results) -> str:
     )
     sentences = [
         f"{first}{lead.clause(results.study.report.smallest)}.",
+        _cheaper(best, [row for row in ranked if row.contestant in lead.same]),
         _budgets(ranked),
         _kept(ranked, results.study.reference, lead.correction),
         _interactions(ranked, results.study.reference),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _cheaper(best: Row, equals: Sequence[Row]) -> str:
+    """Return a sentence about the fastest of those as good as the best, if it is clearly faster."""
+    timed = [row for row in equals if math.isfinite(row.step_seconds)]
+    fastest = min(timed, key=lambda row: row.step_seconds, default=best)
+    if not fastest.step_seconds < (1 - FASTER) * best.step_seconds:
+        return ""
+    return (
+        f"Of these, {fastest.contestant} trains fastest: {1000 * fastest.step_seconds:.0f} ms a step, "
+        f"{best.contestant} {1000 * best.step_seconds:.0f}."
+    )
 
 
 def _budgets(ranked: Sequence[Row]) -> str:

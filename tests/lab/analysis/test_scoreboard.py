@@ -59,6 +59,18 @@ def test_the_best_comes_first_and_what_is_even_is_said_to_be():
     assert "oft learns most on prose and restyle: 0.2" in scoreboard.answer
     assert "as good as lora (within 0.005), and ahead of all others" in scoreboard.answer
     assert scoreboard.leads
+    assert "trains fastest" not in scoreboard.answer
+
+
+def test_of_those_as_good_as_the_best_the_fastest_is_named():
+    results = made_up({"lora": 0.2, "oft": 0.201, "ia3": 0.1}, {})
+    for contest in results.contests.values():
+        if contest.contestant == "oft":
+            contest.reported = {
+                seed: (trial, dataclasses.replace(outcome, seconds=2.0))
+                for seed, (trial, outcome) in contest.reported.items()
+            }
+    assert "ahead of all others. Of these, lora trains fastest: 25 ms a step, oft 50." in board(results).answer
 
 
 def test_what_cannot_be_told_apart_is_not_called_the_same():

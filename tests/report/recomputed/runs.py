@@ -27,10 +27,10 @@ class Runs:
         self.frame = pd.DataFrame([_flat(row) for row in rows])
         self.contestants = [name for name in self.frame["contestant"].unique() if name != FROZEN]
 
-    def of(self, contestant: str, task: str, seeds: Sequence[int]) -> pd.DataFrame:
-        """The runs of one contest with some seeds."""
-        frame = self.frame
-        chosen = (frame["contestant"] == contestant) & (frame["task"] == task) & frame["seed"].isin(seeds)
+    def of(self, contestant: str, task: str | Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+        """The runs of a contestant on one task or several with some seeds."""
+        frame, tasks = self.frame, [task] if isinstance(task, str) else task
+        chosen = (frame["contestant"] == contestant) & frame["task"].isin(tasks) & frame["seed"].isin(seeds)
         return frame[chosen]
 
     def rung(self, contestant: str, task: str, number: int) -> pd.DataFrame:
