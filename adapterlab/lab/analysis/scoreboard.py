@@ -24,7 +24,6 @@ from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.statistics import Across, Paired, equivalence, heterogeneity, holm
 
-
 FASTER = 0.05
 """Share of the time of a step by which a contestant is called faster than another."""
 
