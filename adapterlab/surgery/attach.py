@@ -11,6 +11,7 @@ Every site is prepared before anything is changed, so a failure leaves the model
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -23,11 +24,13 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
+from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import without_codes
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
@@ -49,6 +52,8 @@ def attach(
     prompted: bool | None = None,
 ) -> Handle:
     """Attach an adapter to a model in place, and freeze the model's own parameters.
+
+    Adapters that are attached already are frozen too, with a warning if they trained: the new one trains on top of them.
 
     Args:
         model: The model to change. Its parameters must be finite.
@@ -174,9 +179,8 @@ def install(
     if any(name in place.names for place in places.values()):
         raise AdapterlabError(f"an adapter named {name!r} is attached already: give another name=")
 
-    before = {p: p.requires_grad for p in model.parameters()}
-    for p in before:
-        p.requires_grad_(False)
+    _warn_of_frozen_adapters(model, name)
+    before = freeze(model.parameters())
     new_heads = new_head_parameters(model)
     for p in new_heads.values():
         p.requires_grad_(True)
@@ -196,6 +200,17 @@ def install(
         handle.detach()
         raise
     return handle
+
+
+def _warn_of_frozen_adapters(model: nn.Module, name: str) -> None:
+    """Warn that an adapter attached before, which still trains, is frozen like the rest of the model."""
+    trains = any(p.requires_grad for path, p in model.named_parameters() if in_adapter(path))
+    if trains:
+        warnings.warn(
+            f"the adapter attached before is frozen now, and {name!r} trains on top of it; to train both, call "
+            "requires_grad_(True) on the handle of the other",
+            stacklevel=4,
+        )
 
 
 @contextmanager

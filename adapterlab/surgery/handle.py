@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
+from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.sites.base import Site
 
@@ -49,7 +50,7 @@ class Handle:
     """The targets given to `attach`."""
     sites: dict[str, Site]
     """Sites by the path of the layer or parameter that each adapts."""
-    _trainable_before: dict[nn.Parameter, bool] = field(repr=False)
+    _frozen: Frozen = field(repr=False)
     new_heads: dict[str, nn.Parameter] = field(default_factory=dict)
     """Parameters by path that the model's checkpoint did not have: trained directly, and reset by `detach`."""
     _new_heads_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -57,6 +58,19 @@ class Handle:
     def parameters(self) -> list[nn.Parameter]:
         """Return all trained parameters, each once: the adapter's, and the new heads of the model."""
         return [*self._own_parameters(), *self.new_heads.values()]
+
+    def requires_grad_(self, trains: bool = True) -> Handle:
+        """Freeze or unfreeze the adapter and the new heads, as `nn.Module.requires_grad_` does.
+
+        Args:
+            trains: True to train them.
+
+        Returns:
+            The handle.
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad_(trains)
+        return self
 
     def _own_parameters(self) -> list[nn.Parameter]:
         return list(dict.fromkeys(p for site in self.sites.values() for p in site.parameters()))
@@ -132,12 +146,11 @@ class Handle:
         self.unmerge()
         for site in self.sites.values():
             site.remove()
-        for p, trainable in self._trainable_before.items():
-            p.requires_grad_(trainable)
+        release(self._frozen)
         with torch.no_grad():
             for path, parameter in self.new_heads.items():
                 parameter.copy_(self._new_heads_before[path])
-        self.sites, self.new_heads = {}, {}
+        self.sites, self.new_heads, self._frozen = {}, {}, {}
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:

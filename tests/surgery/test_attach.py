@@ -12,8 +12,9 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery import attach
+from adapterlab.surgery import attach, load
 from adapterlab.surgery.init.svd_cache import FactorCache
+from adapterlab.surgery.model.submodules import in_adapter
 from tests.adapters.methods import ALL, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -120,7 +121,8 @@ def test_adapters_stack_and_leave_in_any_order(first, second, llama, tokens):
     below = attach(llama, small(first), name="first")
     train(llama, below, tokens)
     alone = llama(tokens).logits
-    above = attach(llama, small(second), name="second")
+    with pytest.warns(UserWarning, match="the adapter attached before is frozen now, and 'second' trains on top of it"):
+        above = attach(llama, small(second), name="second")
     assert not any(p.requires_grad for p in below.parameters())
     train(llama, above, tokens)
     both = llama(tokens).logits
@@ -137,8 +139,53 @@ def test_adapters_stack_and_leave_in_any_order(first, second, llama, tokens):
     assert torch.equal(llama(tokens).logits, answer)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 2, 1)])
+def test_the_base_is_frozen_until_the_last_adapter_leaves(order, llama):
+    """Some of the base's parameters were frozen before; they stay so."""
+    llama.get_input_embeddings().requires_grad_(False)
+    flags = {path: p.requires_grad for path, p in llama.named_parameters()}
+    handles = [attach(llama, small("lora"), name=name).requires_grad_(False) for name in ("a", "b", "c")]
+    for i in order[:2]:
+        handles[i].detach()
+        assert not any(p.requires_grad for path, p in llama.named_parameters() if not in_adapter(path))
+    handles[order[2]].detach()
+    assert {path: p.requires_grad for path, p in llama.named_parameters()} == flags
+
+
+def test_an_adapter_trains_again_when_the_one_above_leaves(llama):
+    below = attach(llama, small("lora"), name="first")
+    with pytest.warns(UserWarning, match="requires_grad_"):
+        above = attach(llama, small("lora"), name="second")
+    above.detach()
+    assert all(p.requires_grad for p in below.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ALL)
+def test_a_site_is_in_the_mode_of_its_layer(name, training, llama, tmp_path):
+    llama.train(training)
+    handle = attach(llama, small(name))
+    assert {module.training for module in llama.modules()} == {training}
+    handle.save(tmp_path)
+    handle.detach()
+    load(llama, tmp_path)
+    assert {module.training for module in llama.modules()} == {training}
+
+
+def test_dropout_acts_in_training_alone_after_attach_and_load(llama, tokens, tmp_path):
+    handle = attach(llama.eval(), adapter("lora", rank=4, dropout=0.5))
+    train(llama, handle, tokens)
+    assert torch.equal(llama(tokens).logits, llama(tokens).logits)
+    answer = llama(tokens).logits
+    handle.save(tmp_path)
+    handle.detach()
+    load(llama, tmp_path)
+    assert torch.equal(llama(tokens).logits, answer)
+    assert not torch.equal(llama.train()(tokens).logits, answer)
+
+
 def test_merging_out_of_order_is_refused(llama, tokens):
-    attach(llama, small("lora"), name="first")
+    attach(llama, small("lora"), name="first").requires_grad_(False)
     above = attach(llama, small("lora"), name="second")
     with pytest.raises(AdapterlabError, match="below is not merged"):
         above.merge()
@@ -239,6 +286,7 @@ def test_the_whole_family_costs_one_decomposition(llama):
     assert cache.computed == 14
 
 
+@pytest.mark.filterwarnings("ignore:the adapter attached before is frozen")
 def test_a_method_that_stands_for_the_whole_layer_minds_who_else_is_on_it(llama, tokens):
     """SVFT answers from the base's factors alone, unless the weight is no longer the one that they were made of."""
     below = attach(llama, small("lora"), name="below")

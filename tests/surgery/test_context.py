@@ -140,6 +140,7 @@ def test_a_strength_that_means_nothing_is_refused(llama):
         attach(llama, small("prefix")).strength = -1.0
 
 
+@pytest.mark.filterwarnings("ignore:the adapter attached before is frozen")
 def test_two_contexts_and_a_weight_adapter_live_together(llama, tokens):
     answer = llama(tokens).logits
     handles = [attach(llama, small(name), name=name) for name in ("prompt", "prefix", "llama_adapter", "lora", "reft")]

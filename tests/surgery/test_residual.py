@@ -86,6 +86,7 @@ def test_each_answer_of_a_row_has_its_own_prompt(edits, tokens):
     assert torch.equal(found, rows("xx...x..xx..", "xx.x..xxx..."))
 
 
+@pytest.mark.filterwarnings("ignore:the adapter attached before is frozen")
 def test_answers_are_marked_by_labels_or_by_a_mask(edits, tokens):
     model, handle = edits
     labels = tokens.clone()
@@ -118,6 +119,7 @@ def test_a_prompt_shorter_than_both_ends_is_halved(edits, tokens):
     assert torch.equal(edited_positions(*edits, input_ids=tokens[:1, :1]), rows("x"))
 
 
+@pytest.mark.filterwarnings("ignore:the adapter attached before is frozen")
 def test_positions_are_the_users_whatever_prompt_stands_before_them(edits, tokens):
     model, handle = edits
     attach(model, adapter("prompt", length=3), name="prompt")

@@ -219,7 +219,7 @@ def site_names(module: nn.Module, key: str) -> list[str]:
 
 
 def add_site(module: nn.Module, key: str, name: str, site: nn.Module) -> None:
-    """Register a site as a submodule, so that it is part of the model.
+    """Register a site as a submodule, so that it is part of the model, in the module's mode (training or evaluation).
 
     Args:
         module: The module that the site is attached to.
@@ -232,6 +232,7 @@ def add_site(module: nn.Module, key: str, name: str, site: nn.Module) -> None:
         sites = nn.ModuleDict()
         module.add_module(key, sites)
     sites[name] = site
+    sites.train(module.training)
 
 
 def remove_site(module: nn.Module, key: str, site: nn.Module) -> None:

@@ -147,6 +147,7 @@ class PairSite(Site):
         for half in self._halves:
             push(half.projection.module, f"{name}:{place.role}:{int(half.second)}", half)
         self._halves[0].add_module("pair", self)  # the state is in the model once
+        self.train(self._halves[0].training)
 
     def part(self, second: bool) -> tuple[Float[Tensor, "rows columns"], Tensor | None]:
         """Return the adapted weight and bias of one of the two projections, in the state's dtype.

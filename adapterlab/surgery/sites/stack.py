@@ -150,13 +150,14 @@ class LinearStack(nn.ModuleDict):
         return [entry for entry in self.values() if isinstance(entry, StackEntry)]
 
     def push(self, name: str, entry: StackEntry) -> None:
-        """Put an entry on top.
+        """Put an entry on top, in the layer's mode (training or evaluation).
 
         Args:
             name: Name of the entry in the stack.
             entry: The entry.
         """
         self[name] = entry
+        self.train(self._base.module.training)
         self._link()
 
     def remove(self, entry: StackEntry) -> None:
