@@ -1,7 +1,7 @@
 """The report: one HTML file with the answer first and everything that supports it below.
 
->>> file_name("12000-prose")
-'report-12000-prose.html'
+>>> file_name("rank-8-prose")
+'report-rank-8-prose.html'
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOTES = {
 
 
 def write_reports(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` for the main board and `report-NAME.html` for each other budget or unit.
+    """Write `report.html` for the main board and `report-NAME.html` for each other cell or unit.
 
     Each file is written whole or not at all.
 
@@ -51,12 +51,12 @@ def write_reports(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def board_name(board: Board) -> str:
-    """Return the name of a board: its budget, if any, and its tasks.
+    """Return the name of a board: the levels of its cell, if any, and its tasks.
 
     Args:
         board: A board of an analysis.
     """
-    return "-".join([*([] if board.study.budget is None else [str(board.study.budget)]), *board.study.tasks])
+    return "-".join([*([board.cell.slug] if board.cell.levels else []), *board.study.tasks])
 
 
 def file_name(board: str) -> str:

@@ -29,14 +29,13 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
         console: Where to print.
     """
     for board in analysis.others:
-        budget = board.study.budget
-        size = "" if budget is None else f" at {budget:,} trained parameters"
+        where = f" at {board.cell.words}" if board.cell.levels else ""
         report = f"{folder}/{file_name(board_name(board))}"
-        console.print(f"\n{' and '.join(board.study.tasks)}{size}, in {board.unit} ({report}):")
+        console.print(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit} ({report}):")
         show_board(board, console)
     main = analysis.main
-    if any(board.study.budget != main.study.budget for board in analysis.others):
-        console.print(f"\nat {main.study.budget:,} trained parameters, where the map's claims are judged:")
+    if main.cell.levels:
+        console.print(f"\nat {main.cell.words}, where the map's claims are judged:")
     show_board(main, console)
     console.print()
     _show_rubric(main.rubric, console)

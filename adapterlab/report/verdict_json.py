@@ -91,6 +91,7 @@ def _board(board: Board) -> Json:
     pareto = {entry.contestant: entry for entry in board.pareto.entries}
     return {
         "budget": board.study.budget,
+        "cell": board.cell.by_factor,
         "tasks": list(board.study.tasks),
         "unit": board.unit,
         "reference": board.scoreboard.reference,

@@ -49,8 +49,9 @@ def test_it_loads_under_its_own_name(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_contestants_fit_the_embedded_model_near_the_budget(name, model):
     """What has a size is above the budget only at its least; the smallest and the largest budget are looked at."""
-    parts = study(name).at_each_budget
-    for part in {parts[0].budget: parts[0], parts[-1].budget: parts[-1]}.values():
+    swept = study(name)
+    for cell in dict.fromkeys([swept.sweep.cells[0], swept.sweep.main]):
+        part = swept.at(cell)
         for entry in part.entrants:
             budget = entry.budget or part.budget
             adapter = size_to_budget(entry, model, budget).adapter
@@ -93,7 +94,7 @@ def test_the_full_study_has_every_adapter_that_can_train_on_the_model_and_every_
     full = study("full")
     ours = {name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
     assert {c.adapter for c in full.contestants} == ours - {FULL_FT, "bitfit"}
-    assert len(full.budgets) == 3
+    assert len(full.sweep.budgets) == 3
     assert set(full.tasks) == {"restyle", "prose", "facts", "algorithm", "steer"}
     for claim, data in the_map.tests.items():
         test = read_test(claim, data)
