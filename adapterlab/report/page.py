@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,12 +20,22 @@ from adapterlab.lab.analysis.matched import Along
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.statistics import Interval, Paired
+from adapterlab.lab.study.sweep import level_name
 from adapterlab.report import charts
+from adapterlab.report.answers import mark
+from adapterlab.report.response_charts import response
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 Values = dict[str, object]
 """Values of a template's variables."""
+_QUESTIONS = {
+    "steps": "How long to train?",
+    "rank": "Which rank is enough?",
+    "budget": "Which budget is enough?",
+    "targets": "Where to adapt?",
+    "model": "On each model",
+}
 _NOTES = {
     "quadratic-energy": "the default; an attacker can only lower a credence, a supporter only raise it",
     "df-quad": "as monotone as the default; saturates",
@@ -110,6 +121,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         search=describe(board.study.tuning, board.study.training.steps),
         regret=board.regret,
         doubtful_rates=board.doubtful_rates,
+        **_sweep(analysis, board, palette),
         **_argument(analysis.judgement),
         model_parameters=analysis.model_parameters,
         trials=board.trials,
@@ -123,6 +135,32 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(page, "utf-8")
     partial.replace(path)
+
+
+def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:
+    answers, main = analysis.answers, board is analysis.main
+    found = []
+    for factor in answers.factors if main else ():
+        responses, shifts = answers.of(factor), [shift for shift in answers.shifts if shift.factor == factor]
+        found.append(
+            {
+                "factor": factor,
+                "title": _QUESTIONS[factor],
+                "sentences": [text for text in (item.sentence for item in (*responses, *shifts)) if text],
+                "published": answers.published if factor == "rank" else "",
+                "svg": Markup(response(*responses, palette=palette, unit=board.unit)),
+                "responses": responses,
+                "smallest": responses[0].smallest,
+            }
+        )
+    return {
+        "answers": answers,
+        "board_is_main": main,
+        "cell": board.cell,
+        "response_charts": found,
+        "level_name": level_name,
+        "mark": mark,
+    }
 
 
 def _argument(judgement: Judgement | None) -> Values:

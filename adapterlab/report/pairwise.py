@@ -17,7 +17,7 @@ from rich.table import Table
 
 from adapterlab.lab.analysis.pairwise import Comparison, Side
 from adapterlab.lab.statistics import Paired
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:

@@ -20,7 +20,7 @@ from adapterlab.lab.run.status import StudyStatus, TrialLabel
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 
 SHOWN = 4
 """Trials listed of each kind."""

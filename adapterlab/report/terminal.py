@@ -1,7 +1,7 @@
 """Results of a study on a terminal of 80 columns: the answer, the scoreboard, the rubric, and the claims.
 
->>> thousands(18_432)
-'18.4k'
+>>> _signed(-0.0001)
+'+0.000'
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from rich.table import Table
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.statistics import Paired
+from adapterlab.report.answers import show_answers
+from adapterlab.report.counts import thousands
 from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis
@@ -37,6 +39,7 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
     if main.cell.levels:
         console.print(f"\nat {main.cell.words}, where the map's claims are judged:")
     show_board(main, console)
+    show_answers(analysis.answers, console)
     console.print()
     _show_rubric(main.rubric, console)
     if analysis.judgement is not None:
@@ -135,12 +138,3 @@ def _interval(effect: Paired | None) -> str:
     if not math.isfinite(effect.low):
         return _signed(effect.mean)
     return f"{_signed(effect.mean)} [{_signed(effect.low)},{_signed(effect.high)}]"
-
-
-def thousands(count: int) -> str:
-    """Return a count in about three digits, such as `18.4k`.
-
-    Args:
-        count: The count.
-    """
-    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"

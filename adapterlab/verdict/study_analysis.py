@@ -25,6 +25,7 @@ from adapterlab import argmap
 from adapterlab.lab.analysis.board import Board, make_board
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import by_cell, by_unit
+from adapterlab.lab.analysis.sweep_answers import SweepAnswers, answer_sweep
 from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
@@ -48,6 +49,8 @@ class Analysis:
     """Verdicts on the claims of a map, at the main cell; None without a map."""
     model_parameters: int
     """Number of parameters of the base model."""
+    answers: SweepAnswers
+    """Response to the factors that the study sweeps, on the tasks of the main board."""
     origins: tuple[Origin, ...] = ()
     """Environments that the study's trials ran in, the one with the most trials first."""
     unused: Unused = field(default_factory=lambda: Unused(0, 0))
@@ -135,4 +138,8 @@ def analyse(
     other_cells = [board for part in boards[:-1] for board in part]
     judgement = None if the_map is None else judge(the_map, cells[-1], prepared.model_parameters)
     others = (*other_cells, *units)
-    return Analysis(prepared.study, main, others, judgement, prepared.model_parameters, origins, unused, design)
+    in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
+    answers = answer_sweep(in_main_unit, prepared.study.sweep)
+    return Analysis(
+        prepared.study, main, others, judgement, prepared.model_parameters, answers, origins, unused, design
+    )

@@ -39,7 +39,9 @@ def line_of(sweep: Sweep, factor: str) -> dict[Level, Cell]:
     Returns:
         By level in the order of the study, the cell.
     """
-    by_level = {cell.by_factor[factor]: cell for cell in sweep.cells if cell.without(factor) == sweep.main.without(factor)}
+    by_level = {
+        cell.by_factor[factor]: cell for cell in sweep.cells if cell.without(factor) == sweep.main.without(factor)
+    }
     return {level: by_level[level] for level in sweep.factors[factor]}
 
 

@@ -21,18 +21,19 @@ from typing import NamedTuple
 import numpy as np
 
 from adapterlab.lab.analysis.cells import Cells
+from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.selection import NO_SELECTION, SELECTION_DF, Selection
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.lr_search import PER_DECADE
 from adapterlab.lab.statistics import Component, Paired, average, from_error
-from adapterlab.lab.study.sweep import Level, level_words
+from adapterlab.lab.study.sweep import Cell, Level, level_words
 
 QUANTIZATION = Component(1 / PER_DECADE**2 / 12, 1000.0)
-"""Variance of the decimal logarithm of a rate within its step of the lattice; it is known, not estimated."""
+"""Variance of the decimal logarithm of a rate within its step of the lattice; known, so with many degrees of freedom."""
 PUBLISHED = (
-    "Published answers for LoRA differ: the best rate is nearly independent of rank (Schulman et al. 2025, LoRA Without Regret); "
-    "it is 1.8 to 5.6 times smaller at rank 128 than at rank 8 (arXiv 2602.04998v2, tables 5, 6, 8, 10, 11 and 13); whether it "
-    "falls with rank depends on the initialization and the scale (arXiv 2602.06204)."
+    "Published answers for LoRA differ: the best rate is nearly independent of rank (Schulman et al. 2025, LoRA Without "
+    "Regret); it is 1.8 to 5.6 times smaller at rank 128 than at rank 8 (arXiv 2602.04998v2, tables 5, 6, 8, 10, 11 and "
+    "13); whether it falls with rank depends on the initialization and the scale (arXiv 2602.06204)."
 )
 """Published answers to whether the best rate of LoRA moves with its rank."""
 
@@ -58,6 +59,8 @@ class RateShift:
     """Highest level."""
     effect: Paired
     """Decimal logarithm of the factor between the rates at the highest and the lowest level."""
+    p: float = 1.0
+    """P-value of no movement, adjusted over all factors and contestants (Holm)."""
 
     @property
     def sentence(self) -> str:
@@ -65,12 +68,14 @@ class RateShift:
         named = "width" if self.factor == "model" else self.factor
         low, high = (level_words(named, level) for level in (self.low, self.high))
         times, least, most = (f"{10**value:.2g}" for value in (self.effect.mean, self.effect.low, self.effect.high))
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.2g}"
         if not math.isfinite(self.effect.low):
             return f"{self.contestant}: whether the best rate moves with {named} is not known."
-        interval = f"{times} times (95 % interval {least} to {most}) from {low} to {high}"
-        if self.effect.real:
-            return f"{self.contestant}: the best rate {'rises' if self.effect.mean > 0 else 'falls'} to {interval}."
-        return f"{self.contestant}: the best rate is not shown to move: {interval}."
+        at_high = f"at {high} it is {times} times that at {low} (95 % interval {least} to {most}; {p}, Holm)"
+        if self.p < SIGNIFICANT:
+            moves = "rises" if self.effect.mean > 0 else "falls"
+            return f"{self.contestant}: the best rate {moves} with {named}: {at_high}."
+        return f"{self.contestant}: the best rate is not shown to move with {named}: {at_high}."
 
 
 def rate_shift(cells: Cells, name: str, factor: str) -> RateShift | None:
@@ -87,7 +92,9 @@ def rate_shift(cells: Cells, name: str, factor: str) -> RateShift | None:
     by_task: dict[str, list[list[Point]]] = {}
     for line in cells.lines(factor):
         for task in cells.main.results.study.tasks:
-            points = [point for level, cell in line.items() if (point := _point(cells, name, task, factor, level, cell))]
+            points = [
+                point for level, cell in line.items() if (point := _point(cells, name, task, factor, level, cell))
+            ]
             if len({point.level for point in points}) > 1:
                 by_task.setdefault(task, []).append(points)
     levels = [point.level for lines in by_task.values() for points in lines for point in points]
@@ -96,8 +103,8 @@ def rate_shift(cells: Cells, name: str, factor: str) -> RateShift | None:
     return RateShift(name, factor, int(min(levels)), int(max(levels)), shift(by_task))
 
 
-def _point(cells: Cells, name: str, task: str, factor: str, level: Level, cell: object) -> Point | None:
-    effects = next(found for known, found in cells.by_cell.items() if known == cell)
+def _point(cells: Cells, name: str, task: str, factor: str, level: Level, cell: Cell) -> Point | None:
+    effects = cells.by_cell[cell]
     contest = effects.results.contests[name, task]
     number = _number(contest, factor, level)
     if contest.rate is None or number is None:
@@ -137,13 +144,19 @@ def shift(by_task: Mapping[str, Sequence[Sequence[Point]]]) -> Paired:
     reach = math.log10(max(levels) / min(levels))
     means, components = [], []
     for lines in by_task.values():
-        centred = [np.log10([p.level for p in points]) - np.mean(np.log10([p.level for p in points])) for points in lines]
+        centred = [
+            np.log10([p.level for p in points]) - np.mean(np.log10([p.level for p in points])) for points in lines
+        ]
         total = sum(float((x**2).sum()) for x in centred)
         weights = [reach * x / total for x in centred]
         means.append(
             sum(float(w @ np.log10([p.rate for p in points])) for w, points in zip(weights, lines, strict=True))
         )
-        parts = [(float(weight) ** 2, point) for w, points in zip(weights, lines, strict=True) for weight, point in zip(w, points, strict=True)]
+        parts = [
+            (float(weight) ** 2, point)
+            for w, points in zip(weights, lines, strict=True)
+            for weight, point in zip(w, points, strict=True)
+        ]
         components.append(
             [
                 *(QUANTIZATION.times(factor) for factor, _ in parts),

@@ -1,13 +1,14 @@
 """Response of each contestant to a factor: its gain at each level, and the smallest level that is enough.
 
-A level is enough if no other level is better by the smallest difference that matters: each is tested one-sided against it, the
-largest p-value counts (intersection-union test), and these are corrected over the levels (Holm). So the answer does not rest
-on which level happens to look best, and a level is never enough for lack of evidence.
+A level is enough if no other level is better by the smallest difference that matters: each is tested one-sided against it,
+the largest p-value counts (intersection-union test), and these are corrected over the levels (Holm). So the answer does not
+rest on which level happens to look best, and a level is never enough for lack of evidence.
 
 >>> from adapterlab.lab.statistics import paired
 >>> low, high = paired([0.050, 0.051, 0.049]), paired([0.051, 0.052, 0.050])
->>> levels = (LevelGain(2, low, paired([0.001, 0.0011, 0.0009]), 0.001, 500, 0.01), LevelGain(8, high, None, 0.001, 2000, 0.01))
->>> Response("lora", "rank", levels, smallest=0.005).sentence
+>>> small = LevelGain(2, low, paired([0.001, 0.0011, 0.0009]), 0.001, 500, 0.01)
+>>> large = LevelGain(8, high, None, 0.001, 2000, 0.01)
+>>> Response("lora", "rank", (small, large), smallest=0.005).sentence
 'lora: rank 2 is enough; no other is better by 0.005 or more. Most was learned at rank 8.'
 """
 
@@ -70,7 +71,7 @@ class Response:
 
     @property
     def enough(self) -> LevelGain | None:
-        """The first level that is shown to be enough; None if none is."""
+        """The first level that is shown to be enough; None if none is. Nothing is known of levels beyond the last."""
         return next((level for level in self.levels if level.enough), None)
 
     @property
@@ -87,8 +88,13 @@ class Response:
         most = f"Most was learned at {level_words(self.factor, best.level)}."
         if (enough := self.enough) is None:
             named = {"steps": "number of steps", "budget": "budget"}.get(self.factor, self.factor)
-            return f"{self.contestant}: no {named} is shown to be enough (within {self.smallest:g} of every other). {most}"
+            return (
+                f"{self.contestant}: no {named} is shown to be enough (within {self.smallest:g} of every other). {most}"
+            )
         words = level_words(self.factor, enough.level)
+        if enough is self.levels[-1]:
+            least = f"{self.contestant}: less than {words} is not shown to be enough (within {self.smallest:g} of it)"
+            return f"{least}; more was not measured."
         verb = "are" if self.factor in ("steps", "budget") else "is"
         first = f"{self.contestant}: {words} {verb} enough; no other is better by {self.smallest:g} or more."
         return first if enough is best else f"{first} {most}"
@@ -97,7 +103,9 @@ class Response:
         equal = [level_name(level.level) for level in self.levels if level.enough and level is not best]
         first = f"{self.contestant} learns most on {level_name(best.level)}"
         if equal:
-            return f"{first}; {listed(equal)} {'is' if len(equal) == 1 else 'are'} within {self.smallest:g} of any other."
+            return (
+                f"{first}; {listed(equal)} {'is' if len(equal) == 1 else 'are'} within {self.smallest:g} of any other."
+            )
         if best.enough:
             return f"{first}; no other targets are shown to be within {self.smallest:g} of it."
         return f"{first}, but which targets are best cannot be told from chance."

@@ -1,9 +1,9 @@
 """Settling of the order over the length of training: whether differences from the reference still move.
 
-The change of each difference from the last length but one to the last is given per doubling of the steps, paired over seeds and
-rows. The order has settled if each change is shown to be smaller than the smallest difference that matters (two one-sided
-tests); it has not if a change is significant (Holm over the contestants) and not shown to be that small. Otherwise it is not
-known: a lack of evidence settles nothing.
+The change of each difference from the last length but one to the last is given per doubling of the steps, paired over seeds
+and rows. The order has settled if each change is shown to be smaller than the smallest difference that matters (two
+one-sided tests); it has not if a change is significant (Holm over the contestants) and not shown to be that small. Otherwise
+it is not known: a lack of evidence settles nothing.
 
 >>> Settling("lora", (40,), (), 0.005).sentence
 'One length was measured, 40 steps: whether the order of the contestants settles is not known.'
@@ -74,19 +74,18 @@ class Settling:
     def sentence(self) -> str:
         """Answer in a sentence or two."""
         if len(self.lengths) < 2:
-            return f"One length was measured, {self.lengths[0]:,} steps: whether the order of the contestants settles is not known."
+            only = f"One length was measured, {self.lengths[0]:,} steps"
+            return f"{only}: whether the order of the contestants settles is not known."
         before, last = self.lengths[-2:]
         between = f"from {before:,} to {last:,} steps"
         moving = [drift for drift in self.drifts if drift.moves]
         if moving:
-            return f"The order has not settled: {'; '.join(map(self._moving, moving))} ({between})."
+            return f"The order has not settled: {between}, {'; '.join(map(self._moving, moving))}."
         if not self.drifts:
             return "No contestant was compared with the reference at two lengths."
         if all(drift.settled for drift in self.drifts):
-            return (
-                f"The order has settled: {between}, no difference from {self.reference} moves by {self.smallest:g} or more per "
-                "doubling."
-            )
+            still = f"no difference from {self.reference} moves by {self.smallest:g} or more per doubling"
+            return f"The order has settled: {between}, {still}."
         names = listed([drift.contestant for drift in self.drifts if not drift.settled])
         return (
             f"Whether the order has settled is not known: {between}, the difference from {self.reference} may still move by "
@@ -96,7 +95,7 @@ class Settling:
     def _moving(self, drift: Drift) -> str:
         last = drift.last
         return (
-            f"{drift.contestant}'s difference from {self.reference} still moves by {last.mean:+.3f} per doubling of the steps "
+            f"{drift.contestant}'s difference from {self.reference} still moves by {last.mean:+.3f} per doubling "
             f"({last.low:+.3f} to {last.high:+.3f})"
         )
 

@@ -211,7 +211,7 @@ def test_a_comparison_flags_what_is_not_near_the_budget(whole):
 
 
 def test_a_comparison_at_a_smaller_budget_is_of_what_ran_there(whole):
-    assert "lora: 0.9k" in output("compare", "lora", "ia3", "--study", whole, "--budget", 1000)
+    assert "lora: 0.9k" in output("compare", "lora", "ia3", "--study", whole, "--at", "budget=1000")
 
 
 def test_of_one_pair_a_comparison_says_that_it_says_little(tmp_path, study, model):
