@@ -2,7 +2,7 @@
 
 >>> from adapterlab.lab.analysis.settling import Settling
 >>> from adapterlab.lab.study.sweep import Cell
->>> answers = SweepAnswers((Cell(),), (), (), Settling("lora", (40,), (), 0.005), ())
+>>> answers = SweepAnswers((Cell(),), (), (), Settling("lora", (40,), (), 0.005), (), {})
 >>> show_answers(answers, Console(width=80))  # doctest: +NORMALIZE_WHITESPACE
 One length was measured, 40 steps: whether the order of the contestants settles is not known.
 """
@@ -49,6 +49,8 @@ def show_answers(answers: SweepAnswers, console: Console) -> None:
         for shift in answers.shifts:
             if shift.factor == factor:
                 console.print(shift.sentence, highlight=False)
+        if left_out := answers.left_out(factor):
+            console.print(left_out, highlight=False)
         if factor == "rank" and answers.published:
             console.print(f"[dim]{answers.published}[/dim]", highlight=False)
     console.print(f"\n[bold]{answers.settling.sentence}[/bold]", highlight=False)

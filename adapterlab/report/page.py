@@ -146,7 +146,11 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
             {
                 "factor": factor,
                 "title": _QUESTIONS[factor],
-                "sentences": [text for text in (item.sentence for item in (*responses, *shifts)) if text],
+                "sentences": [
+                    text
+                    for text in (*(item.sentence for item in (*responses, *shifts)), answers.left_out(factor))
+                    if text
+                ],
                 "published": answers.published if factor == "rank" else "",
                 "svg": Markup(response(*responses, palette=palette, unit=board.unit)),
                 "responses": responses,

@@ -1,19 +1,20 @@
 """Answers of a study's sweep: which rank, which modules, how long, and whether the best rate moves.
 
 >>> from adapterlab.lab.study.sweep import Cell
->>> one = SweepAnswers((Cell(),), (), (), Settling("lora", (40,), (), 0.005), ())
+>>> one = SweepAnswers((Cell(),), (), (), Settling("lora", (40,), (), 0.005), (), {})
 >>> one.sentences
 ('One length was measured, 40 steps: whether the order of the contestants settles is not known.',)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from adapterlab.lab.analysis.across_cells import Prediction, predict
 from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.pairwise import listed
 from adapterlab.lab.analysis.rate_shift import PUBLISHED, RateShift, rate_shift
 from adapterlab.lab.analysis.responses import Response, respond
 from adapterlab.lab.analysis.settling import Settling, settle
@@ -33,6 +34,8 @@ class SweepAnswers:
     settling: Settling
     predictions: tuple[Prediction, ...]
     """Of each ranked contestant other than the reference; none without a sweep or with a single task."""
+    unchanged: Mapping[str, tuple[str, ...]]
+    """By factor, the contestants that it does not change, which ran once for all its levels."""
 
     @property
     def swept(self) -> bool:
@@ -43,6 +46,15 @@ class SweepAnswers:
     def factors(self) -> tuple[str, ...]:
         """Names of the factors with a response."""
         return tuple(dict.fromkeys(response.factor for response in self.responses))
+
+    def left_out(self, factor: str) -> str:
+        """Return a sentence about the contestants that a factor does not change; empty if it changes all.
+
+        Args:
+            factor: Name of the factor.
+        """
+        names = self.unchanged.get(factor, ())
+        return f"The {factor} of {listed(names)} is not swept." if names else ""
 
     def of(self, factor: str) -> tuple[Response, ...]:
         """Return the responses to a factor.
@@ -61,6 +73,7 @@ class SweepAnswers:
     def sentences(self) -> tuple[str, ...]:
         """All answers, one for each factor and contestant, then those about the rates and about the order."""
         answers = [response.sentence for response in self.responses] + [shift.sentence for shift in self.shifts]
+        answers += [self.left_out(factor) for factor in self.factors]
         return *(text for text in answers if text), self.settling.sentence
 
 
@@ -89,4 +102,5 @@ def answer_sweep(effects: Sequence[Effects], sweep: Sweep) -> SweepAnswers:
         tuple(replace(shift, p=p[i]) for i, shift in enumerate(shifts)),
         settle(cells),
         tuple(prediction for prediction in predictions if prediction is not None),
+        {factor: tuple(name for name in cells.contestants if name not in names[factor]) for factor in factors},
     )

@@ -72,7 +72,7 @@ class MixedFit:
             parts.append(Component(shared * self.variances[name], max(1, z.shape[1] - 1)))
         found = from_components(float(row @ self.coefficients), parts, count)
         resting = [z.shape[1] - 1 for z in self.groups.values() if fresh or float(((w @ z) ** 2).sum()) > 1e-12]
-        return from_error(found.mean, found.error, min([found.df, *map(float, resting)]), count)
+        return from_error(found.mean, found.error, float(min([found.df, *resting])), count)
 
 
 def fit_mixed(
