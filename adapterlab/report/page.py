@@ -139,18 +139,19 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
 
 def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:
     answers, main = analysis.answers, board is analysis.main
-    found = []
+    charts_of: list[Values] = []
     for factor in answers.factors if main else ():
         responses, shifts = answers.of(factor), [shift for shift in answers.shifts if shift.factor == factor]
-        found.append(
+        said = [
+            *(found.sentence for found in responses),
+            *(shift.sentence for shift in shifts),
+            answers.left_out(factor),
+        ]
+        charts_of.append(
             {
                 "factor": factor,
                 "title": _QUESTIONS[factor],
-                "sentences": [
-                    text
-                    for text in (*(item.sentence for item in (*responses, *shifts)), answers.left_out(factor))
-                    if text
-                ],
+                "sentences": [text for text in said if text],
                 "published": answers.published if factor == "rank" else "",
                 "svg": Markup(response(*responses, palette=palette, unit=board.unit)),
                 "responses": responses,
@@ -161,7 +162,7 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
         "answers": answers,
         "board_is_main": main,
         "cell": board.cell,
-        "response_charts": found,
+        "response_charts": charts_of,
         "level_name": level_name,
         "mark": mark,
     }

@@ -61,7 +61,9 @@ def response(*responses: Response, palette: Mapping[str, str], unit: str) -> str
     base = data_chart(rows).encode(color=colour_of(shown, legend=True))
     y = alt.Y("gain:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format=".3f", tickCount=6))
     if rising:
-        axis = alt.Axis(values=levels, labelExpr="format(datum.value, ',')", grid=False)
+        axis = alt.Axis(
+            values=[float(str(level)) for level in levels], labelExpr="format(datum.value, ',')", grid=False
+        )
         scale = alt.Scale(type="log", nice=False, padding=40)
         base = base.encode(x=alt.X("place:Q", title=TITLES[factor], scale=scale, axis=axis))
         joined = [base.mark_line(strokeWidth=1.5, opacity=0.5).encode(y=y)]
