@@ -138,7 +138,7 @@ def power(study: StudySource = None, *, out: str | Path | None = None) -> Power:
         out: Folder of results; the noise of its trials is used if there are enough of them.
 
     Returns:
-        The power at the largest budget.
+        The power at the main cell of the study's sweep.
 
     Raises:
         AdapterlabError: If the study is not valid.
@@ -171,7 +171,7 @@ def compare(
     study: StudySource = None,
     tasks: Sequence[str] = (),
     metric: str = "in_domain",
-    budget: int | None = None,
+    at: Mapping[str, object] | None = None,
     out: str | Path | None = None,
 ) -> Comparison:
     """Compare two contestants over the finished trials of a study.
@@ -182,7 +182,7 @@ def compare(
         study: As for `run`.
         tasks: Tasks to compare on; all of the study if empty.
         metric: Name of the metric.
-        budget: One of the study's budgets; the largest if None.
+        at: By factor that the study sweeps, the level, such as `{"rank": 8}`; that of the main cell for other factors.
         out: Folder of the results; `runs/NAME` if None.
 
     Returns:
@@ -200,7 +200,7 @@ def compare(
         (first, second),
         tasks=tasks,
         metric=metric,
-        budget=budget,
+        at=at,
         command=run_command(name, folder),
     )
 
@@ -345,6 +345,8 @@ def _with_inputs(
     data: Mapping[str, Rows | Mapping[str, Rows]] | None,
 ) -> Study:
     """Return the study with a model and data that the caller gave in place of its own."""
+    if model is not None and study.sweep.models is not None:
+        raise AdapterlabError(f"study {study.name} sweeps models: give no other model, or take sweep.models out")
     if model is not None:
         study = study.model_copy(update={"model": save_model(model, tokenizer, folder)})
     if not data:

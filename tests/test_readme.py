@@ -112,7 +112,7 @@ def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     _, verb, *arguments = shlex.split(command)
     assert verb == "run"
     path = ROOT / arguments[0] if arguments else shipped("studies", "quick.toml")
-    assert load_study(path).name == "quick"
+    assert load_study(path).name == path.stem
     known = {option for parameter in get_command(app).commands["run"].params for option in parameter.opts}
     assert {argument for argument in arguments if argument.startswith("--")} <= known
 

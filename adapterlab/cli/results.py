@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from adapterlab.errors import AdapterlabError
+
 StudyName = Annotated[
     str | None,
     typer.Argument(
@@ -52,7 +54,12 @@ def compare(
         str | None, typer.Option(help="File or name of a study, or the folder of its results.", show_default="quick")
     ] = None,
     metric: Annotated[str, typer.Option(help="Metric to compare.")] = "in_domain",
-    budget: Annotated[int | None, typer.Option(help="One of the study's budgets; the largest if not given.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FACTOR=LEVEL", help="Level of a swept factor, such as rank=8; the main one if not given."
+        ),
+    ] = None,
     out: Out = None,
 ) -> None:
     """Compare two contestants of a study: their paired difference, its interval, and whether it is real."""
@@ -61,7 +68,11 @@ def compare(
     from adapterlab import api
     from adapterlab.report.pairwise import show_comparison
 
-    comparison = api.compare(first, second, study=study, tasks=task or (), metric=metric, budget=budget, out=out)
+    wrong = [text for text in at or () if "=" not in text]
+    if wrong:
+        raise AdapterlabError(f"--at {wrong[0]} has no level: give FACTOR=LEVEL, such as rank=8")
+    levels = dict(text.split("=", 1) for text in at or ())
+    comparison = api.compare(first, second, study=study, tasks=task or (), metric=metric, at=levels, out=out)
     show_comparison(comparison, Console())
 
 

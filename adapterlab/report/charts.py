@@ -34,7 +34,7 @@ _PALETTE = [
     "#5b8c2a",
 ]
 _FONT = "Helvetica, Arial, sans-serif"
-_WIDTH = 1000
+WIDTH = 1000
 """Width of a chart in pixels."""
 
 
@@ -94,7 +94,7 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
         }
         for row in shown
     ]
-    base = _chart(rows)
+    base = data_chart(rows)
     x_title, y_title = (
         f"learned: {scoreboard.unit} better than the frozen model",
         f"forgotten: {scoreboard.unit} on the base model's domain",
@@ -102,7 +102,7 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
     axis = alt.Axis(format=".2f", tickCount=8)
     x = alt.X("gain:Q", title=x_title, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
     y = alt.Y("forgetting:Q", title=y_title, scale=alt.Scale(zero=True, nice=True, padding=12), axis=axis)
-    colour = _colour(palette, legend=False)
+    colour = colour_of(palette, legend=False)
     sideways = base.mark_rule(opacity=0.45, strokeWidth=1.5).encode(
         x=alt.X("gain_low:Q", title=x_title), x2="gain_high:Q", y=y, color=colour
     )
@@ -117,7 +117,7 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
         for below in (False, True)
     )
     layers = [*_front(front), *_paths(front, colour), sideways, upright, points, over, under]
-    return svg(alt.layer(*layers).properties(width=_WIDTH - 90, height=380))
+    return svg(alt.layer(*layers).properties(width=WIDTH - 90, height=380))
 
 
 def _front(front: ParetoFront) -> list[Chart]:
@@ -126,7 +126,7 @@ def _front(front: ParetoFront) -> list[Chart]:
     if len(corners) < 2:
         return []
     steps = [{"order": i, "gain": gain, "forgetting": forgot} for i, (gain, forgot) in enumerate(corners)]
-    line = _chart(steps).mark_line(interpolate="step-before", color="#9aa5b1", strokeWidth=2, strokeDash=[6, 3])
+    line = data_chart(steps).mark_line(interpolate="step-before", color="#9aa5b1", strokeWidth=2, strokeDash=[6, 3])
     return [line.encode(x="gain:Q", y="forgetting:Q", order="order:Q")]
 
 
@@ -138,7 +138,7 @@ def _paths(front: ParetoFront, colour: alt.Color) -> list[Chart]:
     ]
     if not rows:
         return []
-    line = _chart(rows).mark_line(strokeWidth=1.2, opacity=0.6)
+    line = data_chart(rows).mark_line(strokeWidth=1.2, opacity=0.6)
     return [line.encode(x="gain:Q", y="forgetting:Q", order="strength:Q", color=colour)]
 
 
@@ -159,9 +159,9 @@ def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
     ]
     if not rows:
         return ""
-    base = _chart(rows).encode(
+    base = data_chart(rows).encode(
         x=alt.X("strength:Q", title="strength: 0 is the frozen model, 1 the trained adapter"),
-        color=_colour(palette, legend=True),
+        color=colour_of(palette, legend=True),
     )
     panels = []
     for field, title in (
@@ -171,7 +171,7 @@ def strengths(front: ParetoFront, palette: Mapping[str, str]) -> str:
         line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40)).encode(
             y=alt.Y(f"{field}:Q", title=title)
         )
-        panels.append(line.properties(width=(_WIDTH - 220) / 2, height=260))
+        panels.append(line.properties(width=(WIDTH - 220) / 2, height=260))
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
@@ -205,16 +205,16 @@ def rates(board: Board, palette: Mapping[str, str]) -> str:
         room = max(frozen - best, 1e-3)
         scale = alt.Scale(domain=[best - 0.1 * room, frozen + 0.5 * room], nice=False, zero=False)
         axis = alt.Axis(format=".0e", values=[10.0**k for k in range(-6, 2)])
-        base = _chart(rows).encode(
+        base = data_chart(rows).encode(
             x=alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log", nice=False, padding=14), axis=axis),
             y=alt.Y("loss:Q", title=f"validation loss, {board.unit}", scale=scale),
-            color=_colour(palette, legend=True),
+            color=colour_of(palette, legend=True),
         )
         lines = base.mark_line(strokeWidth=2, clip=True)
         dots = base.mark_circle(size=45, clip=True)
         chosen = base.transform_filter("datum.chosen").mark_point(size=190, strokeWidth=2.2, filled=False, clip=True)
-        level = _chart([{"y": frozen}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(y="y:Q")
-        panels.append((level + lines + dots + chosen).properties(title=task, width=(_WIDTH - 220) / 2, height=280))
+        level = data_chart([{"y": frozen}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(y="y:Q")
+        panels.append((level + lines + dots + chosen).properties(title=task, width=(WIDTH - 220) / 2, height=280))
     return svg(alt.concat(*panels, columns=2).resolve_scale(y="independent"))
 
 
@@ -234,24 +234,35 @@ def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
         if row.versus is not None and math.isfinite(row.versus.low)
     ]
     order = [str(row["contestant"]) for row in rows]
-    base = _chart(rows).encode(
+    base = data_chart(rows).encode(
         y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13)),
-        color=_colour(palette, legend=False),
+        color=colour_of(palette, legend=False),
     )
     title = f"better than {scoreboard.reference} in-domain, {scoreboard.unit} (paired, 95 % interval)"
     bars = base.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("low:Q", title=title, axis=alt.Axis(format=".3f", tickCount=8)), x2="high:Q"
     )
     points = base.mark_circle(size=110, opacity=1).encode(x="mean:Q")
-    zero = _chart([{"x": 0}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
-    return svg((zero + bars + points).properties(width=_WIDTH - 110, height=34 * max(1, len(rows))))
+    zero = data_chart([{"x": 0}]).mark_rule(strokeDash=[4, 3], color="#6b7785").encode(x="x:Q")
+    return svg((zero + bars + points).properties(width=WIDTH - 110, height=34 * max(1, len(rows))))
 
 
-def _chart(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
+def data_chart(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
+    """Return a chart of rows of data, without marks.
+
+    Args:
+        rows: By field, the value.
+    """
     data: Callable[..., alt.Data] = alt.Data  # its constructor is not typed
     return alt.Chart(data(values=list(rows)))
 
 
-def _colour(palette: Mapping[str, str], *, legend: bool) -> alt.Color:
+def colour_of(palette: Mapping[str, str], *, legend: bool) -> alt.Color:
+    """Return the colours of the contestants.
+
+    Args:
+        palette: By contestant, its colour.
+        legend: True to draw a legend.
+    """
     scale = alt.Scale(domain=list(palette), range=list(palette.values()))
     return alt.Color("contestant:N", scale=scale, legend=alt.Legend(title=None) if legend else None)

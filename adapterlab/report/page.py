@@ -1,12 +1,13 @@
 """The report: one HTML file with the answer first and everything that supports it below.
 
->>> file_name("12000-prose")
-'report-12000-prose.html'
+>>> file_name("rank-8-prose")
+'report-rank-8-prose.html'
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,12 +20,22 @@ from adapterlab.lab.analysis.matched import Along
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.statistics import Interval, Paired
+from adapterlab.lab.study.sweep import level_name
 from adapterlab.report import charts
+from adapterlab.report.answers import mark
+from adapterlab.report.response_charts import response
 from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 Values = dict[str, object]
 """Values of a template's variables."""
+_QUESTIONS = {
+    "steps": "How long to train?",
+    "rank": "Which rank is enough?",
+    "budget": "Which budget is enough?",
+    "targets": "Where to adapt?",
+    "model": "On each model",
+}
 _NOTES = {
     "quadratic-energy": "the default; an attacker can only lower a credence, a supporter only raise it",
     "df-quad": "as monotone as the default; saturates",
@@ -33,7 +44,7 @@ _NOTES = {
 
 
 def write_reports(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` for the main board and `report-NAME.html` for each other budget or unit.
+    """Write `report.html` for the main board and `report-NAME.html` for each other cell or unit.
 
     Each file is written whole or not at all.
 
@@ -51,12 +62,12 @@ def write_reports(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def board_name(board: Board) -> str:
-    """Return the name of a board: its budget, if any, and its tasks.
+    """Return the name of a board: the levels of its cell, if any, and its tasks.
 
     Args:
         board: A board of an analysis.
     """
-    return "-".join([*([] if board.study.budget is None else [str(board.study.budget)]), *board.study.tasks])
+    return "-".join([*([board.cell.slug] if board.cell.levels else []), *board.study.tasks])
 
 
 def file_name(board: str) -> str:
@@ -110,6 +121,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         search=describe(board.study.tuning, board.study.training.steps),
         regret=board.regret,
         doubtful_rates=board.doubtful_rates,
+        **_sweep(analysis, board, palette),
         **_argument(analysis.judgement),
         model_parameters=analysis.model_parameters,
         trials=board.trials,
@@ -123,6 +135,37 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(page, "utf-8")
     partial.replace(path)
+
+
+def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:
+    answers, main = analysis.answers, board is analysis.main
+    charts_of: list[Values] = []
+    for factor in answers.factors if main else ():
+        responses, shifts = answers.of(factor), [shift for shift in answers.shifts if shift.factor == factor]
+        said = [
+            *(found.sentence for found in responses),
+            *(shift.sentence for shift in shifts),
+            answers.left_out(factor),
+        ]
+        charts_of.append(
+            {
+                "factor": factor,
+                "title": _QUESTIONS[factor],
+                "sentences": [text for text in said if text],
+                "published": answers.published if factor == "rank" else "",
+                "svg": Markup(response(*responses, palette=palette, unit=board.unit)),
+                "responses": responses,
+                "smallest": responses[0].smallest,
+            }
+        )
+    return {
+        "answers": answers,
+        "board_is_main": main,
+        "cell": board.cell,
+        "response_charts": charts_of,
+        "level_name": level_name,
+        "mark": mark,
+    }
 
 
 def _argument(judgement: Judgement | None) -> Values:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from adapterlab.lab.analysis.pairwise import Comparison, Side
 from adapterlab.lab.statistics import Paired
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
@@ -29,6 +29,8 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     """
     first, metric = comparison.sides[0].contestant, comparison.metric
     console.print(f"[bold]{comparison.sentence}[/bold]\n", highlight=False)
+    if comparison.cell.levels:
+        console.print(f"[dim]at {comparison.cell.words}[/dim]", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for heading in ("on", f"{first} better by", "95% interval", "p", "pairs"):
         table.add_column(heading, justify="left" if heading == "on" else "right", no_wrap=True)

@@ -17,8 +17,10 @@ from adapterlab.lab.run.design import stopping_rule
 from adapterlab.lab.run.estimate import Entry, Estimate
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.run.status import StudyStatus, TrialLabel
+from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 
 SHOWN = 4
 """Trials listed of each kind."""
@@ -35,26 +37,29 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     study = estimate.study
     report = study.report
     console.print(f"[bold]{study.name}[/bold]{': ' + study.title if study.title else ''}\n", highlight=False)
-    for part in study.at_each_budget:
-        size = f"sized to {part.budget:,} trained parameters" if part.budget else "each at its own size"
-        console.print(f"[dim]{size}[/dim]", highlight=False)
-        console.print(
-            _entries([e for e in estimate.entries if e.budget == part.budget], timed=estimate.seconds is not None)
-        )
+    for cell in study.sweep.cells:
+        entries = [entry for entry in estimate.entries if entry.cell == cell]
+        console.print(f"[dim]{_heading(study.at(cell), cell)}[/dim]", highlight=False)
+        console.print(_entries(entries, timed=estimate.seconds is not None))
+        for entry in entries:
+            if entry.note:
+                console.print(f"[dim]{entry.contestant}: {entry.note}[/dim]", highlight=False)
         console.print()
     if any(entry.flag for entry in estimate.entries):
         console.print("[dim]*: its size is not near the budget[/dim]")
     left_out = "" if study.full_ft else f"full_ft does not run: {study.full_ft_reason}"
     console.print(f"[dim]{left_out or 'full_ft and the frozen model run too, unranked'}[/dim]\n", highlight=False)
     again = ", and again on a tenth of the data" if report.tenth_of_data else ""
+    cells, models = study.sweep.count, ", ".join(study.sweep.models or (study.model,))
     rows = {
-        "model": f"{study.model}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
+        "model": f"{models}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
         "tasks": ", ".join(study.tasks),
         "tuning": describe(study.tuning, study.training.steps),
         "regret": f"measured of {', '.join(study.regret_sample)}, with {len(study.tuning.regret_seeds)} seeds"
         if study.regret_sample
         else "not measured",
-        "reported": f"{_several(len(report.seeds), 'run')} of {study.training.steps} steps, "
+        **({"sweep": f"{cells} cells, {study.sweep.design}"} if cells > 1 else {}),
+        "reported": f"{_several(len(report.seeds), 'run')} of {_lengths(study)} steps, "
         f"{study.training.batch} x {study.training.length} tokens each{again}",
         "trials": f"{estimate.likely:,}; from {estimate.least:,} to {estimate.most:,}, as searches go",
         "steps": f"{estimate.steps:,}",
@@ -73,6 +78,17 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
         grid.add_row(key, value)
     console.print(grid, highlight=False)
     show_warning(power, console)
+
+
+def _heading(study: Study, cell: Cell) -> str:
+    """Return the levels of a cell and the size of its contestants in words."""
+    size = f"sized to {study.budget:,} trained parameters" if study.budget else "each at its own size"
+    levels = Cell(cell.without("budget")).words
+    return f"{levels}, {size}" if levels else size
+
+
+def _lengths(study: Study) -> str:
+    return ", ".join(map(str, study.sweep.steps or (study.training.steps,)))
 
 
 def show_warning(power: Power, console: Console) -> None:
@@ -140,9 +156,9 @@ def show_status(status: StudyStatus, console: Console) -> None:
         head += f", about {duration(status.seconds_left)} left on {_several(status.workers, 'worker')}"
     console.print(head, highlight=False)
     console.print(_activity(status) + "\n", highlight=False)
-    for budget, phases in status.phases.items():
-        if len(status.phases) > 1:
-            console.print(f"[dim]sized to {budget:,} trained parameters[/dim]", highlight=False)
+    for cell, phases in status.phases.items():
+        if cell.levels:
+            console.print(f"[dim]{cell.words}[/dim]", highlight=False)
         console.print(_matrix(phases))
         console.print()
     running = [f"{_named(label)}: {duration(label.seconds or 0.0)} so far" for label in status.running]

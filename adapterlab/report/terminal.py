@@ -1,7 +1,7 @@
 """Results of a study on a terminal of 80 columns: the answer, the scoreboard, the rubric, and the claims.
 
->>> thousands(18_432)
-'18.4k'
+>>> _signed(-0.0001)
+'+0.000'
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from rich.table import Table
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.statistics import Paired
+from adapterlab.report.answers import show_answers
+from adapterlab.report.counts import thousands
 from adapterlab.report.page import board_name, file_name
 from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis
@@ -29,15 +31,15 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
         console: Where to print.
     """
     for board in analysis.others:
-        budget = board.study.budget
-        size = "" if budget is None else f" at {budget:,} trained parameters"
+        where = f" at {board.cell.words}" if board.cell.levels else ""
         report = f"{folder}/{file_name(board_name(board))}"
-        console.print(f"\n{' and '.join(board.study.tasks)}{size}, in {board.unit} ({report}):")
+        console.print(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit} ({report}):")
         show_board(board, console)
     main = analysis.main
-    if any(board.study.budget != main.study.budget for board in analysis.others):
-        console.print(f"\nat {main.study.budget:,} trained parameters, where the map's claims are judged:")
+    if main.cell.levels:
+        console.print(f"\nat {main.cell.words}, where the map's claims are judged:")
     show_board(main, console)
+    show_answers(analysis.answers, console)
     console.print()
     _show_rubric(main.rubric, console)
     if analysis.judgement is not None:
@@ -136,12 +138,3 @@ def _interval(effect: Paired | None) -> str:
     if not math.isfinite(effect.low):
         return _signed(effect.mean)
     return f"{_signed(effect.mean)} [{_signed(effect.low)},{_signed(effect.high)}]"
-
-
-def thousands(count: int) -> str:
-    """Return a count in about three digits, such as `18.4k`.
-
-    Args:
-        count: The count.
-    """
-    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"

@@ -17,6 +17,7 @@ from adapterlab.lab.analysis.equal_learning import EqualLearning
 from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired
+from adapterlab.report.answers import answers_to_json
 from adapterlab.verdict.bayes_update import Judgement, Verdict
 from adapterlab.verdict.study_analysis import Analysis
 
@@ -53,6 +54,7 @@ def to_json(analysis: Analysis) -> Json:
         "answer": analysis.answer,
         **({} if judgement is None else _judgement(judgement)),
         "boards": [_board(board) for board in analysis.boards],
+        "sweep": answers_to_json(analysis.answers, _effect),
         "origins": [_origin(origin) for origin in analysis.origins],
         "unused_trials": asdict(analysis.unused),
         "remarks": analysis.remarks,
@@ -91,6 +93,7 @@ def _board(board: Board) -> Json:
     pareto = {entry.contestant: entry for entry in board.pareto.entries}
     return {
         "budget": board.study.budget,
+        "cell": board.cell.by_factor,
         "tasks": list(board.study.tasks),
         "unit": board.unit,
         "reference": board.scoreboard.reference,

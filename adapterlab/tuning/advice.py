@@ -15,7 +15,7 @@ from pathlib import Path
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.pairwise import listed
 from adapterlab.lab.analysis.scoreboard import Row
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 from adapterlab.tuning.winner import Winner
 from adapterlab.verdict.study_analysis import Analysis
 

@@ -198,7 +198,7 @@ def _timed(
     )
     rows = len(parts_of(request.data).rows[Part.TRAIN])
     most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
-    costs = {(name, frozen.task): cost for name, cost in capacity.costs.items()}
+    costs = {(study.model, name, frozen.task): cost for name, cost in capacity.costs.items()}
     clock = _Clock([c for c in contests if c.contestant in capacity.costs], costs, scoring, start_up, crew)
     study = _filling(request, study, most, clock)
     return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
@@ -217,7 +217,7 @@ class _Clock:
 
     def seconds(self, study: Study) -> float:
         """Estimate the time of these contests in a study, and of training the winner again."""
-        scoring = dict.fromkeys(study.tasks, self.scoring)
+        scoring = {(study.model, task): self.scoring for task in study.tasks}
         each = [
             seconds_left(
                 [ContestState(replace(contest, resolved=replace(contest.resolved, study=study)), {})],

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.statistics import Paired
-from adapterlab.report.terminal import thousands
+from adapterlab.report.counts import thousands
 from adapterlab.tasks.base import Part
 from adapterlab.tuning.advice import Advice
 

@@ -24,13 +24,15 @@ import pandas as pd
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import Board, make_board
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.metrics import by_budget, by_unit
+from adapterlab.lab.analysis.metrics import by_cell, by_unit
+from adapterlab.lab.analysis.sweep_answers import SweepAnswers, answer_sweep
 from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.design import DesignHistory
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import level_name
 from adapterlab.verdict.bayes_update import Judgement, judge
 
 
@@ -40,13 +42,15 @@ class Analysis:
 
     study: Study
     main: Board
-    """The largest budget, on the tasks with the unit of the first task."""
+    """The main cell of the sweep, on the tasks with the unit of the first task."""
     others: tuple[Board, ...]
-    """Other budgets and units, smallest budget first."""
+    """Other cells and units, the main cell last."""
     judgement: Judgement | None
-    """Verdicts on the claims of a map, at the largest budget; None without a map."""
+    """Verdicts on the claims of a map, at the main cell; None without a map."""
     model_parameters: int
     """Number of parameters of the base model."""
+    answers: SweepAnswers
+    """Response to the factors that the study sweeps, on the tasks of the main board."""
     origins: tuple[Origin, ...] = ()
     """Environments that the study's trials ran in, the one with the most trials first."""
     unused: Unused = field(default_factory=lambda: Unused(0, 0))
@@ -72,15 +76,18 @@ class Analysis:
 
     @property
     def scoreboard(self) -> pd.DataFrame:
-        """Scoreboard as a table, one row for each contestant, budget and group of tasks with one unit.
+        """Scoreboard as a table, one row for each contestant, cell and group of tasks with one unit.
 
-        Columns are those of `Scoreboard.to_frame`, after `budget`, `tasks` and `unit`.
+        Columns are those of `Scoreboard.to_frame`, after `budget`, the other factors that the study sweeps, `tasks` and
+        `unit`.
         """
         frames = []
         for board in self.boards:
             frame = board.scoreboard.to_frame()
             frame.insert(0, "unit", board.unit)
             frame.insert(0, "tasks", "+".join(board.study.tasks))
+            for factor, level in reversed(board.cell.without("budget")):
+                frame.insert(0, factor, level if isinstance(level, int) else level_name(level))
             frame.insert(0, "budget", board.study.budget)
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
@@ -119,16 +126,20 @@ def analyse(
     used = [trial for contest in contests for trial in contest.trials]
     origins = () if ledger is None else tuple(ledger.origins(used))
     unused = Unused(0, 0) if ledger is None else ledger.unused(used)
-    budgets = [Effects.of(results) for results in by_budget(contests)]
+    cells = [Effects.of(results) for results in by_cell(contests)]
     boards = [
         [
             make_board(replace(effects, results=part), prepared.model_parameters, origins)
             for part in by_unit(effects.results)
         ]
-        for effects in budgets
+        for effects in cells
     ]
     main, *units = boards[-1]
-    smaller = [board for part in boards[:-1] for board in part]
-    judgement = None if the_map is None else judge(the_map, budgets[-1], prepared.model_parameters)
-    others = (*smaller, *units)
-    return Analysis(prepared.study, main, others, judgement, prepared.model_parameters, origins, unused, design)
+    other_cells = [board for part in boards[:-1] for board in part]
+    judgement = None if the_map is None else judge(the_map, cells[-1], prepared.model_parameters)
+    others = (*other_cells, *units)
+    in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
+    answers = answer_sweep(in_main_unit, prepared.study.sweep)
+    return Analysis(
+        prepared.study, main, others, judgement, prepared.model_parameters, answers, origins, unused, design
+    )

@@ -23,6 +23,7 @@ from adapterlab.inputs import save_model as saved_model
 from adapterlab.inputs import save_rows
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.tasks.files import parts_of
 from tests.lab.in_process import InProcess, use
@@ -171,7 +172,7 @@ def test_the_status_of_a_finished_study(analysis, folder):
     found = adapterlab.status(folder, workers=2)
     assert found.finished
     assert (found.share, found.steps_left, found.seconds_left, found.workers) == (1.0, 0, 0.0, 2)
-    assert found.phases == {3000: {"frozen": {"prose": "done"}, "lora": {"prose": "done"}, "ia3": {"prose": "done"}}}
+    assert found.phases == {Cell(): {"frozen": {"prose": "done"}, "lora": {"prose": "done"}, "ia3": {"prose": "done"}}}
 
 
 def test_a_comparison_is_that_of_the_reported_runs(recorded, folder):

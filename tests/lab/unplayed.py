@@ -45,14 +45,16 @@ def prepared_of(study: Study, parameters: int = 1_000_000) -> PreparedStudy:
     """Size every contestant by its default settings; LoRA gets rank 4 at a budget below 1000."""
 
     def sized(entry: Contestant, budget: int | None) -> SizedAdapter:
-        settings = {"rank": 4} if entry.adapter == "lora" and (budget or 1000) < 1000 else {}
-        return SizedAdapter(entry.model_copy(update={"settings": settings}).build(), 700 if settings else 900)
+        small = {"rank": 4} if entry.adapter == "lora" and (budget or 1000) < 1000 else {}
+        settings = entry.settings | small
+        return SizedAdapter(entry.model_copy(update={"settings": settings}).build(), 700 if small else 900)
 
+    resolved = resolve(study)
     return PreparedStudy(
-        resolve(study),
+        resolved,
         {
-            part.budget: {entry.name: sized(entry, part.budget) for entry in part.entrants}
-            for part in study.at_each_budget
+            part.cell: {entry.name: sized(entry, part.study.budget) for entry in part.study.entrants}
+            for part in resolved.cells
         },
         parameters,
     )

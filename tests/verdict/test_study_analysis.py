@@ -11,6 +11,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.study_play import play_study
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.verdict import Analysis, analyse
 from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
@@ -26,7 +27,9 @@ def loss(contest: Contest, trial: Trial) -> float:
 
 @pytest.fixture(scope="module")
 def prepared():
-    return prepared_of(study_of(budgets=(800, 2000), tasks=("prose", "steer", "restyle")), parameters=10**8)
+    return prepared_of(
+        study_of(sweep=Sweep(budgets=(800, 2000)), tasks=("prose", "steer", "restyle")), parameters=10**8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,7 @@ def test_trials_that_the_study_does_not_use_are_counted(prepared, contests, ledg
 
 
 def test_the_largest_of_three_budgets_is_the_main_board():
-    prepared = prepared_of(study_of(budgets=(800, 2000, 3000)))
+    prepared = prepared_of(study_of(sweep=Sweep(budgets=(800, 2000, 3000))))
     contests = play_study(prepared.contests(), lambda contest, trial: outcome_of(trial, loss(contest, trial)))
     found = analyse(prepared, contests)
     assert [board.study.budget for board in found.boards] == [3000, 800, 2000]

@@ -1,4 +1,4 @@
-"""Analysis of the contests at one budget, on tasks with one unit of loss, computed once for all renderers.
+"""Analysis of the contests at one cell, on tasks with one unit of loss, computed once for all renderers.
 
 >>> RateCurve("prose", "lora", {1e-3: 1.1, 1e-2: 1.05}, 1e-2).chosen
 0.01
@@ -23,6 +23,7 @@ from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.tasks.base import Part
 
 PARTS = (Part.VALIDATION, Part.TEST, Part.OOD, Part.BASE)
@@ -61,10 +62,12 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Board:
-    """Analysis of the contests at one budget, on tasks with one unit of loss."""
+    """Analysis of the contests at one cell, on tasks with one unit of loss."""
 
     study: Study
-    """The study at this budget, with these tasks."""
+    """The study at this cell, with these tasks."""
+    cell: Cell
+    """Levels of the factors that the study sweeps."""
     scoreboard: Scoreboard
     pareto: ParetoFront
     equal_learning: tuple[EqualLearning, ...]
@@ -104,7 +107,7 @@ class Board:
 
 
 def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin]) -> Board:
-    """Analyse the contests at one budget.
+    """Analyse the contests at one cell.
 
     Args:
         effects: Effects estimated from finished contests, on tasks with one unit of loss.
@@ -118,6 +121,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
     frozen = {task: results.frozen(task) for task in results.study.tasks}
     return Board(
         results.study,
+        results.resolved.cell,
         make_scoreboard(effects),
         pareto_front(effects),
         compare_at_equal_learning(effects),

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from adapterlab.lab.analysis.metrics import METRICS
@@ -43,9 +44,18 @@ class Contrast:
 
     @property
     def pooled_metric(self) -> str | None:
-        """Metric of a plain difference of two trained contestants, whose variance other pairs inform; else None."""
-        plain = len(self.terms) == 2 and len(self.trained) == 2 and len(self.metrics) == 1
-        return self.metrics[0] if plain and self.terms[0].weight == -self.terms[1].weight else None
+        """Metric of a contrast between trained contestants, whose variance their pairs inform; else None.
+
+        The weights of such a contrast sum to zero, as those of a plain difference do.
+        """
+        between = all(term.contestant != FROZEN for term in self.terms) and len(self.trained) > 1
+        balanced = abs(sum(term.weight for term in self.terms)) < 1e-9
+        return self.metrics[0] if between and balanced and len(self.metrics) == 1 else None
+
+    @property
+    def spread(self) -> float:
+        """Variance as a multiple of that of a plain difference, if all contestants vary by as much and independently."""
+        return sum(term.weight**2 for term in self.terms) / 2
 
     def weights_of(self, contestant: str) -> dict[str, float]:
         """Return the weight of each metric of one contestant.
@@ -84,6 +94,17 @@ def difference(a: str, b: str, metric: str) -> Contrast:
     """
     sign = float(METRICS[metric].sign)
     return Contrast((Term(a, metric, sign), Term(b, metric, -sign)))
+
+
+def combination(weights: Mapping[str, float], metric: str) -> Contrast:
+    """Return a weighted sum of one metric of several contestants; positive if those with positive weights are better.
+
+    Args:
+        weights: By contestant, its weight; weights of zero are left out.
+        metric: Name of the metric.
+    """
+    sign = METRICS[metric].sign
+    return Contrast(tuple(Term(name, metric, sign * weight) for name, weight in weights.items() if weight))
 
 
 def gain(contestant: str, metric: str) -> Contrast:

@@ -165,14 +165,15 @@ class Effects:
     def _over_seeds(self, contrast: Contrast, by_task: Mapping[str, Sequence[float]]) -> dict[str, Component] | None:
         """Return by task the variance of the mean over seeds; None if no task has two seeds."""
         metric, found = contrast.pooled_metric, {}
+        spread = 1.0 if metric is None else contrast.spread
         for task, values in by_task.items():
             prior = NO_PRIOR if metric is None else self.priors.get((metric, task), NO_PRIOR)
             if len(values) > 1:
                 most = 0 if metric is None else self.pooled_df.get((metric, task), 0)
-                variance, df = prior.combine(float(np.var(values, ddof=1)), len(values) - 1, most)
-                found[task] = Component(variance, df)
+                variance, df = prior.combine(float(np.var(values, ddof=1)) / spread, len(values) - 1, most)
+                found[task] = Component(variance * spread, df)
             elif prior.df > 0:
-                found[task] = Component(prior.variance, prior.df)
+                found[task] = Component(prior.variance * spread, prior.df)
         if not found:
             return None
         usual = Component(fmean(part.variance for part in found.values()), min(part.df for part in found.values()))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.tasks.base import Part
 
@@ -53,16 +54,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Results:
-    """Contests of a study at one budget, looked up by contestant and task."""
+    """Contests of a study at one cell, looked up by contestant and task."""
 
     contests: Mapping[tuple[str, str], Contest]
     """By contestant and task."""
     resolved: ResolvedStudy
-    """The study at this budget, restricted to the tasks of these results."""
+    """The study at this cell, restricted to the tasks of these results."""
 
     @classmethod
     def of(cls, contests: Sequence[Contest], tasks: Sequence[str] | None = None) -> Results:
-        """Return the results of contests at one budget.
+        """Return the results of contests at one cell.
 
         Args:
             contests: The contests.
@@ -75,7 +76,7 @@ class Results:
 
     @property
     def study(self) -> Study:
-        """The study at this budget, with the tasks of these results."""
+        """The study at this cell, with the tasks of these results."""
         return self.resolved.study
 
     @property
@@ -97,15 +98,15 @@ class Results:
         return next(iter(self.contests[FROZEN, task].reported.values()))[1]
 
 
-def by_budget(contests: Sequence[Contest]) -> list[Results]:
-    """Return the results at each budget of a study, the smallest first.
+def by_cell(contests: Sequence[Contest]) -> list[Results]:
+    """Return the results at each cell of a study, the main cell last.
 
     Args:
-        contests: Contests of all budgets.
+        contests: Contests of all cells.
     """
-    groups: dict[int | None, list[Contest]] = {}
+    groups: dict[Cell, list[Contest]] = {}
     for contest in contests:
-        groups.setdefault(contest.study.budget, []).append(contest)
+        groups.setdefault(contest.resolved.cell, []).append(contest)
     return [Results.of(group) for group in groups.values()]
 
 

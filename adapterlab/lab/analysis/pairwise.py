@@ -26,6 +26,7 @@ from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.statistics import Paired, equivalence, holm
+from adapterlab.lab.study.sweep import Cell, level_name
 from adapterlab.lab.trial.spec import FROZEN
 
 SIGNIFICANT = 0.05
@@ -168,6 +169,8 @@ class Comparison:
     """P-value of the equivalence test against the study's smallest difference that matters."""
     bayes_factor: float
     """Bayes factor for "the first is better on tasks like these, by a difference that matters" against its opposite."""
+    cell: Cell = field(default_factory=Cell)
+    """Levels of the factors that the study sweeps."""
 
     @property
     def sentence(self) -> str:
@@ -215,7 +218,7 @@ def compare(
     *,
     tasks: Sequence[str] = (),
     metric: str = "in_domain",
-    budget: int | None = None,
+    at: Mapping[str, object] | None = None,
     command: str = "adapterlab run",
 ) -> Comparison:
     """Compare two contestants over the finished trials of a study.
@@ -226,17 +229,17 @@ def compare(
         names: Two contestants.
         tasks: Tasks to compare on; all of the study if empty.
         metric: Name of the metric.
-        budget: One of the study's budgets; the largest if None.
+        at: By factor that the study sweeps, the level; that of the main cell for factors that are left out.
         command: Command that continues the study, for error messages.
 
     Returns:
         The difference over all tasks and on each task.
 
     Raises:
-        AdapterlabError: For a budget that is not in the study, the same name twice, or an unfinished contest.
+        AdapterlabError: For a level that is not in the study, the same name twice, or an unfinished contest.
         UnknownNameError: If there is no such contestant, task or metric.
     """
-    resolved = _at(prepared.resolved, budget)
+    resolved = _at(prepared.resolved, at or {})
     study = resolved.study
     wanted = tuple(dict.fromkeys(tasks)) or study.tasks
     known = [entry.name for entry in study.entrants]
@@ -255,7 +258,7 @@ def compare(
             raise UnknownNameError("task", name, study.tasks, where=f"study {study.name}")
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    contests = make_contests(resolved, {name: sized.adapter for name, sized in prepared.sized[study.budget].items()})
+    contests = make_contests(resolved, prepared.adapters(resolved.cell))
     for state in sorted(replay(contests, ledger), key=lambda state: state.contest.contestant == FROZEN):
         contest = state.contest
         if not contest.finished and contest.contestant in {*names, FROZEN} and contest.task in wanted:
@@ -265,14 +268,24 @@ def compare(
     return _compare(Results.of([c for c in contests if c.finished]), names, wanted, METRICS[metric])
 
 
-def _at(resolved: ResolvedStudy, budget: int | None) -> ResolvedStudy:
-    parts = {part.study.budget: part for part in resolved.at_each_budget}
-    if budget is None:
-        return resolved.at_each_budget[-1]
-    if budget not in parts:
-        budgets = ", ".join(f"{b:,}" for b in parts if b is not None) or "none"
-        raise AdapterlabError(f"study {resolved.study.name} has no budget of {budget:,}: its budgets are {budgets}")
-    return parts[budget]
+def _at(resolved: ResolvedStudy, at: Mapping[str, object]) -> ResolvedStudy:
+    """Return the study at the cell with these levels, and those of the main cell for other factors."""
+    wanted, where = dict(resolved.main.cell.levels), f"study {resolved.study.name}"
+    for factor, level in at.items():
+        levels = resolved.study.sweep.factors.get(factor, ())
+        if not levels:
+            known = listed(list(wanted)) if wanted else "none"
+            raise AdapterlabError(f"{where} does not sweep {factor}: its factors are {known}")
+        found = [known for known in levels if str(level).replace(",", "+") in (str(known), level_name(known))]
+        if not found:
+            names = ", ".join(map(level_name, levels))
+            raise AdapterlabError(f"{where} has no {factor} of {level}: its levels are {names}")
+        wanted[factor] = found[0]
+    for part in resolved.cells:
+        if part.cell.by_factor == wanted:
+            return part
+    cells = "; ".join(part.cell.words for part in resolved.cells)
+    raise AdapterlabError(f"{where} does not combine these levels: its cells are {cells}")
 
 
 def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], metric: Metric) -> Comparison:
@@ -297,6 +310,7 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
         overall,
         equivalence(overall, results.study.report.smallest),
         _bayes_factor(effects, names, metric, tasks),
+        results.resolved.cell,
     )
 
 

@@ -95,13 +95,14 @@ class Power:
 
 
 def power_of(resolved: ResolvedStudy, ledger: Ledger | None = None) -> Power:
-    """Return the power of a study at its largest budget.
+    """Return the power of a study at its main cell.
 
     Args:
         resolved: The study.
         ledger: Ledger whose noise is taken, if it has enough trials; that of the quick study otherwise.
     """
-    study = resolved.study.at_each_budget[-1]
+    resolved = resolved.main
+    study = resolved.study
     tasks = tuple(task for task in study.tasks if resolved.unit(task) == resolved.unit(study.tasks[0]))
     noise, source = _noise(ledger)
     usual = next(iter(noise.values()))

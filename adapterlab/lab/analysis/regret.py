@@ -19,7 +19,7 @@ from adapterlab.lab.run.regret import Regret, regret_of
 
 @dataclass(frozen=True)
 class TuningRegret:
-    """Regret of the sampled contestants, at one budget, over tasks with one unit of loss."""
+    """Regret of the sampled contestants, at one cell, over tasks with one unit of loss."""
 
     regrets: Mapping[str, Regret]
     """By contestant, the reference first; without those for which no rate was found."""

@@ -27,7 +27,7 @@ from adapterlab.tasks.base import Part
 
 Cells = dict[str, Any]
 """Values of one row by column."""
-TEXTS = ("trial", "contestant", "round", "budget_flag", "status", "note", "curve", "along", "path")
+TEXTS = ("trial", "contestant", "round", "cell", "budget_flag", "status", "note", "curve", "along", "path")
 DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
 REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
@@ -52,7 +52,7 @@ def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
     for state in replay(prepared.contests(), ledger):
         for trial in state.done:
             roles.setdefault(trial, []).append(_role(trial, state.contest))
-    unused: list[Cells] = [dict.fromkeys(("contestant", "round", "budget", "ranked", "chosen"))]
+    unused: list[Cells] = [dict.fromkeys(("contestant", "round", "budget", "cell", "ranked", "chosen"))]
     rows = [
         {
             "trial": trial.id,
@@ -122,6 +122,7 @@ def _role(trial: Trial, contest: Contest) -> Cells:
         "contestant": contest.contestant,
         "round": rungs.get(trial.seed, "report" if trial.share == 1 else "tenth"),
         "budget": study.budget,
+        "cell": contest.resolved.cell.words,
         "ranked": study.competes(contest.contestant),
         "chosen": trial.lr == contest.rate,
     }

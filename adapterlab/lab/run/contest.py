@@ -44,7 +44,7 @@ class Contest:
     """The adapter after sizing; None for the frozen model."""
     targets: str | tuple[str, ...]
     resolved: ResolvedStudy
-    """The study, at one budget."""
+    """The study, at one cell."""
     first: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
     """By learning rate, the trials of the search's short first rung."""
     second: dict[float, tuple[Trial, Outcome]] = field(default_factory=dict)
@@ -70,13 +70,16 @@ class Contest:
 
     @property
     def study(self) -> Study:
-        """The study, at one budget."""
+        """The study, at one cell."""
         return self.resolved.study
 
     @property
-    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...], float, bool]:
+    def key(self) -> tuple[object, ...]:
         """Equal for contests that run the same trials, such as those of a method with a single size at two budgets."""
-        return self.task, self.adapter, self.targets, self.start, self.sampled
+        if self.adapter is None:
+            return self.study.model, self.task
+        steps = self.study.training.steps
+        return self.study.model, self.task, self.adapter, self.targets, steps, self.start, self.sampled
 
     @property
     def start(self) -> float:
@@ -251,7 +254,7 @@ def make_contests(resolved: ResolvedStudy, adapters: Mapping[str, Adapter]) -> l
     """Return every contest of a study, not yet played, the frozen model's first.
 
     Args:
-        resolved: The study, at one budget.
+        resolved: The study, at one cell.
         adapters: By contestant, its adapter after sizing.
     """
 

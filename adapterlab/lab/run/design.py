@@ -162,7 +162,7 @@ def plan_of(resolved: ResolvedStudy, map_text: str | None) -> Plan:
     return {
         "study": {
             **resolved.study.model_dump(mode="json", exclude={"limits"}),
-            "model_hash": resolved.model_hash,
+            "model_hash": "+".join(model.hash for model in resolved.models.values()),
             "data_hash": digest(dict(resolved.data)),
         },
         "map": "" if map_text is None else digest(map_text),

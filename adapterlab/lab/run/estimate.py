@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from adapterlab.adapters.base import Adapter
@@ -14,7 +14,10 @@ from adapterlab.lab.run.lr_search import REFINEMENT_RATES
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import (
     Cost,
+    CostKey,
     Costs,
+    Scoring,
+    cost_key,
     distinct_states,
     known_costs,
     known_scoring,
@@ -22,8 +25,10 @@ from adapterlab.lab.run.progress import (
     replay,
     seconds_left,
 )
+from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.base import Part
@@ -36,15 +41,14 @@ PROBE_WINDOWS = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant at one budget, as it would run.
+    """A contestant at one cell, as it would run.
 
-    >>> Entry("lora", 160_000, "r = 4", 158_208, "", ranked=True, cost=None).parameters
+    >>> Entry("lora", Cell(), "r = 4", 158_208, "", ranked=True, cost=None).parameters
     158208
     """
 
     contestant: str
-    budget: int | None
-    """Trained parameters that it is sized to, at most."""
+    cell: Cell
     settings: str
     """Size of the adapter, and its settings that differ from the defaults."""
     parameters: int
@@ -54,6 +58,8 @@ class Entry:
     ranked: bool
     cost: Cost | None
     """Cost on the study's first task; None if nothing was timed."""
+    note: str = ""
+    """Remark if it has a smaller rank than the sweep asks for."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +115,18 @@ def estimate_study(
     scoring = known_scoring(states)
     if measure and not all(state.contest.finished for state in states):
         runner, contests = Runner(crew[0]), [state.contest for state in states]
-        untimed = [task for task in study.tasks if task not in scoring]
-        scoring |= {task: _time_scoring(next(c for c in contests if c.task == task), runner, watch) for task in untimed}
-        largest = [c for c in contests if c.contestant != FROZEN and c.study == study.at_each_budget[-1]]
-        costs |= _measure_costs(largest, costs, scoring, runner, watch)
+        frozen = {(c.study.model, c.task): c for c in contests if c.contestant == FROZEN}
+        scoring |= {key: _time_scoring(c, runner, watch) for key, c in frozen.items() if key not in scoring}
+        largest = {
+            cost_key(c): c for c in contests if c.contestant != FROZEN
+        }  # of each model, the cell nearest to the main
+        costs |= _measure_costs(largest.values(), costs, scoring, runner, watch)
     counts = [trial_counts(state.contest) for state in trained]
-    least, likely, most = (sum(count) + len(study.tasks) for count in zip(*counts, strict=True))
+    scored = len(study.tasks) * len(resolved.models)
+    least, likely, most = (sum(count) + scored for count in zip(*counts, strict=True))
     return Estimate(
         study,
-        tuple(
-            _entry(prepared, part, name, costs) for part in study.at_each_budget for name in prepared.sized[part.budget]
-        ),
+        tuple(_entry(prepared, part, name, costs) for part in resolved.cells for name in prepared.sized[part.cell]),
         prepared.model_parameters,
         least,
         likely,
@@ -133,16 +140,17 @@ def estimate_study(
     )
 
 
-def _entry(prepared: PreparedStudy, study: Study, name: str, costs: Costs) -> Entry:
-    adapter, count = prepared.sized[study.budget][name]
+def _entry(prepared: PreparedStudy, part: ResolvedStudy, name: str, costs: Costs) -> Entry:
+    adapter, count, note = prepared.sized[part.cell][name]
     return Entry(
         name,
-        study.budget,
+        part.cell,
         _settings(adapter),
         count,
-        budget_flag(count, study.budget),
-        study.competes(name),
-        costs.get((name, study.tasks[0])),
+        budget_flag(count, part.study.budget),
+        part.study.competes(name),
+        costs.get((part.study.model, name, part.study.tasks[0])),
+        note,
     )
 
 
@@ -159,22 +167,22 @@ def _settings(adapter: Adapter) -> str:
 def _measure_costs(
     contests: Iterable[Contest],
     known: Costs,
-    scoring: Mapping[str, float],
+    scoring: Scoring,
     runner: Runner,
     watch: Callable[[str], None],
-) -> dict[tuple[str, str], Cost]:
+) -> dict[CostKey, Cost]:
     """Time each contestant whose cost is unknown on its first task; scale the cost by scoring time for other tasks."""
-    costs: dict[tuple[str, str], Cost] = {}
-    timed: dict[str, tuple[str, Cost]] = {}
+    costs: dict[CostKey, Cost] = {}
+    timed: dict[tuple[str, str], tuple[str, Cost]] = {}
     for contest in contests:
-        name, task = contest.contestant, contest.task
-        if (name, task) in known:
+        model, name, task = key = cost_key(contest)
+        if key in known:
             continue
-        if name not in timed:
+        if (model, name) not in timed:
             watch(name)
-            timed[name] = task, _time_training(contest, runner)
-        base, cost = timed[name]
-        costs[name, task] = Cost(cost.step * scoring[task] / scoring[base], cost.attach)
+            timed[model, name] = task, _time_training(contest, runner)
+        base, cost = timed[model, name]
+        costs[key] = Cost(cost.step * scoring[model, task] / scoring[model, base], cost.attach)
     return costs
 
 

@@ -1,14 +1,16 @@
-"""Prepare a study: resolve its names and size every contestant to each budget. Nothing is trained."""
+"""Prepare a study: resolve its names and size every contestant at each cell. Nothing is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
-from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
+from adapterlab.lab.run.sizing import SizedAdapter, size_at
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.models.loading import load
 
 
@@ -19,30 +21,32 @@ class PreparedStudy:
     >>> from adapterlab.lab.study.spec import Contestant, Study
     >>> study = Study(name="mine", tasks=("prose",), budget=20_000, contestants=(Contestant(adapter="lora"),))
     >>> prepared = prepare(study)
-    >>> prepared.sized[20_000]["lora"].parameters
+    >>> prepared.sized[Cell()]["lora"].parameters
     19712
     """
 
     resolved: ResolvedStudy
-    sized: Mapping[int | None, Mapping[str, SizedAdapter]]
-    """By budget and contestant, the sized adapter."""
+    sized: Mapping[Cell, Mapping[str, SizedAdapter]]
+    """By cell and contestant, the sized adapter."""
     model_parameters: int
-    """Number of parameters of the base model."""
+    """Number of parameters of the base model, of the main cell if it is swept."""
 
     @property
     def study(self) -> Study:
-        """The study with all its budgets."""
+        """The study with all its cells."""
         return self.resolved.study
 
     def contests(self) -> list[Contest]:
-        """Return the study's contests at each budget, the smallest first, none of them played."""
-        return [
-            contest
-            for part in self.resolved.at_each_budget
-            for contest in make_contests(
-                part, {name: sized.adapter for name, sized in self.sized[part.study.budget].items()}
-            )
-        ]
+        """Return the study's contests at each cell, the main cell last, none of them played."""
+        return [contest for part in self.resolved.cells for contest in make_contests(part, self.adapters(part.cell))]
+
+    def adapters(self, cell: Cell) -> dict[str, Adapter]:
+        """Return the sized adapter of each contestant.
+
+        Args:
+            cell: The cell.
+        """
+        return {name: sized.adapter for name, sized in self.sized[cell].items()}
 
 
 def prepare(study: Study) -> PreparedStudy:
@@ -55,12 +59,21 @@ def prepare(study: Study) -> PreparedStudy:
         The study, ready to run.
 
     Raises:
-        AdapterlabError: If a file or the model cannot be read, or a contestant does not fit the model.
+        AdapterlabError: If a file or a model cannot be read, or a contestant does not fit a model.
     """
     resolved = resolve(study)
-    model = load(study.model, resolved.tasks[study.tasks[0]].head).model
-    sized = {
-        part.budget: {entry.name: size_to_budget(entry, model, entry.budget or part.budget) for entry in part.entrants}
-        for part in study.at_each_budget
-    }
-    return PreparedStudy(resolved, sized, sum(p.numel() for p in model.parameters()))
+    study.check_sweep()
+    head = resolved.tasks[study.tasks[0]].head
+    sized: dict[Cell, dict[str, SizedAdapter]] = {}
+    parameters = 0
+    for name in resolved.models:
+        model = load(name, head).model
+        for part in (part for part in resolved.cells if part.study.model == name):
+            rank = part.cell.by_factor.get("rank")
+            sized[part.cell] = {
+                entry.name: size_at(entry, model, part.study.budget, rank if isinstance(rank, int) else None)
+                for entry in part.study.entrants
+            }
+        if name == study.model:
+            parameters = sum(p.numel() for p in model.parameters())
+    return PreparedStudy(resolved, sized, parameters)

@@ -28,8 +28,20 @@ class Cost:
     """Attaching the adapter."""
 
 
-Costs = Mapping[tuple[str, str], Cost]
-"""Costs by contestant and task."""
+CostKey = tuple[str, str, str]
+"""Model, contestant and task."""
+Costs = Mapping[CostKey, Cost]
+Scoring = Mapping[tuple[str, str], float]
+"""By model and task, the seconds to score one part."""
+
+
+def cost_key(contest: Contest) -> CostKey:
+    """Return the key of a contest's costs; they are known as a mean over the sizes and targets that a study sweeps.
+
+    Args:
+        contest: The contest.
+    """
+    return contest.study.model, contest.contestant, contest.task
 
 
 def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
@@ -151,16 +163,16 @@ def distinct_states(states: Iterable[ContestState]) -> list[ContestState]:
     return list({state.contest.key: state for state in states}.values())
 
 
-def known_costs(states: Iterable[ContestState]) -> dict[tuple[str, str], Cost]:
-    """Return the mean cost of each contestant and task with finished trials.
+def known_costs(states: Iterable[ContestState]) -> dict[CostKey, Cost]:
+    """Return the mean cost of each model, contestant and task with finished trials.
 
     Args:
         states: States of one study's contests.
     """
-    runs: dict[tuple[str, str], list[tuple[Trial, Outcome]]] = defaultdict(list)
+    runs: dict[CostKey, list[tuple[Trial, Outcome]]] = defaultdict(list)
     for state in states:
         trained = [(t, o) for t, o in state.done.items() if t.steps and o.status == "ok"]
-        runs[state.contest.contestant, state.contest.task] += trained
+        runs[cost_key(state.contest)] += trained
     return {key: _mean_cost(trained) for key, trained in runs.items() if trained}
 
 
@@ -169,14 +181,14 @@ def _mean_cost(runs: Sequence[tuple[Trial, Outcome]]) -> Cost:
     return Cost(seconds / steps, fmean(outcome.attach_seconds for _, outcome in runs))
 
 
-def known_scoring(states: Iterable[ContestState]) -> dict[str, float]:
-    """Return the seconds to score one part of each task, from the trials of the frozen model that are done.
+def known_scoring(states: Iterable[ContestState]) -> dict[tuple[str, str], float]:
+    """Return the seconds to score one part of each task with each model, from the trials of the frozen model that are done.
 
     Args:
         states: States of one study's contests.
     """
     return {
-        trial.task: outcome.scoring_seconds / _scorings(trial)
+        (trial.model, trial.task): outcome.scoring_seconds / _scorings(trial)
         for state in states
         for trial, outcome in state.done.items()
         if trial.method == FROZEN and outcome.scoring_seconds
@@ -191,15 +203,13 @@ def _scorings(trial: Trial) -> float:
     return curve * (1 + (len(trial.parts) - 1) * share) + len(trial.parts) * (1 + strengths * share)
 
 
-def seconds_left(
-    states: Iterable[ContestState], costs: Costs, scoring: Mapping[str, float], workers: int
-) -> float | None:
+def seconds_left(states: Iterable[ContestState], costs: Costs, scoring: Scoring, workers: int) -> float | None:
     """Estimate the time that the rest of a study takes.
 
     Args:
         states: States of the study's contests.
         costs: Known costs; a contestant without any is given the mean cost.
-        scoring: By task, the seconds to score one part.
+        scoring: By model and task, the seconds to score one part.
         workers: Number of workers.
 
     Returns:
@@ -209,8 +219,11 @@ def seconds_left(
     if not costs:
         return None if rest else 0.0
     mean = Cost(fmean(cost.step for cost in costs.values()), fmean(cost.attach for cost in costs.values()))
-    costed = [(state, costs.get((state.contest.contestant, state.contest.task), mean)) for state in rest]
-    return sum(_seconds(state, cost, scoring.get(state.contest.task, 0.0)) for state, cost in costed) / workers
+    costed = [(state, state.contest, costs.get(cost_key(state.contest), mean)) for state in rest]
+    return (
+        sum(_seconds(state, cost, scoring.get((own.study.model, own.task), 0.0)) for state, own, cost in costed)
+        / workers
+    )
 
 
 def _seconds(state: ContestState, cost: Cost, score: float) -> float:

@@ -1,6 +1,6 @@
 """Racing: reported seeds are given only to contestants for which they can still change the answer.
 
-All contestants at one budget get the first seeds together. After each round, a comparison is open if it is not settled (one
+All contestants at one cell get the first seeds together. After each round, a comparison is open if it is not settled (one
 of the two is better, or they are equivalent) but could still be settled at the most favourable outcome of the seeds that are
 left. Compared are the leader and the reference with every other contestant. Contestants in no open comparison stop.
 
@@ -75,7 +75,7 @@ def is_open(contrast: Contrast, seeds: int, most: int, pairs: int, smallest: flo
 
 
 class Race:
-    """The contests at one budget on tasks with one unit of loss, and which contestants get another seed.
+    """The contests at one cell on tasks with one unit of loss, and which contestants get another seed.
 
     Args:
         contests: The contests, with those of the frozen model.

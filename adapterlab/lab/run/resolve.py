@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.rate_priors import prior
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
@@ -27,23 +29,48 @@ from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import task_of
 
 
+class BaseModel(NamedTuple):
+    """Facts about a base model that its name refers to."""
+
+    hash: str
+    width: int | None = None
+    """Width of the model, for the prior learning rates; None if unknown."""
+
+
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study with the tasks, data and model that its names refer to."""
+    """A study with the tasks, data and models that its names refer to."""
 
     study: Study
+    """The study; one of its cells if `cell` has levels."""
     tasks: Mapping[str, Task]
     """By name, every task of the study."""
     data: Mapping[str, str]
     """By task, the fingerprint of its data."""
-    model_hash: str
-    width: int | None = None
-    """Width of the model, for the prior learning rates; None if unknown."""
+    models: Mapping[str, BaseModel]
+    """By name, every base model of the study."""
+    cell: Cell = field(default_factory=Cell)
+    """Levels of the factors that the whole study sweeps."""
 
     @cached_property
-    def at_each_budget(self) -> tuple[ResolvedStudy, ...]:
-        """The same study at each of its budgets, the smallest first."""
-        return tuple(replace(self, study=part) for part in self.study.at_each_budget)
+    def cells(self) -> tuple[ResolvedStudy, ...]:
+        """The study at each cell of its sweep, the main cell last."""
+        return tuple(replace(self, study=self.study.at(cell), cell=cell) for cell in self.study.sweep.cells)
+
+    @property
+    def main(self) -> ResolvedStudy:
+        """The study at the main cell of its sweep."""
+        return self.cells[-1]
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the model's weights, configuration and tokenizer."""
+        return self.models[self.study.model].hash
+
+    @property
+    def width(self) -> int | None:
+        """Width of the model; None if unknown."""
+        return self.models[self.study.model].width
 
     def unit(self, task: str) -> str:
         """Return the unit of a task's loss.
@@ -140,7 +167,7 @@ def resolve(study: Study) -> ResolvedStudy:
         study: A valid study.
 
     Returns:
-        The study with its tasks, the fingerprints of their data, and its model's hash.
+        The study with its tasks, the fingerprints of their data, and the hashes of its models.
 
     Raises:
         AdapterlabError: If a file of adapters, tasks or data cannot be read, or a task is not known.
@@ -152,6 +179,5 @@ def resolve(study: Study) -> ResolvedStudy:
         study,
         tasks,
         {name: task.fingerprint() for name, task in tasks.items()},
-        fingerprint(study.model),
-        width(study.model),
+        {name: BaseModel(fingerprint(name), width(name)) for name in study.sweep.models or (study.model,)},
     )

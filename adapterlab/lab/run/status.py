@@ -16,6 +16,7 @@ from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import ContestState, distinct_states, known_costs, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import Outcome, Trial
 
 
@@ -41,8 +42,8 @@ class StudyStatus:
     study: Study
     command: str
     """Command that continues the study."""
-    phases: Mapping[int | None, Mapping[str, Mapping[str, str]]]
-    """By budget, contestant and task, the phase of the contest."""
+    phases: Mapping[Cell, Mapping[str, Mapping[str, str]]]
+    """By cell, contestant and task, the phase of the contest."""
     steps_done: int
     steps_left: int
     """Training steps to go, if no search grows or is extended any more."""
@@ -112,11 +113,11 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
     )
 
 
-def _phases(states: Iterable[ContestState]) -> dict[int | None, dict[str, dict[str, str]]]:
-    phases: dict[int | None, dict[str, dict[str, str]]] = {}
+def _phases(states: Iterable[ContestState]) -> dict[Cell, dict[str, dict[str, str]]]:
+    phases: dict[Cell, dict[str, dict[str, str]]] = {}
     for state in states:
         contest = state.contest
-        phases.setdefault(contest.study.budget, {}).setdefault(contest.contestant, {})[contest.task] = state.phase
+        phases.setdefault(contest.resolved.cell, {}).setdefault(contest.contestant, {})[contest.task] = state.phase
     return phases
 
 

@@ -1,4 +1,4 @@
-"""All contests of a study, played together: those at one budget extend their searches together.
+"""All contests of a study, played together: those at one cell of its sweep extend their searches together.
 
 Each contest asks for trials by itself. Two decisions depend on others: whether its search is extended, on the regret of the
 sampled contestants on all tasks with the same unit of loss; and in a race, whether it gets another seed. They follow from
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from adapterlab.lab.run.contest import Contest, Outcomes, Play, play
 from adapterlab.lab.run.racing import Race
 from adapterlab.lab.run.regret import regret_of
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import Outcome, Trial
 
 Request = tuple[int, list[Trial]]
@@ -24,7 +25,7 @@ Request = tuple[int, list[Trial]]
 
 
 class SearchGroup:
-    """Contests at one budget, on tasks with one unit of loss; their searches are extended together.
+    """Contests at one cell, on tasks with one unit of loss; their searches are extended together.
 
     Args:
         contests: The contests.
@@ -67,9 +68,9 @@ class StudyPlay:
 
     def __init__(self, contests: Iterable[Contest]) -> None:
         self.contests = list(contests)
-        members: dict[tuple[int | None, str], list[int]] = defaultdict(list)
+        members: dict[tuple[Cell, str], list[int]] = defaultdict(list)
         for i, contest in enumerate(self.contests):
-            members[contest.study.budget, contest.resolved.unit(contest.task)].append(i)
+            members[contest.resolved.cell, contest.resolved.unit(contest.task)].append(i)
         self._members: dict[int, list[int]] = {}
         self._plays: dict[int, Play] = {}
         for group in members.values():

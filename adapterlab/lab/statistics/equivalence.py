@@ -3,6 +3,8 @@
 >>> from adapterlab.lab.statistics.paired import paired
 >>> equivalence(paired([0.001, -0.002, 0.0015, 0.0002]), within=0.01) < 0.001
 True
+>>> inferiority(paired([-0.011, -0.009, -0.010]), within=0.005) < 0.001  # far below the margin, though not equivalent
+True
 """
 
 from __future__ import annotations
@@ -13,6 +15,25 @@ from scipy.special import stdtr
 
 from adapterlab.lab.statistics.evalues import e_value
 from adapterlab.lab.statistics.paired import Paired
+
+
+def inferiority(effect: Paired, within: float) -> float:
+    """Return the p-value of the hypothesis that the mean is `within` or more, by a one-sided t-test.
+
+    Args:
+        effect: The mean of paired differences with its error, such as those of a rival less a contestant.
+        within: The margin, positive, in the unit of the mean.
+
+    Returns:
+        The p-value; small means that the rival is not better by the margin. It is 1 if the error is unknown.
+    """
+    if not math.isfinite(effect.error) or math.isnan(effect.mean):
+        return 1.0
+    if effect.error == 0:
+        return 0.0 if effect.mean < within else 1.0
+    if effect.scale:
+        return 1.0 if effect.mean >= within else min(1.0, 1 / e_value(effect, effect.scale, null=within))
+    return float(stdtr(effect.df, (effect.mean - within) / effect.error))
 
 
 def equivalence(effect: Paired, within: float) -> float:

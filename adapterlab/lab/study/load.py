@@ -15,12 +15,14 @@ from pydantic import BaseModel, ValidationError
 from adapterlab.adapters import all_adapters, load_file
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.tasks import all_tasks
 from adapterlab.tasks import load_file as load_task_file
 from adapterlab.tasks.files import task_of
 
 _TABLES: dict[str, type[BaseModel]] = {
     "training": Training,
+    "sweep": Sweep,
     "tuning": Tuning,
     "report": Reporting,
     "limits": Limits,
@@ -83,6 +85,10 @@ def load_study(path: Path) -> Study:
         raise UnknownNameError(
             "contestant", study.reference, [c.name for c in study.contestants], where=_place(path, text, ("reference",))
         )
+    try:
+        study.check_sweep()
+    except AdapterlabError as error:
+        raise AdapterlabError(f"{_place(path, text, ('sweep',))}: {error}") from error
     return study
 
 

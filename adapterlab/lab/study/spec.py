@@ -1,10 +1,10 @@
 """Specification of a study: contestants, tasks, training, the search for learning rates, and the reported runs.
 
->>> study = Study(name="mine", tasks=("prose",), budgets=(1000, 2000), contestants=(Contestant(adapter="lora"),))
+>>> study = Study(name="mine", tasks=("prose",), sweep={"budgets": (1000, 2000)}, contestants=({"adapter": "lora"},))
 >>> study.tuning.first_steps(study.training.steps)
 30
->>> [part.budget for part in study.at_each_budget]
-[1000, 2000]
+>>> [study.at(cell).budget for cell in study.sweep.cells], study.budget
+([1000, 2000], 2000)
 >>> [entry.name for entry in study.entrants]
 ['lora', 'full_ft']
 """
@@ -13,28 +13,29 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
+from adapterlab.lab.study.table import Count, Rate, Table
 from adapterlab.models.loading import EMBEDDED
 from adapterlab.tasks.parts import FileData
 
-Rate = Annotated[float, Field(gt=0, lt=1e3)]
-Count = Annotated[int, Field(ge=1)]
+ALL_LINEAR = "all-linear"
+"""Targets of a contestant that names none."""
 FULL_FT = "full_ft"
 """Name of the adapter that trains the whole model."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Training(_Table):
+class Training(Table):
     """Settings of a training run: AdamW without weight decay, linear warm-up, then linear decay of the rate to zero."""
 
     steps: Count = 60
@@ -47,7 +48,7 @@ class Training(_Table):
     """Dtype of the base model; adapters train in float32."""
 
 
-class Tuning(_Table):
+class Tuning(Table):
     """Settings of the learning-rate search, with the same refinement for every contestant.
 
     The first rung trains `bracket` rates half a decade apart, then more beyond the best of them until a worse rate lies on
@@ -92,7 +93,7 @@ class Tuning(_Table):
         return math.ceil(self.first_rung * steps)
 
 
-class Reporting(_Table):
+class Reporting(Table):
     """Settings of the reported runs, which use other seeds and other data than the search."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -142,7 +143,7 @@ class Reporting(_Table):
         return 2 if self.tenth_of_data else 1
 
 
-class Limits(_Table):
+class Limits(Table):
     """Hardware and time that trials may use. None of these settings decides the outcome of a trial."""
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -171,14 +172,14 @@ class Limits(_Table):
         return self
 
 
-class Contestant(_Table):
+class Contestant(Table):
     """An adapter that takes part in a study."""
 
     adapter: str
     """Name of the adapter."""
     label: str = ""
     """Name in the report; the adapter's if empty."""
-    targets: str | tuple[str, ...] = "all-linear"
+    targets: str | tuple[str, ...] = ALL_LINEAR
     """Modules that the adapter is attached to, as `attach` takes them."""
     budget: Count | None = None
     """Trained parameters that it is sized to in place of the study's budget; it is flagged if its size is not near that."""
@@ -200,8 +201,38 @@ class Contestant(_Table):
         """
         return make_adapter(self.adapter, **self.settings)
 
+    def responds_to(self, factor: str) -> bool:
+        """Return True if a sweep of a factor changes this contestant; what it states itself is left as it is.
 
-class Data(_Table):
+        Args:
+            factor: Name of the factor.
+
+        Raises:
+            AdapterlabError: If there is no such adapter or setting.
+        """
+        if factor == "rank":
+            return self.build().size_knob == "rank" and "rank" not in self.settings and self.budget is None
+        if factor == "budget":
+            return self.build().size_knob is not None and self.budget is None
+        if factor == "targets":
+            return self.targets == ALL_LINEAR and isinstance(self.build(), LinearAdapter | RoutedAdapter)
+        return True
+
+    def at(self, levels: Mapping[str, Level]) -> Contestant:
+        """Return the contestant at levels of the factors of a sweep.
+
+        Args:
+            levels: By factor, its level; only `rank` and `targets` change a contestant.
+        """
+        changes: dict[str, object] = {}
+        if "rank" in levels and self.responds_to("rank"):
+            changes["settings"] = {**self.settings, "rank": levels["rank"]}
+        if "targets" in levels and self.responds_to("targets"):
+            changes["targets"] = levels["targets"]
+        return self.model_copy(update=changes)
+
+
+class Data(Table):
     """A task made of the user's files; the fields are those of `adapterlab.tasks.parts.FileData`."""
 
     name: Annotated[str, Field(pattern=r"^[\w-]+$")]
@@ -225,7 +256,7 @@ class Data(_Table):
         return self.model_copy(update={key: str((folder / path).resolve()) for key, path in paths.items()})
 
 
-class Study(_Table):
+class Study(Table):
     """A validated study."""
 
     name: Annotated[str, Field(pattern=r"^[\w-]+$")]
@@ -238,8 +269,6 @@ class Study(_Table):
     """Names of the tasks."""
     budget: Count | None = None
     """Trained parameters that every contestant is sized to, at most; each keeps its own size if None."""
-    budgets: tuple[Count, ...] = ()
-    """Several budgets, rising, in place of `budget`: the study runs at each. Claims are tested at the largest."""
     reference: str = "lora"
     """Contestant that the others are compared with."""
     adapter_files: tuple[str, ...] = ()
@@ -254,10 +283,26 @@ class Study(_Table):
     """True to run full fine-tuning too, unranked, as a measure of how much there is to learn."""
     full_ft_reason: str = ""
     """Reason why full fine-tuning does not run."""
+    sweep: Sweep = Sweep()
     training: Training = Training()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _main_levels(cls, data: Any) -> Any:
+        """Take what the file leaves out from the main cell of the sweep, so that the study's own keys describe that cell."""
+        sweep = data.get("sweep") if isinstance(data, Mapping) else None
+        if not sweep:
+            return data
+        given = sweep if isinstance(sweep, Mapping) else sweep.model_dump()
+        main = {key: main_level(key, found) for key, found in _swept(given).items()}
+        training = data.get("training", {})
+        stated = training if isinstance(training, Mapping) else training.model_dump(exclude_unset=True)
+        if "steps" in main:
+            training = {"steps": main["steps"], **stated}
+        return {key: main[key] for key in ("model", "budget") if key in main} | {**data, "training": training}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -281,10 +326,20 @@ class Study(_Table):
                 f"report.design is racing, but report.seeds has only the {self.report.fewest_seeds} seeds that every "
                 "contestant gets: give more seeds, or the fixed design"
             )
-        if self.budget is not None and self.budgets:
-            raise ValueError("budget and budgets are both given: give one of them")
-        if list(self.budgets) != sorted(set(self.budgets)):
-            raise ValueError(f"budgets {list(self.budgets)} do not rise: give each budget once, the smallest first")
+        main, own = (
+            self.sweep.main.by_factor,
+            {"steps": self.training.steps, "budget": self.budget, "model": self.model},
+        )
+        for factor, value in own.items():
+            if factor in main and main[factor] != value:
+                which, key = ("largest", "training.steps") if factor == "steps" else ("largest", factor)
+                which = which if factor in RISING else "first"
+                swept = factor if factor == "steps" else f"{factor}s"
+                raise ValueError(
+                    f"{key} is {value!r}, but the {which} level of sweep.{swept} is {main[factor]!r}: leave {key} out"
+                )
+        if "rank" in main and self.budget is not None:
+            raise ValueError("sweep.rank and budget both set the size of the contestants: give one of them")
         if not self.full_ft and not self.full_ft_reason.strip():
             raise ValueError('full_ft = false needs full_ft_reason = "...": state why full fine-tuning does not run')
         return self
@@ -330,9 +385,45 @@ class Study(_Table):
         """
         return any(c.name == name and c.adapter != FULL_FT for c in self.contestants)
 
-    @property
-    def at_each_budget(self) -> tuple[Study, ...]:
-        """The same study at each of its budgets, which share the trials of adapters that have one size only."""
-        if not self.budgets:
-            return (self,)
-        return tuple(self.model_copy(update={"budget": budget, "budgets": ()}) for budget in self.budgets)
+    def at(self, cell: Cell) -> Study:
+        """Return the study at one cell of its sweep, without the sweep.
+
+        Args:
+            cell: One of the cells of `sweep`.
+        """
+        if not cell.levels:
+            return self
+        levels = cell.by_factor
+        changes: dict[str, object] = {key: levels[key] for key in ("model", "budget") if key in levels}
+        if "steps" in levels:
+            changes["training"] = self.training.model_copy(update={"steps": levels["steps"]})
+        entries = tuple(entry.at(levels) for entry in self.contestants)
+        return self.model_copy(update={**changes, "contestants": entries, "sweep": Sweep()})
+
+    def check_sweep(self) -> None:
+        """Check that each factor of the sweep changes a contestant.
+
+        Raises:
+            AdapterlabError: If a factor changes none, or the adapter of a contestant is not known.
+        """
+        reasons = {
+            "rank": "the size of none of the contestants is set by a rank that the study leaves open",
+            "budget": "none of the contestants has a size that the study leaves open",
+            "targets": f'none of the contestants adapts linear layers with the targets "{ALL_LINEAR}"',
+        }
+        for factor, reason in reasons.items():
+            swept = "budgets" if factor == "budget" else factor
+            if factor in self.sweep.factors and not any(entry.responds_to(factor) for entry in self.contestants):
+                raise AdapterlabError(f"sweep.{swept} changes nothing: {reason}")
+
+
+def _swept(sweep: Mapping[str, Any]) -> dict[str, tuple[Level, ...]]:
+    """Return by factor the levels of a sweep that was not validated, as far as they are lists."""
+    keys = {"steps": "steps", "models": "model", "budgets": "budget"}
+    lists = {name: sweep.get(key) for key, name in keys.items()}
+    kinds = {name: int if name in RISING else str for name in lists}
+    return {
+        name: tuple(levels)
+        for name, levels in lists.items()
+        if isinstance(levels, list | tuple) and levels and all(isinstance(level, kinds[name]) for level in levels)
+    }

@@ -28,6 +28,7 @@ from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.sizing import SizedAdapter
 from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Study
+from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome, Trial
 from adapterlab.report.page import write_report
 from adapterlab.report.terminal import show
@@ -66,7 +67,7 @@ def _prepared() -> PreparedStudy:
     fixed = tuple(entry.model_copy(update={"start": starts[entry.name]}) for entry in entries)
     study = study.model_copy(update={"contestants": fixed})
     sized = {row["contestant"]: _sized(row) for row in recorded()["trials"] if row["contestant"] != FROZEN}
-    return PreparedStudy(resolve(study), {study.budget: sized}, recorded()["model_parameters"])
+    return PreparedStudy(resolve(study), {Cell(): sized}, recorded()["model_parameters"])
 
 
 def _sized(row: dict[str, Any]) -> SizedAdapter:

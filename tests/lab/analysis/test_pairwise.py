@@ -17,6 +17,7 @@ from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Comparison, Lead, Pair
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.statistics import equivalence, paired
 from adapterlab.lab.study.spec import Contestant, Reporting
+from adapterlab.lab.study.sweep import Sweep
 from tests.lab.made_up import played
 from tests.lab.unplayed import prepared_of, record, study_of
 
@@ -151,7 +152,7 @@ LOSSES = {"lora": [0.60, 0.61, 0.64], "ia3": [0.70, 0.74, 0.72]}
 STUDY = study_of(
     contestants=(Contestant(adapter="lora"), Contestant(adapter="ia3"), Contestant(adapter="oft")),
     tasks=("prose", "restyle"),
-    budgets=(800, 2000),
+    sweep=Sweep(budgets=(800, 2000)),
     report=Reporting(seeds=(1, 2, 3), windows=16, curve_every=5),
 )
 
@@ -202,7 +203,7 @@ def test_a_comparison_is_of_the_reported_runs(prepared, ledger):
 
 
 def test_a_comparison_at_a_smaller_budget_uses_the_runs_at_that_budget(prepared, ledger):
-    found = compare(prepared, ledger, ("lora", "ia3"), budget=800)
+    found = compare(prepared, ledger, ("lora", "ia3"), at={"budget": 800})
     assert found.budget == 800
     assert [side.flag for side in found.sides] == ["above", "above"]  # 900 parameters in these outcomes
 
@@ -220,7 +221,7 @@ WRONG = {
     "lora lora": ({}, "lora cannot be compared with itself"),
     "lora ia3": ({"metric": "los"}, "unknown metric 'los'"),
     "ia3 lora": ({"tasks": ["facts"]}, "unknown task 'facts' in study made-up"),
-    "oft ia3": ({"budget": 900}, "900.*800, 2,000"),
+    "oft ia3": ({"at": {"budget": 900}}, "900.*800, 2,000"),
     "ia3  lora": ({"metric": "peak_memory"}, "ia3 and lora have no pair of runs to compare in peak memory"),
 }
 

@@ -23,6 +23,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.loading import load_causal
 from tests.lab.filled import fill
@@ -40,7 +41,8 @@ def study_file(tmp_path_factory):
     path = save_study(tmp_path_factory.mktemp("study"), more='\n[[contestants]]\nadapter = "full_ft"\n')
     text = (
         path.read_text()
-        .replace("budget = 3000", "budgets = [1000, 3000]")
+        .replace("budget = 3000\n", "")
+        .replace("[training]", "[sweep]\nbudgets = [1000, 3000]\n\n[training]")
         .replace("seeds = [1, 2]", "seeds = [1, 2, 3]")
     )
     text = (
@@ -209,7 +211,7 @@ def test_a_comparison_flags_what_is_not_near_the_budget(whole):
 
 
 def test_a_comparison_at_a_smaller_budget_is_of_what_ran_there(whole):
-    assert "lora: 0.9k" in output("compare", "lora", "ia3", "--study", whole, "--budget", 1000)
+    assert "lora: 0.9k" in output("compare", "lora", "ia3", "--study", whole, "--at", "budget=1000")
 
 
 def test_of_one_pair_a_comparison_says_that_it_says_little(tmp_path, study, model):
@@ -239,7 +241,7 @@ def test_where_tasks_disagree_a_comparison_says_what_each_says(tmp_path, study, 
         (("lora", "lora"), "lora cannot be compared with itself"),
         (("lora", "ia3", "--task", "pros"), "unknown task 'pros' in study tiny: did you mean prose"),
         (("lora", "ia3", "--metric", "in_domian"), "unknown metric 'in_domian': did you mean in_domain"),
-        (("lora", "ia3", "--budget", "7"), "has no budget of 7: its budgets are 1,000, 3,000"),
+        (("lora", "ia3", "--at", "budget=7"), "has no budget of 7: its levels are 1,000, 3,000"),
     ],
 )
 def test_a_comparison_that_cannot_be_made_says_why(whole, arguments, message):
@@ -344,7 +346,7 @@ def test_an_export_that_cannot_be_written_says_so(whole, tmp_path):
 
 
 def test_tasks_of_different_units_are_not_averaged(tmp_path, study, model):
-    both = study.model_copy(update={"tasks": ("prose", "steer"), "budgets": (), "budget": 1000})
+    both = study.model_copy(update={"tasks": ("prose", "steer"), "sweep": Sweep(), "budget": 1000})
     ledger = fill(tmp_path, both, model, loss)
     with pytest.raises(AdapterlabError, match=r"prose and steer are scored in .*: compare on one, with --task"):
         compare(prepare(both), ledger, ("lora", "ia3"))

@@ -9,6 +9,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.design import FILE, intact, lock_design, plan_of
+from adapterlab.lab.run.resolve import BaseModel
 from adapterlab.lab.study.spec import Limits, Reporting
 from tests.lab.unplayed import prepared_of, study_of
 
@@ -47,7 +48,7 @@ def test_limits_are_no_part_of_the_design(tmp_path):
 def test_other_weights_or_data_under_the_same_names_are_a_change(tmp_path):
     resolved = prepared_of(study_of()).resolved
     lock_design(tmp_path, plan_of(resolved, None), 0)
-    other = replace(resolved, model_hash="f" * 12, data=dict.fromkeys(resolved.data, "other"))
+    other = replace(resolved, models={"embedded": BaseModel("f" * 12)}, data=dict.fromkeys(resolved.data, "other"))
     (remark,) = lock_design(tmp_path, plan_of(other, None), 3).remarks
     assert remark.endswith("the model's weights, the data.")
 

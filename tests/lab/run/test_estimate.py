@@ -13,6 +13,7 @@ from adapterlab.lab.run.contest import play
 from adapterlab.lab.run.estimate import PROBE_STEPS, PROBE_WINDOWS, estimate_study, trial_counts
 from adapterlab.lab.run.progress import Cost, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Contestant, Limits, Reporting, Tuning
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome
 from tests.lab.unplayed import SEARCH_TRIALS, WHOLE, outcome_of, prepared_of, record, study_of
 
@@ -67,7 +68,9 @@ def ledger(tmp_path) -> Ledger:
 
 
 def test_a_study_that_has_not_begun(ledger):
-    study = study_of(budgets=(800, 2000), tasks=("prose", "restyle"), limits=Limits(device="cpu", workers=3))
+    study = study_of(
+        sweep=Sweep(budgets=(800, 2000)), tasks=("prose", "restyle"), limits=Limits(device="cpu", workers=3)
+    )
     found = estimate_study(prepared_of(study, parameters=123), ledger, measure=False)
     # On two tasks LoRA has two sizes and IA3 one.
     assert found.likely == 2 * 3 * (SEARCH_TRIALS + 2) + 2
@@ -76,11 +79,12 @@ def test_a_study_that_has_not_begun(ledger):
     assert found.steps == 2 * 3 * WHOLE
     assert (found.trials_done, found.steps_done, found.seconds) == (0, 0, None)
     assert (found.workers, found.device, found.model_parameters) == (3, "cpu", 123)
-    assert [(e.contestant, e.budget, e.settings, e.parameters, e.flag, e.ranked) for e in found.entries] == [
-        ("lora", 800, "rank = 4", 700, "", True),
-        ("ia3", 800, "", 900, "above", True),
-        ("lora", 2000, "rank = 8", 900, "below", True),
-        ("ia3", 2000, "", 900, "below", True),
+    assert [entry.cell.by_factor["budget"] for entry in found.entries] == [800, 800, 2000, 2000]
+    assert [(e.contestant, e.settings, e.parameters, e.flag, e.ranked) for e in found.entries] == [
+        ("lora", "rank = 4", 700, "", True),
+        ("ia3", "", 900, "above", True),
+        ("lora", "rank = 8", 900, "below", True),
+        ("ia3", "", 900, "below", True),
     ]
     assert {entry.cost for entry in found.entries} == {None}
 
@@ -97,10 +101,8 @@ def test_trials_of_the_ledger_are_done_and_give_the_times(ledger):
     assert found.trials_done == len(done)
     assert found.steps_done == sum(trial.steps for trial in done) == WHOLE + 50
     assert found.steps == 2 * WHOLE
-    costs = {(name, "prose"): Cost(pytest.approx(0.1), 0.5) for name in ("lora", "ia3")}
-    assert {entry.contestant: entry.cost for entry in found.entries} == {
-        name: costs[name, "prose"] for name, _ in costs
-    }
+    cost = Cost(pytest.approx(0.1), 0.5)
+    assert {entry.contestant: entry.cost for entry in found.entries} == {"lora": cost, "ia3": cost}
     # Of IA3 there are left two runs of the search and two reported ones, of twenty steps each.
     assert found.seconds == pytest.approx((80 * 0.1 + 4 * 0.5) / 2)
 
@@ -145,13 +147,13 @@ def test_contestants_without_a_known_time_are_timed_on_one_task(timed, ledger):
         ("ia3", Cost(0.5, 0.75)),
     ]
     costs = {
-        ("lora", "prose"): Cost(0.1, 0.5),
-        ("lora", "restyle"): Cost(0.5, 0.75),
-        ("ia3", "prose"): Cost(0.5, 0.75),
-        ("ia3", "restyle"): Cost(1.5, 0.75),  # scoring there takes three times as long
+        ("embedded", "lora", "prose"): Cost(0.1, 0.5),
+        ("embedded", "lora", "restyle"): Cost(0.5, 0.75),
+        ("embedded", "ia3", "prose"): Cost(0.5, 0.75),
+        ("embedded", "ia3", "restyle"): Cost(1.5, 0.75),  # scoring there takes three times as long
     }
     states = replay(prepared.contests(), ledger)
-    scoring = {"prose": 0.02 * 16, "restyle": 0.06 * 16}
+    scoring = {("embedded", "prose"): 0.02 * 16, ("embedded", "restyle"): 0.06 * 16}
     assert found.seconds == pytest.approx(seconds_left(states, costs, scoring, 2))
 
 
@@ -163,12 +165,12 @@ def test_scoring_is_not_timed_again_where_the_frozen_model_was_scored(timed, led
     found = estimate_study(prepared, ledger, watch=watched.append)
     assert [t.task for t in timed[1:] if t.method == FROZEN] == ["restyle"] * 2
     states = replay(prepared.contests(), ledger)
-    assert known_scoring(states) == {"prose": pytest.approx(0.02 * trial.windows)}
+    assert known_scoring(states) == {("embedded", "prose"): pytest.approx(0.02 * trial.windows)}
     assert found.seconds > 0
 
 
 def test_contestants_are_timed_at_the_largest_budget(timed):
-    prepared = prepared_of(study_of("lora", budgets=(800, 2000)))
+    prepared = prepared_of(study_of("lora", sweep=Sweep(budgets=(800, 2000))))
     estimate_study(prepared, None)
     (probe,) = [t for t in timed[1:] if t.method == "lora"]
     assert probe.build().rank == 8

@@ -42,7 +42,7 @@ def states_of(prepared, ledger: Ledger | None):
 
 
 def seconds(states, workers: int = 1, costs=COSTS, score: float = SCORE) -> float | None:
-    return seconds_left(states.values(), costs, {"prose": score}, workers)
+    return seconds_left(states.values(), costs, {("embedded", "prose"): score}, workers)
 
 
 def test_a_study_without_trials_needs_all_of_its_time(ledger):
@@ -138,7 +138,7 @@ def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
 def test_the_time_counts_the_measurements_of_the_curve_before_the_last_step(curve_every, looks):
     report = Reporting(seeds=(1,), windows=16, curve_every=curve_every)
     prepared = prepared_of(study_of("lora", report=report))
-    left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("lora", "prose"): Cost(0, 0)})
+    left = seconds({"lora": states_of(prepared, None)["lora"]}, costs={("embedded", "lora", "prose"): Cost(0, 0)})
     assert left == pytest.approx(SCORE * (SEARCH_SCORINGS + looks + 4))
 
 
@@ -151,15 +151,15 @@ def test_costs_are_the_means_of_what_ran(ledger):
             Finished(trial, type(outcome)(**{**vars(outcome), "seconds": spent, "attach_seconds": attach}), ENVIRONMENT)
         )
     states = states_of(prepared, ledger)
-    assert known_costs(states.values()) == {("lora", "prose"): Cost(12 / 20, 2.0)}
+    assert known_costs(states.values()) == {("embedded", "lora", "prose"): Cost(12 / 20, 2.0)}
     diverged = states["lora"].missing[0]
     ledger.record(Finished(diverged, outcome_of(diverged, math.inf), ENVIRONMENT))
-    assert known_costs(states_of(prepared, ledger).values()) == {("lora", "prose"): Cost(12 / 20, 2.0)}
+    assert known_costs(states_of(prepared, ledger).values()) == {("embedded", "lora", "prose"): Cost(12 / 20, 2.0)}
 
 
 def test_contestants_without_a_known_cost_get_the_mean_cost():
     prepared = prepared_of(study_of("lora", "ia3", "oft"))
-    costs = {("lora", "prose"): Cost(1.0, 2.0), ("ia3", "prose"): Cost(3.0, 6.0)}
+    costs = {("embedded", "lora", "prose"): Cost(1.0, 2.0), ("embedded", "ia3", "prose"): Cost(3.0, 6.0)}
     left = seconds(states_of(prepared, None), costs=costs, score=0.0)
     assert left == pytest.approx((1 + 3 + 2) * WHOLE + (2 + 6 + 4) * (SEARCH_TRIALS + 2))
     assert seconds(states_of(prepared, None), costs={}) is None
@@ -171,5 +171,5 @@ def test_contests_that_run_the_same_trials_count_once():
     once = distinct_states(states.values())
     assert len(once) == 2
     alone = states_of(prepared_of(study_of("lora")), None)
-    costs = {("lora", "prose"): COST, ("twin", "prose"): COST}
+    costs = {("embedded", "lora", "prose"): COST, ("embedded", "twin", "prose"): COST}
     assert seconds(states, costs=costs) == pytest.approx(seconds(alone, costs=costs))

@@ -12,6 +12,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.run.time_limit import SLACK
 from adapterlab.lab.study.spec import Contestant, Limits, Reporting
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import FROZEN
 from tests.lab.in_process import InProcess, use
 from tests.lab.tiny import what_counts
@@ -116,7 +117,7 @@ def test_an_interrupted_study_goes_on_from_there(after, ledger, monkeypatch, tmp
 
 def test_contests_that_share_trials_wait_for_the_same_ones(ledger, monkeypatch):
     twins = tuple(Contestant(adapter="lora", label=label) for label in ("lora", "twin"))
-    prepared = prepared_of(study_of(contestants=twins, budgets=(800, 2000), tasks=("prose", "restyle")))
+    prepared = prepared_of(study_of(contestants=twins, sweep=Sweep(budgets=(800, 2000)), tasks=("prose", "restyle")))
     executor, seen = InProcess(outcome_of), []
     use(monkeypatch, executor)
     contests = run_study(prepared, ledger, watch=seen.append)

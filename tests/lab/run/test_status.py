@@ -9,6 +9,7 @@ import pytest
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.status import TrialLabel, study_status
 from adapterlab.lab.study.spec import Limits
+from adapterlab.lab.study.sweep import Cell, Sweep
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome
 from tests.lab.in_process import ENVIRONMENT
 from tests.lab.unplayed import FIRST, SEARCH_STEPS, START, WHOLE, prepared_of, record, study_of
@@ -28,7 +29,7 @@ def test_a_study_in_the_middle(ledger):
     done = record(ledger, prepared, until=lambda contest, trial: contest.contestant != "ia3" and trial.seed != 2)
     found = status(prepared, ledger)
     assert found.phases == {
-        None: {FROZEN: {"prose": "done"}, "lora": {"prose": "report 1/2"}, "ia3": {"prose": "waiting"}}
+        Cell(): {FROZEN: {"prose": "done"}, "lora": {"prose": "report 1/2"}, "ia3": {"prose": "waiting"}}
     }
     assert (found.trials, found.finished, found.command) == (len(done), False, "adapterlab run mine")
     assert (found.steps_done, found.steps_left) == (WHOLE - 20, 20 + WHOLE)
@@ -93,10 +94,11 @@ def test_an_unfinished_study_is_never_at_100_percent(ledger):
 
 
 def test_budgets_are_told_apart_and_shared_trials_counted_once(ledger):
-    prepared = prepared_of(study_of(budgets=(800, 2000)))
+    prepared = prepared_of(study_of(sweep=Sweep(budgets=(800, 2000))))
     record(ledger, prepared, until=lambda contest, trial: trial.seed not in (1, 2))
     found = status(prepared, ledger)
-    assert list(found.phases) == [800, 2000]
-    assert found.phases[800]["ia3"] == found.phases[2000]["ia3"] == {"prose": "report 0/2"}
+    small, large = found.phases
+    assert [small.words, large.words] == ["800 trained parameters", "2,000 trained parameters"]
+    assert found.phases[small]["ia3"] == found.phases[large]["ia3"] == {"prose": "report 0/2"}
     assert (found.steps_done, found.steps_left) == (3 * SEARCH_STEPS, 3 * (WHOLE - SEARCH_STEPS))
     assert found.trials == len(ledger)

@@ -18,6 +18,7 @@ from adapterlab.lab.run.regret import regret_of
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.run.study_play import StudyPlay, play_study
 from adapterlab.lab.study.spec import Contestant, Reporting, Tuning
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import FROZEN, Finished, Trial
 from tests.lab.in_process import ENVIRONMENT, InProcess, use
 from tests.lab.tiny import what_counts
@@ -105,7 +106,7 @@ def test_the_smallest_difference_that_matters_is_the_threshold():
 
 
 def test_each_budget_and_each_unit_of_loss_decides_for_itself():
-    prepared = study(tasks=("prose", "steer"), budgets=(800, 2000))
+    prepared = study(tasks=("prose", "steer"), sweep=Sweep(budgets=(800, 2000)))
 
     def loss(contest: Contest, trial: Trial) -> float:
         moved = (contest.contestant, contest.task, contest.study.budget) == ("lora", "prose", 800)

@@ -10,7 +10,7 @@ import pytest
 
 from adapterlab import argmap
 from adapterlab.adapters import all_adapters
-from adapterlab.lab.run.sizing import size_to_budget
+from adapterlab.lab.run.sizing import size_at, size_to_budget
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import FULL_FT, Study
 from adapterlab.models.loading import load_causal
@@ -38,7 +38,7 @@ def the_map():
 
 
 def test_there_is_one_for_each_theme_and_one_for_all():
-    assert sorted([*THEMES, "full", "quick"]) == NAMES
+    assert sorted([*THEMES, "full", "quick", "sweep"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,12 +49,17 @@ def test_it_loads_under_its_own_name(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_contestants_fit_the_embedded_model_near_the_budget(name, model):
     """What has a size is above the budget only at its least; the smallest and the largest budget are looked at."""
-    parts = study(name).at_each_budget
-    for part in {parts[0].budget: parts[0], parts[-1].budget: parts[-1]}.values():
+    swept = study(name)
+    for cell in dict.fromkeys([swept.sweep.cells[0], swept.sweep.main]):
+        part = swept.at(cell)
         for entry in part.entrants:
             budget = entry.budget or part.budget
             adapter = size_to_budget(entry, model, budget).adapter
-            if adapter.size_knob and adapter.counted(parameter_count(model, adapter, entry.targets)) > budget:
+            if (
+                budget
+                and adapter.size_knob
+                and adapter.counted(parameter_count(model, adapter, entry.targets)) > budget
+            ):
                 least = size_to_budget(entry, model, 1).adapter
                 assert adapter == least, entry.name
 
@@ -93,13 +98,23 @@ def test_the_full_study_has_every_adapter_that_can_train_on_the_model_and_every_
     full = study("full")
     ours = {name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
     assert {c.adapter for c in full.contestants} == ours - {FULL_FT, "bitfit"}
-    assert len(full.budgets) == 3
+    assert len(full.sweep.budgets) == 3
     assert set(full.tasks) == {"restyle", "prose", "facts", "algorithm", "steer"}
     for claim, data in the_map.tests.items():
         test = read_test(claim, data)
         if "bitfit" not in test.contestants():
             assert set(test.contestants()) <= {entry.name for entry in full.entrants}, claim
             assert set(test.tasks) <= set(full.tasks), claim
+
+
+def test_the_sweep_keeps_the_rank_that_it_asks_for_on_the_embedded_model(model):
+    swept = study("sweep")
+    for cell in swept.sweep.cells:
+        rank = cell.by_factor["rank"]
+        for entry in swept.at(cell).entrants:
+            found = size_at(entry, model, None, rank)
+            assert getattr(found.adapter, "rank", rank) == rank
+            assert not found.note
 
 
 def test_the_quick_study_costs_what_its_page_says():

@@ -9,6 +9,7 @@ import pytest
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.sweep import Sweep
 from adapterlab.models.loading import load_causal
 from adapterlab.tasks.base import Part
 from tests.tasks.user_files import completions, write
@@ -66,8 +67,6 @@ def test_a_study_reads_as_written(tmp_path):
         ("growth = 5", "bracket = 4", r"study\.toml:6: tuning\.bracket: give an odd number"),
         ("growth = 5", "keep = 6", r"study\.toml:6: tuning\.keep: .*less than or equal to 5"),
         ("growth = 5", "first_steps = 2", r"unknown setting 'first_steps' in .*study\.toml:6: did you mean first_rung"),
-        ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
-        ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
         ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),
         ("budget = 1000", "full_tf = false", r"unknown setting 'full_tf' in .*study\.toml:3: did you mean full_ft"),
         ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),
@@ -86,10 +85,11 @@ def test_a_missing_study_is_named(tmp_path):
 
 
 def test_a_study_at_several_budgets_is_one_at_each(tmp_path):
-    study = load(tmp_path, GOOD.replace("budget = 1000", "budgets = [1000, 2000]"))
-    assert [part.budget for part in study.at_each_budget] == [1000, 2000]
-    assert [part.budgets for part in study.at_each_budget] == [(), ()]
-    assert load(tmp_path, GOOD).at_each_budget == (load(tmp_path, GOOD),)
+    study = load(tmp_path, GOOD.replace("budget = 1000", "") + "\n[sweep]\nbudgets = [1000, 2000]\n")
+    assert [study.at(cell).budget for cell in study.sweep.cells] == [1000, 2000]
+    assert {study.at(cell).sweep for cell in study.sweep.cells} == {Sweep()}
+    alone = load(tmp_path, GOOD)
+    assert [alone.at(cell) for cell in alone.sweep.cells] == [alone]
 
 
 def test_full_fine_tuning_is_added_once_and_does_not_compete(tmp_path):

@@ -10,11 +10,13 @@ import pytest
 
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
+from adapterlab.lab.study.sweep import Sweep
 
 PAGE = (Path(__file__).parents[3] / "docs/studies.md").read_text()
 SECTIONS = re.split(r"\n(?=## Keys|`\[+\w+\]+`)", PAGE)[1:]
 TABLES = {
     "## Keys": Study,
+    "`[sweep]`": Sweep,
     "`[training]`": Training,
     "`[tuning]`": Tuning,
     "`[report]`": Reporting,
