@@ -48,7 +48,8 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     console.print(f"[dim]{left_out or 'full_ft and the frozen model run too, unranked'}[/dim]\n", highlight=False)
     again = ", and again on a tenth of the data" if report.tenth_of_data else ""
     rows = {
-        "model": f"{study.model}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
+        "model": f"{study.model}, {thousands(estimate.model_parameters)} parameters",
+        "precision": ". ".join(filter(None, (str(estimate.precision), estimate.precision.here))),
         "tasks": ", ".join(study.tasks),
         "tuning": describe(study.tuning, study.training.steps),
         "regret": f"measured of {', '.join(study.regret_sample)}, with {len(study.tuning.regret_seeds)} seeds"

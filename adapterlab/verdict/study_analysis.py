@@ -29,6 +29,7 @@ from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.design import DesignHistory
+from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.verdict.bayes_update import Judgement, judge
@@ -53,6 +54,8 @@ class Analysis:
     """Trials in the ledger that the study does not use."""
     design: DesignHistory | None = None
     """Dates of the study's design and of its changes; None if they were not recorded."""
+    precision: PrecisionChoice | None = None
+    """Precision of the trials, with the measurements that it was chosen by."""
 
     @property
     def remarks(self) -> list[str]:
@@ -131,4 +134,14 @@ def analyse(
     smaller = [board for part in boards[:-1] for board in part]
     judgement = None if the_map is None else judge(the_map, budgets[-1], prepared.model_parameters)
     others = (*smaller, *units)
-    return Analysis(prepared.study, main, others, judgement, prepared.model_parameters, origins, unused, design)
+    return Analysis(
+        prepared.study,
+        main,
+        others,
+        judgement,
+        prepared.model_parameters,
+        origins,
+        unused,
+        design,
+        prepared.resolved.precision,
+    )

@@ -1,11 +1,18 @@
-"""Prepare a study: resolve its names and size every contestant to each budget. Nothing is trained."""
+"""Prepare a study: resolve its names, size every contestant to each budget, and settle its precision.
+
+Nothing is trained, unless the precision must be chosen and bfloat16 is fast here: then a few runs of the reference show what
+it does to the losses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
+from adapterlab.lab.run.precision_choice import AUTO
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
 from adapterlab.lab.study.spec import Study
@@ -45,11 +52,14 @@ class PreparedStudy:
         ]
 
 
-def prepare(study: Study) -> PreparedStudy:
-    """Resolve a study and size its contestants.
+def prepare(study: Study, folder: Path | None = None, measure: Measure = measure_speedup) -> PreparedStudy:
+    """Resolve a study, size its contestants and settle its precision.
 
     Args:
         study: A valid study.
+        folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
+            without a record.
+        measure: Measures the speed of bfloat16.
 
     Returns:
         The study, ready to run.
@@ -63,4 +73,10 @@ def prepare(study: Study) -> PreparedStudy:
         part.budget: {entry.name: size_to_budget(entry, model, entry.budget or part.budget) for entry in part.entrants}
         for part in study.at_each_budget
     }
-    return PreparedStudy(resolved, sized, sum(p.numel() for p in model.parameters()))
+    prepared = PreparedStudy(resolved, sized, sum(p.numel() for p in model.parameters()))
+    if study.training.precision != AUTO:
+        return prepared
+    shape = product_of(model, study)
+    del model
+    chosen = settle_precision(resolved, prepared.contests(), shape, folder, measure)
+    return replace(prepared, resolved=replace(resolved, chosen=chosen))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.rate_priors import prior
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
@@ -39,6 +40,13 @@ class ResolvedStudy:
     model_hash: str
     width: int | None = None
     """Width of the model, for the prior learning rates; None if unknown."""
+    chosen: PrecisionChoice | None = None
+    """The precision that was chosen by a check; None if the study gives it, or before it is prepared."""
+
+    @property
+    def precision(self) -> PrecisionChoice:
+        """Precision of the study's trials; not decided if the study leaves it open and is not prepared."""
+        return self.chosen or PrecisionChoice.of(self.study.training.precision)
 
     @cached_property
     def at_each_budget(self) -> tuple[ResolvedStudy, ...]:
@@ -125,7 +133,7 @@ class ResolvedStudy:
             windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(str(settings["name"]), self.tasks[task]),
-            dtype=study.training.dtype,
+            precision=self.precision.precision,
             path=path,
             share=share,
             path_windows=study.report.path_rows if path else 0,
