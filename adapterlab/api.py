@@ -61,10 +61,12 @@ def run(
     lanes: int | None = None,
     wait: Callable[[], None] | None = None,
     watch: Watch = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Analysis:
     """Run a study, resuming where it stopped, and analyse it.
 
-    Writes `design.json`, `ledger.sqlite`, `report.html` and `verdict.json` to the folder of the results.
+    Writes `design.json`, `ledger.sqlite`, `report.html` and `verdict.json` to the folder of the results, and
+    `precision.json` if the precision is chosen by a check.
 
     Args:
         study: A `Study`, a TOML file, the name of a shipped study, or a folder of results; the quick study if None.
@@ -80,6 +82,7 @@ def run(
         lanes: Trials that may be trained in one pass; they differ only by learning rate and seed.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
+        note: Called with a remark before the first trial, such as that this machine is slow at the study's precision.
 
     Returns:
         The analysis of the whole study.
@@ -93,7 +96,9 @@ def run(
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
     ledger = Ledger(folder / LEDGER)
     record_study(spec, folder)
-    prepared = prepare(spec)
+    prepared = prepare(spec, folder)
+    if prepared.resolved.precision.here:
+        note(prepared.resolved.precision.here)
     design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
     contests = run_study(prepared, ledger, wait=wait, watch=watch)
     analysis = analyse(prepared, contests, ledger, the_map, design)
@@ -127,7 +132,7 @@ def estimate(
     """
     spec, folder = open_study(study, None if out is None else Path(out))
     ledger = Ledger(folder / LEDGER) if (folder / LEDGER).is_file() else None
-    return estimate_study(prepare(spec.limited(**limits)), ledger, measure=measure, watch=watch)
+    return estimate_study(prepare(spec.limited(**limits), folder), ledger, measure=measure, watch=watch)
 
 
 def power(study: StudySource = None, *, out: str | Path | None = None) -> Power:
@@ -161,7 +166,8 @@ def status(study: StudySource = None, *, out: str | Path | None = None, workers:
     """
     spec, folder = open_study(study, None if out is None else Path(out))
     name = called(study, spec)
-    return study_status(prepare(spec), existing_ledger(folder, name), run_command(name, folder), workers)
+    ledger = existing_ledger(folder, name)
+    return study_status(prepare(spec, folder), ledger, run_command(name, folder), workers)
 
 
 def compare(
@@ -195,7 +201,7 @@ def compare(
     name = called(study, spec)
     ledger = existing_ledger(folder, name)
     return pairwise.compare(
-        prepare(spec),
+        prepare(spec, folder),
         ledger,
         (first, second),
         tasks=tasks,
@@ -216,7 +222,8 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
         AdapterlabError: If nothing has been run into the folder.
     """
     spec, folder = open_study(study, None if out is None else Path(out))
-    return trial_table(prepare(spec), existing_ledger(folder, called(study, spec)))
+    ledger = existing_ledger(folder, called(study, spec))
+    return trial_table(prepare(spec, folder), ledger)
 
 
 def calibrate(

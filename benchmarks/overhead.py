@@ -29,7 +29,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import LocalPool
 from adapterlab.lab.run.resolve import resolve
-from adapterlab.lab.study.spec import Contestant, Study
+from adapterlab.lab.study.spec import Contestant, Study, Training
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
@@ -48,7 +48,12 @@ def lora_trial(steps: int) -> Trial:
     Args:
         steps: Training steps. After each tenth of them the validation part is scored.
     """
-    study = Study(name="overhead", tasks=("prose",), contestants=(Contestant(adapter="lora"),))
+    study = Study(
+        name="overhead",
+        tasks=("prose",),
+        contestants=(Contestant(adapter="lora"),),
+        training=Training(precision="float32"),
+    )
     contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", resolve(study))
     return replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
 

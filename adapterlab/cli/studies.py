@@ -81,6 +81,7 @@ def run(
             lanes=lanes,
             wait=waiting if wait else None,
             watch=watch,
+            note=lambda text: console.print(text, highlight=False, markup=False),
         )
     show(analysis, str(folder), console)
     console.print(f"\nThe report: {folder / 'report.html'}")

@@ -52,7 +52,8 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     again = ", and again on a tenth of the data" if report.tenth_of_data else ""
     cells, models = study.sweep.count, ", ".join(study.sweep.models or (study.model,))
     rows = {
-        "model": f"{models}, {thousands(estimate.model_parameters)} parameters, {study.training.dtype}",
+        "model": f"{models}, {thousands(estimate.model_parameters)} parameters",
+        "precision": ". ".join(filter(None, (str(estimate.precision), estimate.precision.here))),
         "tasks": ", ".join(study.tasks),
         "tuning": describe(study.tuning, study.training.steps),
         "regret": f"measured of {', '.join(study.regret_sample)}, with {len(study.tuning.regret_seeds)} seeds"

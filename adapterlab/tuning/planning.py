@@ -11,18 +11,20 @@ import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, find_dtype, free_memory, measure_capacity
+from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, free_memory, measure_capacity
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
-from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import ContestState, Costs, seconds_left
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.sizing import size_to_budget
@@ -92,8 +94,10 @@ def plan_tuning(
     if file.exists():
         known = json.loads(file.read_text())
         if known["request"] == request_json:
-            return TuningPlan(Study.model_validate(known["study"]), tuple(known["notes"]), known["model_parameters"])
-    plan = _planned(request, workers, watch, record)
+            with suppress(ValidationError):  # a plan of an older version, whose trials are not used either
+                study = Study.model_validate(known["study"])
+                return TuningPlan(study, tuple(known["notes"]), known["model_parameters"])
+    plan = _planned(request, file.parent, workers, watch, record)
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     content = {
@@ -108,7 +112,11 @@ def plan_tuning(
 
 
 def _planned(
-    request: Request, workers: int | None, watch: Callable[[str], None], record: Callable[[Finished], None]
+    request: Request,
+    folder: Path,
+    workers: int | None,
+    watch: Callable[[str], None],
+    record: Callable[[Finished], None],
 ) -> TuningPlan:
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
@@ -143,7 +151,7 @@ def _planned(
         reference="lora" if "lora" in contestants else contestants[0],
         data=(Data(**vars(request.data)),),
         contestants=tuple(Contestant(adapter=name) for name in contestants),
-        training=Training(batch=request.batch, length=length, dtype=find_dtype(device)),
+        training=Training(batch=request.batch, length=length),
         tuning=Tuning(regret_sample=1),
         report=Reporting(windows=min(MAX_SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
         limits=Limits(workers=workers),
@@ -155,12 +163,15 @@ def _planned(
             f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free"
         )
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
-    return _timed(request, draft, crew, notes, whole, watch, record)
+    watch("choosing the precision")
+    prepared = prepare(draft, folder)
+    notes.append(str(prepared.resolved.precision))
+    return _timed(request, prepared, crew, notes, whole, watch, record)
 
 
 def _timed(
     request: Request,
-    draft: Study,
+    prepared: PreparedStudy,
     crew: int,
     notes: list[str],
     whole: int,
@@ -169,8 +180,7 @@ def _timed(
 ) -> TuningPlan:
     """Time every contestant here, and choose steps and seeds."""
     started = time.monotonic()
-    prepared = prepare(draft)
-    contests = prepared.contests()
+    draft, contests = prepared.study, prepared.contests()
     runner = Runner(replace(prepared.resolved.worker_config(), device=find_device()))
     trials = {c.contestant: c.trial(c.start, 0, 1, reported=False) for c in contests if c.adapter is not None}
     watch("scoring the untrained model")
@@ -269,7 +279,7 @@ def _chosen(request: Request, study: Study, clock: _Clock) -> str:
     note = (
         f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
         f"{len(clock.costs)} contestants, of at most {study.budget:,} trained parameters, on {find_device()} in "
-        f"{study.training.dtype}: about {spoken(seconds)}"
+        f"{clock.contests[0].resolved.precision.precision}: about {spoken(seconds)}"
     )
     return (
         note if seconds <= request.seconds else f"{note}, the shortest useful study; it takes more than the time given"

@@ -67,7 +67,7 @@ def tune(
     plan = plan_tuning(request, folder / "plan.json", workers, watch, ledger.record)
     planned(plan)
     record_study(plan.study, folder)
-    prepared = prepare(plan.study)
+    prepared = prepare(plan.study, folder)
     design = lock_design(folder, plan_of(prepared.resolved, None), len(ledger))
     contests = run(prepared, ledger)
     analysis = analyse(prepared, contests, ledger, design=design)

@@ -30,6 +30,7 @@ from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.design import DesignHistory
+from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import level_name
@@ -57,6 +58,8 @@ class Analysis:
     """Trials in the ledger that the study does not use."""
     design: DesignHistory | None = None
     """Dates of the study's design and of its changes; None if they were not recorded."""
+    precision: PrecisionChoice | None = None
+    """Precision of the trials, with the measurements that it was chosen by."""
 
     @property
     def remarks(self) -> list[str]:
@@ -141,5 +144,14 @@ def analyse(
     in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
     answers = answer_sweep(in_main_unit, prepared.study.sweep)
     return Analysis(
-        prepared.study, main, others, judgement, prepared.model_parameters, answers, origins, unused, design
+        prepared.study,
+        main,
+        others,
+        judgement,
+        prepared.model_parameters,
+        answers,
+        origins,
+        unused,
+        design,
+        prepared.resolved.precision,
     )

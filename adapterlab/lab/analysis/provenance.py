@@ -33,7 +33,7 @@ def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
         origins: Environments that the trials ran in.
 
     Returns:
-        Facts by heading: model, tasks, training, seeds, statistics, and the versions and hardware of the trials.
+        Facts by heading: model, tasks, training, precision, seeds, statistics, and the versions and hardware of the trials.
     """
     study = results.study
     reported = next(iter(results.contests.values())).reported
@@ -46,6 +46,7 @@ def provenance_of(results: Results, origins: Sequence[Origin]) -> Provenance:
             "tasks": ", ".join(f"{c.task} ({_data(c)})" for c in results.contests.values() if c.adapter is None),
             "training": f"{training.steps} steps of {training.batch} x {training.length} tokens; AdamW, "
             f"no weight decay, gradients clipped at {GRADIENT_CLIP:g}, a tenth warm-up, then linear to zero",
+            "precision": str(next(iter(results.contests.values())).resolved.precision),
             "seeds": f"tuned with {', '.join(map(str, study.tuning.seeds))}, reported with "
             f"{', '.join(map(str, study.report.seeds))}"
             + (f", regret with {', '.join(map(str, study.tuning.regret_seeds))}" if study.regret_sample else ""),

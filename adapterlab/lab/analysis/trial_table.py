@@ -28,7 +28,7 @@ from adapterlab.tasks.base import Part
 Cells = dict[str, Any]
 """Values of one row by column."""
 TEXTS = ("trial", "contestant", "round", "cell", "budget_flag", "status", "note", "curve", "along", "path")
-DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "dtype", "parts")
+DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "precision", "parts")
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
 REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
 YES_OR_NO = ("chosen", "ranked")

@@ -30,6 +30,10 @@ STEPS = {
         "ALTER TABLE trials ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",
     ),
     2: (),  # outcomes may hold the losses of rows from version 3 on; those without are read as they are
+    3: (
+        "UPDATE trials SET trial = json_remove(json_set(trial, '$.precision', json_extract(trial, '$.dtype')), '$.dtype')"
+        " WHERE json_type(trial, '$.dtype') IS NOT NULL",
+    ),
 }
 """By version, the statements that convert a ledger to the next version."""
 VERSION = max(STEPS) + 1

@@ -1,4 +1,4 @@
-"""Capacity of this machine: the device, the dtype, and the number of examples that fit in memory at a time."""
+"""Capacity of this machine: the device, and the number of examples that fit in memory at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -31,15 +30,6 @@ def find_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def find_dtype(device: str) -> Literal["float32", "bfloat16"]:
-    """Return `bfloat16` for a GPU that computes in it, else `float32`.
-
-    Args:
-        device: Kind of device.
-    """
-    return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def free_memory(device: str) -> int | None:

@@ -35,6 +35,7 @@ WORDS = {
     "stopping": "the rule for stopping",
     "study.model_hash": "the model's weights",
     "study.data_hash": "the data",
+    "study.precision": "the precision",
 }
 """Words for keys of a design; other keys are those of the study's file."""
 FILE = "design.json"
@@ -164,6 +165,7 @@ def plan_of(resolved: ResolvedStudy, map_text: str | None) -> Plan:
             **resolved.study.model_dump(mode="json", exclude={"limits"}),
             "model_hash": "+".join(model.hash for model in resolved.models.values()),
             "data_hash": digest(dict(resolved.data)),
+            "precision": resolved.precision.precision,
         },
         "map": "" if map_text is None else digest(map_text),
         "code": package_code(),

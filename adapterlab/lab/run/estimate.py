@@ -11,6 +11,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.lr_search import REFINEMENT_RATES
+from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import (
     Cost,
@@ -83,6 +84,7 @@ class Estimate:
     """Seconds for what is left, on this number of workers; None if no contestant was timed."""
     workers: int
     device: str
+    precision: PrecisionChoice
 
 
 def estimate_study(
@@ -137,6 +139,7 @@ def estimate_study(
         seconds_left(states, costs, scoring, workers),
         workers,
         "a Ray cluster" if study.limits.cluster else crew[0].device,
+        resolved.precision,
     )
 
 

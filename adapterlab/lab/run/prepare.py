@@ -1,12 +1,19 @@
-"""Prepare a study: resolve its names and size every contestant at each cell. Nothing is trained."""
+"""Prepare a study: resolve its names, size every contestant at each cell, and settle its precision.
+
+Nothing is trained, unless the precision must be chosen and bfloat16 is fast here: then a few runs of the reference show what
+it does to the losses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
+from adapterlab.lab.run.precision_choice import AUTO
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_at
 from adapterlab.lab.study.spec import Study
@@ -49,11 +56,14 @@ class PreparedStudy:
         return {name: sized.adapter for name, sized in self.sized[cell].items()}
 
 
-def prepare(study: Study) -> PreparedStudy:
-    """Resolve a study and size its contestants.
+def prepare(study: Study, folder: Path | None = None, measure: Measure = measure_speedup) -> PreparedStudy:
+    """Resolve a study, size its contestants and settle its precision.
 
     Args:
         study: A valid study.
+        folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
+            without a record.
+        measure: Measures the speed of bfloat16.
 
     Returns:
         The study, ready to run.
@@ -65,7 +75,7 @@ def prepare(study: Study) -> PreparedStudy:
     study.check_sweep()
     head = resolved.tasks[study.tasks[0]].head
     sized: dict[Cell, dict[str, SizedAdapter]] = {}
-    parameters = 0
+    parameters, shape = 0, None
     for name in resolved.models:
         model = load(name, head).model
         for part in (part for part in resolved.cells if part.study.model == name):
@@ -75,5 +85,10 @@ def prepare(study: Study) -> PreparedStudy:
                 for entry in part.study.entrants
             }
         if name == study.model:
-            parameters = sum(p.numel() for p in model.parameters())
-    return PreparedStudy(resolved, sized, parameters)
+            parameters, shape = sum(p.numel() for p in model.parameters()), product_of(model, study)
+        del model
+    prepared = PreparedStudy(resolved, sized, parameters)
+    if study.training.precision != AUTO or shape is None:
+        return prepared
+    chosen = settle_precision(resolved, prepared.contests(), shape, folder, measure)
+    return replace(prepared, resolved=replace(resolved, chosen=chosen))

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.rate_priors import prior
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
@@ -51,6 +52,13 @@ class ResolvedStudy:
     """By name, every base model of the study."""
     cell: Cell = field(default_factory=Cell)
     """Levels of the factors that the whole study sweeps."""
+    chosen: PrecisionChoice | None = None
+    """The precision that was chosen by a check; None if the study gives it, or before it is prepared."""
+
+    @property
+    def precision(self) -> PrecisionChoice:
+        """Precision of the study's trials; not decided if the study leaves it open and is not prepared."""
+        return self.chosen or PrecisionChoice.of(self.study.training.precision)
 
     @cached_property
     def cells(self) -> tuple[ResolvedStudy, ...]:
@@ -152,7 +160,7 @@ class ResolvedStudy:
             windows=study.report.windows,
             curve_every=study.report.curve_every if reported else 0,
             code=code_version(str(settings["name"]), self.tasks[task]),
-            dtype=study.training.dtype,
+            precision=self.precision.precision,
             path=path,
             share=share,
             path_windows=study.report.path_rows if path else 0,

@@ -64,7 +64,7 @@ class StudyStatus:
     diverged: tuple[TrialLabel, ...]
     failed: tuple[TrialLabel, ...]
     remarks: tuple[str, ...] = ()
-    """Sentences about trials of mixed origins and about trials that the study does not use."""
+    """Sentences about a precision that is slow here, trials of mixed origins, and trials that the study does not use."""
 
     @property
     def share(self) -> float:
@@ -109,7 +109,15 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         tuple(_label(state, trial) for trial, state in needed.items() if trial.id not in started),
         _with_status(done, "diverged"),
         _with_status(done, "failed"),
-        tuple(text for text in (mixed_origins(ledger.origins(done)), str(ledger.unused([*done, *needed]))) if text),
+        tuple(
+            text
+            for text in (
+                prepared.resolved.precision.here,
+                mixed_origins(ledger.origins(done)),
+                str(ledger.unused([*done, *needed])),
+            )
+            if text
+        ),
     )
 
 

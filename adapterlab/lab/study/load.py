@@ -30,6 +30,14 @@ _TABLES: dict[str, type[BaseModel]] = {
     "data": Data,
 }
 """Models of the tables of a study, by key."""
+_REPLACED = {
+    (
+        "training",
+        "dtype",
+    ): 'is now precision: write precision = "float32", or "bf16" for a base in bfloat16 and autocast; '
+    "without it, a check chooses"
+}
+"""Keys of older versions, with what takes their place."""
 
 
 def load_study(path: Path) -> Study:
@@ -113,6 +121,8 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place, key = first["loc"], str(first["loc"][-1]) if first["loc"] else ""
     where = _place(path, text, place)
+    if first["type"] == "extra_forbidden" and place in _REPLACED:
+        return f"{where}: {key} {_REPLACED[place]}"
     if first["type"] == "extra_forbidden":
         tables = [_TABLES[step] for step in place[:-1] if isinstance(step, str)]
         return str(UnknownNameError("setting", key, (tables or [Study])[-1].model_fields, where=where))

@@ -44,8 +44,8 @@ class Training(Table):
     """Examples in a step."""
     length: Annotated[int, Field(ge=8)] = 128
     """Tokens in a window of text, or the most in a prompt with its completion."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Dtype of the base model; adapters train in float32."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """`bf16` for a base in bfloat16 and autocast, with all that is trained in float32; `auto` to choose by a check."""
 
 
 class Tuning(Table):

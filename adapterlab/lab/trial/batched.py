@@ -189,9 +189,11 @@ def _gradients(context: TrialContext, stack: _Stack, lanes: Sequence[_Lane]) -> 
         ]
         length = max(map(used_length, pieces))
         asked = [query(model, piece, length) for piece in pieces]
+        with context.autocast():
+            found = stack(lanes, asked)
         losses = [
             cross_entropy(logits[: len(each.targets)].float(), each.targets, reduction="sum") / n
-            for logits, each, n in zip(stack(lanes, asked), asked, terms, strict=True)
+            for logits, each, n in zip(found, asked, terms, strict=True)
         ]
         torch.autograd.backward(torch.stack(losses).sum())
         totals = [total + loss.item() for total, loss in zip(totals, losses, strict=True)]

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.lab.trial.precision import autocast
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.tasks.base import Examples, Part, Task
@@ -72,6 +73,10 @@ class TrialContext:
     def device(self) -> torch.device:
         """Device that the trial runs on."""
         return torch.device(self.config.device)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context for code that runs the model: autocast if the trial's precision asks for it."""
+        return autocast(self.device, self.trial.precision)
 
     @property
     def can_merge(self) -> bool:

@@ -17,6 +17,7 @@ import torch
 from adapterlab import adapters, tasks
 from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.context import TrialContext
+from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
@@ -30,7 +31,7 @@ class _Cache:
     """Models and prepared data that trials of one process share."""
 
     models: dict[tuple[str, str, str, Head], Loaded] = field(default_factory=dict)
-    """By name, hash, dtype and head."""
+    """By name, hash, precision and head."""
     examples: dict[tuple[object, ...], Examples] = field(default_factory=dict)
 
 
@@ -98,7 +99,7 @@ class Runner:
         def examples(part: Part, count: int) -> Examples:
             # The data's fingerprint is part of the key: a file of the same name may have changed.
             # The model's hash is, since examples keep results of the model on them.
-            model = trial.model, trial.model_hash, trial.dtype, task.head
+            model = trial.model, trial.model_hash, trial.precision, task.head
             key = (*model, trial.task, trial.data, part, trial.length, count)
             if key not in self._cache.examples:
                 self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
@@ -149,12 +150,12 @@ class Runner:
         self._cache.examples.clear()
 
     def _model(self, trial: Trial, head: Head) -> Loaded:
-        key = trial.model, trial.model_hash, trial.dtype, head
+        key = trial.model, trial.model_hash, trial.precision, head
         if key not in self._cache.models:
             loaded = load(trial.model, head)
             cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"
-            model = loaded.model.to(device=device, dtype=getattr(torch, trial.dtype))
-            self._cache.models[key] = Loaded(model, loaded.tokenizer)
+            cast_base(loaded.model, trial.precision)
+            self._cache.models[key] = Loaded(loaded.model.to(device=device), loaded.tokenizer)
         return self._cache.models[key]

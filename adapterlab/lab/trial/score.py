@@ -37,7 +37,7 @@ def score_parts(
         By part, the scores.
     """
     loaded = {part: context.load_examples(Part(part), count or context.trial.windows) for part in parts}
-    with context.scoring, mode(context.model, training=False):
+    with context.scoring, mode(context.model, training=False), context.autocast():
         return {
             part: context.task.score(context.model, examples, _Remembering(control, examples.kept))
             for part, examples in loaded.items()

@@ -23,6 +23,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.context import TrialContext
+from adapterlab.lab.trial.precision import losses
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.surgery import Handle
@@ -56,16 +57,18 @@ def run(context: TrialContext) -> Outcome:
         The outcome, the same in every process.
     """
     whole = replace(context, model=copy.deepcopy(context.model))
-    return train.run(whole, shard=lambda model, handle: divide(model, handle, context.config))
+    precision = context.trial.precision
+    return train.run(whole, shard=lambda model, handle: divide(model, handle, context.config, precision))
 
 
-def divide(model: nn.Module, handle: Handle | None, config: WorkerConfig) -> train.Gradient:
+def divide(model: nn.Module, handle: Handle | None, config: WorkerConfig, precision: str = "float32") -> train.Gradient:
     """Keep this process's share of the model's weights and free the rest.
 
     Args:
         model: The whole model.
         handle: Handle of the attached adapter, if there is one.
         config: Settings of this process.
+        precision: Precision of the trial.
 
     Returns:
         The function that computes a step's gradient together with the other processes.
@@ -83,7 +86,7 @@ def divide(model: nn.Module, handle: Handle | None, config: WorkerConfig) -> tra
             # The loss is already divided by the terms of the whole batch.
             module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)
-    return _SharedGradient(whole, config, config.micro_batch or 0)
+    return _SharedGradient(whole, config, precision, config.micro_batch or 0)
 
 
 def _is_large(model: nn.Module, handle: Handle) -> bool:
@@ -110,6 +113,7 @@ class _SharedGradient:
     whole: list[nn.Parameter]
     """Parameters that every process holds whole, and whose gradients are summed over the processes."""
     config: WorkerConfig
+    precision: str
     size: int
     note: str = ""
 
@@ -118,7 +122,7 @@ class _SharedGradient:
         total = torch.zeros((), dtype=torch.float64)
         for rows, weight in self._passes(len(next(iter(batch.values())))):
             piece = {name: tensor[rows].to(device) for name, tensor in batch.items()}
-            for loss in task.losses(model, piece, control):
+            for loss in losses(task, model, piece, control, self.precision):
                 own = loss * (weight / terms)
                 torch.autograd.backward(own)
                 total += own.item()

@@ -69,8 +69,9 @@ class Trial:
     """Steps between two measurements of the validation loss; 0 for none."""
     code: str
     """Fingerprint of the code that decides the outcome."""
-    dtype: str = "float32"
-    """Dtype of the base model; the adapter trains in float32."""
+    precision: str = "float32"
+    """`float32`, or `bf16` for a base in bfloat16 and autocast (`lab.trial.precision`). It is `auto` in trials of a study
+    whose precision is not decided, which can be simulated and not run."""
     path: tuple[float, ...] = ()
     """Strengths other than 1 at which the trained adapter is scored."""
     share: float = 1.0

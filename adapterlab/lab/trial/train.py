@@ -20,6 +20,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.checkpointing import checkpointed
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
+from adapterlab.lab.trial.precision import losses
 from adapterlab.lab.trial.score import Progress, frozen_scores, mode, with_scores
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.surgery import Handle, attach, seeded
@@ -71,7 +72,7 @@ def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrai
     """
     trial, model = context.trial, context.model
     config = context.config
-    shard = shard or (lambda *_: MicroBatches(config.micro_batch or trial.batch, config.checkpointing))
+    shard = shard or (lambda *_: MicroBatches(config.micro_batch or trial.batch, config.checkpointing, trial.precision))
     if context.adapter is None:
         shard(model, None)
         return frozen_scores(context)
@@ -162,8 +163,8 @@ def attach_adapter(context: TrialContext, adapter: Adapter) -> Handle:
         adapter,
         trial.targets,
         seed=trial.seed,
-        loss=lambda: calibration_loss(context),
-        runs=context.task.contrast(model, to_device_of(model, first)),
+        loss=context.autocast()(lambda: calibration_loss(context)),
+        runs=[context.autocast()(run) for run in context.task.contrast(model, to_device_of(model, first))],
         prompted=context.task.prompted,
     )
 
@@ -175,11 +176,11 @@ def calibration_loss(context: TrialContext) -> Tensor:
         context: The resolved trial.
     """
     trial, task = context.trial, context.task
-    losses = []
+    means = []
     for batch in batches(context.training_data, trial.batch, CALIBRATION_BATCHES, trial.seed):
         moved = to_device_of(context.model, batch)
-        losses.append(task.loss(context.model, moved) / task.terms(moved))
-    return torch.stack(losses).mean()
+        means.append(task.loss(context.model, moved) / task.terms(moved))
+    return torch.stack(means).mean()
 
 
 def make_optimizer(handle: Handle, lr: float) -> torch.optim.Optimizer:
@@ -189,7 +190,7 @@ def make_optimizer(handle: Handle, lr: float) -> torch.optim.Optimizer:
         handle: The attached adapter, whose method may state that some tensors have another learning rate.
         lr: Peak learning rate.
     """
-    return torch.optim.AdamW(handle.parameter_groups(lr), weight_decay=0.0)
+    return torch.optim.AdamW(handle.parameter_groups(lr), weight_decay=0.0, fused=True)
 
 
 def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterator[int]:
@@ -212,6 +213,8 @@ class MicroBatches:
     """Examples in one pass."""
     checkpointing: bool = False
     """True to recompute activations in the backward pass."""
+    precision: str = "float32"
+    """Precision of the trial."""
     note: str = ""
     """Remark that the size was halved, if it was."""
 
@@ -221,7 +224,7 @@ class MicroBatches:
         def passes(size: int) -> float:
             model.zero_grad()  # an attempt that ran out of memory leaves a partial gradient
             with checkpointed(model, self.checkpointing):
-                return backward(task, model, batch, size, control)
+                return backward(task, model, batch, size, control, self.precision)
 
         loss, size = halving(passes, self.size)
         if size < self.size:
@@ -257,7 +260,12 @@ def update(handle: Handle, optimizer: torch.optim.Optimizer, trial: Trial, step:
 
 
 def backward(
-    task: Task, model: nn.Module, batch: Mapping[str, Tensor], micro_batch: int | None, control: Control
+    task: Task,
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    micro_batch: int | None,
+    control: Control,
+    precision: str = "float32",
 ) -> float:
     """Add the gradient of a batch's mean loss, computed in passes of `micro_batch` examples.
 
@@ -267,6 +275,7 @@ def backward(
         batch: Inputs by name, one row for each example.
         micro_batch: Examples in one pass; the whole batch if None.
         control: The adapter's strength, for tasks that train at several strengths.
+        precision: Precision of the trial.
 
     Returns:
         The mean loss over the terms of the whole batch.
@@ -275,7 +284,7 @@ def backward(
     total = 0.0
     for start in range(0, count, micro_batch or count):
         piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
-        for loss in task.losses(model, to_device_of(model, piece), control):
+        for loss in losses(task, model, to_device_of(model, piece), control, precision):
             mean = loss / terms
             torch.autograd.backward(mean)
             total += mean.item()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import ParameterAdapter
@@ -112,8 +113,11 @@ class ParameterSite(TensorSite):
         if self.active:
             # Set by an adapter attached before, or the registered parameter.
             below: Tensor = getattr(module, name)
+            adapted = self.adapter.value(self.state, below.to(self.dtype), self.strength)
+            # Autocast casts where it must; a cast here would round small changes of a bfloat16 base away.
+            kept = torch.is_autocast_enabled(below.device.type)
             # An attribute of the instance hides the registered parameter of the same name.
-            vars(module)[name] = self.adapter.value(self.state, below.to(self.dtype), self.strength).to(below.dtype)
+            vars(module)[name] = adapted if kept else adapted.to(below.dtype)
 
     def _show_own(self, name: str, module: nn.Module, args: object, output: object) -> None:
         vars(module).pop(name, None)

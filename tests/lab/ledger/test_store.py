@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.ledger.migrations import STEPS
+from adapterlab.lab.ledger.migrations import STEPS, VERSION
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.trial.spec import Finished, Trial
 from tests.lab.disk import make_room, small_disk
@@ -141,7 +141,7 @@ def test_an_older_ledger_is_brought_up_to_date_and_kept_as_it_was(old, trial):
     ledger = Ledger(old)
     backup = old.with_name("ledger.sqlite.v1.bak")
     assert rows(backup) == before
-    assert rows(old) == (3, before[1])
+    assert rows(old) == (VERSION, before[1])
     ((found, result, environment),) = ledger
     assert found.to_json().items() >= (OLD_TRIAL | {"parts": ("validation", "test")}).items()
     assert result.scores == {"validation": (1.0, 0.5), "test": (1.25, 0.25)}
@@ -150,6 +150,15 @@ def test_an_older_ledger_is_brought_up_to_date_and_kept_as_it_was(old, trial):
     ledger.record(Finished(trial, outcome(1.0), {}, 7.5))
     assert Ledger(old).wall_seconds(trial) == 7.5
     assert rows(backup) == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_dtype_of_an_older_ledger_is_its_trials_precision(old, dtype):
+    with closing(sqlite3.connect(old)) as db, db:
+        db.execute("UPDATE trials SET trial = ?", (json.dumps(OLD_TRIAL | {"dtype": dtype}),))
+    ((found, _, _),) = Ledger(old)
+    assert found.precision == dtype
+    assert found.to_json().items() >= (OLD_TRIAL | {"parts": ("validation", "test")}).items()
 
 
 def test_two_may_open_an_older_ledger_at_once(old):

@@ -9,7 +9,7 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.capacity import find_device, find_dtype, measure_capacity
+from adapterlab.lab.run.capacity import find_device, measure_capacity
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
@@ -177,6 +177,4 @@ def test_one_that_never_fits_is_left_out(trial, runner, monkeypatch):
 def test_the_device_is_the_best_there_is(monkeypatch, cuda, mps, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert find_device() == device
-    assert find_dtype(find_device()) == ("bfloat16" if cuda else "float32")

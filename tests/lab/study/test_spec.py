@@ -67,6 +67,12 @@ def test_a_study_reads_as_written(tmp_path):
         ("growth = 5", "bracket = 4", r"study\.toml:6: tuning\.bracket: give an odd number"),
         ("growth = 5", "keep = 6", r"study\.toml:6: tuning\.keep: .*less than or equal to 5"),
         ("growth = 5", "first_steps = 2", r"unknown setting 'first_steps' in .*study\.toml:6: did you mean first_rung"),
+        (
+            "[tuning]",
+            '[training]\ndtype = "bfloat16"\n\n[tuning]',
+            r'study\.toml:6: dtype is now precision: write precision = "float32", or "bf16"',
+        ),
+        ("[tuning]", '[training]\nprecision = "fp8"\n\n[tuning]', r"study\.toml:6: training\.precision: .*'bf16'"),
         ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),
         ("budget = 1000", "full_tf = false", r"unknown setting 'full_tf' in .*study\.toml:3: did you mean full_ft"),
         ("budget = 1000", 'reference = "dora"', r"unknown contestant 'dora' in .*study\.toml:3"),

@@ -53,7 +53,7 @@ def trial(tmp_path_factory) -> Trial:
     trial = contest.trial(1e-2, 1, 4, reported=True)
     # In float64, so that a method whose training is ill-conditioned agrees with itself too.
     return dataclasses.replace(
-        trial, targets="all-linear", parts=("validation", "base"), curve_every=2, path=(0.5,), dtype="float64"
+        trial, targets="all-linear", parts=("validation", "base"), curve_every=2, path=(0.5,), precision="float64"
     )
 
 
@@ -101,7 +101,7 @@ def test_lanes_of_every_method_come_out_as_trials_alone(name, trial):
 
 
 def test_lanes_in_single_precision_agree_to_rounding(trial):
-    trials = [dataclasses.replace(t, dtype="float32") for t in of(trial, "lora")]
+    trials = [dataclasses.replace(t, precision="float32") for t in of(trial, "lora")]
     for one, together in zip([RUNNER.run(t) for t in trials], RUNNER.run_batched(trials), strict=True):
         assert together.validation == pytest.approx(one.validation, abs=1e-5)
 

@@ -47,7 +47,8 @@ def trials(tmp_path_factory):
         )
         for name in NAMES
     }
-    return made | {"one_row": dataclasses.replace(made["lora"], batch=1)}
+    rounded = {f"{name} in bf16": dataclasses.replace(made[name], precision="bf16") for name in ("lora", "full_ft")}
+    return made | rounded | {"one_row": dataclasses.replace(made["lora"], batch=1)}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,14 @@ def test_each_process_holds_half_of_the_model_and_all_of_the_adapter(trials, tmp
     assert sum(base for base, _ in found.values()) == whole
     assert all(base < 0.55 * whole for base, _ in found.values())
     assert [own for _, own in found.values()] == [adapter, adapter]
+
+
+@pytest.mark.parametrize("name", ["lora in bf16", "full_ft in bf16"])
+def test_two_processes_in_bf16_give_the_losses_of_one_up_to_rounding(name, trials, sharded):
+    two, one = sharded[trials[name]], RUNNER.run(trials[name])
+    assert two.status == one.status == "ok"
+    for part, (loss, _) in one.scores.items():
+        assert two.scores[part][0] == pytest.approx(loss, rel=5e-3)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "one_row"])

@@ -32,7 +32,7 @@ def trial(tmp_path_factory) -> Trial:
     """Twelve steps of LoRA, so that the warm-up is one step; in float64, though the task takes its loss in float32."""
     contests = prepare(load_study(save_study(tmp_path_factory.mktemp("study")))).contests()
     lora = next(c for c in contests if c.contestant == "lora")
-    return dataclasses.replace(lora.trial(1e-2, 1, 12, reported=True), dtype="float64", curve_every=0)
+    return dataclasses.replace(lora.trial(1e-2, 1, 12, reported=True), precision="float64", curve_every=0)
 
 
 class Scaled(type(task("prose"))):
@@ -314,7 +314,7 @@ def test_the_frozen_model_is_scored_and_nothing_is_trained(trial):
 
 
 def test_a_run_that_diverged_has_no_scores_and_a_curve_of_finite_losses(trial):
-    wild = dataclasses.replace(trial, lr=1e30, path=(0.5,), curve_every=1, dtype="float32")
+    wild = dataclasses.replace(trial, lr=1e30, path=(0.5,), curve_every=1, precision="float32")
     outcome = RUNNER.run(wild)
     assert (outcome.status, outcome.scores, outcome.path) == ("diverged", {}, ())
     assert outcome.parameters > 0
