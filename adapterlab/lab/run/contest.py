@@ -74,14 +74,24 @@ class Contest:
         return self.resolved.study
 
     @property
-    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...], float, bool]:
+    def key(self) -> tuple[str, Adapter | None, str | tuple[str, ...], float, bool, bool]:
         """Equal for contests that run the same trials, such as those of a method with a single size at two budgets."""
-        return self.task, self.adapter, self.targets, self.start, self.sampled
+        return self.task, self.adapter, self.targets, self.start, self.trusted, self.sampled
 
     @property
     def start(self) -> float:
         """Learning rate at which the search starts."""
-        return self.resolved.start(self.contestant, self.adapter)
+        return self.resolved.start(self.contestant, self.adapter).rate
+
+    @property
+    def trusted(self) -> bool:
+        """True if the search starts at a trusted prediction."""
+        return self.resolved.start(self.contestant, self.adapter).trusted
+
+    @property
+    def narrow(self) -> bool:
+        """True if the search begins with rates a quarter of a decade apart."""
+        return self.trusted and self.study.tuning.narrow
 
     @property
     def sampled(self) -> bool:
@@ -189,7 +199,7 @@ def play(contest: Contest, extends: Extends = lambda _: False, goes_on: GoesOn =
 def _search(contest: Contest) -> Play:
     """Search for a rate; outcomes that are already known are not asked for again."""
     tuning, steps = contest.study.tuning, contest.study.training.steps
-    searching: Search = search(tuning, steps, contest.start, contest.extensions)
+    searching: Search = search(tuning, steps, contest.start, contest.extensions, trusted=contest.trusted)
     losses: dict[float, float] | None = None
     while True:
         try:
@@ -211,11 +221,14 @@ def _search(contest: Contest) -> Play:
 
 
 def _measure_regret(contest: Contest) -> Play:
-    """Train the chosen rate and its neighbours at full length with the seeds kept for the regret."""
+    """Train the chosen rate and its neighbours at full length with the seeds kept for the regret.
+
+    They are scored on all parts, so that the response of every metric to the rate is known.
+    """
     assert contest.rate is not None
     low, high = neighbours(contest.rate)
     new = {
-        (lr, seed): contest.trial(lr, seed, contest.study.training.steps, reported=False)
+        (lr, seed): contest.trial(lr, seed, contest.study.training.steps, reported=False, all_parts=True)
         for lr in (low, contest.rate, high)
         if lr not in contest.beside
         for seed in contest.study.tuning.regret_seeds

@@ -10,15 +10,14 @@ import pytest
 from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.noise_model import QUICK, World
+from adapterlab.lab.analysis.rate_noise import rate_noise
+from adapterlab.lab.analysis.rate_response import Line, fit_line
 from adapterlab.lab.analysis.selection import (
     NO_SELECTION,
     REPLAYS,
     ROUGH_REPLAYS,
     Curve,
-    Line,
     Selection,
-    fit_line,
-    rate_noise,
     select_again,
 )
 from adapterlab.lab.run.resolve import resolve
