@@ -72,8 +72,8 @@ def rate_noise(results: Results, task: str) -> float:
 
 def _best_at_full_length(contest: Contest) -> float:
     """Return the smallest validation loss of the second rung, or of the reported runs without one."""
-    runs = contest.second or {seed: run for seed, run in contest.reported.items()}
-    return min((outcome.validation for _, outcome in runs.values()), default=math.inf)
+    runs = [*contest.second.values()] or [*contest.reported.values()]
+    return min((outcome.validation for _, outcome in runs), default=math.inf)
 
 
 def _over_rungs(contest: Contest, frozen: float) -> Residuals:

@@ -123,7 +123,7 @@ def responses_on(results: Results, task: str) -> dict[str, list[Line]]:
 def _at_full_length(results: Results, contest: Contest, metric: Metric) -> dict[float, float]:
     """Return by rate the mean of a metric over the contest's runs of full length that were scored on all parts.
 
-    The runs that measure the regret have the same seeds at each rate, so those of the second rung are used without them alone.
+    Those that measure the regret have the same seeds at each rate; those of the second rung are used if there are none.
     """
     beside = [run for run in contest.measured if len(run[1].scores) > 1]
     whole = beside or [run for run in contest.second.values() if len(run[1].scores) > 1]

@@ -215,7 +215,7 @@ def trial_counts(contest: Contest) -> tuple[int, int, int]:
 
 
 def _ends_of_search(contest: Contest) -> tuple[int, int, int]:
-    """Return the fewest trials of a search after which nothing is reported, and the most that refine it and of its second rung.
+    """Return the fewest trials of a search after which nothing is reported, and the most of refinement and second rung.
 
     The fewest: every rate of the first rung diverges, or all that the second rung has.
     """
