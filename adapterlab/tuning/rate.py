@@ -146,6 +146,6 @@ def in_words(found: RatePrediction) -> str:
         *found.notes,
         "",
         f"To use it: TrainingArguments(learning_rate={found.rate:g}), with AdamW, warm-up and a decay to zero.",
-        f"To search around it: adapterlab tune; in a study: start = {found.rate:g} under [[contestants]].",
+        f"To search for the best one: adapterlab tune; in a study: start = {found.rate:g} under [[contestants]].",
     ]
     return "\n".join(lines)

@@ -206,8 +206,10 @@ def trial_counts(contest: Contest) -> tuple[int, int, int]:
     likely = sum(count for count, _ in planned(contest).values())
     least, refined, second = _ends_of_search(contest)
     # The first extension trains the neighbours of the chosen rate, and the rate itself without a second rung; later ones
-    # train a neighbour of a rate that has moved by one. The regret of that rate needs one neighbour more, too.
-    extended = (tuning.extensions + (1 if second else 2)) if tuning.extensions and contest.study.regret_sample else 0
+    # train a neighbour of a rate that has moved by one. The regret of that rate needs one neighbour more, too. Without
+    # growth the best two about a trusted prediction are neighbours of each other.
+    beside = 2 if not second else 0 if contest.narrow and not tuning.growth else 1
+    extended = tuning.extensions + beside if tuning.extensions and contest.study.regret_sample else 0
     moved = tuning.extensions * len(tuning.regret_seeds) if contest.sampled else 0
     raced = report.runs - len(report.rounds[0]) * report.runs_of_seed
     more = refined + second - sum(planned(contest)[stage][0] for stage in (Stage.REFINE, Stage.FINALS))

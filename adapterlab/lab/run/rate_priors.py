@@ -10,8 +10,8 @@ over to other settings and models:
 
 A prior need not be exact: the search leaves a poor one at the price of a few more runs. It is *trusted*, so that the search
 begins with rates close to it, where the ledgers show that it carries over: on the model that they are of, with the method's
-usual settings, for runs of a similar length, and if the best rate of every task was within one step of the lattice of the
-rate learned from the other tasks.
+usual settings, for runs of a similar length, and if the best rate of every task was so near the rate learned from the
+other tasks that three neighbouring rates hold it.
 
 >>> prior("lora", {"alpha": 16.0}, width=256) == 2 * prior("lora", {"alpha": 32.0}, width=256)
 True
@@ -38,7 +38,7 @@ FILE = Path(__file__).parent / "rate_priors.toml"
 """The priors that come with the package."""
 WIDTH_EXPONENT = -0.78
 """Power of the model's width that a rate grows with."""
-TRUSTED_DISTANCE = 1.0
+TRUSTED_DISTANCE = 1.5
 """Largest distance, in steps of the lattice, of a task's best rate from the rate that the other tasks predict, for trust."""
 TRUSTED_LENGTHS = 4.0
 """Largest ratio of the length of the first rung's runs to that of the runs that a prior was learned from, for trust."""

@@ -5,7 +5,7 @@ direction `d` the loss changes by `-rate * slope + rate ** 2 / 2 * curvature`, w
 `curvature = d . H d`, where `H` is the Hessian. So the loss is lowest at the rate `slope / curvature`, a natural scale of
 the learning rate.
 
-Hessian-vector products are differences of gradients, since a second backward pass is not supported everywhere (flash
+Hessian-vector products are central differences of gradients, since a second backward pass is not supported everywhere (flash
 attention, and the memory-saving backward passes of some methods).
 
 >>> StartScale(slope=2.0, curvature=100.0, norm=0.1, parameters=400).rate
@@ -118,7 +118,9 @@ def _measure(loss: _Loss, handle: Handle) -> StartScale:
     def curvature(step: float) -> float:
         with _moved(parameters, direction, step):
             ahead = loss.gradient()
-        return _dot([a - g for a, g in zip(ahead, gradient, strict=True)], direction) / step
+        with _moved(parameters, direction, -step):
+            behind = loss.gradient()
+        return _dot([a - b for a, b in zip(ahead, behind, strict=True)], direction) / (2 * step)
 
     found = curvature(FIRST_STEP)
     if 0 < found < math.inf:
