@@ -1,8 +1,9 @@
 """Record of a study's design in the folder of its results: what was decided before the first trial, and every change since.
 
-A result that was planned is worth more than one that was found. So the study, the map, the code and the rule for stopping
-are recorded before a trial runs, each by a hash, with the date and the rates at which the searches start. A later run with another design appends an entry; it never
-replaces one. Each entry names the one before it by a hash, so an edit by hand is noticed.
+A result that was planned is worth more than one that was found. So the study, the map, the code, the rule for stopping and
+the rates at which the searches start are recorded before a trial runs, each by a hash, with the date. A later run with
+another design appends an entry; it never replaces one. Each entry names the one before it by a hash, so an edit by hand is
+noticed.
 
 >>> first = extend((), {"study": {"tasks": ["prose"]}, "map": "", "code": "a", "stopping": "fixed"}, 0, "2026-01-01")
 >>> then = extend(first, {"study": {"tasks": ["steer"]}, "map": "", "code": "a", "stopping": "fixed"}, 12, "2026-01-02")
