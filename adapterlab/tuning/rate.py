@@ -34,7 +34,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class RateRequest:
-    """What a rate is predicted for."""
+    """A checked request for a learning rate."""
 
     adapter: Adapter
     model: str
@@ -69,6 +69,9 @@ def make_rate_request(
         batch: Examples in a step.
         length: Tokens in an example, at most.
 
+    Returns:
+        The request, with absolute paths.
+
     Raises:
         AdapterlabError: If there is no such method, or it has no rank, or several learning rates.
     """
@@ -90,7 +93,10 @@ def predict_rate(request: RateRequest) -> RatePrediction:
     """Predict a learning rate.
 
     Args:
-        request: What it is predicted for.
+        request: The method, the model, the rows and the training.
+
+    Returns:
+        The prediction.
 
     Raises:
         AdapterlabError: If the model or the rows cannot be read, or the method does not fit the model.

@@ -79,7 +79,7 @@ def fit_line(values: Mapping[float, float]) -> Line | None:
 
 
 def typical(lines: Sequence[Line], centre: float) -> Line:
-    """Return a line whose slope is the root mean square of others' slopes, with the sign of their mean, and their mean reach.
+    """Return a line whose slope is the root mean square of others' slopes, the sign of their mean and their mean reach.
 
     Args:
         lines: At least one line.

@@ -109,6 +109,9 @@ def predict(
         embedded: True if the model is the one that the predictions were validated on.
         law: Line in the curvature's rate; that of the package if None.
 
+    Returns:
+        The prediction.
+
     Raises:
         AdapterlabError: If the method has no prior and the loss does not bend up along the first step.
     """
