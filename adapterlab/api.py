@@ -3,7 +3,7 @@
 >>> import adapterlab
 >>> study = adapterlab.Study(name="mine", tasks=["prose"], contestants=[{"adapter": "lora"}, {"adapter": "ia3"}])
 >>> adapterlab.estimate(study, measure=False).likely
-43
+31
 """
 
 from __future__ import annotations

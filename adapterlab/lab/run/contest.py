@@ -8,7 +8,7 @@ study at once; the analysis replays the same generators over the ledger, so it r
 >>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="ia3"),), reference="ia3")
 >>> frozen, ia3, _ = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
 >>> [(trial.lr, trial.steps) for trial in next(play(ia3))]
-[(0.0056, 30), (0.018, 30), (0.056, 30)]
+[(0.01, 30), (0.018, 30), (0.032, 30)]
 """
 
 from __future__ import annotations
