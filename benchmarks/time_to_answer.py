@@ -68,7 +68,7 @@ def plan(design: str, seeds: int) -> Study:
     return Study(
         name="time-to-answer",
         tasks=tuple(QUICK),
-        contestants=tuple(Contestant(adapter="lora", label=name, start=1e-2) for name in GAINS),
+        contestants=tuple(Contestant(adapter="lora", label=name) for name in GAINS),
         full_ft=False,
         full_ft_reason="not compared",
         training=Training(steps=40),

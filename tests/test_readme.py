@@ -166,6 +166,15 @@ def test_its_tune_commands_run(command, tmp_path):
     assert {path.name for path in winner.iterdir()} == {"adapterlab", "peft", "winner.json"}
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab rate")])
+def test_its_rate_commands_run(command, tmp_path):
+    save_model(tmp_path / "my-model")
+    write(tmp_path / "train.jsonl", completions(40))
+    result = run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("learning rate of hra: ")
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab honest")])
 def test_its_command_about_honesty_runs(command):
     """With fewer studies, which widens the intervals and nothing else."""
@@ -175,7 +184,7 @@ def test_its_command_about_honesty_runs(command):
 
 
 def test_every_command_is_one_of_those_tested():
-    others = "adapterlab run", "adapterlab tune", "adapterlab honest", "make"
+    others = "adapterlab run", "adapterlab tune", "adapterlab rate", "adapterlab honest", "make"
     assert COMMANDS
     assert all(c.startswith((*AT_ONCE, *OF_RESULTS, *others)) for c in COMMANDS)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from adapterlab.argmap.cli import app as map_app
-from adapterlab.cli import adapters, results, studies, tune
+from adapterlab.cli import adapters, rate, results, studies, tune
 from adapterlab.errors import AdapterlabError
 
 ABOUT = "Compare adapters: which one, at which learning rate, and is the difference real?"
@@ -55,6 +55,7 @@ for _command in (
     results.compare,
     results.export,
     tune.tune,
+    rate.rate,
     adapters.adapters,
     adapters.explain,
     studies.honest,

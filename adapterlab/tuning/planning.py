@@ -37,7 +37,7 @@ from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
-from adapterlab.tasks.files import parts_of, task_of
+from adapterlab.tasks.files import FileData, parts_of, task_of
 from adapterlab.tuning.request import Request, parameters
 
 MIN_STEPS, ENOUGH_STEPS, MAX_STEPS = 20, 100, 5000
@@ -123,7 +123,7 @@ def _planned(
     model, processor = load(request.model, task.head)
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
-    length = request.length or _length(request, task, processor, model)
+    length = request.length or longest_row(request.data, task, processor, model)
     budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
     contestants = []
     for name in request.contestants:
@@ -314,12 +314,19 @@ def _lora_of_rank_8(model: torch.nn.Module) -> int:
     return parameter_count(model, make_adapter("lora", rank=min(8, smallest)))
 
 
-def _length(request: Request, task: Task, processor: Any, model: torch.nn.Module) -> int:
-    """Return the tokens that the longest row needs, limited by `MAX_LENGTH` and by the model."""
+def longest_row(data: FileData, task: Task, processor: Any, model: torch.nn.Module) -> int:
+    """Return the tokens that the longest row needs, limited by `MAX_LENGTH` and by the model.
+
+    Args:
+        data: The user's data files.
+        task: Their task.
+        processor: The model's tokenizer or image processor.
+        model: The model.
+    """
     if task.head.kind == "image":
         return 8
     most: int = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_LENGTH)  # type: ignore[union-attr, operator]
-    rows = parts_of(request.data).rows
+    rows = parts_of(data).rows
     texts = [
         " ".join(str(value) for value in row.values.values())
         for part in rows

@@ -89,8 +89,6 @@ def make_request(
         AdapterlabError: If an option cannot be used as given.
         UnknownNameError: If there is no such adapter.
     """
-    stem = re.sub(r"\W+", "-", train.resolve().stem).strip("-") or "data"
-    name = f"{stem}-data" if stem in all_tasks() else stem
     paths = [str(p.resolve()) if p is not None else None for p in (evaluate, ood, keep)]
     names = tuple(dict.fromkeys(part.strip() for part in (contestants or "").split(",") if part.strip()))
     for adapter in names:
@@ -101,8 +99,8 @@ def make_request(
     if budget is not None:
         parameters(budget, 10**9)
     return Request(
-        model=str(Path(model).resolve()) if Path(model).exists() else model,
-        data=FileData(name, str(train.resolve()), *paths),
+        model=model_name(model),
+        data=FileData(task_name(train), str(train.resolve()), *paths),
         contestants=tuple(n for n in names if n != FullFT.name) or SHORTLIST,
         seconds=duration(time),
         budget=budget,
@@ -111,6 +109,28 @@ def make_request(
         length=length,
         chosen=bool(names),
     )
+
+
+def task_name(train: Path) -> str:
+    """Return the name of the task made of training rows, which no built-in task has.
+
+    >>> task_name(Path("my rows.jsonl")), task_name(Path("prose.jsonl"))
+    ('my-rows', 'prose-data')
+
+    Args:
+        train: File or folder of the rows.
+    """
+    stem = re.sub(r"\W+", "-", train.resolve().stem).strip("-") or "data"
+    return f"{stem}-data" if stem in all_tasks() else stem
+
+
+def model_name(model: str) -> str:
+    """Return the absolute path of a model in a folder; another name is returned unchanged.
+
+    Args:
+        model: A folder, a hub id, or `embedded`.
+    """
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def duration(text: str) -> float:

@@ -119,7 +119,7 @@ def detection_rates(
 def _start(resolved: ResolvedStudy) -> float:
     """Return the rate at which the search of every contestant starts, since they all are the reference's adapter."""
     reference = next(entry for entry in resolved.study.contestants if entry.name == resolved.study.reference)
-    return resolved.start(reference.name, reference.build())
+    return resolved.start(reference.name, reference.build()).rate
 
 
 def twins(study: Study) -> Study:

@@ -24,8 +24,10 @@ import numpy as np
 
 from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
 from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure, smallest_difference
+from adapterlab.lab.analysis.rate_noise import rate_noise
+from adapterlab.lab.analysis.rate_response import responses_on
 from adapterlab.lab.analysis.rows import Rows, measure_rows
-from adapterlab.lab.analysis.selection import NO_SELECTION, REPLAYS, Selection, rate_noise, select_again
+from adapterlab.lab.analysis.selection import NO_SELECTION, REPLAYS, Selection, select_again
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics import (
     NO_PRIOR,
@@ -80,8 +82,12 @@ class Effects:
             c for (name, _), c in results.contests.items() if name != FROZEN and (FROZEN, c.task) in results.contests
         ]
         priors, pooled_df = variance_priors(results, measured)
-        noise = {task: rate_noise(results, task) for task in dict.fromkeys(c.task for c in scored)}
-        selections = {(c.contestant, c.task): select_again(results, c, noise[c.task], replays) for c in scored}
+        tasks = list(dict.fromkeys(c.task for c in scored))
+        noise = {task: rate_noise(results, task) for task in tasks}
+        responses = {task: responses_on(results, task) for task in tasks}
+        selections = {
+            (c.contestant, c.task): select_again(results, c, noise[c.task], replays, responses[c.task]) for c in scored
+        }
         return cls(results, measured, measure_rows(results), selections, priors, pooled_df)
 
     def values(self, contestant: str, metric: str, tasks: Sequence[str] | None = None) -> dict[Key, float]:

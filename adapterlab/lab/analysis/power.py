@@ -27,6 +27,7 @@ from adapterlab.lab.analysis.noise_model import QUICK, Noise, World, fit_noise
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run.lr_search import PER_DECADE
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.run.resolve import ResolvedStudy
 
@@ -135,10 +136,11 @@ def _noise(ledger: Ledger | None) -> tuple[Mapping[str, Noise], str]:
 def _error(resolved: ResolvedStudy, noise: Mapping[str, Noise]) -> tuple[float, float]:
     """Return the root of the mean squared error of a twin's difference, and the median of its degrees of freedom."""
     entry = resolved.study.contestants[0]
-    centre = math.log10(resolved.start(entry.name, entry.build()))
+    centre = math.log10(resolved.start(entry.name, entry.build()).rate)
     found = []
     for i in range(STUDIES):
-        world = World(noise, {}, correlated=True, rng=np.random.default_rng([7, i]), centre=centre)
+        rng = np.random.default_rng([7, i])
+        world = World(noise, {}, correlated=True, rng=rng, centre=centre + rng.uniform(-0.5, 0.5) / PER_DECADE)
         effects = Effects.of(simulate(resolved, world), ROUGH_REPLAYS)
         found.append(effects.compare(TWIN, resolved.study.reference, "in_domain"))
     if not all(math.isfinite(effect.error) for effect in found):

@@ -17,19 +17,19 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
-from typing import Protocol
 
 import numpy as np
 
-from adapterlab.lab.analysis.metrics import METRICS, Metric, Results
+from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.rate_response import ON_TASK, Line, Response, responses_of, typical
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.lr_search import search
+from adapterlab.lab.run.rate_priors import Start
 from adapterlab.lab.statistics.components import Component
-from adapterlab.lab.trial.spec import FROZEN
 
 REPLAYS = 1000
 """Simulated searches from which the distribution of the selected rate is estimated. With 60 of them, which all contests
@@ -42,17 +42,6 @@ repeated searches of real runs (`benchmarks/aa_bank.py`) the simulated variance 
 one; with 1 in its place it is .7 times, with 2 it is 1.9 times."""
 SELECTION_DF = 5.0
 """Degrees of freedom of the variance of the selection, which is estimated from a handful of runs."""
-
-
-class Response(Protocol):
-    """A metric as a function of the learning rate."""
-
-    def __call__(self, rate: float) -> float:
-        """Return the metric at a learning rate, up to a constant.
-
-        Args:
-            rate: Learning rate.
-        """
 
 
 @dataclass(frozen=True)
@@ -88,43 +77,6 @@ class Selection:
 
 NO_SELECTION = Selection({}, {})
 """Selection of a contestant whose rate was not searched for."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """Straight line in the logarithm of the rate, constant far from where it was fitted."""
-
-    slope: float
-    """Change of the metric per decade."""
-    centre: float
-    """Rate at which it is 0."""
-    reach: float = math.inf
-    """Decades from the centre beyond which it is constant."""
-
-    def __call__(self, rate: float) -> float:
-        """Return the line at a learning rate.
-
-        Args:
-            rate: Learning rate.
-        """
-        return self.slope * max(-self.reach, min(self.reach, math.log10(rate / self.centre)))
-
-
-def fit_line(values: Mapping[float, float]) -> Line | None:
-    """Fit a straight line by least squares, constant half a decade beyond the rates; None for fewer than two rates.
-
-    Args:
-        values: By learning rate, the metric.
-
-    Returns:
-        The line.
-    """
-    rates = sorted(rate for rate, value in values.items() if math.isfinite(value))
-    if len(rates) < 2:
-        return None
-    x = np.log10(rates)
-    slope = float(np.polyfit(x, [values[rate] for rate in rates], 1)[0])
-    return Line(slope, float(10 ** x.mean()), float(x[-1] - x[0]) / 2 + 0.5)
 
 
 class Curve:
@@ -196,16 +148,16 @@ def repeat_search(
         By rate, the share of the repetitions that select it; rounds in which every rate diverges are left out.
     """
     draws = np.random.default_rng(0).normal(0, math.sqrt(CURVE_NOISE) * noise, (replays if noise else 1, 64))
-    start, known = contest.start, cache(loss)
+    start, known = Start(contest.start, contest.trusted), cache(loss)
     selected = [rate for row in draws if (rate := _selected(contest, start, known, scales, row.tolist())) is not None]
     return {rate: count / len(selected) for rate, count in sorted(Counter(selected).items())}
 
 
 def _selected(
-    contest: Contest, start: float, loss: Response, scales: Mapping[int, float], draws: list[float]
+    contest: Contest, start: Start, loss: Response, scales: Mapping[int, float], draws: list[float]
 ) -> float | None:
     study, losses = contest.study, None
-    searching = search(study.tuning, study.training.steps, start, contest.extensions)
+    searching = search(study.tuning, study.training.steps, start.rate, contest.extensions, trusted=start.trusted)
     while True:
         try:
             wanted = searching.send(losses) if losses is not None else next(searching)
@@ -216,17 +168,24 @@ def _selected(
         losses = {lr: scales[wanted.rung] * loss(lr) + shrink * draws.pop() for lr in wanted.rates}
 
 
-def select_again(results: Results, contest: Contest, noise: float, replays: int = REPLAYS) -> Selection:
+def select_again(
+    results: Results,
+    contest: Contest,
+    noise: float,
+    replays: int = REPLAYS,
+    others: Mapping[str, Sequence[Line]] | None = None,
+) -> Selection:
     """Estimate which rates a repeated search of a contest would select, and how its metrics respond to the rate.
 
     The loss on the task responds as the validation losses of the search do, at the scale of the reported runs. Other metrics
-    respond as they do over the search's runs of full length, which are scored on all parts.
+    respond as they do over the contest's runs of full length at several rates, which are scored on all parts.
 
     Args:
         results: Results that the contest is part of.
         contest: The contest.
         noise: Standard deviation of a run's validation loss about a smooth function of the rate.
         replays: Number of simulated searches.
+        others: By metric, the responses of other contests, which stand in where the contest's own is not known.
 
     Returns:
         The rates with their shares, and the response of each metric.
@@ -237,57 +196,11 @@ def select_again(results: Results, contest: Contest, noise: float, replays: int 
     reported = [o.validation for _, o in contest.reported.values() if math.isfinite(o.validation)]
     if len(losses) < 2 or best >= frozen or not reported:
         return NO_SELECTION
-    second = frozen - min((o.validation for _, o in contest.second.values()), default=frozen)
+    gained = max(frozen - fmean(reported), 0.0)
+    second = frozen - min((o.validation for _, o in contest.second.values()), default=frozen - gained)
     curve = Curve({lr: (loss - frozen) / (frozen - best) for lr, loss in losses.items()})
     scales = {1: frozen - best, 2: second if second > 0 else frozen - best}
     shares = repeat_search(contest, curve, scales, noise, replays)
-    on_task = Scaled(curve, max(frozen - fmean(reported), 0.0))
-    responses: dict[str, Response] = dict.fromkeys(("in_domain", "in_domain_rewound", "tenth_of_data"), on_task)
-    for name, metric in METRICS.items():
-        if name not in responses and (line := fit_line(_at_full_length(results, contest, metric))) is not None:
-            responses[name] = line
-    return Selection(shares, responses)
-
-
-def rate_noise(results: Results, task: str) -> float:
-    """Return the standard deviation of a run's validation loss about a function of the rate, with one seed.
-
-    Runs with one seed share their batches, so they vary less about their curve than runs with several seeds do. The two
-    rungs of a search have different seeds: their differences between the same two rates would be equal, up to the scale of
-    the gain, without noise.
-
-    Args:
-        results: Finished contests; all contestants' on the task are pooled.
-        task: Name of the task.
-
-    Returns:
-        The standard deviation at the length of the second rung, without contestants that learn less than a quarter of what
-        the best does; 0 if no search trained two rates in both rungs.
-    """
-    frozen, squares = results.frozen(task).validation, []
-    contests = [c for (name, where), c in results.contests.items() if where == task and name != FROZEN]
-    gains = [_gains(contest, frozen) for contest in contests]
-    learned = max((max(second.values(), default=0.0) for _, second in gains), default=0.0)
-    for first, second in gains:
-        both = sorted(set(first) & set(second), key=lambda lr: -second[lr])[:2]
-        if len(both) == 2 and max(first.values()) > 0 and max(second.values()) > learned / 4:
-            scale = max(second.values()) / max(first.values())
-            apart = (second[both[0]] - second[both[1]]) - scale * (first[both[0]] - first[both[1]])
-            squares.append(apart**2 / (2 * (1 + scale**2)))
-    return math.sqrt(fmean(squares)) if squares else 0.0
-
-
-def _gains(contest: Contest, frozen: float) -> tuple[dict[float, float], dict[float, float]]:
-    """Return by rate the gains of the runs of the first and of the second rung that did not diverge."""
-    first, second = (
-        {lr: frozen - outcome.validation for lr, (_, outcome) in rung.items() if math.isfinite(outcome.validation)}
-        for rung in (contest.first, contest.second)
-    )
-    return first, second
-
-
-def _at_full_length(results: Results, contest: Contest, metric: Metric) -> dict[float, float]:
-    """Return by rate a metric of the search's runs of full length that were scored on all parts."""
-    whole = [run for run in contest.second.values() if len(run[0].parts) > 1]
-    found = metric.read(results, replace(contest, reported=dict(enumerate(whole)), tenth={}, first={}))
-    return {whole[i][0].lr: value for i, value in found.items()}
+    on_task = dict.fromkeys(ON_TASK, Scaled(curve, gained))
+    lent = {metric: typical(lines, contest.rate or contest.start) for metric, lines in (others or {}).items()}
+    return Selection(shares, {**lent, **responses_of(results, contest), **on_task})

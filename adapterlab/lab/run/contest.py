@@ -8,7 +8,7 @@ study at once; the analysis replays the same generators over the ledger, so it r
 >>> study = Study(name="mine", tasks=("prose",), contestants=(Contestant(adapter="ia3"),), reference="ia3")
 >>> frozen, ia3, _ = make_contests(resolve(study), {entry.name: entry.build() for entry in study.entrants})
 >>> [(trial.lr, trial.steps) for trial in next(play(ia3))]
-[(0.0056, 30), (0.018, 30), (0.056, 30)]
+[(0.01, 30), (0.018, 30), (0.032, 30)]
 """
 
 from __future__ import annotations
@@ -79,12 +79,22 @@ class Contest:
         if self.adapter is None:
             return self.study.model, self.task
         steps = self.study.training.steps
-        return self.study.model, self.task, self.adapter, self.targets, steps, self.start, self.sampled
+        return self.study.model, self.task, self.adapter, self.targets, steps, self.start, self.trusted, self.sampled
 
     @property
     def start(self) -> float:
         """Learning rate at which the search starts."""
-        return self.resolved.start(self.contestant, self.adapter)
+        return self.resolved.start(self.contestant, self.adapter).rate
+
+    @property
+    def trusted(self) -> bool:
+        """True if the search starts at a trusted prediction."""
+        return self.resolved.start(self.contestant, self.adapter).trusted
+
+    @property
+    def narrow(self) -> bool:
+        """True if the search begins with rates a quarter of a decade apart."""
+        return self.trusted and self.study.tuning.narrow
 
     @property
     def sampled(self) -> bool:
@@ -192,7 +202,7 @@ def play(contest: Contest, extends: Extends = lambda _: False, goes_on: GoesOn =
 def _search(contest: Contest) -> Play:
     """Search for a rate; outcomes that are already known are not asked for again."""
     tuning, steps = contest.study.tuning, contest.study.training.steps
-    searching: Search = search(tuning, steps, contest.start, contest.extensions)
+    searching: Search = search(tuning, steps, contest.start, contest.extensions, trusted=contest.trusted)
     losses: dict[float, float] | None = None
     while True:
         try:
@@ -214,11 +224,14 @@ def _search(contest: Contest) -> Play:
 
 
 def _measure_regret(contest: Contest) -> Play:
-    """Train the chosen rate and its neighbours at full length with the seeds kept for the regret."""
+    """Train the chosen rate and its neighbours at full length with the seeds kept for the regret.
+
+    They are scored on all parts, so that the response of every metric to the rate is known.
+    """
     assert contest.rate is not None
     low, high = neighbours(contest.rate)
     new = {
-        (lr, seed): contest.trial(lr, seed, contest.study.training.steps, reported=False)
+        (lr, seed): contest.trial(lr, seed, contest.study.training.steps, reported=False, all_parts=True)
         for lr in (low, contest.rate, high)
         if lr not in contest.beside
         for seed in contest.study.tuning.regret_seeds

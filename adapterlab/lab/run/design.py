@@ -1,8 +1,9 @@
 """Record of a study's design in the folder of its results: what was decided before the first trial, and every change since.
 
-A result that was planned is worth more than one that was found. So the study, the map, the code and the rule for stopping
-are recorded before a trial runs, each by a hash, with the date. A later run with another design appends an entry; it never
-replaces one. Each entry names the one before it by a hash, so an edit by hand is noticed.
+A result that was planned is worth more than one that was found. So the study, the map, the code, the rule for stopping and
+the rates at which the searches start are recorded before a trial runs, each by a hash, with the date. A later run with
+another design appends an entry; it never replaces one. Each entry names the one before it by a hash, so an edit by hand is
+noticed.
 
 >>> first = extend((), {"study": {"tasks": ["prose"]}, "map": "", "code": "a", "stopping": "fixed"}, 0, "2026-01-01")
 >>> then = extend(first, {"study": {"tasks": ["steer"]}, "map": "", "code": "a", "stopping": "fixed"}, 12, "2026-01-02")
@@ -33,6 +34,7 @@ WORDS = {
     "map": "the map",
     "code": "the code of adapterlab",
     "stopping": "the rule for stopping",
+    "starts": "the rates at which the searches start",
     "study.model_hash": "the model's weights",
     "study.data_hash": "the data",
     "study.precision": "the precision",
@@ -41,7 +43,7 @@ WORDS = {
 FILE = "design.json"
 """Name of the file in a folder of results."""
 Plan = Mapping[str, Any]
-"""A design as plain data: `study`, `map`, `code` and `stopping`."""
+"""A design as plain data: `study`, `map`, `code`, `stopping` and `starts`."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def plan_of(resolved: ResolvedStudy, map_text: str | None) -> Plan:
         "map": "" if map_text is None else digest(map_text),
         "code": package_code(),
         "stopping": stopping_rule(resolved.study),
+        "starts": [[entry.name, *resolved.start(entry.name, entry.build())] for entry in resolved.study.entrants],
     }
 
 

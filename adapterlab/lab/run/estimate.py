@@ -10,7 +10,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
-from adapterlab.lab.run.lr_search import REFINEMENT_RATES
+from adapterlab.lab.run.lr_search import Stage
 from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import (
@@ -213,17 +213,30 @@ def trial_counts(contest: Contest) -> tuple[int, int, int]:
     Returns:
         The fewest trials, those if its search neither grows nor is extended and its race ends at once, the most.
     """
-    tuning = contest.study.tuning
+    tuning, report = contest.study.tuning, contest.study.report
     likely = sum(count for count, _ in planned(contest).values())
-    # The fewest: every rate of the first rung diverges, or the only one that the second rung has.
-    diverging = tuning.bracket + tuning.growth
-    least = min(diverging, tuning.bracket + REFINEMENT_RATES + 1) if tuning.keep > 1 else min(diverging, likely)
+    least, refined, second = _ends_of_search(contest)
     # The first extension trains the neighbours of the chosen rate, and the rate itself without a second rung; later ones
-    # train a neighbour of a rate that has moved by one. The regret of that rate needs one neighbour more, too.
-    extended = (
-        tuning.extensions + (1 if tuning.keep > 1 else 2) if tuning.extensions and contest.study.regret_sample else 0
-    )
+    # train a neighbour of a rate that has moved by one. The regret of that rate needs one neighbour more, too. Without
+    # growth the best two about a trusted prediction are neighbours of each other.
+    beside = 2 if not second else 0 if contest.narrow and not tuning.growth else 1
+    extended = tuning.extensions + beside if tuning.extensions and contest.study.regret_sample else 0
     moved = tuning.extensions * len(tuning.regret_seeds) if contest.sampled else 0
-    report = contest.study.report
     raced = report.runs - len(report.rounds[0]) * report.runs_of_seed
-    return least, likely, likely + tuning.growth + extended + moved + raced
+    more = refined + second - sum(planned(contest)[stage][0] for stage in (Stage.REFINE, Stage.FINALS))
+    return min(least, likely), likely, likely + tuning.growth + more + extended + moved + raced
+
+
+def _ends_of_search(contest: Contest) -> tuple[int, int, int]:
+    """Return the fewest trials of a search after which nothing is reported, and the most of refinement and second rung.
+
+    The fewest: every rate of the first rung diverges, or all that the second rung has.
+    """
+    tuning = contest.study.tuning
+    diverging, second = tuning.bracket + tuning.growth, tuning.keep if tuning.keep > 1 else 0
+    if not contest.narrow:
+        return min(diverging, tuning.bracket + 2 + 1) if second else diverging, 2, second
+    # The bracket misses the best rate by one step, a rate beyond that one shows it, and the best two diverge at full length.
+    missed = tuning.bracket + 2 + 2
+    # Both neighbours of the best rate are new if it lies a decade below a bracket that diverged.
+    return min(diverging, missed) if second else diverging, 2 if tuning.growth else 1, second

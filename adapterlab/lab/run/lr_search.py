@@ -1,12 +1,17 @@
 """The learning-rate search: the same refinement for every contestant, after a bracket has been found.
 
 Rates lie on a lattice of quarter decades (1, 1.8, 3.2, 5.6, 10 ...), so the runs of different contestants are at the same
-rates. The first rung trains the starting rate and the rates half a decade beside it. While the best of them is the lowest
-or the highest, a rate half a decade beyond it is added; this growth is limited, and costs nothing of what follows. Then
-the two rates a quarter of a decade beside the best are trained. The second rung trains the best few rates again, at full
-length and with another seed, and its best is chosen (successive halving, Jamieson and Talwalkar 2016). Equal refinement
-takes the place of the equal budgets of AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), in which a method with a
-poor start has fewer trials near its optimum.
+rates. The first rung trains the starting rate and the rates beside it: half a decade away, or a quarter of a decade if the
+start is a trusted prediction. While the best of them is the lowest or the highest, a rate beyond it is added; this growth is
+limited, and costs nothing of what follows. Then those of the two rates a quarter of a decade beside the best that were not
+tried yet are trained.
+
+If the best rate is now within one step of the lattice of a trusted prediction, the search ends: the lowest point of the
+parabola through the best rate and its neighbours is averaged with the prediction, which weighs half as much, and the nearest
+rate is chosen. Otherwise the second rung trains the best few rates again, at full length and with another seed, and its best
+is chosen (successive halving, Jamieson and Talwalkar 2016). Equal refinement takes the place of the equal budgets of
+AlgoPerf's external tuning (Dahl et al. 2023, section 4.2), in which a method with a poor start has fewer trials near its
+optimum.
 
 >>> searching = search(Tuning(), steps=40, start=1e-2)
 >>> next(searching).rates
@@ -22,6 +27,17 @@ poor start has fewer trials near its optimum.
 ... except StopIteration as end:
 ...     print(end.value.rate)
 0.032
+
+A trusted prediction that the first rung confirms ends the search:
+
+>>> searching = search(Tuning(), steps=40, start=1e-2, trusted=True)
+>>> next(searching).rates
+{0.0056: 20, 0.01: 20, 0.018: 20}
+>>> try:
+...     searching.send({5.6e-3: 1.2, 1e-2: 1.1, 1.8e-2: 1.15})
+... except StopIteration as end:
+...     print(end.value.rate)
+0.01
 """
 
 from __future__ import annotations
@@ -39,8 +55,10 @@ PER_DECADE = 4
 """Rates of the lattice in one decade."""
 HALF_DECADE, DECADE = PER_DECADE // 2, PER_DECADE
 """Distances on the lattice."""
-REFINEMENT_RATES = 2
-"""Rates that refine every search, after the bracket."""
+AGREEMENT = 1
+"""Largest distance on the lattice at which the best rate of the first rung confirms a trusted prediction."""
+PREDICTION_WEIGHT = 1 / 3
+"""Weight of a confirmed prediction beside the lowest point that the first rung found."""
 
 Losses = Mapping[float, float]
 """By learning rate, the validation loss; infinite where training diverged."""
@@ -50,7 +68,7 @@ class Stage(StrEnum):
     """Stage of a search, and of what follows it in a contest."""
 
     BRACKET = "bracket"
-    """Rates half a decade apart, in the first rung."""
+    """Rates half a decade apart, or a quarter about a trusted prediction, in the first rung."""
     REFINE = "refine"
     """Rates a quarter of a decade beside the best, in the first rung."""
     FINALS = "finals"
@@ -147,24 +165,41 @@ def neighbours(rate: float) -> tuple[float, float]:
 
 
 def describe(tuning: Tuning, steps: int) -> str:
-    """Return the course of a search in a sentence or two.
+    """Return the course of a search in a few sentences.
 
-    >>> describe(Tuning(), 40)
-    '3 rates half a decade apart, up to 8 more while the best is the lowest or highest, then the two beside the best: 20
-    steps each. The best 2 again with another seed: 40 steps each.'
+    >>> describe(Tuning(keep=1), 40)
+    '3 rates about the start, half a decade apart, or a quarter where the start is a trusted prediction, up to 8 more while
+    the best is the lowest or highest, then the untried ones of the two beside the best: 20 steps each.'
 
     Args:
         tuning: Settings of the search.
         steps: Training steps of a reported run.
     """
+    narrow = ", or a quarter where the start is a trusted prediction" if tuning.narrow else ""
     first = (
-        f"{tuning.bracket} rates half a decade apart, up to {tuning.growth} more while the best is the lowest or highest, "
-        f"then the two beside the best: {tuning.first_steps(steps)} steps each."
+        f"{tuning.bracket} rates about the start, half a decade apart{narrow}, up to {tuning.growth} more while the best is "
+        f"the lowest or highest, then the untried ones of the two beside the best: {tuning.first_steps(steps)} steps each."
     )
-    return f"{first} The best {tuning.keep} again with another seed: {steps} steps each." if tuning.keep > 1 else first
+    if tuning.keep == 1:
+        return first
+    unless = " unless the best confirms a trusted prediction" if tuning.narrow else ""
+    return f"{first} The best {tuning.keep} again with another seed{unless}: {steps} steps each."
 
 
-def search(tuning: Tuning, steps: int, start: float, extensions: int = 0) -> Search:
+def spacing(tuning: Tuning, trusted: bool) -> int:
+    """Return the distance of the bracket's rates on the lattice.
+
+    >>> spacing(Tuning(), trusted=True), spacing(Tuning(), trusted=False), spacing(Tuning(bracket=7), trusted=True)
+    (1, 2, 2)
+
+    Args:
+        tuning: Settings of the search.
+        trusted: True if the search starts at a trusted prediction.
+    """
+    return 1 if trusted and tuning.narrow else HALF_DECADE
+
+
+def search(tuning: Tuning, steps: int, start: float, extensions: int = 0, *, trusted: bool = False) -> Search:
     """Search for a learning rate.
 
     Args:
@@ -173,6 +208,7 @@ def search(tuning: Tuning, steps: int, start: float, extensions: int = 0) -> Sea
         start: Rate at which to start; the nearest one of the lattice is taken.
         extensions: Number of times that the search is extended at its end: the neighbours of the chosen rate are trained
             at full length, and the best of the three is chosen.
+        trusted: True if the start is a trusted prediction of the best rate.
 
     Yields:
         The runs needed next; the generator must be sent their losses.
@@ -180,22 +216,27 @@ def search(tuning: Tuning, steps: int, start: float, extensions: int = 0) -> Sea
     Returns:
         The chosen rate.
     """
-    middle, short = position_of(start), tuning.first_steps(steps)
+    middle, short, apart = position_of(start), tuning.first_steps(steps), spacing(tuning, trusted)
     first: dict[int, float] = {}
     second: dict[int, float] = {}
-    reach = tuning.bracket // 2 * HALF_DECADE
-    wanted: Sequence[int] = range(middle - reach, middle + reach + 1, HALF_DECADE)
+    reach = tuning.bracket // 2 * apart
+    wanted: Sequence[int] = range(middle - reach, middle + reach + 1, apart)
+    confirmed = False
     for _ in range(tuning.growth + 1):
         first |= yield from _train(Stage.BRACKET, wanted, short)
-        if not (wanted := _growth(first, middle)):
+        if not (wanted := _growth(first, middle, apart)):
             break
     if min(first.values()) < math.inf:
         best = _best(first, middle)
-        first |= yield from _train(Stage.REFINE, (best - 1, best + 1), short)
+        if untried := [position for position in (best - 1, best + 1) if position not in first]:
+            first |= yield from _train(Stage.REFINE, untried, short)
         finite = sorted((p for p in first if first[p] < math.inf), key=lambda p: _order(first, p, middle))
-        if tuning.keep > 1:
+        if confirmed := apart == 1 and abs(finite[0] - middle) <= AGREEMENT:
+            chosen = _between(first, finite[0], PER_DECADE * math.log10(start))
+        elif tuning.keep > 1:
             second |= yield from _train(Stage.FINALS, finite[: tuning.keep], steps)
-    chosen = _best(second or first, middle)
+    if not confirmed:
+        chosen = _best(second or first, middle)
     for _ in range(extensions if (second or first)[chosen] < math.inf else 0):
         near = chosen - 1, chosen, chosen + 1
         if new := [position for position in near if position not in second]:
@@ -221,7 +262,19 @@ def _best(losses: Mapping[int, float], middle: int) -> int:
     return min(losses, key=lambda position: _order(losses, position, middle))
 
 
-def _growth(losses: Mapping[int, float], middle: int) -> tuple[int, ...]:
+def _between(losses: Mapping[int, float], best: int, predicted: float) -> int:
+    """Return the position nearest to the average of a prediction and the lowest point of the parabola through the best rate.
+
+    A neighbour that diverged says nothing about the curve, so the best rate itself is the lowest point then.
+    """
+    low, middle, high = (losses[position] for position in (best - 1, best, best + 1))
+    bend = low - 2 * middle + high
+    lowest = best + (low - high) / (2 * bend) if 0 < bend < math.inf else best
+    between = round(PREDICTION_WEIGHT * predicted + (1 - PREDICTION_WEIGHT) * lowest)
+    return between if losses.get(between, math.inf) < math.inf else best
+
+
+def _growth(losses: Mapping[int, float], middle: int, apart: int) -> tuple[int, ...]:
     """Return the next rate to bracket the best one with, or nothing if it has a worse rate near it on either side.
 
     If every rate diverged, that is a decade below the lowest.
@@ -231,9 +284,9 @@ def _growth(losses: Mapping[int, float], middle: int) -> tuple[int, ...]:
         return (tried[0] - DECADE,)
     i = tried.index(best)
     if i == 0:
-        return (best - HALF_DECADE,)
+        return (best - apart,)
     if i == len(tried) - 1:
-        return (best + HALF_DECADE,)
+        return (best + apart,)
     for near in (tried[i - 1], tried[i + 1]):
         if abs(near - best) > HALF_DECADE:
             return ((near + best) // 2,)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
-from adapterlab.lab.run.lr_search import REFINEMENT_RATES, Stage
+from adapterlab.lab.run.lr_search import Stage
 from adapterlab.lab.run.study_play import StudyPlay
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
@@ -47,6 +47,8 @@ def cost_key(contest: Contest) -> CostKey:
 def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
     """Return the number and the length of the trials of each stage, if its search does not grow and its race ends at once.
 
+    A search that starts at a trusted prediction is planned to confirm it.
+
     Args:
         contest: A contest, at any stage.
 
@@ -60,8 +62,8 @@ def planned(contest: Contest) -> dict[Stage, tuple[int, int]]:
     short = tuning.first_steps(steps)
     return {
         Stage.BRACKET: (tuning.bracket, short),
-        Stage.REFINE: (REFINEMENT_RATES, short),
-        Stage.FINALS: (tuning.keep if tuning.keep > 1 else 0, steps),
+        Stage.REFINE: (0 if contest.narrow else 2, short),
+        Stage.FINALS: (tuning.keep if tuning.keep > 1 and not contest.narrow else 0, steps),
         Stage.REGRET: (3 * len(tuning.regret_seeds) if contest.sampled else 0, steps),
         Stage.REPORT: (len(study.report.rounds[0]) * study.report.runs_of_seed, steps),
     }
@@ -232,7 +234,8 @@ def _seconds(state: ContestState, cost: Cost, score: float) -> float:
     if contest.contestant == FROZEN:
         return sum(map(_scorings, state.missing)) * score
     final = contest.trial(1.0, 0, study.training.steps, reported=True)
-    works = {Stage.FINALS: float(len(final.parts)), Stage.REPORT: _scorings(final)}
+    whole = float(len(final.parts))
+    works = {Stage.FINALS: whole, Stage.REGRET: whole, Stage.REPORT: _scorings(final)}
     counts = {stage: count for stage, (count, _) in ahead(contest).items()}
     runs = len(state.missing) + sum(counts.values())
     scorings = sum(map(_scorings, state.missing)) + sum(n * works.get(stage, 1.0) for stage, n in counts.items())

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.precision_choice import PrecisionChoice
-from adapterlab.lab.run.rate_priors import prior
+from adapterlab.lab.run.rate_priors import Start, rate_priors
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import fingerprint
+from adapterlab.models.loading import EMBEDDED, fingerprint
 from adapterlab.models.width import width
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part, Task
@@ -88,19 +88,30 @@ class ResolvedStudy:
         """
         return self.tasks[task].unit
 
-    def start(self, contestant: str, adapter: Adapter | None) -> float:
+    def start(self, contestant: str, adapter: Adapter | None) -> Start:
         """Return the rate at which the search for a contestant's learning rate starts.
 
-        That is the contestant's own `start`, or the method's prior rate, or the study's `tuning.start`.
+        That is the contestant's own `start`, or the method's prior rate, or the study's `tuning.start`. A prior is trusted
+        on the model that it was learned on, for the usual settings and targets of a method, and a similar length of runs.
 
         Args:
             contestant: Name of the contestant.
             adapter: The adapter after sizing; None for the frozen model.
         """
-        own = next((entry.start for entry in self.study.entrants if entry.name == contestant), None)
-        if own is not None or adapter is None:
-            return own or self.study.tuning.start
-        return prior(adapter.name, adapter.settings(), self.width) or self.study.tuning.start
+        entry = next((entry for entry in self.study.entrants if entry.name == contestant), None)
+        known = None if adapter is None else rate_priors().get(adapter.name)
+        if entry is not None and entry.start is not None:
+            return Start(entry.start)
+        if adapter is None or known is None:
+            return Start(self.study.tuning.start)
+        settings, steps = adapter.settings(), self.study.tuning.first_steps(self.study.training.steps)
+        here = self._is_embedded and (entry is None or entry.targets == "all-linear")
+        return Start(known.at(settings, self.width), here and known.trusted(settings, steps))
+
+    @cached_property
+    def _is_embedded(self) -> bool:
+        """True for the model that the prior rates were learned on."""
+        return self.model_hash == fingerprint(EMBEDDED)
 
     def worker_config(self) -> WorkerConfig:
         """Return the settings of a worker that runs the study's trials, on a CPU until a device is chosen."""

@@ -51,8 +51,9 @@ class Training(Table):
 class Tuning(Table):
     """Settings of the learning-rate search, with the same refinement for every contestant.
 
-    The first rung trains `bracket` rates half a decade apart, then more beyond the best of them until a worse rate lies on
-    either side of it (growth), then the two rates a quarter of a decade beside the best. The second rung trains the best
+    The first rung trains `bracket` rates half a decade apart, or a quarter about a trusted prediction, then more beyond the
+    best of them until a worse rate lies on either side of it (growth), then those of the two rates a quarter of a decade
+    beside the best that were not tried. Unless the best confirms a trusted prediction, the second rung trains the best
     `keep` at full length with another seed. All losses are on the validation part.
     """
 
@@ -61,7 +62,8 @@ class Tuning(Table):
     first_rung: Annotated[float, Field(ge=0.5, le=1)] = 0.5
     """Length of the first rung's runs, as a share of `training.steps`; shorter runs prefer other rates than long ones."""
     bracket: Annotated[int, Field(ge=3, le=15)] = 3
-    """Rates that every search begins with, half a decade apart about the start; more of them show which rates work."""
+    """Rates that every search begins with about the start; more than three are half a decade apart for every contestant, to
+    show which rates work."""
     growth: Annotated[int, Field(ge=0, le=40)] = 8
     """Rates that may be added to bracket the best one, at most; an optimum without a bracket is flagged."""
     keep: Annotated[int, Field(ge=1, le=5)] = 2
@@ -83,6 +85,11 @@ class Tuning(Table):
         if bracket % 2 == 0:
             raise ValueError("give an odd number: the start, and as many rates below it as above")
         return bracket
+
+    @property
+    def narrow(self) -> bool:
+        """True if a search that starts at a trusted prediction begins with rates a quarter of a decade apart."""
+        return self.bracket == 3
 
     def first_steps(self, steps: int) -> int:
         """Return the training steps of each run of the first rung.

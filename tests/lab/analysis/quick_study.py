@@ -98,7 +98,7 @@ def replayed(folder: Path, trials: Sequence[Mapping[str, Any]] = ()) -> tuple[Pr
 
 
 def _key(contestant: str, trial: dict[str, Any]) -> tuple[object, ...]:
-    scored = tuple(trial["parts"]), tuple(trial["path"]), bool(trial["rows"])
+    scored = tuple(trial["path"]), bool(trial["rows"])
     return contestant, trial["task"], trial["lr"], trial["seed"], trial["steps"], trial["share"], *scored
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 
 from adapterlab.lab.analysis.calibration import simulate
 from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.noise_model import QUICK, World
+from adapterlab.lab.analysis.rate_noise import Residuals, rate_noise
+from adapterlab.lab.analysis.rate_response import Line, fit_line, responses_of, typical
 from adapterlab.lab.analysis.selection import (
     NO_SELECTION,
     REPLAYS,
     ROUGH_REPLAYS,
     Curve,
-    Line,
     Selection,
-    fit_line,
-    rate_noise,
     select_again,
 )
+from adapterlab.lab.run.rate_priors import RatePrior
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 
@@ -122,3 +126,75 @@ def test_selected_rates_vary_as_those_of_many_studies_do(simulated):
             rates, shares = zip(*selections[name, "restyle"].shares.items(), strict=True)
             guessed.append(float(np.cov(np.log10(rates), aweights=shares, ddof=0)))
     assert 1 / 3 < np.mean(guessed) / np.var(chosen) < 3
+
+
+@pytest.fixture
+def trusted(monkeypatch):
+    """Every method starts at a trusted prediction, 0.3 steps of the lattice above the best rate."""
+    priors = {name: RatePrior(10**-2.05, 256, None, 20, 0.5) for name in NAMES}
+    monkeypatch.setattr("adapterlab.lab.run.resolve.rate_priors", lambda: priors)
+
+
+NAMES = ("lora", "oft", "ia3", "dora")
+
+
+def confirmed(number: int, regret_sample: int, tasks: tuple[str, ...] = ("restyle",)) -> Results:
+    """A simulated study whose searches end with the first rung."""
+    plan = Study(
+        name="made-up",
+        tasks=tasks,
+        contestants=tuple(Contestant(adapter=name) for name in NAMES),
+        full_ft=False,
+        full_ft_reason="not asked here",
+        training=Training(steps=40),
+        tuning=Tuning(regret_sample=regret_sample, extensions=0),
+    )
+    world = World({task: QUICK[task] for task in tasks}, {}, True, np.random.default_rng(number), -2.12)
+    results = simulate(resolve(plan), world)
+    assert not any(contest.second for contest in results.contests.values())
+    return results
+
+
+@pytest.mark.parametrize("regret_sample", [0, 2])
+def test_without_a_second_rung_the_noise_is_that_of_the_regrets_or_the_reported_runs(trusted, regret_sample):
+    found = [rate_noise(confirmed(i, regret_sample), "restyle") for i in range(40)]
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(QUICK["restyle"].own, rel=0.2)
+
+
+def test_residuals_are_those_of_an_analysis_of_variance():
+    table = np.random.default_rng(0).normal(size=(4, 3))
+    frame = pd.DataFrame([(i, j, x) for (i, j), x in np.ndenumerate(table)], columns=["row", "column", "x"])
+    fit = smf.ols("x ~ C(row) + C(column)", frame).fit()
+    found = Residuals.of(table.tolist())
+    assert (found.squares, found.df) == (pytest.approx(fit.ssr), fit.df_resid)
+
+
+def test_a_contest_without_runs_beside_its_rate_is_given_the_typical_response_of_the_others(trusted):
+    results = confirmed(0, 2)
+    own = {name: responses_of(results, results.contests[name, "restyle"]) for name in NAMES}
+    measured = [name for name in NAMES if own[name]]
+    assert len(measured) == 2, "the sample of the regret"
+    slopes = [own[name]["forgetting"].slope for name in measured]
+    selections = Effects.of(results, ROUGH_REPLAYS).selections
+    for name in NAMES:
+        slope = selections[name, "restyle"].responses["forgetting"].slope
+        expected = own[name]["forgetting"].slope if name in measured else math.sqrt(np.mean(np.square(slopes)))
+        assert abs(slope) == pytest.approx(abs(expected))
+
+
+def test_the_repeated_search_is_that_of_the_contest(trusted):
+    """A confirmed prediction is averaged with what is found, so fewer repeated searches leave the rate than without one."""
+    results = confirmed(0, 0)
+    contest = results.contests["lora", "restyle"]
+    alone = replace(contest, resolved=replace(contest.resolved, study=_started(contest.study)))
+    with_it, without = (select_again(results, c, 0.004, 400).shares.get(contest.rate, 0.0) for c in (contest, alone))
+    assert 0 < without < with_it
+
+
+def _started(study: Study) -> Study:
+    entries = tuple(entry.model_copy(update={"start": 1e-2}) for entry in study.contestants)
+    return study.model_copy(update={"contestants": entries})
+
+
+def test_the_typical_slope_is_the_root_mean_square_with_the_sign_of_the_mean():
+    assert typical([Line(-0.03, 1e-2), Line(0.01, 1e-2)], 1.0) == Line(-math.sqrt(5e-4), 1.0)

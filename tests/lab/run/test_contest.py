@@ -129,7 +129,7 @@ def test_the_regret_is_measured_with_seeds_of_its_own_before_the_report():
     contest, asked = run(bowl(1e-2), STUDY.model_copy(update={"tuning": tuning}))
     *_, measured, final = asked
     assert {(t.lr, t.seed) for t in measured} == {(lr, s) for lr in (5.6e-3, 1e-2, 1.8e-2) for s in (7, 8, 9)}
-    assert {(t.parts, t.steps, t.curve_every) for t in measured} == {(("validation",), 60, 0)}
+    assert {(t.parts, t.steps, t.curve_every) for t in measured} == {(("validation", "test", "ood", "base"), 60, 0)}
     assert {t.seed for t in final} == {1, 2, 3}
     assert set(contest.beside) == {5.6e-3, 1e-2, 1.8e-2}
     assert contest.tuning_steps == 5 * 30 + 2 * 60, "they are no part of the search"

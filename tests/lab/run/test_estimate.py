@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.contest import play
+from adapterlab.lab.run.contest import Contest, play
 from adapterlab.lab.run.estimate import PROBE_STEPS, PROBE_WINDOWS, estimate_study, trial_counts
 from adapterlab.lab.run.progress import Cost, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Contestant, Limits, Reporting, Tuning
@@ -25,6 +25,16 @@ TUNINGS = {
     "three seeds for the regret": Tuning(growth=1, extensions=1, regret_seeds=(7, 8, 9)),
     "wide": Tuning(bracket=5, growth=0, keep=2, extensions=1),
 }
+
+
+@pytest.fixture
+def trusted(monkeypatch):
+    monkeypatch.setattr(Contest, "trusted", True)
+
+
+@pytest.mark.parametrize("name", ["default, without growth", "no regret", "no extension"])
+def test_the_counts_are_those_of_contests_that_start_at_a_trusted_prediction(name, trusted):
+    test_the_counts_are_those_of_contests_at_random(name, False, True)
 
 
 @pytest.mark.parametrize("sampled", [True, False])
@@ -56,9 +66,10 @@ def test_the_counts_are_those_of_contests_at_random(name, tenth, sampled):
         assert len(set(asked)) == len(asked)
         counts.append(len(asked))
     least, likely, most = trial_counts(prepared.contests()[2])
-    second = tuning.keep if tuning.keep > 1 else 0
+    narrow = prepared.contests()[2].narrow
+    second = tuning.keep if tuning.keep > 1 and not narrow else 0
     regret = 3 * len(tuning.regret_seeds) if sampled and tuning.regret_sample else 0
-    assert likely == counts[0] == tuning.bracket + 2 + second + regret + report.runs
+    assert likely == counts[0] == tuning.bracket + (0 if narrow else 2) + second + regret + report.runs
     assert (least, most) == (min(counts), max(counts))
 
 

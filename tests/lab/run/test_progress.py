@@ -117,7 +117,7 @@ def test_a_contest_that_measures_its_regret_or_waits_for_others_says_so(ledger):
     assert [states[name].phase for name in ("lora", "ia3")] == ["measuring regret", "waiting for regret"]
     assert [len(states[name].missing) for name in ("lora", "ia3")] == [6, 0]
     assert [states[name].steps_left for name in ("lora", "ia3")] == [measuring + 2 * RUN_STEPS, 2 * RUN_STEPS]
-    left = 2 * (measuring + 4 * RUN_STEPS) + 10 * (6 + 4) + SCORE * (6 + 4 * SCORINGS)
+    left = 2 * (measuring + 4 * RUN_STEPS) + 10 * (6 + 4) + SCORE * (6 * 4 + 4 * SCORINGS)
     assert seconds(states) == pytest.approx(left)
 
 
