@@ -24,8 +24,8 @@ START = 1e-2
 TASKS = ("prose", "restyle")
 Gain = Callable[[str, str, Mapping[str, Level]], float]
 """Gain of a contestant on a task at the levels of a cell, at its best rate."""
-SHARPNESS = 0.05
-"""Loss of a run a decade from its best rate, beyond that at the best one."""
+SHARPNESS = 0.15
+"""Loss of a run a decade from its best rate, beyond that at the best one; that of the quick study."""
 
 
 def swept_study(
