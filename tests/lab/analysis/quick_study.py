@@ -1,8 +1,9 @@
 """The quick study as it was run once, replayed from its recorded trials under the code of today. Nothing is trained.
 
-`quick_ledger.json.gz` holds the text of the study, the rates at which its searches started, and its trials with their
-outcomes. The id of a trial hashes the code, the model and the data, so the recorded trials are not looked up by id: each
-trial that the study asks for is found by its contestant, task, rate, seed, steps and what it scores.
+`quick_ledger.json.gz` holds the text of the study, the rates at which its searches started (and whether they were trusted),
+and its trials with their outcomes; `python -m tests.lab.analysis.quick_study FOLDER` writes it from a folder of results. The
+id of a trial hashes the code, the model and the data, so the recorded trials are not looked up by id: each trial that the
+study asks for is found by its contestant, task, rate, seed, steps and what it scores.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,16 @@ from rich.console import Console
 
 from adapterlab import argmap
 from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters.base import Adapter
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
-from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.resolve import resolve
+from adapterlab.lab.run.prepare import PreparedStudy, prepare
+from adapterlab.lab.run.rate_priors import Start
+from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter
 from adapterlab.lab.run.study_play import play_study
-from adapterlab.lab.study.spec import FULL_FT, Contestant, Study
+from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN, Finished, Outcome, Trial
 from adapterlab.report.page import write_report
@@ -59,15 +64,19 @@ def recorded() -> dict[str, Any]:
     return data
 
 
+class Resolved(ResolvedStudy):
+    """The study as it was resolved when it ran: its searches start where they started then."""
+
+    def start(self, contestant: str, adapter: Adapter | None) -> Start:
+        return super().start(contestant, adapter) if adapter is None else Start(*recorded()["starts"][contestant])
+
+
 def _prepared() -> PreparedStudy:
-    """The study with the adapters and the starts that were recorded, so that no model is loaded to size them."""
+    """The study with the adapters that were recorded, so that no model is loaded to size them."""
     study = Study.model_validate(tomllib.loads(recorded()["study"]))
-    entries = [*study.contestants, Contestant(adapter=FULL_FT)]
-    starts = recorded()["starts"]
-    fixed = tuple(entry.model_copy(update={"start": starts[entry.name]}) for entry in entries)
-    study = study.model_copy(update={"contestants": fixed})
     sized = {row["contestant"]: _sized(row) for row in recorded()["trials"] if row["contestant"] != FROZEN}
-    return PreparedStudy(resolve(study), {Cell(): sized}, recorded()["model_parameters"])
+    resolved = Resolved(**{field.name: getattr(resolve(study), field.name) for field in fields(ResolvedStudy)})
+    return PreparedStudy(resolved, {Cell(): sized}, recorded()["model_parameters"])
 
 
 def _sized(row: dict[str, Any]) -> SizedAdapter:
@@ -116,3 +125,37 @@ def reported(folder: Path, trials: Sequence[Mapping[str, Any]] = ()) -> Reported
         console.file.getvalue(),
         {t.id: (c.contestant, t.task, t.lr, t.seed) for c in contests for t in c.trials},
     )
+
+
+def record(results: Path) -> None:
+    """Write the file from the results of a study that has been run."""
+    study = load_study(shipped("studies", "quick.toml"))
+    prepared, ledger = prepare(study, results), Ledger(results / "ledger.sqlite")
+    found = {trial.id: (outcome, environment) for trial, outcome, environment in ledger}
+    rows, environments = [], []
+    for contest in play_study(prepared.contests(), lambda contest, trial: found[trial.id][0]):
+        for trial in contest.trials:
+            outcome, environment = found[trial.id]
+            environments.append(environment)
+            rows.append(
+                {
+                    "contestant": contest.contestant,
+                    "trial": trial.to_json(),
+                    "outcome": outcome.to_json(),
+                    "wall_seconds": ledger.wall_seconds(trial),
+                }
+            )
+    assert all(environment == environments[0] for environment in environments)
+    starts = {c.contestant: (c.start, c.trusted) for c in prepared.contests() if c.adapter is not None}
+    data = {
+        "study": shipped("studies", "quick.toml").read_text(),
+        "starts": starts,
+        "model_parameters": prepared.model_parameters,
+        "environment": environments[0],
+        "trials": rows,
+    }
+    DATA.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))

@@ -124,8 +124,9 @@ def test_a_contest_that_measures_its_regret_or_waits_for_others_says_so(ledger):
 def test_runs_on_a_tenth_of_the_data_and_paths_take_time_too(ledger):
     report = Reporting(seeds=(1, 2), windows=16, curve_every=5, tenth_of_data=True, path=(0.5, 1.5))
     prepared = prepared_of(study_of("lora", report=report))
-    # Three looks at the curve; each part once with all windows, and with half of them at the three strengths of the path.
-    whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 + 4 * (1 + 3 / 2)
+    # Three looks at the curve, at one part with all windows and the others with half; each part once with all windows,
+    # and with half of them at the three strengths of the path.
+    whole, scorings = SEARCH_STEPS + 4 * RUN_STEPS, 3 * (1 + 3 / 2) + 4 * (1 + 3 / 2)
     state = states_of(prepared, ledger)["lora"]
     assert state.steps_left == whole
     trials = SEARCH_TRIALS + 4
@@ -166,7 +167,7 @@ def test_contestants_without_a_known_cost_get_the_mean_cost():
 
 
 def test_contests_that_run_the_same_trials_count_once():
-    twins = tuple(Contestant(adapter="lora", label=label) for label in ("lora", "twin"))
+    twins = tuple(Contestant(adapter="lora", label=label, start=START) for label in ("lora", "twin"))
     states = states_of(prepared_of(study_of(contestants=twins)), None)
     once = distinct_states(states.values())
     assert len(once) == 2

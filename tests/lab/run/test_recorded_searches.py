@@ -1,4 +1,4 @@
-"""Searches replayed on the losses that the quick study recorded: their steps, and the regret that they leave.
+"""Searches replayed on losses that the quick study recorded: their steps, and the regret that they leave.
 
 Each contest's prediction is the best rate of the same method on the other task, so no contest predicts itself.
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from statistics import fmean
 
+import pandas as pd
 import pytest
 
 from adapterlab.lab.analysis.selection import Curve
 from adapterlab.lab.run.lr_search import PER_DECADE, position_of, search
 from adapterlab.lab.study.spec import Tuning
-from adapterlab.lab.trial.spec import FROZEN
-from tests.lab.analysis.quick_study import recorded
 from tools.learn_rate_priors import lowest
 
+RECORDED = Path(__file__).with_name("recorded_searches.csv")
+"""The quick study's runs when no prediction was trusted: its searches began with three rates half a decade apart."""
 STEPS = 40
 Contest = tuple[str, str]
 
@@ -26,12 +28,8 @@ Contest = tuple[str, str]
 def losses() -> dict[Contest, dict[tuple[int, int], dict[float, float]]]:
     """Validation losses by contest, then by steps and seed, then by rate."""
     found: dict = defaultdict(lambda: defaultdict(dict))
-    for row in recorded()["trials"]:
-        if row["contestant"] == FROZEN:
-            continue
-        trial, outcome = row["trial"], row["outcome"]
-        loss = outcome["scores"]["validation"][0] if outcome["status"] == "ok" else math.inf
-        found[row["contestant"], trial["task"]][trial["steps"], trial["seed"]][trial["lr"]] = loss
+    for row in pd.read_csv(RECORDED).itertuples():
+        found[row.contestant, row.task][row.steps, row.seed][row.lr] = row.validation_loss
     return found
 
 

@@ -46,8 +46,13 @@ class Runs:
         return self.of(FROZEN, task, (0,)).iloc[0]
 
     def rate(self, contestant: str, task: str) -> float:
-        """The rate with the smallest validation loss in the second rung."""
-        return float(self.rung(contestant, task, 2)["validation"].idxmin())
+        """The rate of the reported runs."""
+        (rate,) = set(self.reported(contestant, task)["lr"])
+        return float(rate)
+
+    def beside(self, contestant: str, task: str, column: str) -> pd.DataFrame:
+        """A column of the runs that measure the regret, by rate and seed."""
+        return self.of(contestant, task, REGRET_SEEDS).pivot(index="lr", columns="seed", values=column)
 
     def flag(self, contestant: str, task: str) -> str:
         """`edge` or `wide` for a rate that was not bracketed closely."""
