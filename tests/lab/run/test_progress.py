@@ -15,6 +15,7 @@ from tests.lab.unplayed import (
     RUN_STEPS,
     SEARCH_STEPS,
     SEARCH_TRIALS,
+    START,
     TUNING,
     WHOLE,
     outcome_of,
@@ -166,7 +167,7 @@ def test_contestants_without_a_known_cost_get_the_mean_cost():
 
 
 def test_contests_that_run_the_same_trials_count_once():
-    twins = tuple(Contestant(adapter="lora", label=label) for label in ("lora", "twin"))
+    twins = tuple(Contestant(adapter="lora", label=label, start=START) for label in ("lora", "twin"))
     states = states_of(prepared_of(study_of(contestants=twins)), None)
     once = distinct_states(states.values())
     assert len(once) == 2
