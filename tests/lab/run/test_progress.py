@@ -15,6 +15,7 @@ from tests.lab.unplayed import (
     RUN_STEPS,
     SEARCH_STEPS,
     SEARCH_TRIALS,
+    START,
     TUNING,
     WHOLE,
     outcome_of,
