@@ -166,7 +166,8 @@ def status(study: StudySource = None, *, out: str | Path | None = None, workers:
     """
     spec, folder = open_study(study, None if out is None else Path(out))
     name = called(study, spec)
-    return study_status(prepare(spec, folder), existing_ledger(folder, name), run_command(name, folder), workers)
+    ledger = existing_ledger(folder, name)
+    return study_status(prepare(spec, folder), ledger, run_command(name, folder), workers)
 
 
 def compare(
@@ -221,7 +222,8 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
         AdapterlabError: If nothing has been run into the folder.
     """
     spec, folder = open_study(study, None if out is None else Path(out))
-    return trial_table(prepare(spec, folder), existing_ledger(folder, called(study, spec)))
+    ledger = existing_ledger(folder, called(study, spec))
+    return trial_table(prepare(spec, folder), ledger)
 
 
 def calibrate(

@@ -67,7 +67,7 @@ def study() -> Study:
         contestants=(Contestant(adapter="lora"),),
         full_ft=False,
         full_ft_reason="an adapter is compared with itself",
-        training=Training(steps=STEPS, length=64),
+        training=Training(steps=STEPS, length=64, precision="float32"),
         report=Reporting(windows=24, curve_every=STEPS, path=(0.5, 1.25)),
     )
 

@@ -37,7 +37,7 @@ def contest_of(folder: Path, name: str):
         data=(data,),
         reference=name,
         contestants=(Contestant(adapter=name),),
-        training=Training(steps=3, batch=4, length=32),
+        training=Training(steps=3, batch=4, length=32, precision="float32"),
         report=Reporting(windows=4),
         limits=Limits(device="cpu"),
     )

@@ -66,6 +66,12 @@ def test_a_study_reads_as_written(tmp_path):
         ("growth = 5", "bracket = 4", r"study\.toml:6: tuning\.bracket: give an odd number"),
         ("growth = 5", "keep = 6", r"study\.toml:6: tuning\.keep: .*less than or equal to 5"),
         ("growth = 5", "first_steps = 2", r"unknown setting 'first_steps' in .*study\.toml:6: did you mean first_rung"),
+        (
+            "[tuning]",
+            '[training]\ndtype = "bfloat16"\n\n[tuning]',
+            r'study\.toml:6: dtype is now precision: write precision = "float32", or "bf16"',
+        ),
+        ("[tuning]", '[training]\nprecision = "fp8"\n\n[tuning]', r"study\.toml:6: training\.precision: .*'bf16'"),
         ("budget = 1000", "budgets = [2, 1]", r"budgets \[2, 1\] do not rise"),
         ("budget = 1000", "budget = 1\nbudgets = [1, 2]", "budget and budgets are both given"),
         ("budget = 1000", "full_ft = false", "full_ft = false needs full_ft_reason"),

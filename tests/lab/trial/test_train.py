@@ -196,7 +196,8 @@ def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
     )
     text = (tmp_path / "s.toml", trial.model)
     text[0].write_text(
-        f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n[[contestants]]\nadapter = "lora"\n'
+        f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n'
+        '[training]\nprecision = "float32"\n[[contestants]]\nadapter = "lora"\n'
     )
     study = load_study(text[0])
     resolved = resolve(study)
