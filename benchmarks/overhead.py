@@ -1,6 +1,6 @@
 """Measure the overhead of the lab: a trial in a worker pool with a ledger, against a bare training loop.
 
-    python benchmarks/overhead.py [--steps 120] [--rounds 7]
+    python benchmarks/overhead.py [--steps 120] [--rounds 7] [--training-only]
 
 Both do the same work with one thread each and take turns, after a first run that loads the model and encodes the texts.
 The cost of a trial is the time of the main process and its worker together. CPU time is reported along with wall time,
@@ -31,6 +31,7 @@ from adapterlab.lab.run.executors import LocalPool
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Study, Training
 from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.train import on_curve
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
@@ -42,11 +43,12 @@ TARGET = 0.03
 """Largest overhead wanted, as a share of a trial of about 20 seconds."""
 
 
-def lora_trial(steps: int) -> Trial:
+def lora_trial(steps: int, scored: bool = True) -> Trial:
     """Return a trial of LoRA on the embedded model, scored on every part at the end.
 
     Args:
         steps: Training steps. After each tenth of them the validation part is scored.
+        scored: False to leave out all scoring.
     """
     study = Study(
         name="overhead",
@@ -55,7 +57,8 @@ def lora_trial(steps: int) -> Trial:
         training=Training(precision="float32"),
     )
     contest = Contest("lora", "prose", adapterlab.adapter("lora"), "all-linear", resolve(study))
-    return replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
+    trial = replace(contest.trial(1e-3, 1, steps, reported=True), path=(), curve_every=max(1, steps // 10))
+    return trial if scored else replace(trial, parts=(), curve_every=0)
 
 
 class Bare:
@@ -92,7 +95,7 @@ class Bare:
             optimizer.step()
             shape.step()
             optimizer.zero_grad()
-            if (step + 1) % trial.curve_every == 0 and step + 1 < trial.steps:
+            if on_curve(trial, step + 1):
                 self.score(trial, "validation")
         for part in trial.parts:
             self.score(trial, part)
@@ -152,12 +155,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=120, help="training steps (the bare loop should take about 20 s)")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
+    parser.add_argument("--training-only", action="store_true", help="leave out scoring on both sides; prints only")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    trial = lora_trial(options.steps)
+    trial = lora_trial(options.steps, not options.training_only)
     bare = Bare(trial)
-    bare.run(lora_trial(10))
+    bare.run(lora_trial(10, not options.training_only))
     pool = LocalPool([(WorkerConfig(),)], {"prose": task("prose")})
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
@@ -167,7 +171,7 @@ def main() -> None:
             for finished in pool:
                 ledger.record(finished)
 
-        lab(lora_trial(10))
+        lab(lora_trial(10, not options.training_only))
         pids = pool.worker_pids()
         times: dict[str, list[tuple[float, float]]] = {"bare": [], "lab": []}
         main_process = []
@@ -201,9 +205,10 @@ def main() -> None:
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "overhead.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "overhead.md").write_text(as_markdown(result))
+    if not options.training_only:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "overhead.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / "overhead.md").write_text(as_markdown(result))
     print(as_markdown(result))
 
 
