@@ -190,7 +190,7 @@ def make_optimizer(handle: Handle, lr: float) -> torch.optim.Optimizer:
         handle: The attached adapter, whose method may state that some tensors have another learning rate.
         lr: Peak learning rate.
     """
-    return torch.optim.AdamW(handle.parameter_groups(lr), weight_decay=0.0, fused=True)
+    return torch.optim.AdamW(handle.parameter_groups(lr), weight_decay=0.0)
 
 
 def _steps(context: TrialContext, handle: Handle, gradient: Gradient) -> Iterator[int]:
