@@ -20,6 +20,7 @@ from tests.lab.unplayed import (
     RUN_STEPS,
     SEARCH_STEPS,
     SEARCH_TRIALS,
+    START,
     TUNING,
     WHOLE,
     outcome_of,
@@ -116,7 +117,7 @@ def test_an_interrupted_study_goes_on_from_there(after, ledger, monkeypatch, tmp
 
 
 def test_contests_that_share_trials_wait_for_the_same_ones(ledger, monkeypatch):
-    twins = tuple(Contestant(adapter="lora", label=label) for label in ("lora", "twin"))
+    twins = tuple(Contestant(adapter="lora", label=label, start=START) for label in ("lora", "twin"))
     prepared = prepared_of(study_of(contestants=twins, sweep=Sweep(budgets=(800, 2000)), tasks=("prose", "restyle")))
     executor, seen = InProcess(outcome_of), []
     use(monkeypatch, executor)
