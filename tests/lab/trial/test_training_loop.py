@@ -327,7 +327,7 @@ def test_a_path_has_the_strengths_that_the_method_knows(trial):
     asked = dataclasses.replace(trial, path=(-0.5, 0.5), steps=2)
     path = RUNNER.run(asked).path
     assert [strength for strength, _ in path] == [-0.5, 0.5]
-    assert all(set(scores) == {"validation", "test", "base"} for _, scores in path)
+    assert all(set(scores) == {"validation", "test", "ood", "base"} for _, scores in path)
     method = next(name for name in adapterlab.all_adapters() if adapterlab.adapter(name).strength_problem(0.5))
     other = dataclasses.replace(asked, adapter=json.dumps(adapterlab.adapter(method).settings()), path=(0.5,))
     assert RUNNER.run(other).path == ()
