@@ -34,7 +34,13 @@ def one_diverged(trials):
     return changed
 
 
-@pytest.fixture(scope="module", params=["as it ran", "with a run that diverged"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(f"recomputed {name}"))
+        for name in ("as it ran", "with a run that diverged")
+    ],
+)
 def quick(request, tmp_path_factory):
     """The numbers of the report, and the same numbers recomputed, with Monte Carlo errors subtracted, ignored and added."""
     trials = recorded()["trials"] if request.param == "as it ran" else one_diverged(recorded()["trials"])

@@ -174,6 +174,7 @@ def test_what_has_no_pair_is_named(llama):
         attach(llama, adapter("clover", mlp_block=0))
 
 
+@pytest.mark.filterwarnings("ignore:the adapter attached before is frozen")
 def test_other_adapters_stand_on_top(tokens):
     model = tiny_llama()
     answer = model(tokens).logits

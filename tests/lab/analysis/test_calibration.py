@@ -30,10 +30,9 @@ def quick() -> Study:
     return load_study(shipped("studies", "quick.toml"))
 
 
-@pytest.mark.parametrize("correlated", [True, False])
-def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study_of_twenty(quick, correlated):
+def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study_of_twenty(quick):
     few = quick.model_copy(update={"contestants": quick.contestants[:4]})
-    found = detection_rates(few, QUICK, 0.0, correlated=correlated, studies=200)
+    found = detection_rates(few, QUICK, 0.0, correlated=True, studies=100)
     assert found.interval <= 0.05
     assert found.holm <= 0.05
     assert found.lead <= 0.05
@@ -42,7 +41,7 @@ def test_an_adapter_compared_with_itself_is_found_different_in_at_most_one_study
 
 def test_an_effect_as_large_as_a_real_one_is_found(quick):
     """0.02 nats per byte is what separates LoRA from the middle of the quick study's own ranking."""
-    found = detection_rates(quick, QUICK, 0.02, correlated=True, studies=50)
+    found = detection_rates(quick, QUICK, 0.02, correlated=True, studies=20)
     assert found.interval >= 0.8
     assert found.same == 0
 
@@ -105,7 +104,7 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
 
 def test_the_command_reports_false_alarms_and_power_within_80_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    result = CliRunner().invoke(app, ["honest", "--studies", "20"])
+    result = CliRunner().invoke(app, ["honest", "--studies", "4"])
     assert result.exit_code == 0, result.output
     assert "reports a difference in at most" in " ".join(result.stdout.split())
     rows = [line.split() for line in result.stdout.splitlines() if line.strip().startswith("0")]

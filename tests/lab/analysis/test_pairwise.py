@@ -189,10 +189,9 @@ def test_a_comparison_is_of_the_reported_runs(prepared, ledger):
     assert found.sides[0].rates == {"prose": 1e-2, "restyle": 1e-2}
     differences = [b - a for a, b in zip(LOSSES["lora"], LOSSES["ia3"], strict=True)]
     for task, more in (("prose", 0.0), ("restyle", 0.1)):
-        t = stats.ttest_1samp([d + more for d in differences], 0)
         assert found.by_task[task].mean == pytest.approx(sum(differences) / 3 + more)
         assert found.by_task[task].n == 3
-        assert found.by_task[task].p >= t.pvalue  # the luck of the rate widens it
+        assert found.by_task[task].error > stats.sem(differences)  # the luck of the rate widens it
     assert found.effect.mean == pytest.approx(sum(differences) / 3 + 0.05)
     assert found.effect.n == 6
     assert found.same == equivalence(found.effect, 0.005)

@@ -55,7 +55,9 @@ def test_draws_depend_on_the_seed_alone():
     assert np.array_equal(first.theta, second.theta)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.004, 0.008])
+@pytest.mark.parametrize(
+    "spread", [pytest.param(0.0, marks=pytest.mark.soak), 0.004, pytest.param(0.008, marks=pytest.mark.soak)]
+)
 def test_what_is_said_to_be_likely_is_true_as_often(spread):
     """Planted truths at three spreads between tasks: of statements said to be 80 % likely, about 80 % are true."""
     rng = np.random.default_rng(1)
