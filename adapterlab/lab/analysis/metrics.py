@@ -184,7 +184,12 @@ def _crossing(points: Sequence[tuple[int, float]], goal: float, never: float) ->
 
 
 def _rate_width(results: Results, contest: Contest) -> dict[int, float]:
-    """Return the decades between the lowest and highest rate that keep half of the best gain in the first rung."""
+    """Return the decades between the lowest and highest rate that keep half of the best gain in the first rung.
+
+    A search about a trusted prediction tries rates beside the best alone, which shows no width.
+    """
+    if contest.narrow:
+        return {}
     frozen = results.frozen(contest.task).validation
     gains = {lr: frozen - outcome.validation for lr, (_, outcome) in contest.first.items()}
     best = max(gains.values(), default=-math.inf)

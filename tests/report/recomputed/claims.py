@@ -19,8 +19,6 @@ from tests.report.recomputed.report import Recomputed, versus
 from tests.report.recomputed.runs import FROZEN, SMALLEST, TASKS
 
 DRAWS, NODES = 100_000, 24
-WIDTH_SMALLEST = 0.25
-"""The smallest difference in the width of working rates that matters, in decades."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,11 @@ class Claim:
 def read(test: Mapping[str, object]) -> Claim:
     """A claim from its test as verdict.json has it."""
     metric, tasks = str(test["in"]), tuple(test["on"])
-    smallest = WIDTH_SMALLEST if metric == "learning_rate_width" else SMALLEST
     if "reaches" in test:
         return Claim(metric, {str(test["who"]): 1.0, str(test["of"]): -float(test["reaches"])}, tasks, 0.0)
     if "equivalent" in test:
         return Claim(metric, {str(test["equivalent"]): 1.0, str(test["to"]): -1.0}, tasks, float(test["within"]), True)
-    by = smallest if test["by"] is None else float(test["by"])
+    by = SMALLEST if test["by"] is None else float(test["by"])
     return Claim(metric, {str(test["better"]): 1.0, str(test["than"]): -1.0}, tasks, by)
 
 
@@ -51,7 +48,6 @@ class Joint:
 
     def __init__(self, found: Recomputed, metric: str, claims: Sequence[Claim], seed: int) -> None:
         self.names = list(dict.fromkeys(name for claim in claims for name in claim.weights))
-        self.smallest = WIDTH_SMALLEST if metric == "learning_rate_width" else SMALLEST
         self._rng = np.random.default_rng(seed)
         self.values, self.variances = (np.zeros((len(self.names), len(TASKS))) for _ in range(2))
         for t, task in enumerate(TASKS):
@@ -62,23 +58,21 @@ class Joint:
         """The variance of each difference on a task, as wide as its t distribution."""
         pairs = np.zeros((len(self.names), len(self.names)))
         for i, j in itertools.combinations(range(len(self.names)), 2):
-            variance = self.smallest**2  # a single number has no error of its own
-            if metric != "learning_rate_width":
-                effect = found.estimate(versus(self.names[i], self.names[j], metric), [task])
-                variance = effect.error**2 * (effect.df / (effect.df - 2) if effect.df > 2 else 3.0)
-            pairs[i, j] = pairs[j, i] = max(variance, (self.smallest / 50) ** 2)
+            effect = found.estimate(versus(self.names[i], self.names[j], metric), [task])
+            variance = effect.error**2 * (effect.df / (effect.df - 2) if effect.df > 2 else 3.0)
+            pairs[i, j] = pairs[j, i] = max(variance, (SMALLEST / 50) ** 2)
         return pairs
 
     def draw(self, weight: float) -> np.ndarray:
         """Draws of the values on tasks, `(draws, contestants, tasks)`, and of the deviation elsewhere as another column."""
         at = (np.arange(NODES) + 0.5) / NODES
-        mus = (2 * self.smallest) ** 2 / 2 * stats.invgamma.ppf(at, 0.5, scale=0.5)
-        us = (0.8 * self.smallest * stats.halfcauchy.ppf(at)) ** 2 / 2
+        mus = (2 * SMALLEST) ** 2 / 2 * stats.invgamma.ppf(at, 0.5, scale=0.5)
+        us = (0.8 * SMALLEST * stats.halfcauchy.ppf(at)) ** 2 / 2
         count, tasks = len(self.names), len(TASKS)
         nodes, logs = [], []
         for mu, u in itertools.product(mus, us):
             prior = mu * np.kron(np.eye(count), np.ones((tasks, tasks))) + u * np.eye(count * tasks)
-            prior += (100 * 2 * self.smallest) ** 2
+            prior += (100 * 2 * SMALLEST) ** 2
             if weight == 0:
                 nodes.append((np.zeros(count * tasks), prior, u))
                 logs.append(0.0)
@@ -132,8 +126,6 @@ def update(
 
 
 def _improvement(found: Recomputed, name: str, task: str, metric: str) -> float:
-    if metric == "learning_rate_width":
-        return float(found.runs.values(name, task, "rate_width").iloc[0])
     own, before = found.runs.values(name, task, metric).mean(), 0.0
     if metric != "forgetting":
         before = found.runs.values(FROZEN, task, metric).iloc[0]

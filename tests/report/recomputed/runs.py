@@ -82,8 +82,6 @@ class Runs:
         if metric in PART:
             found = self.losses(contestant, task, PART[metric])
             return found - self.frozen(task)["base"] if metric == "forgetting" else found
-        if metric == "rate_width":
-            return pd.Series({0: self._rate_width(contestant, task)})
         if metric == "steps_to_reference":
             return self._steps_to_reference(contestant, task)
         raise KeyError(metric)
@@ -100,12 +98,6 @@ class Runs:
                 losses = np.array(run["rows"][part]) if run["status"] == "ok" else before
                 found[seed] = losses - before if metric == "forgetting" else losses
         return found
-
-    def _rate_width(self, contestant: str, task: str) -> float:
-        """Decades between the rates of the first rung that keep half of the best gain."""
-        gains = self.frozen(task)["validation"] - self.rung(contestant, task, 1)["validation"]
-        working = gains.index[gains >= gains.max() / 2]
-        return float(np.log10(working.max() / working.min()))
 
     def _steps_to_reference(self, contestant: str, task: str) -> pd.Series:
         """Steps at which the validation loss, drawn as straight lines, reaches the reference's final one; all if never."""
