@@ -150,7 +150,7 @@ def test_differences_on_single_tasks_are_corrected_for_the_number_of_tasks():
 
 LOSSES = {"lora": [0.60, 0.61, 0.64], "ia3": [0.70, 0.74, 0.72]}
 STUDY = study_of(
-    contestants=(Contestant(adapter="lora"), Contestant(adapter="ia3"), Contestant(adapter="oft")),
+    contestants=tuple(Contestant(adapter=name, start=1e-2) for name in ("lora", "ia3", "oft")),
     tasks=("prose", "restyle"),
     sweep=Sweep(budgets=(800, 2000)),
     report=Reporting(seeds=(1, 2, 3), windows=16, curve_every=5),
