@@ -28,7 +28,7 @@ def model(tmp_path_factory) -> str:
 def context_of(model: str, method: str, **settings):
     study = Study(
         name="tiny", model=model, tasks=("prose",), contestants=(Contestant(adapter=method),), reference=method,
-        training=Training(steps=20, batch=2, length=32),
+        training=Training(steps=20, batch=2, length=32, precision="float32"),
     )  # fmt: skip
     trial = resolve(study).trial("prose", adapter(method, **settings), "all-linear", 1.0, 1, 20, reported=False)
     return Runner().context(trial)
