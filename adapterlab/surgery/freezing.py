@@ -1,6 +1,6 @@
 """Freeze parameters for as long as any adapter needs it, in whatever order adapters are detached.
 
->>> parameter = nn.Parameter(torch.zeros(1))
+>>> parameter = nn.Linear(1, 1).weight
 >>> first, second = freeze([parameter]), freeze([parameter])
 >>> release(first)
 >>> parameter.requires_grad

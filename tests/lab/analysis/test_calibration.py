@@ -102,9 +102,9 @@ def test_a_real_adapter_trained_twice_is_the_same_to_the_bit(tmp_path):
     assert not make_scoreboard(Effects.of(both)).leads
 
 
-def test_the_command_reports_false_alarms_and_power_within_80_columns(monkeypatch):
+def test_the_command_reports_false_alarms_and_power_within_80_columns(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
-    result = CliRunner().invoke(app, ["honest", "--studies", "4"])
+    result = CliRunner().invoke(app, ["honest", str(save_study(tmp_path)), "--studies", "20"])
     assert result.exit_code == 0, result.output
     assert "reports a difference in at most" in " ".join(result.stdout.split())
     rows = [line.split() for line in result.stdout.splitlines() if line.strip().startswith("0")]

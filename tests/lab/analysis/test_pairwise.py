@@ -191,7 +191,7 @@ def test_a_comparison_is_of_the_reported_runs(prepared, ledger):
     for task, more in (("prose", 0.0), ("restyle", 0.1)):
         assert found.by_task[task].mean == pytest.approx(sum(differences) / 3 + more)
         assert found.by_task[task].n == 3
-        assert found.by_task[task].error > stats.sem(differences)  # the luck of the rate widens it
+        assert found.by_task[task].error >= stats.sem(differences) * (1 - 1e-9)  # the luck of the rate only widens it
     assert found.effect.mean == pytest.approx(sum(differences) / 3 + 0.05)
     assert found.effect.n == 6
     assert found.same == equivalence(found.effect, 0.005)
