@@ -119,9 +119,8 @@ def estimate_study(
         runner, contests = Runner(crew[0]), [state.contest for state in states]
         frozen = {(c.study.model, c.task): c for c in contests if c.contestant == FROZEN}
         scoring |= {key: _time_scoring(c, runner, watch) for key, c in frozen.items() if key not in scoring}
-        largest = {
-            cost_key(c): c for c in contests if c.contestant != FROZEN
-        }  # of each model, the cell nearest to the main
+        # Of equal keys the last is kept: of each model, the cell nearest to the main one.
+        largest = {cost_key(c): c for c in contests if c.contestant != FROZEN}
         costs |= _measure_costs(largest.values(), costs, scoring, runner, watch)
     counts = [trial_counts(state.contest) for state in trained]
     scored = len(study.tasks) * len(resolved.models)

@@ -52,7 +52,7 @@ def test_the_largest_level_is_not_called_enough():
 
 
 def test_the_difference_of_two_levels_is_that_of_their_paired_runs():
-    """What a seed does to all runs of a task cancels: the interval is that of paired differences, not of two means."""
+    """An effect that a seed has on all runs of a task cancels: the interval is that of paired differences."""
     found = respond(answer(by_rank(0.01, 0.004), shared=0.05), "lora", "rank")
     behind = {level.level: level.behind for level in found.levels if level.behind is not None}
     assert behind[2].mean == pytest.approx(0.01, abs=0.002)

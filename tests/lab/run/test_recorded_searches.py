@@ -59,7 +59,7 @@ def played(runs, start: float, *, trusted: bool) -> tuple[float, int]:
 
 
 def regret(runs, rate: float) -> float:
-    """How much better another rate did at full length, over the seeds that both have; 0 if none did."""
+    """The loss at a rate less that at the best other rate of full length, over common seeds; 0 if no other is better."""
     whole = [by_rate for (steps, _), by_rate in runs.items() if steps == STEPS and rate in by_rate]
     others = {lr for by_rate in whole for lr in by_rate}
     return max(fmean(by_rate[rate] - by_rate[lr] for by_rate in whole if lr in by_rate) for lr in others)

@@ -126,7 +126,7 @@ class Recomputed:
         return [self.estimate(contrast, [task]) for task in TASKS]
 
     def kept(self, name: str, tasks: Sequence[str] = TASKS, part: str = "base", along: str = "strength") -> Estimate:
-        """How much less a contestant raises another loss than the reference does, at equal learning."""
+        """The rise of another loss under the reference less that under a contestant, at equal learning."""
         found = []
         for task in tasks:
             d = self.runs.kept(name, REFERENCE, task, part, along)
