@@ -1,4 +1,4 @@
-"""The folder of a saved adapter: `adapter.json` (method, hyperparameters, targets) and `adapter.safetensors` (tensors).
+"""The folder of a saved adapter: `adapter.json` (method, hyperparameters, places) and `adapter.safetensors` (tensors).
 
 Tensors that a method derives from the base weight are not written. A sketch of two numbers for each of their vectors is
 written instead, by which loading checks that the base is the same.
@@ -30,11 +30,11 @@ from torch import Tensor
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.linear_layers import Targets
+from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
 
 CARD = "adapter.json"
-"""File of the method, its hyperparameters and targets."""
+"""File of the method, its hyperparameters and its places."""
 TENSORS = "adapter.safetensors"
 """File of the tensors."""
 NEW_HEADS = "fresh"
@@ -49,8 +49,8 @@ class SavedAdapter:
     """The folder."""
     settings: dict[str, Any]
     """The method's `name` and its hyperparameters."""
-    targets: Targets
-    """The targets that the adapter was attached to."""
+    where: Where
+    """The choice of places that the adapter was attached to."""
     tensors: dict[str, Tensor]
     """Tensors by `path/name`, new heads by `fresh/path`."""
     aliases: dict[str, str]
@@ -72,7 +72,7 @@ class SavedAdapter:
 def write(
     folder: Path,
     adapter: Adapter,
-    targets: Targets,
+    where: Where,
     sites: Mapping[str, Site],
     new_heads: Mapping[str, Tensor],
 ) -> None:
@@ -81,7 +81,7 @@ def write(
     Args:
         folder: The folder; created if it does not exist.
         adapter: The method and its hyperparameters.
-        targets: The targets that it was attached to.
+        where: The choice of places that it was attached to.
         sites: Sites by path. A tensor that several sites share is written once.
         new_heads: New heads by path.
     """
@@ -103,7 +103,7 @@ def write(
     card = {
         "adapterlab": version("adapterlab"),
         "adapter": adapter.settings(),
-        "targets": targets if isinstance(targets, str) else list(targets),
+        **where.as_data(),
         "aliases": aliases,
         NEW_HEADS: list(new_heads),
     }
@@ -156,7 +156,8 @@ def read(folder: Path) -> SavedAdapter:
             raise AdapterlabError(f"{path} does not exist: is {folder} a folder that save() wrote?")
     try:
         card = json.loads(card_path.read_text())
-        settings, targets, aliases = dict(card["adapter"]), card["targets"], card["aliases"]
+        settings, aliases = dict(card["adapter"]), card["aliases"]
+        where = Where(card["targets"], card.get("exclude", ()), card.get("layers"), card.get("settings", {}))
         settings["name"]
     except (ValueError, KeyError, TypeError) as error:
         raise AdapterlabError(f"{card_path} is damaged ({error!r}); the file was left as it is") from error
@@ -165,4 +166,4 @@ def read(folder: Path) -> SavedAdapter:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise AdapterlabError(f"{tensors_path} is damaged ({error}); the file was left as it is") from error
-    return SavedAdapter(folder, settings, targets, tensors, aliases, card.get(NEW_HEADS, ()))
+    return SavedAdapter(folder, settings, where, tensors, aliases, card.get(NEW_HEADS, ()))

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,10 @@ from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
-from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import without_codes
+from adapterlab.surgery.model.where import ALL, Targets, Where
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
@@ -42,9 +42,12 @@ T = TypeVar("T")
 def attach(
     model: nn.Module,
     adapter: Adapter,
-    targets: Targets = "all-linear",
+    targets: Targets = ALL,
     name: str = "default",
     *,
+    exclude: Targets = (),
+    layers: Sequence[int] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
@@ -58,10 +61,15 @@ def attach(
     Args:
         model: The model to change. Its parameters must be finite.
         adapter: The method and its hyperparameters, from `adapterlab.adapter`.
-        targets: Linear layers to adapt: `"all-linear"` (all except the output head), or one or more of: a role
-            (`"query"`, `"down"`), an ending of a path (`"q_proj"`), or a pattern (`"model.layers.0.*"`). Methods that adapt
-            other sites find these themselves and ignore it.
+        targets: Places to adapt: `"all-linear"` (all except output heads), or one or more of: a role (`"query"`,
+            `"down"`), an ending of a path (`"q_proj"`), or a pattern (`"model.layers.0.*"`). Named explicitly, the output
+            head, token embeddings, convolutions and the fused experts of a mixture can be adapted too. Methods that adapt
+            something else (norms, whole parameters, blocks, attentions) choose among their own places in the same way,
+            and all of them by default.
         name: Name of the adapter on the model; several adapters need different names.
+        exclude: Places to leave out, named like `targets`.
+        layers: Numbers of the blocks to adapt, negative ones counted from the end; None for all.
+        settings: Hyperparameters that differ at some places, by target: `{"down": {"rank": 16, "alpha": 32.0}}`.
         seed: Seed of everything random: the adapter's initial values, and those of new heads.
         factors: Cache of singular value decompositions; by default one in `~/.cache/adapterlab`.
         loss: Runs the model on calibration data and returns a scalar. Called once, and only by methods that start from
@@ -79,11 +87,13 @@ def attach(
             hyperparameters do not fit the layers. The model is unchanged.
     """
     adapter = adapter.informed(paired=bool(runs), prompted=prompted)
-    places = places_for(model, adapter, targets)
+    where = Where(targets, exclude, layers, settings or {})
+    refuse_peft(model)
+    places = places_for(model, adapter, where)
     refuse_nan(model)
     factors = factors or default_factors()
     states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs)
-    handle = install(model, adapter, targets, name, places, states)
+    handle = install(model, adapter, where, name, places, states)
     initialize(handle.new_heads, seed)
     return handle
 
@@ -118,8 +128,10 @@ def initial_states(
         AdapterlabError: The hyperparameters do not fit the places.
     """
     shapes = [place.shape for place in places.values() if place.shape is not None]
-    if problem := adapter.validate(shapes):
-        raise AdapterlabError(f"{adapter.name}: {problem}")
+    for own in dict.fromkeys(place.adapter for place in places.values()):
+        there = [place.shape for place in places.values() if place.adapter == own and place.shape is not None]
+        if problem := own.validate(there):
+            raise AdapterlabError(f"{own.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
     layers = {path: place.layer for path, place in places.items() if isinstance(place, LayerPlace)}
@@ -153,7 +165,7 @@ def _at(compute: Callable[[], Mapping[str, T]], path: str) -> T:
 def install(
     model: nn.Module,
     adapter: Adapter,
-    targets: Targets,
+    where: Where,
     name: str,
     places: Mapping[str, Place],
     states: Mapping[str, State],
@@ -163,7 +175,7 @@ def install(
     Args:
         model: The model to change.
         adapter: The method and its hyperparameters.
-        targets: The targets that `places` were found for.
+        where: The choice that `places` were found for.
         name: Name of the adapter on the model.
         places: Places by path.
         states: States by path; a tensor that several of them share becomes one parameter.
@@ -185,7 +197,7 @@ def install(
     for p in new_heads.values():
         p.requires_grad_(True)
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
-    handle = Handle(model, adapter, name, targets, {}, before, new_heads, values_before)
+    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before)
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():
@@ -225,6 +237,23 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def refuse_peft(model: nn.Module) -> None:
+    """Raise an error if a model holds adapters of PEFT, whose own layers would be adapted.
+
+    Args:
+        model: The model.
+
+    Raises:
+        AdapterlabError: A module of the model is one of PEFT's.
+    """
+    for path, module in model.named_modules():
+        if type(module).__module__.startswith("peft."):
+            raise AdapterlabError(
+                f"{path or 'the model'} is PEFT's {type(module).__name__}: call merge_and_unload() on the PeftModel first, "
+                "or unload() and adapterlab.load_peft(model, folder)"
+            )
 
 
 def refuse_nan(model: nn.Module) -> None:

@@ -32,7 +32,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
 from adapterlab.surgery.freezing import Frozen, release
-from adapterlab.surgery.model.linear_layers import Targets
+from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
 
 
@@ -46,8 +46,8 @@ class Handle:
     """The method and its hyperparameters."""
     name: str
     """Name of the adapter on the model."""
-    targets: Targets
-    """The targets given to `attach`."""
+    where: Where
+    """The choice of places given to `attach`."""
     sites: dict[str, Site]
     """Sites by the path of the layer or parameter that each adapts."""
     _frozen: Frozen = field(repr=False)
@@ -191,7 +191,7 @@ class Handle:
 
     def regularizer(self) -> Tensor | None:
         """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none."""
-        terms = [t for site in self.sites.values() if (t := self.adapter.regularizer(site.state)) is not None]
+        terms = [t for site in self.sites.values() if (t := site.regularizer()) is not None]
         return torch.stack(terms).mean() if terms else None
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class Handle:
         Args:
             step: Index of the optimizer step, from 0.
         """
-        self.adapter.after_step([site.state for site in self.sites.values()], step)
+        self.adapter.after_step([state for site in self.sites.values() for state in site.states], step)
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter and the new heads to a folder that `adapterlab.load` reads.
@@ -209,4 +209,4 @@ class Handle:
         Args:
             folder: The folder; created if it does not exist.
         """
-        adapter_files.write(Path(folder), self.adapter, self.targets, self.sites, self.new_heads)
+        adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads)

@@ -19,7 +19,7 @@ from torch import nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import initial_states
-from adapterlab.surgery.model.linear_layers import Targets
+from adapterlab.surgery.model.where import Targets
 from adapterlab.surgery.sites.find import places_for
 
 A = TypeVar("A", bound=Adapter)

@@ -15,6 +15,7 @@ from adapterlab.adapters.model_invariants import Observed
 from adapterlab.models.loading import load_causal
 from adapterlab.surgery import attach
 from adapterlab.surgery.init.svd_cache import FactorCache
+from adapterlab.surgery.model.where import ALL as ALL_PLACES
 from tests.adapters.methods import ALL, small
 from tests.surgery.test_attach import train
 
@@ -85,7 +86,8 @@ def test_what_a_method_preserves_it_preserves_when_trained(name):
         model = biased(model)
     with torch.no_grad():
         before = model(lines()).logits, {name: p.clone() for name, p in model.named_parameters()}
-    handle = attach(model, method, BLOCK, factors=FACTORS)
+    targets = ALL_PLACES if name in ("prompt", "trainable_tokens", "reft") else BLOCK
+    handle = attach(model, method, targets, factors=FACTORS)
     assert not broken(method, model, handle, before, at_start=True)
     train(model, handle, lines(), steps=3, lr=RATES.get(name, 3e-3))
     assert not torch.allclose(model(lines()).logits, before[0], atol=1e-3)

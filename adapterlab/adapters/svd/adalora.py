@@ -140,7 +140,7 @@ class AdaLoRA(LinearAdapter):
             for state in states:
                 self._measure(state)
         if self.warmup_steps < step <= last and (step % self.interval == 0 or step == last):
-            self._allocate(states, self.budget(step, self.rank * len(states)))
+            self._allocate(states, self.budget(step, sum(len(state["values"]) for state in states)))
         if self.warmup_steps < step and (step % self.interval == 0 or step >= last):
             for state in states:
                 state["values"].mul_(state["kept"])
@@ -178,7 +178,7 @@ class AdaLoRA(LinearAdapter):
         scores = [self.importance(state) for state in states]
         everywhere = torch.cat([score.to(scores[0].device) for score in scores])
         kept = torch.zeros_like(everywhere).index_fill(0, everywhere.topk(budget).indices, 1.0)
-        for state, part in zip(states, torch.split(kept, self.rank), strict=True):
+        for state, part in zip(states, torch.split(kept, [len(score) for score in scores]), strict=True):
             state["kept"].copy_(part)
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:

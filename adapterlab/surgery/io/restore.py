@@ -25,7 +25,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.adapter_files import NEW_HEADS, SavedAdapter, read, sketch
-from adapterlab.surgery.attach import initial_states, install, refuse_nan
+from adapterlab.surgery.attach import initial_states, install, refuse_nan, refuse_peft
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads
@@ -50,10 +50,11 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     """
     saved = read(Path(folder))
     adapter = make_adapter(saved.settings["name"], **{k: v for k, v in saved.settings.items() if k != "name"})
+    refuse_peft(model)
     heads = _new_heads(model, saved)
-    places = places_for(model, adapter, saved.targets)
+    places = places_for(model, adapter, saved.where)
     refuse_nan(model)
-    handle = install(model, adapter, saved.targets, name, places, _states(saved, adapter, places))
+    handle = install(model, adapter, saved.where, name, places, _states(saved, adapter, places))
     with torch.no_grad():
         for path, tensor in heads.items():
             handle.new_heads[path].copy_(tensor)

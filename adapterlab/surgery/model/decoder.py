@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.attention import BlockAttention, Projection
-from adapterlab.surgery.model.linear_layers import LinearLayer, linears, role_of
+from adapterlab.surgery.model.linear_layers import LinearLayer, linears
+from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import shape_of
 

@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.model.new_heads import new_head_modules
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.where import ALL, Where
 
 LinearLayer: TypeAlias = nn.Linear | Conv1D
 """A linear layer; `Conv1D` is GPT-2's, which stores its weight transposed."""
-Targets: TypeAlias = str | Sequence[str]
-"""Linear layers to adapt: `"all-linear"`, or one or more roles, endings of a path, or patterns with `*`."""
-
-# Names that Hugging Face decoders and encoders give to the linear layers of a block.
-_ROLES = {
-    Role.QUERY: {"q_proj", "query", "q_lin", "wq", "q"},
-    Role.KEY: {"k_proj", "key", "k_lin", "wk", "k"},
-    Role.VALUE: {"v_proj", "value", "v_lin", "wv", "v"},
-    Role.OUTPUT: {
-        "o_proj",
-        "out_proj",
-        "out_lin",
-        "wo",
-        "o",
-        "attn.c_proj",
-        "attention.output.dense",
-        "self_attn.dense",
-        "attention.dense",
-        "self_attention.dense",
-    },
-    Role.GATE: {"gate_proj", "w1"},
-    Role.UP: {"up_proj", "w3", "fc1", "c_fc", "dense_h_to_4h", "intermediate.dense", "lin1", "gate_up_proj"},
-    Role.DOWN: {"down_proj", "w2", "fc2", "mlp.c_proj", "dense_4h_to_h", "output.dense", "lin2"},
-}
-
-
-def role_of(path: str) -> Role:
-    """Return the role of a linear layer in its block, judged by its name.
-
-    Args:
-        path: Dotted path of the layer. The longest known ending of it decides.
-
-    Returns:
-        The role; `Role.OTHER` for an unknown name.
-
-    >>> role_of("model.layers.0.self_attn.q_proj"), role_of("h.0.attn.c_proj"), role_of("h.0.mlp.c_proj")
-    (<Role.QUERY: 'query'>, <Role.OUTPUT: 'output'>, <Role.DOWN: 'down'>)
-    """
-    endings = [(len(name), role) for role, names in _ROLES.items() for name in names if f".{path}".endswith(f".{name}")]
-    return max(endings)[1] if endings else Role.OTHER
 
 
 def linears(model: nn.Module) -> dict[str, LinearLayer]:
@@ -75,59 +34,83 @@ def linears(model: nn.Module) -> dict[str, LinearLayer]:
     }
 
 
-def select(model: nn.Module, targets: Targets) -> dict[str, LinearLayer]:
-    """Return the linear layers that `targets` names, by path.
+def candidates(model: nn.Module, where: Where) -> dict[str, LinearLayer]:
+    """Return the linear layers that a choice is made among, by path: with output heads only if targets are named.
+
+    Args:
+        model: A model.
+        where: The choice.
+
+    Raises:
+        AdapterlabError: The model has no linear layer.
+
+    >>> list(candidates(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Where("1")))
+    ['0', '1']
+    """
+    found = linears(model)
+    if where.targets == ALL and not found:
+        raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed_hint(model)}")
+    if where.targets != ALL:
+        found |= {path: head for path, head in _untied_heads(model).items() if path not in found}
+    return found
+
+
+def select(model: nn.Module, where: Where) -> dict[str, LinearLayer]:
+    """Return the linear layers that a choice leaves, by path.
 
     Args:
         model: The model to search.
-        targets: `"all-linear"`, or one or more of: a role (`"query"`, `"down"`), an ending of a path (`"q_proj"`), or a
-            pattern (`"model.layers.0.*"`).
+        where: The choice.
 
     Raises:
-        UnknownNameError: A target matches no layer.
-        AdapterlabError: The model has no linear layer, or a target names another kind of layer or the output head.
+        UnknownNameError: A name in the choice matches no layer.
+        AdapterlabError: The model has no linear layer, or a target is another kind of module.
 
-    >>> list(select(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), "1"))
+    >>> list(select(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), Where("1")))
     ['1']
     """
-    found = linears(model)
-    if targets == "all-linear":
-        if not found:
-            raise AdapterlabError(f"{type(model).__name__} has no linear layer to adapt{_packed_hint(model)}")
-        return found
-    chosen: set[str] = set()
-    for target in [targets] if isinstance(targets, str) else targets:
-        hits = {
-            path
-            for path in found
-            if role_of(path) == target or f".{path}".endswith(f".{target}") or fnmatch.fnmatchcase(path, target)
-        }
-        if not hits:
-            _raise_if_not_linear(model, target)
-            names = {path.rsplit(".", 1)[-1] for path in found} | {role_of(path).value for path in found}
-            raise UnknownNameError("target", target, names, where=type(model).__name__)
-        chosen |= hits
-    return {path: module for path, module in found.items() if path in chosen}
+    found = candidates(model, where)
+    return {path: found[path] for path in chosen(model, dict.fromkeys(found, ()), where)}
+
+
+def chosen(model: nn.Module, names: Mapping[str, Sequence[str]], where: Where) -> list[str]:
+    """Return the paths that a choice leaves, with an error that explains a target of another kind.
+
+    Args:
+        model: The model.
+        names: Further names of each place by path.
+        where: The choice.
+
+    Raises:
+        UnknownNameError: A name in the choice matches no place.
+        AdapterlabError: A target is a module that the method does not adapt.
+    """
+    try:
+        return where.choose(type(model).__name__, names)
+    except UnknownNameError as error:
+        _raise_if_other_module(model, error.name)
+        raise
 
 
 def _head(model: nn.Module) -> object:
     return getattr(model, "get_output_embeddings", lambda: None)()
 
 
-def _raise_if_not_linear(model: nn.Module, target: str) -> None:
-    """Raise an error that explains why the module named by `target` cannot be adapted, if there is one."""
+def _untied_heads(model: nn.Module) -> dict[str, LinearLayer]:
+    """Return the output head by path, unless its weight is that of the token embeddings too."""
+    head, embedding = _head(model), getattr(model, "get_input_embeddings", lambda: None)()
+    if not isinstance(head, nn.Linear) or head.weight is getattr(embedding, "weight", None):
+        return {}
+    return {path: head for path, module in model.named_modules() if module is head}
+
+
+def _raise_if_other_module(model: nn.Module, target: str) -> None:
+    """Raise an error that names the module that a target stands for, if there is one."""
     for path, module in model.named_modules():
         if f".{path}".endswith(f".{target}"):
-            if module is _head(model):
-                embedding = getattr(model, "get_input_embeddings", lambda: None)()
-                tied = embedding is not None and getattr(module, "weight", None) is embedding.weight
-                why = "whose weight is the embedding's too (tied)" if tied else "which makes the logits"
-                raise AdapterlabError(
-                    f"target {target!r} is {path}, {why}: adapt other layers, or its rows with trainable_tokens"
-                )
             kind = type(module).__name__
             raise AdapterlabError(
-                f"target {target!r} is a {kind} ({path}): this method adapts linear layers{_packed_hint(model)}"
+                f"target {target!r} is a {kind} ({path}), which this method does not adapt{_packed_hint(model)}"
             )
 
 

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
@@ -31,6 +32,8 @@ Side: TypeAlias = Literal["below", "above"]
 class Place(ABC):
     """A part of a model that an adapter can be attached to; nothing is changed before `install`."""
 
+    adapter: Adapter
+    """The method, with its settings at this place."""
     role: Role = Role.OTHER
     """Role of the adapted layer in its block."""
 
@@ -77,6 +80,9 @@ class Site(nn.Module, ABC):
         state: The adapter's state; a trainable tensor that already is an `nn.Parameter` is shared, not copied.
     """
 
+    adapter: Adapter
+    """The method, with its settings at this place."""
+
     def __init__(self, state: State) -> None:
         super().__init__()
         for name, tensor in state.trainable.items():
@@ -96,6 +102,11 @@ class Site(nn.Module, ABC):
             return State(parameters, buffers)
         frozen = {name: t for name, t in buffers.items() if name not in self._derived}
         return State(parameters, frozen, {name: buffers[name] for name in self._derived})
+
+    @property
+    def states(self) -> Sequence[State]:
+        """The states of all matrices at the place, which share memory and gradients with `state`."""
+        return [self.state]
 
     @property
     def active(self) -> bool:
@@ -123,6 +134,10 @@ class Site(nn.Module, ABC):
         """
         tensors = self.base_and_adapted()
         return {} if tensors is None else {"": tensors[1] - tensors[0]}
+
+    def regularizer(self) -> Tensor | None:
+        """Return the method's own penalty at this place, a scalar, or None if it has none."""
+        return self.adapter.regularizer(self.state)
 
     def neighbours(self, side: Side) -> Sequence[nn.Module]:
         """Return the other sites at the same place that were attached before or after this one.

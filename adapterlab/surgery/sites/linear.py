@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,8 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.linear_layers import LinearLayer, role_of
+from adapterlab.surgery.model.linear_layers import LinearLayer
+from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.weights import QuantizedWeight, ShapeOnlyLinear, quantized, shape_of, weight_of
 from adapterlab.surgery.sites.base import Place, TensorSite, readable, swap_parameter
 from adapterlab.surgery.sites.stack import StackEntry, in_state_dtype, push, stack_of
@@ -38,10 +39,11 @@ class LayerPlace(Place):
     Args:
         path: Path of the layer in the model.
         layer: The layer.
+        readers: Modules that read the layer's weight without calling it.
     """
 
-    def __init__(self, path: str, layer: LinearLayer) -> None:
-        self.path, self.layer, self.role = path, layer, role_of(path)
+    def __init__(self, path: str, layer: LinearLayer, readers: Sequence[nn.Module] = ()) -> None:
+        self.path, self.layer, self.readers, self.role = path, layer, readers, role_of(path)
 
     @property
     def like(self) -> Tensor:
@@ -74,10 +76,15 @@ class LinearPlace(LayerPlace):
         adapter: The method.
         path: Path of the layer in the model.
         layer: The layer.
+        readers: Modules that read the layer's weight without calling it.
     """
 
-    def __init__(self, adapter: LinearAdapter, path: str, layer: LinearLayer) -> None:
-        super().__init__(path, layer)
+    adapter: LinearAdapter
+
+    def __init__(
+        self, adapter: LinearAdapter, path: str, layer: LinearLayer, readers: Sequence[nn.Module] = ()
+    ) -> None:
+        super().__init__(path, layer, readers)
         self.adapter = adapter
 
     def init(self, context: Context) -> State:
@@ -93,7 +100,7 @@ class LinearPlace(LayerPlace):
 
     def install(self, state: State, name: str) -> LinearSite:
         site = LinearSite(self.adapter, state)
-        push(self.layer, name, site)
+        push(self.layer, name, site, self.readers)
         return site
 
 
@@ -131,6 +138,8 @@ class LinearSite(StackEntry, TensorSite):
         adapter: The method.
         state: Its state at this layer.
     """
+
+    adapter: LinearAdapter
 
     def __init__(self, adapter: LinearAdapter, state: State) -> None:
         super().__init__(state)

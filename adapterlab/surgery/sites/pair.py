@@ -12,7 +12,8 @@ The `PairSite` holds the state. A `PairHalf` on each of the two layers computes 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,8 @@ from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.attention import Projection
 from adapterlab.surgery.model.decoder import Decoder
-from adapterlab.surgery.model.linear_layers import LinearLayer, linears, role_of
+from adapterlab.surgery.model.linear_layers import LinearLayer, linears
+from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.weights import quantized
 from adapterlab.surgery.sites.base import Place, Side, Site, swap_parameter
 from adapterlab.surgery.sites.stack import StackEntry, in_state_dtype, push, stack_of
@@ -43,15 +45,24 @@ class PairPlace(Place):
             values. None if something that is not linear is in between.
         role: Role of `first`.
         heads: Number of key-value heads, or of blocks of hidden units.
-
-    Raises:
-        AdapterlabError: A layer is adapted already, or quantized.
     """
+
+    readers: Mapping[str, Sequence[nn.Module]] = MappingProxyType({})
+    """Modules that read a layer's weight without calling it, by the layer's path."""
+
+    adapter: PairAdapter
 
     def __init__(
         self, adapter: PairAdapter, first: Projection, second: Projection | None, role: Role, heads: int
     ) -> None:
         self.adapter, self.first, self.second, self.role, self.heads = adapter, first, second, role, heads
+
+    def refuse_unsuitable(self) -> None:
+        """Raise an error if a layer of the pair cannot be adapted.
+
+        Raises:
+            AdapterlabError: A layer is adapted already, or quantized.
+        """
         for projection in self.projections:
             if stack_of(projection.module):
                 raise AdapterlabError(f"{projection.path} is adapted already: detach that first")
@@ -136,6 +147,8 @@ class PairSite(Site):
         name: Name of the adapter.
     """
 
+    adapter: PairAdapter
+
     def __init__(self, place: PairPlace, state: State, name: str) -> None:
         super().__init__(state)
         self.adapter, self.place, self.name = place.adapter, place, name
@@ -145,7 +158,8 @@ class PairSite(Site):
             PairHalf(self, projection, second=bool(i)) for i, projection in enumerate(place.projections)
         )
         for half in self._halves:
-            push(half.projection.module, f"{name}:{place.role}:{int(half.second)}", half)
+            readers = place.readers.get(half.projection.path, ())
+            push(half.projection.module, f"{name}:{place.role}:{int(half.second)}", half, readers)
         self._halves[0].add_module("pair", self)  # the state is in the model once
         self.train(self._halves[0].training)
 

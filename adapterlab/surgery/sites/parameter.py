@@ -2,24 +2,25 @@
 
 >>> from adapterlab.adapters import adapter
 >>> model = nn.ModuleDict({"norm": nn.LayerNorm(4), "body": nn.Linear(4, 4)})
->>> [path for path, _ in parameters_of(model, adapter("ln_tuning"))]
+>>> list(parameter_places(model, adapter("ln_tuning")))
 ['norm.weight', 'norm.bias']
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import ParameterAdapter
 from adapterlab.adapters.context import Context
+from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.state import State
-from adapterlab.surgery.model.linear_layers import role_of
 from adapterlab.surgery.model.new_heads import new_head_parameters
+from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
 from adapterlab.surgery.sites.base import (
     Place,
@@ -35,16 +36,47 @@ Owner: TypeAlias = tuple[nn.Module, str]
 """A module and the name under which it holds a parameter."""
 
 
+class ParameterMethod(Protocol):
+    """The functions of a `ParameterAdapter` that a site calls."""
+
+    def init(self, parameter: Tensor, context: Context) -> State: ...
+
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor: ...
+
+    def regularizer(self, state: State) -> Tensor | None: ...
+
+
+@runtime_checkable
+class SeveralMatrices(Protocol):
+    """A method of a parameter that holds several matrices, each with a state of its own."""
+
+    def states(self, state: State) -> Sequence[State]: ...
+
+
 class ParameterPlace(Place):
     """A parameter.
 
     Args:
         adapter: The method.
         owners: The modules that hold the parameter; several if it is tied.
+        readers: Modules that read the parameter of an owner without calling it.
     """
 
-    def __init__(self, adapter: ParameterAdapter, owners: Sequence[Owner]) -> None:
-        self.adapter, self.owners = adapter, owners
+    functions: ParameterMethod
+    """The method's functions of a parameter."""
+
+    adapter: ParameterAdapter | LinearAdapter
+
+    def __init__(self, adapter: ParameterAdapter, owners: Sequence[Owner], readers: Sequence[nn.Module] = ()) -> None:
+        self.adapter, self.functions, self.owners, self.readers = adapter, adapter, owners, readers
+
+    def for_method(self, adapter: ParameterAdapter) -> ParameterPlace:
+        """Return the same place for a method with other settings.
+
+        Args:
+            adapter: The method.
+        """
+        return ParameterPlace(adapter, self.owners, self.readers)
 
     @property
     def like(self) -> Tensor:
@@ -63,7 +95,7 @@ class ParameterPlace(Place):
         return [name.removeprefix(f"{parameter}:") for name in names if name.startswith(f"{parameter}:")]
 
     def init(self, context: Context) -> State:
-        return self.adapter.init(readable(self.like, context), context)
+        return self.functions.init(readable(self.like, context), context)
 
     def install(self, state: State, name: str) -> ParameterSite:
         return ParameterSite(self, state, name)
@@ -72,7 +104,8 @@ class ParameterPlace(Place):
 class ParameterSite(TensorSite):
     """A `ParameterAdapter` on one parameter, in every module that holds it (tied embeddings are one parameter).
 
-    While such a module runs, reading its parameter gives the adapted value. The parameter itself stays registered.
+    While such a module runs, or one that reads its parameter without calling it, reading the parameter gives the adapted
+    value. The parameter itself stays registered.
 
     Args:
         place: The parameter.
@@ -82,14 +115,16 @@ class ParameterSite(TensorSite):
 
     def __init__(self, place: ParameterPlace, state: State, name: str) -> None:
         super().__init__(state)
-        self.adapter, self._owners = place.adapter, tuple(place.owners)
+        self.adapter, self.functions, self._owners = place.adapter, place.functions, tuple(place.owners)
         module, parameter = self._owners[0]
         add_site(module, PARAMETER_SITES, f"{parameter}:{name}", self)
         self._undo: list[Callable[[], None]] = [partial(remove_site, module, PARAMETER_SITES, self)]
-        for owner, parameter in self._owners:
-            before = owner.register_forward_pre_hook(partial(self._show_adapted, parameter))
-            after = owner.register_forward_hook(partial(self._show_own, parameter), always_call=True)
-            self._undo += [before.remove, after.remove]
+        self._depth = [0] * len(self._owners)
+        for i, (owner, _) in enumerate(self._owners):
+            for caller in (owner, *place.readers):
+                before = caller.register_forward_pre_hook(partial(self._show_adapted, i))
+                after = caller.register_forward_hook(partial(self._show_own, i), always_call=True)
+                self._undo += [before.remove, after.remove]
 
     def remove(self) -> None:
         for undo in self._undo:
@@ -99,7 +134,14 @@ class ParameterSite(TensorSite):
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
         module, name = self._owners[0]
         base = module.get_parameter(name).to(self.dtype)
-        return base, self.adapter.value(self.state, base, self.strength) if self.active else base
+        return base, self.functions.value(self.state, base, self.strength) if self.active else base
+
+    @property
+    def states(self) -> Sequence[State]:
+        return self.functions.states(self.state) if isinstance(self.functions, SeveralMatrices) else [self.state]
+
+    def regularizer(self) -> Tensor | None:
+        return self.functions.regularizer(self.state)
 
     def _adapted(self) -> dict[str, Tensor]:
         module, name = self._owners[0]
@@ -109,31 +151,36 @@ class ParameterSite(TensorSite):
         replaced = [swap_parameter(owner, parameter, tensor) for owner, parameter in self._owners]
         return replaced[0]
 
-    def _show_adapted(self, name: str, module: nn.Module, args: object) -> None:
-        if self.active:
+    def _show_adapted(self, owner: int, caller: nn.Module, args: object) -> None:
+        module, name = self._owners[owner]
+        self._depth[owner] += 1
+        if self.active and self._depth[owner] == 1:
             # Set by an adapter attached before, or the registered parameter.
             below: Tensor = getattr(module, name)
-            adapted = self.adapter.value(self.state, below.to(self.dtype), self.strength)
+            adapted = self.functions.value(self.state, below.to(self.dtype), self.strength)
             # Autocast casts where it must; a cast here would round small changes of a bfloat16 base away.
             kept = torch.is_autocast_enabled(below.device.type)
             # An attribute of the instance hides the registered parameter of the same name.
             vars(module)[name] = adapted if kept else adapted.to(below.dtype)
 
-    def _show_own(self, name: str, module: nn.Module, args: object, output: object) -> None:
-        vars(module).pop(name, None)
+    def _show_own(self, owner: int, caller: nn.Module, args: object, output: object) -> None:
+        module, name = self._owners[owner]
+        self._depth[owner] = max(0, self._depth[owner] - 1)
+        if not self._depth[owner]:
+            vars(module).pop(name, None)
 
 
-def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple[str, list[Owner]]]:
-    """Yield each parameter of a model that a method selects.
+def parameter_places(
+    model: nn.Module, adapter: ParameterAdapter, readers: Mapping[str, Sequence[nn.Module]] | None = None
+) -> dict[str, ParameterPlace]:
+    """Return the parameters of a model that a method selects, by their path in the first module that holds them.
 
     Args:
         model: The model; new heads and adapters that are already attached are skipped.
         adapter: The method.
-
-    Yields:
-        The parameter's path and its owners; the path is that in the first owner.
+        readers: Modules that read a module's parameters without calling it, by path.
     """
-    owners: dict[nn.Parameter, tuple[str, list[Owner]]] = {}
+    owners: dict[nn.Parameter, list[tuple[str, Owner]]] = {}
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     tokens = getattr(embedding, "weight", None)
     new = {id(parameter) for parameter in new_head_parameters(model).values()}
@@ -144,5 +191,10 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
             if parameter is None or id(parameter) in new or (adapter.tokens_only and parameter is not tokens):
                 continue
             if adapter.selects(module, name) or parameter in owners:
-                owners.setdefault(parameter, (f"{path}.{name}".lstrip("."), []))[1].append((module, name))
-    yield from owners.values()
+                owners.setdefault(parameter, []).append((path, (module, name)))
+    places = {}
+    for found in owners.values():
+        path, (_, name) = found[0]
+        reading = [reader for path, _ in found for reader in (readers or {}).get(path, ())]
+        places[f"{path}.{name}".lstrip(".")] = ParameterPlace(adapter, [owner for _, owner in found], reading)
+    return places

@@ -55,6 +55,8 @@ class PrefixPlace(Place):
         AdapterlabError: The attention does not use transformers' attention functions.
     """
 
+    adapter: PrefixAdapter
+
     def __init__(self, adapter: PrefixAdapter, decoder: Decoder, attention: BlockAttention, first: bool) -> None:
         self.adapter, self.decoder, self.attention, self.first = adapter, decoder, attention, first
         if _source(attention.module) is None or "config" not in vars(attention.module):
@@ -91,6 +93,8 @@ class PrefixSite(Site):
         state: The method's state for it.
         name: Name of the adapter.
     """
+
+    adapter: PrefixAdapter
 
     def __init__(self, place: PrefixPlace, state: State, name: str) -> None:
         super().__init__(state)

@@ -44,6 +44,8 @@ class PromptPlace(Place):
         decoder: The decoder.
     """
 
+    adapter: PromptAdapter
+
     def __init__(self, adapter: PromptAdapter, decoder: Decoder) -> None:
         self.adapter, self.decoder = adapter, decoder
 
@@ -75,6 +77,8 @@ class PromptSite(Site):
         state: The method's state.
         name: Name of the adapter.
     """
+
+    adapter: PromptAdapter
 
     def __init__(self, place: PromptPlace, state: State, name: str) -> None:
         super().__init__(state)

@@ -183,6 +183,8 @@ class ResidualPlace(Place):
         positions: The edited positions, one object for all blocks.
     """
 
+    adapter: ResidualAdapter
+
     def __init__(self, adapter: ResidualAdapter, decoder: Decoder, block: Block, positions: Positions) -> None:
         self.adapter, self.decoder, self.block, self.positions = adapter, decoder, block, positions
 
@@ -213,6 +215,8 @@ class ResidualSite(Site):
         state: The method's state for it.
         name: Name of the adapter.
     """
+
+    adapter: ResidualAdapter
 
     def __init__(self, place: ResidualPlace, state: State, name: str) -> None:
         super().__init__(state)

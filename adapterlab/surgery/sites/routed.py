@@ -100,6 +100,8 @@ class RoutedPlace(LayerPlace):
         index: Index of the layer among the routed ones.
     """
 
+    adapter: RoutedAdapter
+
     def __init__(self, adapter: RoutedAdapter, path: str, layer: LinearLayer, shares: Shares, index: int) -> None:
         super().__init__(path, layer)
         self.adapter, self.shares, self.index = adapter, shares, index
@@ -120,6 +122,8 @@ class RoutedSite(StackEntry, Site):
         place: The layer.
         state: The method's state for it.
     """
+
+    adapter: RoutedAdapter
 
     def __init__(self, place: RoutedPlace, state: State) -> None:
         super().__init__(state)
@@ -160,6 +164,8 @@ class RouterPlace(Place):
         shares: The routing weights, one object for all layers.
     """
 
+    adapter: RoutedAdapter
+
     def __init__(self, adapter: RoutedAdapter, decoder: Decoder, shares: Shares) -> None:
         self.adapter, self.decoder, self.shares = adapter, decoder, shares
 
@@ -189,6 +195,8 @@ class RouterSite(Site):
         state: The router's state.
         name: Name of the adapter.
     """
+
+    adapter: RoutedAdapter
 
     def __init__(self, place: RouterPlace, state: State, name: str) -> None:
         super().__init__(state)

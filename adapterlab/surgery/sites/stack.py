@@ -1,7 +1,8 @@
 """The stack of adapters on one linear layer.
 
 The layer stays in place with its class, name and base weight. Its `forward` is replaced by that of the topmost entry,
-which calls the entry below it, down to the layer's own forward.
+which calls the entry below it, down to the layer's own forward. While a module runs that reads the layer's weight without
+calling it, the layer shows the adapted weight in place of its own, and keeps its own forward.
 
 >>> layer = nn.Linear(2, 2)
 >>> class Doubled(StackEntry):
@@ -27,6 +28,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.linear import Linear
 from adapterlab.surgery.model.linear_layers import LinearLayer
@@ -137,12 +140,18 @@ class LinearStack(nn.ModuleDict):
 
     Args:
         module: The layer.
+        readers: Modules that read the layer's weight without calling it.
     """
 
-    def __init__(self, module: LinearLayer) -> None:
+    def __init__(self, module: LinearLayer, readers: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self._base = BaseLinear(module, module.forward)
         self._replaced = vars(module).get("forward")  # set by another library's hook, and restored at the end
+        self._running_readers = 0
+        self._hooks: list[RemovableHandle] = []
+        for reader in readers:
+            before = reader.register_forward_pre_hook(self._show_adapted)
+            self._hooks += [before, reader.register_forward_hook(self._show_own, always_call=True)]
 
     @property
     def entries(self) -> list[StackEntry]:
@@ -183,6 +192,28 @@ class LinearStack(nn.ModuleDict):
             del vars(layer)["forward"], layer._modules[LINEAR_SITES]
             if self._replaced is not None:
                 vars(layer)["forward"] = self._replaced
+            for hook in self._hooks:
+                hook.remove()
+
+    def _show_adapted(self, reader: nn.Module, args: object) -> None:
+        layer = self._base.module
+        self._running_readers += 1
+        if self._running_readers > 1:
+            return
+        top = self.entries[-1]
+        weight, bias = top.weight, top.bias
+        shown = {"weight": weight.T if isinstance(layer, Conv1D) else weight, "bias": bias}
+        # Attributes of the instance hide the registered parameters of the same names.
+        vars(layer).update({name: tensor for name, tensor in shown.items() if tensor is not layer._parameters[name]})
+        vars(layer)["forward"] = self._base.own_forward
+
+    def _show_own(self, reader: nn.Module, args: object, output: object) -> None:
+        layer = self._base.module
+        self._running_readers = max(0, self._running_readers - 1)
+        if not self._running_readers and len(self):
+            for name in ("weight", "bias"):
+                vars(layer).pop(name, None)
+            vars(layer)["forward"] = self.entries[-1].__call__
 
 
 def stack_of(layer: LinearLayer) -> LinearStack | None:
@@ -195,15 +226,16 @@ def stack_of(layer: LinearLayer) -> LinearStack | None:
     return stack if isinstance(stack, LinearStack) else None
 
 
-def push(layer: LinearLayer, name: str, entry: StackEntry) -> None:
+def push(layer: LinearLayer, name: str, entry: StackEntry, readers: Sequence[nn.Module] = ()) -> None:
     """Attach an entry to a linear layer, above all that are attached already.
 
     Args:
         layer: A linear layer of the model.
         name: Name of the entry in the stack.
         entry: The entry.
+        readers: Modules that read the layer's weight without calling it.
     """
-    (stack_of(layer) or LinearStack(layer)).push(name, entry)
+    (stack_of(layer) or LinearStack(layer, readers)).push(name, entry)
 
 
 def in_state_dtype(x: Tensor, dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:
