@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.attention import BlockAttention, Projection
-from adapterlab.surgery.model.linear_layers import LinearLayer, linears
+from adapterlab.surgery.model.linear_layers import LinearLayer, linears, token_embedding
 from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import shape_of
@@ -80,7 +80,7 @@ class Decoder:
     @property
     def embedding(self) -> nn.Embedding:
         """The token embedding."""
-        found = getattr(self.model, "get_input_embeddings", lambda: None)()
+        found = token_embedding(self.model)
         if not isinstance(found, nn.Embedding):
             raise self._unsupported("it has no table of token embeddings (get_input_embeddings)")
         return found

@@ -92,13 +92,30 @@ def chosen(model: nn.Module, names: Mapping[str, Sequence[str]], where: Where) -
         raise
 
 
-def _head(model: nn.Module) -> object:
-    return getattr(model, "get_output_embeddings", lambda: None)()
+def token_embedding(model: nn.Module) -> nn.Module | None:
+    """Return the table of token embeddings, or None if the model has none or does not name it.
+
+    Args:
+        model: A model.
+    """
+    return _named_by(model, "get_input_embeddings")
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    return _named_by(model, "get_output_embeddings")
+
+
+def _named_by(model: nn.Module, getter: str) -> nn.Module | None:
+    try:
+        found = getattr(model, getter, lambda: None)()
+    except NotImplementedError:  # of a model with several towers
+        return None
+    return found if isinstance(found, nn.Module) else None
 
 
 def _untied_heads(model: nn.Module) -> dict[str, LinearLayer]:
     """Return the output head by path, unless its weight is that of the token embeddings too."""
-    head, embedding = _head(model), getattr(model, "get_input_embeddings", lambda: None)()
+    head, embedding = _head(model), token_embedding(model)
     if not isinstance(head, nn.Linear) or head.weight is getattr(embedding, "weight", None):
         return {}
     return {path: head for path, module in model.named_modules() if module is head}

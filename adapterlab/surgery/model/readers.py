@@ -21,7 +21,7 @@ from torch import nn
 
 _TENSORS = {"weight", "bias"}
 _ABOUT = {"dtype", "device", "shape", "is_cuda", "requires_grad", "size", "dim", "ndim", "numel", "is_meta"}
-"""What is asked of a tensor without reading its values."""
+"""Attributes and methods of a tensor that do not read its values."""
 
 
 def readers_of(model: nn.Module) -> Mapping[str, list[nn.Module]]:
@@ -95,7 +95,7 @@ def _chains(tree: ast.Module) -> Iterator[str]:
 
 
 def _not_read(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the tensors of which `node` asks only about dtype, shape or class, or which it replaces."""
+    """Yield the tensors whose values a node does not read: it asks for dtype, shape or class, or replaces them."""
     if isinstance(node, ast.Attribute) and node.attr in _ABOUT:
         yield node.value
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "hasattr"):

@@ -1,4 +1,4 @@
-"""Which places of a model are adapted, and with which settings, said by their paths.
+"""A choice of the places of a model that are adapted, by their paths, with settings of their own.
 
 >>> where = Where(["q_proj", "down"], exclude="model.layers.0.*", layers=[0, 2])
 >>> paths = [f"model.layers.{i}.{name}" for i in range(3) for name in ("self_attn.q_proj", "mlp.down_proj")]

@@ -75,6 +75,9 @@ class OfExperts:
         Args:
             parameter: Base parameter, `(experts, out, in)`, or `(experts, in, out)` if transposed.
             context: Everything else that the state may depend on.
+
+        Raises:
+            AdapterlabError: The method trains tensors that all its sites share.
         """
         states = [self.method.init(matrix, context) for matrix in self._matrices(parameter)]
         if len(states) > 1 and any(t is states[1].trainable[name] for name, t in states[0].trainable.items()):

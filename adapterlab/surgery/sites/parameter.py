@@ -19,6 +19,7 @@ from adapterlab.adapters.adapter_types import ParameterAdapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.state import State
+from adapterlab.surgery.model.linear_layers import token_embedding
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
@@ -39,18 +40,41 @@ Owner: TypeAlias = tuple[nn.Module, str]
 class ParameterMethod(Protocol):
     """The functions of a `ParameterAdapter` that a site calls."""
 
-    def init(self, parameter: Tensor, context: Context) -> State: ...
+    def init(self, parameter: Tensor, context: Context) -> State:
+        """Return the state before training; see `ParameterAdapter.init`.
 
-    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor: ...
+        Args:
+            parameter: Base parameter.
+            context: Everything else that the state may depend on.
+        """
 
-    def regularizer(self, state: State) -> Tensor | None: ...
+    def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
+        """Return the adapted parameter.
+
+        Args:
+            state: State of the site.
+            parameter: Base parameter.
+            strength: 0 for the base parameter, 1 for the trained adapter.
+        """
+
+    def regularizer(self, state: State) -> Tensor | None:
+        """Return the method's penalty.
+
+        Args:
+            state: State of the site.
+        """
 
 
 @runtime_checkable
 class SeveralMatrices(Protocol):
     """A method of a parameter that holds several matrices, each with a state of its own."""
 
-    def states(self, state: State) -> Sequence[State]: ...
+    def states(self, state: State) -> Sequence[State]:
+        """Return the state of each matrix, which shares memory and gradients with the state of the site.
+
+        Args:
+            state: State of the site.
+        """
 
 
 class ParameterPlace(Place):
@@ -181,8 +205,7 @@ def parameter_places(
         readers: Modules that read a module's parameters without calling it, by path.
     """
     owners: dict[nn.Parameter, list[tuple[str, Owner]]] = {}
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
-    tokens = getattr(embedding, "weight", None)
+    tokens = getattr(token_embedding(model), "weight", None)
     new = {id(parameter) for parameter in new_head_parameters(model).values()}
     for path, module in model.named_modules():
         if in_adapter(path) or (adapter.roles is not None and role_of(path) not in adapter.roles):

@@ -58,7 +58,8 @@ class PrefixPlace(Place):
     adapter: PrefixAdapter
 
     def __init__(self, adapter: PrefixAdapter, decoder: Decoder, attention: BlockAttention, first: bool) -> None:
-        self.adapter, self.decoder, self.attention, self.first = adapter, decoder, attention, first
+        self.adapter, self.attention, self.first = adapter, attention, first
+        self.backbone = decoder.backbone
         if _source(attention.module) is None or "config" not in vars(attention.module):
             kind = type(attention.module).__name__
             raise AdapterlabError(
@@ -106,8 +107,7 @@ class PrefixSite(Site):
         add_site(module, PREFIX_SITES, name, self)
         self._hooks: list[RemovableHandle] = []
         if place.first:
-            backbone = place.decoder.backbone
-            self._hooks.append(backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
+            self._hooks.append(place.backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
 
     def remove(self) -> None:
         for hook in self._hooks:

@@ -187,6 +187,7 @@ class ResidualPlace(Place):
 
     def __init__(self, adapter: ResidualAdapter, decoder: Decoder, block: Block, positions: Positions) -> None:
         self.adapter, self.decoder, self.block, self.positions = adapter, decoder, block, positions
+        self.backbone = decoder.backbone  # now, since a model without one is refused before anything is changed
 
     @property
     def like(self) -> Tensor:
