@@ -28,6 +28,7 @@ from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
+from adapterlab.surgery.model.checkpointing import keep_gradients
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import without_codes
@@ -197,7 +198,7 @@ def install(
     for p in new_heads.values():
         p.requires_grad_(True)
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
-    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before)
+    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, keep_gradients(model))
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
@@ -54,6 +55,7 @@ class Handle:
     new_heads: dict[str, nn.Parameter] = field(default_factory=dict)
     """Parameters by path that the model's checkpoint did not have: trained directly, and reset by `detach`."""
     _new_heads_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _hooks: list[RemovableHandle] = field(default_factory=list, repr=False)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all trained parameters, each once: the adapter's, and the new heads of the model."""
@@ -146,11 +148,13 @@ class Handle:
         self.unmerge()
         for site in self.sites.values():
             site.remove()
+        for hook in self._hooks:
+            hook.remove()
         release(self._frozen)
         with torch.no_grad():
             for path, parameter in self.new_heads.items():
                 parameter.copy_(self._new_heads_before[path])
-        self.sites, self.new_heads, self._frozen = {}, {}, {}
+        self.sites, self.new_heads, self._frozen, self._hooks = {}, {}, {}, []
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:

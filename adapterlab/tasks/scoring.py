@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from adapterlab.surgery.sites.residual import ANSWER_MASK, takes_answer_mask
+from adapterlab.surgery.sites.positions import ANSWER_MASK
+from adapterlab.surgery.sites.residual import takes_answer_mask
 from adapterlab.tasks.base import Examples, Scores
 
 TOKENS_AT_ONCE = 8192

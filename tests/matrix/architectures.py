@@ -126,7 +126,7 @@ def _causal(name: str, settings: Mapping[str, Any], **rest: Any) -> Architecture
     return Architecture(f"{name}ForCausalLM", f"{name}Config", settings, **rest)
 
 
-CLIP_TEXT = {k: v for k, v in ENCODER.items()} | {"bos_token_id": 0, "eos_token_id": 2, "projection_dim": 16}
+CLIP_TEXT = ENCODER | {"bos_token_id": 0, "eos_token_id": 2, "projection_dim": 16}
 ARCHITECTURES: dict[str, Architecture] = {
     "Llama": _causal("Llama", TEXT),
     "Mistral": _causal("Mistral", TEXT | {"sliding_window": 4}),

@@ -22,7 +22,7 @@ from tests.matrix.architectures import TOKENS, Architecture
 Check = Callable[[Architecture, Adapter], None]
 
 
-class NotApplicable(Exception):
+class NotApplicableError(Exception):
     """The architecture has nothing of the kind that a check is about."""
 
 
@@ -34,7 +34,12 @@ def close(found: Tensor, expected: Tensor, what: str, tolerance: float = 1e-4) -
 def trace(model: nn.Module) -> tuple[Any, ...]:
     """Everything that an attached adapter may leave: modules, attributes, hooks, flags and values."""
     modules = [
-        (path, type(module), list(module._modules), {k: (len(v) if k.endswith("_hooks") else type(v)) for k, v in vars(module).items()})
+        (
+            path,
+            type(module),
+            list(module._modules),
+            {k: (len(v) if k.endswith("_hooks") else type(v)) for k, v in vars(module).items()},
+        )
         for path, module in model.named_modules()
     ]
     flags = [p.requires_grad for p in model.parameters()]
@@ -97,15 +102,21 @@ def it_trains(architecture: Architecture, method: Adapter) -> None:
     model = architecture.make()
     handle = attached(model, method)
     noisy(handle.parameters(), 0.02)
-    optimizer = torch.optim.SGD(handle.parameters(), lr=1e-3)
     start = loss_of(architecture, model)
     start.backward()
-    norm = sum(float(p.grad.square().sum()) for p in handle.parameters() if p.grad is not None)
+    gradients = [(p, p.grad) for p in handle.parameters() if p.grad is not None]
+    norm = sum(float(g.square().sum()) for _, g in gradients) ** 0.5
     assert norm > 0, "no gradients"
-    for group in optimizer.param_groups:
-        group["lr"] = min(1e-1, 1e-3 / norm**0.5)
-    optimizer.step()
-    assert loss_of(architecture, model) < start, "a small step along the gradient does not lower the loss"
+    with torch.no_grad():
+        for length in (1e-2, 1e-3, 1e-4):
+            before = [p.clone() for p, _ in gradients]
+            for p, g in gradients:
+                p.sub_(g * (length / norm))
+            if loss_of(architecture, model) < start:
+                return
+            for (p, _), old in zip(gradients, before, strict=True):
+                p.copy_(old)
+    raise AssertionError("no small step along the gradient lowers the loss")
 
 
 @torch.no_grad()
@@ -124,7 +135,7 @@ def it_comes_back_from_disk(architecture: Architecture, method: Adapter) -> None
 @torch.no_grad()
 def merged_is_what_ran(architecture: Architecture, method: Adapter) -> None:
     if not method.mergeable:
-        raise NotApplicable
+        raise NotApplicableError
     model, handle = adapted(architecture, method)
     answer = architecture.run(model)
     handle.merge()
@@ -146,7 +157,7 @@ def _cached(kind: str) -> Check:
     @torch.no_grad()
     def check(architecture: Architecture, method: Adapter) -> None:
         if architecture.kind != "decoder":
-            raise NotApplicable
+            raise NotApplicableError
         model, _ = adapted(architecture, method)
         whole = architecture.run(model)
         if kind == "static":
@@ -167,7 +178,7 @@ def _cached(kind: str) -> Check:
 @torch.no_grad()
 def generation_is_the_same_with_a_cache(architecture: Architecture, method: Adapter) -> None:
     if architecture.kind != "decoder":
-        raise NotApplicable
+        raise NotApplicableError
     model, _ = adapted(architecture, method, 0.2)
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     expected = model.generate(TOKENS, use_cache=False, **options)
@@ -179,18 +190,20 @@ def generation_is_the_same_with_a_cache(architecture: Architecture, method: Adap
 @torch.no_grad()
 def padding_changes_nothing(architecture: Architecture, method: Adapter) -> None:
     if architecture.kind not in ("decoder", "encoder"):
-        raise NotApplicable
+        raise NotApplicableError
     model, _ = adapted(architecture, method)
     alone = architecture.run(model, input_ids=TOKENS[1:, :5])
     if alone.ndim == 2 and architecture.kind == "decoder":
-        raise NotApplicable
+        raise NotApplicableError
     rows = torch.zeros_like(TOKENS)
     mask = torch.zeros_like(TOKENS)
     rows[0], mask[0] = TOKENS[0], 1
     left = architecture.kind == "decoder"
     place = slice(3, 8) if left else slice(0, 5)
     rows[1, place], mask[1, place] = TOKENS[1, :5], 1
-    options = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if left and architecture.takes_positions(model) else {}
+    options = (
+        {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if left and architecture.takes_positions(model) else {}
+    )
     found = architecture.run(model, input_ids=rows, attention_mask=mask, **options)[1:]
     close(found if alone.ndim == 2 else found[:, place], alone, "padding", 1e-3)
 
@@ -206,7 +219,7 @@ def _checkpointed(reentrant: bool) -> Check:
                     module.p = 0.0
             if checkpointing:
                 if not model.supports_gradient_checkpointing:
-                    raise NotApplicable
+                    raise NotApplicableError
                 model.gradient_checkpointing_enable({"use_reentrant": reentrant})
             loss_of(architecture, model, **({"use_cache": False} if architecture.kind == "decoder" else {})).backward()
             gradients.append([torch.zeros_like(p) if p.grad is None else p.grad for p in handle.parameters()])
@@ -219,15 +232,16 @@ def _checkpointed(reentrant: bool) -> Check:
 
 @torch.no_grad()
 def bfloat16_after_attach(architecture: Architecture, method: Adapter) -> None:
-    model, _ = adapted(architecture, method)
+    model, _ = adapted(architecture, method, 0.01)
     expected = architecture.run(model)
     model.to(torch.bfloat16)
     inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in architecture.inputs.items()}
     found = architecture.run(model, **inputs)
-    assert found.dtype == torch.bfloat16
-    base = architecture.make().to(torch.bfloat16)
-    rounding = (architecture.run(base, **inputs).float() - architecture.run(architecture.make())).abs().max()
-    assert (found.float() - expected).abs().max() <= 10 * rounding + 0.1 * expected.abs().max(), "bfloat16"
+    base = architecture.run(architecture.make().to(torch.bfloat16), **inputs)
+    assert found.dtype == base.dtype, f"the output is {found.dtype}"
+    # Means, since rounding can send single tokens to another expert.
+    rounding = (base.float() - architecture.run(architecture.make())).abs().mean()
+    assert (found.float() - expected).abs().mean() <= 5 * rounding + 0.02 * expected.abs().mean(), "bfloat16"
 
 
 CHECKS: dict[str, Check] = {

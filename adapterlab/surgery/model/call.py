@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import StaticLayer
 
 Args: TypeAlias = tuple[Any, ...]
 """Positional arguments that a forward hook receives."""
@@ -56,6 +57,13 @@ class Arguments:
         """Number of positions in the key-value cache before the call."""
         cache = self.values.get("past_key_values")
         return 0 if cache is None else int(cache.get_seq_length())
+
+    @property
+    def room(self) -> int | None:
+        """Number of positions for which a static key-value cache has room in all; None for a cache that grows."""
+        cache = self.values.get("past_key_values")
+        limits = [layer.max_cache_len for layer in getattr(cache, "layers", ()) if isinstance(layer, StaticLayer)]
+        return max(limits) if limits else None
 
     @property
     def size(self) -> tuple[int, int]:

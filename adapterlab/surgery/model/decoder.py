@@ -66,6 +66,20 @@ class Decoder:
         if getattr(self.config, "is_encoder_decoder", False):
             raise self._unsupported("it has an encoder and a decoder; only decoders are supported")
 
+    @classmethod
+    def with_backbone(cls, model: nn.Module) -> Decoder:
+        """Return the structure of a model whose tokens enter through a table of embeddings.
+
+        Args:
+            model: A decoder of transformers, with or without a head.
+
+        Raises:
+            AdapterlabError: The model has no such table, or no blocks.
+        """
+        decoder = cls(model)
+        _ = decoder.backbone
+        return decoder
+
     @cached_property
     def backbone(self) -> nn.Module:
         """The module that maps token ids to the last hidden state: the innermost with both embedding and blocks."""

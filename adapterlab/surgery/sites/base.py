@@ -104,6 +104,15 @@ class Site(nn.Module, ABC):
         return State(parameters, frozen, {name: buffers[name] for name in self._derived})
 
     @property
+    def working_state(self) -> State:
+        """The state to compute with: in float32 if the site was cast to half precision, as by `model.to(bfloat16)`."""
+        state = self.state
+        tensors = state.tensors()
+        if not any(map(_half, tensors)):
+            return state
+        return state.with_tensors(t.float() if _half(t) else t for t in tensors)
+
+    @property
     def states(self) -> Sequence[State]:
         """The states of all matrices at the place, which share memory and gradients with `state`."""
         return [self.state]
@@ -115,8 +124,10 @@ class Site(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the state."""
-        return next(t.dtype for t in (*self._parameters.values(), *self._buffers.values()) if t is not None)
+        """Dtype of `working_state`."""
+        tensors = (*self._parameters.values(), *self._buffers.values())
+        own = next(t.dtype for t in tensors if t is not None and t.is_floating_point())
+        return torch.float32 if own.itemsize < 4 else own
 
     @abstractmethod
     def remove(self) -> None:
@@ -137,7 +148,7 @@ class Site(nn.Module, ABC):
 
     def regularizer(self) -> Tensor | None:
         """Return the method's own penalty at this place, a scalar, or None if it has none."""
-        return self.adapter.regularizer(self.state)
+        return self.adapter.regularizer(self.working_state)
 
     def neighbours(self, side: Side) -> Sequence[nn.Module]:
         """Return the other sites at the same place that were attached before or after this one.
@@ -157,6 +168,10 @@ class Site(nn.Module, ABC):
 
     def unmerge(self) -> None:
         """Restore the base's own tensors."""
+
+
+def _half(tensor: Tensor) -> bool:
+    return tensor.itemsize < 4 and tensor.is_floating_point()
 
 
 class TensorSite(Site):

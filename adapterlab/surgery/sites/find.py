@@ -35,9 +35,10 @@ from adapterlab.surgery.sites.linear import LinearPlace
 from adapterlab.surgery.sites.matrix import matrix_places
 from adapterlab.surgery.sites.pair import pair_places
 from adapterlab.surgery.sites.parameter import parameter_places
+from adapterlab.surgery.sites.positions import Positions
 from adapterlab.surgery.sites.prefix import PrefixPlace
 from adapterlab.surgery.sites.prompt import PromptPlace
-from adapterlab.surgery.sites.residual import Positions, ResidualPlace
+from adapterlab.surgery.sites.residual import ResidualPlace
 from adapterlab.surgery.sites.routed import RoutedPlace, RouterPlace, Shares
 
 A = TypeVar("A", bound=Adapter)
@@ -86,7 +87,7 @@ def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place
                 pairs[path].refuse_unsuitable()
             return {path: pairs[path] for path in kept}
         case ResidualAdapter():
-            decoder, positions = Decoder(model), Positions(adapter.positions, adapter.edits_whole_text)
+            decoder, positions = Decoder.with_backbone(model), Positions(adapter.positions, adapter.edits_whole_text)
             blocks = {b.path: b for b in decoder.blocks if adapter.chooses(b.layer, len(decoder.blocks))}
             kept = chosen(model, dict.fromkeys(blocks, ()), where)
             return {path: ResidualPlace(adapter, decoder, blocks[path], positions) for path in kept}
@@ -94,7 +95,7 @@ def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place
             kept = chosen(model, {"prompt": ()}, where)
             return {path: PromptPlace(adapter, Decoder(model)) for path in kept}
         case PrefixAdapter():
-            decoder = Decoder(model)
+            decoder = Decoder.with_backbone(model)
             attentions = {a.path: a for a in decoder.attentions if adapter.chooses(a.layer, len(decoder.attentions))}
             kept = chosen(model, dict.fromkeys(attentions, ()), where)
             return {path: PrefixPlace(adapter, decoder, attentions[path], path == kept[0]) for path in kept}

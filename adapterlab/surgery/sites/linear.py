@@ -150,7 +150,7 @@ class LinearSite(StackEntry, TensorSite):
         if not self.active:
             return self.below.weight
         base = self.below.weight
-        return self.adapter.weight(self.state, base.to(self.dtype), self.strength).to(base.dtype)
+        return self.adapter.weight(self.working_state, base.to(self.dtype), self.strength).to(base.dtype)
 
     @property
     def bias(self) -> Tensor | None:
@@ -158,7 +158,7 @@ class LinearSite(StackEntry, TensorSite):
         if base is None or not self.active:
             return base
         given = base.to(self.dtype)
-        adapted = self.adapter.bias(self.state, given, self.strength)
+        adapted = self.adapter.bias(self.working_state, given, self.strength)
         return base if adapted is given else adapted.to(base.dtype)
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
@@ -168,12 +168,12 @@ class LinearSite(StackEntry, TensorSite):
         if self.training and (rate := getattr(self.adapter, "dropout", 0.0)):
             # torch's own generator, since gradient checkpointing must draw the same mask again.
             below, x = BypassDropout(below, x), dropout(x, rate)
-        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, below, self.strength))
+        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.working_state, x, below, self.strength))
 
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
         self._refuse_quantized()
         base = self.below.weight.to(self.dtype)
-        return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
+        return base, self.adapter.weight(self.working_state, base, self.strength) if self.active else base
 
     def changes(self) -> dict[str, Tensor]:
         before, after = self.below.bias, self.bias

@@ -172,11 +172,11 @@ class PairSite(Site):
         if second:
             projection, stacked = self._second()
             return self.place.unstacked(stacked, projection)
-        first = self.adapter.first(self.state, self.strength).flatten(0, 1)
+        first = self.adapter.first(self.working_state, self.strength).flatten(0, 1)
         return _without_bias(first, self.place.first)
 
     def _second(self) -> tuple[Projection, Float[Tensor, "heads out width"]]:
-        projection, stacked = self.place.second, self.adapter.second(self.state)
+        projection, stacked = self.place.second, self.adapter.second(self.working_state)
         if projection is None or stacked is None:
             raise AdapterlabError(f"{self.adapter.name} has no second map for {self.place.first.path}")
         return projection, stacked
@@ -195,7 +195,7 @@ class PairSite(Site):
         first = self.place.first
         base = adapted = _with_bias(first).to(self.dtype)
         if self.active:
-            mapped = self.adapter.first(self.state, self.strength)
+            mapped = self.adapter.first(self.working_state, self.strength)
             if self.place.second is not None:
                 # Both second maps have the same column space, so the change of basis can be moved into the first map.
                 projection, stacked = self._second()
@@ -291,7 +291,7 @@ class PairHalf(StackEntry):
         if self.projection.fused or self.second:
             return in_state_dtype(x, site.dtype, lambda: affine(x, self.weight, self.bias))
         padded = x if self.projection.bias is None else pad(x, (0, 1), value=1.0)
-        return in_state_dtype(x, site.dtype, lambda: site.adapter.forward(site.state, padded, site.strength))
+        return in_state_dtype(x, site.dtype, lambda: site.adapter.forward(site.working_state, padded, site.strength))
 
     def _with_rows(self, base: Tensor, rows: Tensor) -> Tensor:
         """Return `base` with the projection's rows replaced."""

@@ -158,14 +158,14 @@ class ParameterSite(TensorSite):
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
         module, name = self._owners[0]
         base = module.get_parameter(name).to(self.dtype)
-        return base, self.functions.value(self.state, base, self.strength) if self.active else base
+        return base, self.functions.value(self.working_state, base, self.strength) if self.active else base
 
     @property
     def states(self) -> Sequence[State]:
         return self.functions.states(self.state) if isinstance(self.functions, SeveralMatrices) else [self.state]
 
     def regularizer(self) -> Tensor | None:
-        return self.functions.regularizer(self.state)
+        return self.functions.regularizer(self.working_state)
 
     def _adapted(self) -> dict[str, Tensor]:
         module, name = self._owners[0]
@@ -181,7 +181,7 @@ class ParameterSite(TensorSite):
         if self.active and self._depth[owner] == 1:
             # Set by an adapter attached before, or the registered parameter.
             below: Tensor = getattr(module, name)
-            adapted = self.functions.value(self.state, below.to(self.dtype), self.strength)
+            adapted = self.functions.value(self.working_state, below.to(self.dtype), self.strength)
             # Autocast casts where it must; a cast here would round small changes of a bfloat16 base away.
             kept = torch.is_autocast_enabled(below.device.type)
             # An attribute of the instance hides the registered parameter of the same name.

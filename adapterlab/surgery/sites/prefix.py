@@ -58,8 +58,7 @@ class PrefixPlace(Place):
     adapter: PrefixAdapter
 
     def __init__(self, adapter: PrefixAdapter, decoder: Decoder, attention: BlockAttention, first: bool) -> None:
-        self.adapter, self.attention, self.first = adapter, attention, first
-        self.backbone = decoder.backbone
+        self.adapter, self.decoder, self.attention, self.first = adapter, decoder, attention, first
         if _source(attention.module) is None or "config" not in vars(attention.module):
             kind = type(attention.module).__name__
             raise AdapterlabError(
@@ -107,7 +106,7 @@ class PrefixSite(Site):
         add_site(module, PREFIX_SITES, name, self)
         self._hooks: list[RemovableHandle] = []
         if place.first:
-            self._hooks.append(place.backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
+            self._hooks.append(place.decoder.backbone.register_forward_pre_hook(self._move_positions, with_kwargs=True))
 
     def remove(self) -> None:
         for hook in self._hooks:
@@ -119,7 +118,7 @@ class PrefixSite(Site):
 
     def prefix(self) -> Prefix:
         """Return the keys and values at the present strength."""
-        return self.adapter.prefix(self.state, self.attention, self.strength)
+        return self.adapter.prefix(self.working_state, self.attention, self.strength)
 
     def heads(self, rows: Float[Tensor, "tokens kv"], like: Tensor) -> Float[Tensor, "batch kv_heads tokens head_dim"]:
         """Return keys or values in the shape in which attention takes them.
@@ -236,7 +235,8 @@ def _full_mask(queries: int, keys: int, causal: bool, device: torch.device) -> T
     """Return the mask, `(1, 1, queries, keys)`, that is implied by a call without one."""
     if not causal:
         return torch.ones(1, 1, queries, keys, dtype=torch.bool, device=device)
-    rows = torch.arange(keys - queries, keys, device=device)
+    # Aligned with the first key, as torch does it: a static cache holds keys that are not filled yet.
+    rows = torch.arange(queries, device=device)
     return (rows[:, None] >= torch.arange(keys, device=device))[None, None]
 
 

@@ -20,6 +20,7 @@ from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
@@ -87,6 +88,8 @@ class PromptSite(Site):
         # In tuples, since `nn.Module` would register these modules as submodules.
         self._backbone, self._embedding = (backbone,), (place.decoder.embedding,)
         self._inserted = 0
+        self._padding: Tensor | None = None
+        self._windowed = _attends_to_a_window(place.decoder.config)
         add_site(backbone, PROMPT_SITES, name, self)
         before = backbone.register_forward_pre_hook(self._insert, with_kwargs=True)
         self._hooks = [before, backbone.register_forward_hook(self._cut)]
@@ -98,21 +101,33 @@ class PromptSite(Site):
 
     def _insert(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         """Insert the prompt into the arguments of a call of the backbone."""
-        self._inserted = 0
+        self._inserted, self._padding = 0, None
         if not self.active:
             return None
         call = Arguments(module, args, kwargs)
-        prompt = self.adapter.prompt(self.state)
+        prompt = self.adapter.prompt(self.working_state)
         batch, length = call.size[0], len(prompt)
         positions = call.positions
+        self._refuse_small_cache(call, length)
         if call["attention_mask"] is not None:
             mask = _two_dimensional(call["attention_mask"])
-            call["attention_mask"] = torch.cat([mask.new_ones(batch, length), mask], dim=1)
+            if self._windowed:
+                # Between padding and tokens: before the padding, the prompt would be outside the window.
+                self._padding = (mask.cumsum(1) == 0).sum(1, keepdim=True)
+            call["attention_mask"] = self._ordered(torch.cat([mask.new_ones(batch, length), mask], dim=1), length)
         if positions is not None:
             call["position_ids"] = positions + length
         if call.past == 0:
             self._insert_embeddings(call, prompt, positions)
         return call.as_hook_result()
+
+    def _refuse_small_cache(self, call: Arguments, length: int) -> None:
+        room = call.room
+        if room is not None and call.past + call.size[1] + (0 if call.past else length) > room:
+            raise AdapterlabError(
+                f"the static cache has room for {room} positions, and the prompt takes {length} of them: make it larger, or "
+                "use the default cache"
+            )
 
     def _insert_embeddings(self, call: Arguments, prompt: Tensor, positions: Tensor | None) -> None:
         batch, length = call.size[0], len(prompt)
@@ -120,31 +135,60 @@ class PromptSite(Site):
         if embeddings is None:
             embeddings = self._embedding[0](call["input_ids"])
         before = prompt.to(embeddings.dtype).expand(batch, -1, -1)
-        call["inputs_embeds"], call["input_ids"] = torch.cat([before, embeddings], dim=1), None
+        call["inputs_embeds"] = self._ordered(torch.cat([before, embeddings], dim=1), length)
+        call["input_ids"] = None
         if positions is not None:
             own = torch.arange(length, device=positions.device).expand(len(positions), -1)
-            call["position_ids"] = torch.cat([own, positions + length], dim=1)
+            call["position_ids"] = self._ordered(torch.cat([own, positions + length], dim=1), length)
         if (segments := call.tensor("token_type_ids")) is not None:
-            call["token_type_ids"] = torch.cat([segments.new_zeros(batch, length), segments], dim=1)
+            call["token_type_ids"] = self._ordered(
+                torch.cat([segments.new_zeros(batch, length), segments], dim=1), length
+            )
         self._inserted = length
+
+    def _ordered(self, both: Tensor, length: int) -> Tensor:
+        """Return rows that begin with the prompt, with the padding of each row moved before it."""
+        if self._padding is None:
+            return both
+        at = torch.arange(both.shape[1], device=both.device).expand(len(self._padding), -1)
+        behind = torch.where(at < self._padding + length, at - self._padding, at)
+        return _gathered(both, 1, torch.where(at < self._padding, at + length, behind))
 
     def _cut(self, module: nn.Module, args: Args, output: BackboneOutput) -> BackboneOutput:
         """Cut the prompt's positions off what the backbone returns."""
-        own = self._inserted
-        if not own:
+        if not self._inserted:
             return output
         if isinstance(output, tuple):
-            return (output[0][:, own:], *output[1:])
-        output["last_hidden_state"] = _behind(output["last_hidden_state"], 1, own)
+            return (self._own(output[0], 1), *output[1:])
+        output["last_hidden_state"] = self._own(output["last_hidden_state"], 1)
         for key, dimension in (("hidden_states", 1), ("attentions", 2)):
             tensors: tuple[Tensor | None, ...] | None = output.get(key)
             if tensors is not None:
-                output[key] = tuple(t if t is None else _behind(t, dimension, own) for t in tensors)
+                output[key] = tuple(t if t is None else self._own(t, dimension) for t in tensors)
         return output
 
+    def _own(self, tensor: Tensor, dimension: int) -> Tensor:
+        """Return the positions of the user's tokens along a dimension."""
+        length = self._inserted
+        tokens = tensor.shape[dimension] - length
+        if self._padding is None:
+            return tensor.narrow(dimension, length, tokens)
+        at = torch.arange(tokens, device=tensor.device).expand(len(self._padding), -1)
+        return _gathered(tensor, dimension, torch.where(at < self._padding, at, at + length))
 
-def _behind(tensor: Tensor, dimension: int, start: int) -> Tensor:
-    return tensor.narrow(dimension, start, tensor.shape[dimension] - start)
+
+def _gathered(tensor: Tensor, dimension: int, index: Int[Tensor, "batch tokens"]) -> Tensor:
+    """Return the entries of each sequence at its own places along a dimension; a tensor of one sequence serves all."""
+    shape = [1] * tensor.ndim
+    shape[0], shape[dimension] = index.shape
+    sizes = [len(index), *tensor.shape[1:]]
+    expanded = [*sizes[:dimension], index.shape[1], *sizes[dimension + 1 :]]
+    return tensor.expand(sizes).gather(dimension, index.view(shape).expand(expanded))
+
+
+def _attends_to_a_window(config: object) -> bool:
+    get = getattr(config, "get_text_config", None)
+    return bool(getattr(get() if callable(get) else config, "sliding_window", None))
 
 
 def _two_dimensional(mask: object) -> Tensor:

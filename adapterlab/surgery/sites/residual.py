@@ -1,36 +1,30 @@
 """The residual stream after a block, edited at chosen positions of the prompt.
 
-A call marks the tokens of answers by `labels`, as in training with transformers (-100 for all others), or, where the caller
-computes the loss itself, by the argument `answer_mask`. Everything before an answer is its prompt.
-
->>> labels = torch.tensor([[-100, -100, -100, 7, 8]])
->>> prompt = prompt_mask((1, 5), torch.tensor([[0, 1, 1, 1, 1]]), labels != -100, torch.device("cpu"))
->>> prompt.int().tolist()  # without padding and answer
-[[0, 1, 1, 0, 0]]
->>> slots_of(prompt, 1, 1).tolist()  # slot 0 at the prompt's start, slot 1 at its end
-[[-1, 0, 1, -1, -1]]
+>>> from adapterlab.adapters import adapter
+>>> from adapterlab.surgery.sites.find import places_for
+>>> from transformers import LlamaConfig, LlamaForCausalLM
+>>> shape = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
+>>> model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2))
+>>> list(places_for(model, adapter("reft")))
+['model.layers.0', 'model.layers.1']
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.utils.hooks import RemovableHandle
 
 from adapterlab.adapters.adapter_types import ResidualAdapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
-from adapterlab.surgery.model.call import Args, Arguments, Kwargs, Output
+from adapterlab.surgery.model.call import Args, Output
 from adapterlab.surgery.model.decoder import Block, Decoder
 from adapterlab.surgery.model.submodules import RESIDUAL_SITES
 from adapterlab.surgery.sites.base import Place, Site, add_site, remove_site, site_names
-
-ANSWER_MASK = "answer_mask"
-"""Argument of a model's call that marks the tokens of answers, `(batch, tokens)`; it is removed before the model runs."""
+from adapterlab.surgery.sites.positions import Positions
 
 
 def takes_answer_mask(model: nn.Module) -> bool:
@@ -40,137 +34,6 @@ def takes_answer_mask(model: nn.Module) -> bool:
         model: A model.
     """
     return any(isinstance(m, ResidualSite) and m.positions.ends is not None for m in model.modules())
-
-
-class Positions:
-    """The positions that one adapter edits in the current call, shared by all its sites.
-
-    A prompt is a run of tokens before an answer; a row with several answers has several prompts. A row without a prompt is
-    running text. A row without answers is one prompt, without its padding. A call that continues from a filled cache has no
-    prompt.
-
-    Args:
-        ends: Number of edited positions at a prompt's start and at its end, or None to edit every position.
-        whole_text: True to edit every position of running text, False to treat running text as one prompt.
-    """
-
-    def __init__(self, ends: tuple[int, int] | None, whole_text: bool = False) -> None:
-        self.ends, self.whole_text = ends, whole_text
-        self.slots: Int[Tensor, "batch tokens"] | None = None
-        """Slot of each token of the current call, -1 for a token that is not edited; None if the call has no prompt."""
-        self._users = 0
-        self._answers: Tensor | None = None
-        self._hooks: list[RemovableHandle] = []
-
-    def watch(self, decoder: Decoder) -> None:
-        """Follow the calls of a model, on behalf of one more site.
-
-        Args:
-            decoder: The decoder.
-        """
-        self._users += 1
-        if self._users == 1 and self.ends is not None:
-            root, backbone = decoder.model, decoder.backbone
-            # Hooks run before a prompt is inserted, so that positions are those of the user's tokens. The answers are
-            # removed only after all adapters have seen them.
-            before = {"with_kwargs": True, "prepend": True}
-            self._hooks = [backbone.register_forward_pre_hook(self._see_tokens, **before)]
-            if root is not backbone:
-                self._hooks.append(root.register_forward_pre_hook(self._see_answers, **before))
-            self._hooks.append(root.register_forward_pre_hook(_without_answers, with_kwargs=True))
-
-    def release(self) -> None:
-        """Stop following the calls on behalf of one site."""
-        self._users -= 1
-        if not self._users:
-            for hook in self._hooks:
-                hook.remove()
-
-    def _see_answers(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        call = Arguments(module, args, kwargs)
-        labels, self._answers = call.tensor("labels"), call.tensor(ANSWER_MASK)
-        if self._answers is None and labels is not None:
-            self._answers = labels != -100
-
-    def _see_tokens(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        call = Arguments(module, args, kwargs)
-        given = call.tensor(ANSWER_MASK)
-        answers, self._answers = (self._answers if given is None else given), None
-        self.slots = None
-        if call.past or self.ends is None:
-            return
-        mask = call.tensor("attention_mask")
-        prompt = prompt_mask(call.size, mask, answers, call.device)
-        text = valid_mask(call.size, mask, call.device)
-        # The first token of a text is never an answer, since nothing precedes it: alone it is no prompt.
-        running = ~(prompt & (text.cumsum(1) > 1)).any(1, keepdim=True) & (text.sum(1, keepdim=True) > 1)
-        if self.whole_text:
-            whole = torch.where(text, 0, -1)
-            self.slots = torch.where(running, whole, slots_of(prompt, *self.ends))
-        else:
-            self.slots = slots_of(torch.where(running, text, prompt), *self.ends)
-
-
-def _without_answers(module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-    return args, {name: value for name, value in kwargs.items() if name != ANSWER_MASK}
-
-
-def valid_mask(size: tuple[int, int], mask: Tensor | None, device: torch.device) -> Bool[Tensor, "batch tokens"]:
-    """Return which tokens of a call are not padding.
-
-    Args:
-        size: Number of sequences, and of tokens in each.
-        mask: Attention mask; ignored unless it is `(batch, tokens)`.
-        device: Device of the result.
-    """
-    if mask is not None and mask.shape == size:
-        return mask.bool()
-    return torch.ones(size, dtype=torch.bool, device=device)
-
-
-def prompt_mask(
-    size: tuple[int, int], mask: Tensor | None, answers: Tensor | None, device: torch.device
-) -> Bool[Tensor, "batch tokens"]:
-    """Return which tokens of a call belong to a prompt: those before an answer, or all if the row has no answer.
-
-    Args:
-        size: Number of sequences, and of tokens in each.
-        mask: Attention mask; ignored unless it is `(batch, tokens)`.
-        answers: True for tokens of answers; ignored unless it is `(batch, tokens)`.
-        device: Device of the result.
-    """
-    text = valid_mask(size, mask, device)
-    if answers is None or answers.shape != size:
-        return text
-    answered = answers.any(1, keepdim=True)
-    answers_after = answers.sum(1, keepdim=True) - answers.cumsum(1)
-    return torch.where(answered, text & ~answers & (answers_after > 0), text)
-
-
-def slots_of(prompt: Bool[Tensor, "batch tokens"], p: int, s: int) -> Int[Tensor, "batch tokens"]:
-    """Return the slot of each token: `j` for the `j`-th of its prompt, `p + j` for the `j`-th from its end, -1 for none.
-
-    A prompt shorter than `p + s` is divided between its two ends in halves.
-
-    Args:
-        prompt: True for tokens of prompts; each run of them is one prompt.
-        p: Number of slots at a prompt's start.
-        s: Number of slots at its end.
-    """
-    tokens = prompt.shape[1]
-    at = torch.arange(tokens, device=prompt.device)
-    gaps = torch.where(prompt, -1, at)
-    before = gaps.cummax(1).values  # the last token before the prompt, -1 for none
-    gaps = torch.where(prompt, tokens, at)
-    after = gaps.flip(1).cummin(1).values.flip(1)  # the first token behind it
-    length = after - before - 1
-    short = length < p + s
-    most_start = torch.where(short, torch.div(length, 2, rounding_mode="floor").clamp(max=p), p)
-    most_end = torch.where(short, torch.div(length + 1, 2, rounding_mode="floor").clamp(max=s), s)
-    from_start, from_end = at - before - 1, after - at - 1
-    slots = torch.where(from_end < most_end, p + from_end, -1)
-    slots = torch.where(from_start < most_start, from_start, slots)
-    return torch.where(prompt, slots, -1)
 
 
 class ResidualPlace(Place):
@@ -187,7 +50,6 @@ class ResidualPlace(Place):
 
     def __init__(self, adapter: ResidualAdapter, decoder: Decoder, block: Block, positions: Positions) -> None:
         self.adapter, self.decoder, self.block, self.positions = adapter, decoder, block, positions
-        self.backbone = decoder.backbone  # now, since a model without one is refused before anything is changed
 
     @property
     def like(self) -> Tensor:
@@ -245,8 +107,10 @@ class ResidualSite(Site):
         self, hidden: Float[Tensor, "batch positions width"], slots: Int[Tensor, "batch tokens"] | None
     ) -> Float[Tensor, "batch positions width"]:
         if slots is None:
-            return hidden + self.adapter.change(self.state, hidden.to(self.dtype), None, self.strength).to(hidden.dtype)
+            return hidden + self.adapter.change(self.working_state, hidden.to(self.dtype), None, self.strength).to(
+                hidden.dtype
+            )
         # A prompt of another adapter may precede the user's tokens.
         slots = pad(slots.to(hidden.device), (hidden.shape[1] - slots.shape[1], 0), value=-1)
-        change = self.adapter.change(self.state, hidden.to(self.dtype), slots, self.strength)
+        change = self.adapter.change(self.working_state, hidden.to(self.dtype), slots, self.strength)
         return hidden + (change * (slots >= 0)[..., None]).to(hidden.dtype)

@@ -150,7 +150,7 @@ class RoutedSite(StackEntry, Site):
         own = shares.current[min(self.index, len(shares.current) - 1)].to(x.device)
         each = x.reshape(batch, -1, x.shape[-1])
         output = in_state_dtype(
-            x, self.dtype, lambda: self.adapter.forward(self.state, each, below, own, self.strength)
+            x, self.dtype, lambda: self.adapter.forward(self.working_state, each, below, own, self.strength)
         )
         return output.reshape(*x.shape[:-1], -1)
 
@@ -235,7 +235,7 @@ class RouterSite(Site):
         hidden = self._base_hidden(module, call) if self.adapter.reads_hidden else None
         self.shares.size = call.size
         signal = Signal(tasks.to(call.device), hidden, module.training)
-        self.shares.current = self.adapter.route(self.state, signal, self.shares.layers)
+        self.shares.current = self.adapter.route(self.working_state, signal, self.shares.layers)
         for block in self._blocks:
             own = vars(block).get(_CHECKPOINT)
             if own is not None and not isinstance(own, _CheckpointWithShares):
@@ -260,6 +260,8 @@ class RouterSite(Site):
         """Return the last hidden state without the adapter, from a pass of its own with a cache of its own."""
         options = dict(call.values) | {"return_dict": True}
         cache = options.get("past_key_values")
+        if call.room is not None:
+            raise AdapterlabError(f"{self.adapter.name} cannot use a static cache: generate with the default cache")
         if cache is not None:
             own = self._own_cache(cache)
             if own.get_seq_length() != call.past:
@@ -297,10 +299,9 @@ class _CheckpointWithShares:
         self.own, self.shares = own, shares
 
     def __call__(self, block: Callable[..., Any], *args: Any) -> Any:
-        weights = self.shares.current
-
-        def rerun(*args: Any) -> Any:
+        def rerun(weights: Tensor | None, *args: Any) -> Any:
             with self.shares.use(weights):
                 return block(*args)
 
-        return self.own(rerun, *args)
+        # As an argument: reentrant checkpointing follows gradients to its arguments alone.
+        return self.own(rerun, self.shares.current, *args)

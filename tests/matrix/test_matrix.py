@@ -1,0 +1,75 @@
+"""Every method on every architecture: each check holds, or the method refuses in one line and changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import transformers
+
+from adapterlab.errors import AdapterlabError
+from tests.adapters.methods import ALL, small
+from tests.matrix.architectures import ARCHITECTURES
+from tests.matrix.checks import CHECKS, NotApplicableError
+
+SAMPLE = ("Gemma3", "GPT2", "Mamba", "Bert", "Whisper", "Siglip", "CLIP", "DeepseekV3")
+METHODS = ("lora", "hra", "full_ft", "prefix", "prompt", "reft", "xlora")
+KNOWN = {
+    # The embeddings of relative positions enter every block as a keyword, which torch's reentrant checkpointing runs
+    # through twice; so it does when the model itself is trained.
+    ("DebertaV2", "reentrant checkpointing", "full_ft"): "Trying to backward through the graph a second time",
+}
+
+
+# X-LoRA's own pass without gradients is checkpointed too; the check compares the gradients themselves.
+pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    yield
+    transformers.logging.set_verbosity(before)
+
+
+def failures(architecture: str, check: str, methods: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in methods:
+        try:
+            CHECKS[check](ARCHITECTURES[architecture], small(name))
+        except NotApplicableError:
+            continue
+        except AdapterlabError as refusal:
+            if "\n" in str(refusal) or len(str(refusal)) > 400:
+                found[name] = f"not one clear line: {refusal}"
+        except Exception as error:
+            known = KNOWN.get((architecture, check, name))
+            if known is None or known not in str(error):
+                found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("architecture", SAMPLE)
+def test_a_sample(architecture, check):
+    assert not failures(architecture, check, METHODS)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_method_on_every_architecture(architecture, check):
+    assert not failures(architecture, check, tuple(ALL))
+
+
+def test_what_runs_is_more_than_what_is_refused():
+    """Methods of linear layers and parameters run on all architectures, and decoders run all methods but few."""
+    refused = 0
+    for name in ("lora", "oft", "full_ft", "ln_tuning"):
+        for architecture in ARCHITECTURES.values():
+            CHECKS["no trace"](architecture, small(name))
+    for name in ALL:
+        try:
+            CHECKS["no trace"](ARCHITECTURES["Llama"], small(name))
+        except AdapterlabError:
+            refused += 1
+    assert not refused
