@@ -25,7 +25,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.freezing import freeze
-from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.handle import Handle, attached
 from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
@@ -33,6 +33,7 @@ from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import without_codes
 from adapterlab.surgery.model.where import ALL, Targets, Where
+from adapterlab.surgery.rows import RowsOfCalls
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
@@ -189,7 +190,7 @@ def install(
     """
     if not name or "." in name or ":" in name:
         raise AdapterlabError(f"an adapter's name must not be empty or contain a dot or a colon: {name!r}")
-    if any(name in place.names for place in places.values()):
+    if name in attached(model) or any(name in place.names for place in places.values()):
         raise AdapterlabError(f"an adapter named {name!r} is attached already: give another name=")
 
     _warn_of_frozen_adapters(model, name)
@@ -198,7 +199,8 @@ def install(
     for p in new_heads.values():
         p.requires_grad_(True)
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
-    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, keep_gradients(model))
+    hooks = [*keep_gradients(model), *RowsOfCalls(model).hooks]
+    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, hooks)
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():

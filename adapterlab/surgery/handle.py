@@ -19,10 +19,11 @@ Sequential(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,6 +36,19 @@ from adapterlab.surgery import adapter_files
 from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
+
+_HANDLES = "adapterlab_handles"
+"""Attribute of a model with its handles by name."""
+
+
+def attached(model: nn.Module) -> Mapping[str, Handle]:
+    """Return the handles of the adapters on a model by name, in the order in which they were attached.
+
+    Args:
+        model: The model that was given to `attach` or `load`.
+    """
+    handles: dict[str, Handle] = vars(model).get(_HANDLES, {})
+    return MappingProxyType(handles)
 
 
 @dataclass(eq=False)
@@ -56,6 +70,14 @@ class Handle:
     """Parameters by path that the model's checkpoint did not have: trained directly, and reset by `detach`."""
     _new_heads_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _hooks: list[RemovableHandle] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        vars(self.model).setdefault(_HANDLES, {})[self.name] = self
+
+    @property
+    def active(self) -> bool:
+        """True if the model computes with the adapter, merged or not."""
+        return any(site.enabled and (site.merged or site.strength != 0) for site in self.sites.values())
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all trained parameters, each once: the adapter's, and the new heads of the model."""
@@ -155,6 +177,11 @@ class Handle:
             for path, parameter in self.new_heads.items():
                 parameter.copy_(self._new_heads_before[path])
         self.sites, self.new_heads, self._frozen, self._hooks = {}, {}, {}, []
+        handles = vars(self.model).get(_HANDLES, {})
+        if handles.get(self.name) is self:
+            del handles[self.name]
+        if not handles:
+            vars(self.model).pop(_HANDLES, None)
 
     @torch.no_grad()
     def deltas(self) -> dict[str, Tensor]:

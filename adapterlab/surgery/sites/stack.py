@@ -24,6 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -135,6 +136,19 @@ class StackEntry(nn.Module, ABC):
         self.slot.stack.remove(self)
 
 
+class Rows(Protocol):
+    """Adapters that differ between the rows of a batch."""
+
+    def apply(self, top: Linear, stack: LinearStack, x: Tensor) -> Tensor:
+        """Return the output of a layer for rows with different adapters.
+
+        Args:
+            top: The topmost entry of the layer's stack.
+            stack: The stack.
+            x: Input of the layer; its first dimension holds the rows.
+        """
+
+
 class LinearStack(nn.ModuleDict):
     """The adapters on one linear layer by name, the first attached at the bottom.
 
@@ -147,11 +161,16 @@ class LinearStack(nn.ModuleDict):
         super().__init__()
         self._base = BaseLinear(module, module.forward)
         self._replaced = vars(module).get("forward")  # set by another library's hook, and restored at the end
+        self.rows: Rows | None = None
         self._running_readers = 0
         self._hooks: list[RemovableHandle] = []
         for reader in readers:
             before = reader.register_forward_pre_hook(self._show_adapted)
             self._hooks += [before, reader.register_forward_hook(self._show_own, always_call=True)]
+
+    @property
+    def _top(self) -> Linear:
+        return self._tops[0]
 
     @property
     def entries(self) -> list[StackEntry]:
@@ -185,8 +204,9 @@ class LinearStack(nn.ModuleDict):
         for entry in self.entries:
             entry.slot = Slot(top, layer, self)
             top = entry
+        self._tops = (top,)  # in a tuple, since `nn.Module` would register it as a submodule
         if len(self):
-            vars(layer)["forward"] = top.__call__
+            vars(layer)["forward"] = self._call
             layer.add_module(LINEAR_SITES, self)
         else:
             del vars(layer)["forward"], layer._modules[LINEAR_SITES]
@@ -213,7 +233,12 @@ class LinearStack(nn.ModuleDict):
         if not self._running_readers and len(self):
             for name in ("weight", "bias"):
                 vars(layer).pop(name, None)
-            vars(layer)["forward"] = self.entries[-1].__call__
+            vars(layer)["forward"] = self._call
+
+    def _call(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """Return the layer's output, with the adapters of each row of a batch if they differ."""
+        top = self._top
+        return top(x) if self.rows is None else self.rows.apply(top, self, x)
 
 
 def stack_of(layer: LinearLayer) -> LinearStack | None:
