@@ -35,6 +35,7 @@ from adapterlab.surgery.model.weights import without_codes
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
+from adapterlab.surgery.trainer.methods import add_methods
 
 T = TypeVar("T")
 
@@ -199,6 +200,7 @@ def install(
     except BaseException:
         handle.detach()
         raise
+    add_methods(handle)
     return handle
 
 

@@ -14,6 +14,7 @@ LoRA(rank=2, ...)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from adapterlab.surgery.model.new_heads import mark_new_heads
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.routed import RoutedSite
+from adapterlab.surgery.trainer.methods import handles_on
 
 
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
@@ -57,7 +59,19 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     with torch.no_grad():
         for path, tensor in heads.items():
             handle.new_heads[path].copy_(tensor)
+    _warn_of_adapters_below(saved, handle)
     return handle
+
+
+def _warn_of_adapters_below(saved: SavedAdapter, handle: Handle) -> None:
+    """Warn that an adapter was trained on top of others, if fewer are attached to the model."""
+    if len(saved.below) > len(handles_on(handle.model)[:-1]):
+        folders = ", ".join(str(saved.folder / name) for name in saved.below)
+        warnings.warn(
+            f"{saved.folder} was trained on top of the adapter in {folders}: load that first, unless the model has it "
+            "merged",
+            stacklevel=3,
+        )
 
 
 def _states(saved: SavedAdapter, adapter: Adapter, places: Mapping[str, Place]) -> dict[str, State]:
