@@ -35,10 +35,13 @@ class TrainerCallback(transformers.TrainerCallback):
     Args:
         handle: The attached adapter.
         scores: Scores by name for the model card, such as those of a study.
+        own_reference: True if a trainer of TRL was given another reference model than `handle.reference()` on purpose.
     """
 
-    def __init__(self, handle: Handle, scores: Mapping[str, float] | None = None) -> None:
-        self.handle = handle
+    def __init__(
+        self, handle: Handle, scores: Mapping[str, float] | None = None, *, own_reference: bool = False
+    ) -> None:
+        self.handle, self._own_reference = handle, own_reference
         self._given = handle.adapter
         if scores is not None:
             handle.scores = dict(scores)
@@ -58,7 +61,8 @@ class TrainerCallback(transformers.TrainerCallback):
             AdapterlabError: The optimizer does not hold the adapter's parameters, or TRL's reference would not be the
                 model without the adapter.
         """
-        _check_reference(self.handle, args)
+        if not self._own_reference:
+            _check_reference(self.handle, args)
         _check_optimizer(self.handle, kwargs.get("optimizer"))
         scheduled = self._given.scheduled(state.max_steps)
         for site in self.handle.sites.values():
@@ -146,5 +150,5 @@ def _check_reference(handle: Handle, args: TrainingArguments) -> None:
         fix = "trainer.ref_model = handle.reference() before train()"
     raise AdapterlabError(
         f"{kind} would not take the model without this adapter as its reference, but load the base again by its name, or "
-        f"keep the start of {handle.adapter.name}: give {fix}"
+        f"keep the start of {handle.adapter.name}: give {fix}; or own_reference=True to this callback to keep yours"
     )
