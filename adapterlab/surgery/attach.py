@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
@@ -31,6 +32,7 @@ from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.trained_modules import outside, trained_parameters
 from adapterlab.surgery.model.weights import without_codes
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
@@ -51,6 +53,7 @@ def attach(
     loss: Callable[[], Tensor] | None = None,
     runs: Sequence[Callable[[], object]] = (),
     prompted: bool | None = None,
+    trained_too: str | Sequence[str] | None = None,
 ) -> Handle:
     """Attach an adapter to a model in place, and freeze the model's own parameters.
 
@@ -71,6 +74,10 @@ def attach(
             sequence (pad on the left). AntiPaSTO takes one run of the chosen prefixes and one of the rejected.
         prompted: True if the adapter is for prompts with answers, False for running text, None if for both or not known.
             ReFT edits the ends of prompts, and all positions of running text.
+        trained_too: Modules to train fully beside the adapter, by path or ending of a path (PEFT's `modules_to_save`).
+            By default the task heads: for a model of transformers without output embeddings, its own modules outside
+            `base_model`, such as `classifier`, `score` or `qa_outputs`. PEFT does the same for its task types of
+            classification. `()` for none. Task heads are never adapted themselves.
 
     Returns:
         A handle to train, scale, merge, save and detach the adapter.
@@ -80,13 +87,36 @@ def attach(
             hyperparameters do not fit the layers. The model is unchanged.
     """
     adapter = adapter.informed(paired=bool(runs), prompted=prompted)
-    places = places_for(model, adapter, targets)
+    trained = trained_parameters(model, trained_too)
+    places = places_beside(places_for(model, adapter, targets), trained, adapter)
     refuse_nan(model)
     factors = factors or default_factors()
     states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs)
-    handle = install(model, adapter, targets, name, places, states)
+    handle = install(model, adapter, targets, name, places, states, trained)
     initialize(handle.new_heads, seed)
     return handle
+
+
+def places_beside(
+    places: Mapping[str, Place], trained: Mapping[str, nn.Parameter], adapter: Adapter
+) -> Mapping[str, Place]:
+    """Return the places without those whose parameters are trained as a whole.
+
+    Args:
+        places: Places by path.
+        trained: Parameters that are trained beside the adapter, by path.
+        adapter: The method.
+
+    Raises:
+        AdapterlabError: Nothing is left, or the method needs all of its places.
+    """
+    kept = outside(list(places), trained)
+    if len(kept) == len(places):
+        return places
+    if not kept or isinstance(adapter, RoutedAdapter):
+        lost = next(path for path in places if path not in kept)
+        raise AdapterlabError(f"{lost} is both in targets and in trained_too: take it out of one of them")
+    return {path: places[path] for path in kept}
 
 
 def initial_states(
@@ -158,6 +188,7 @@ def install(
     name: str,
     places: Mapping[str, Place],
     states: Mapping[str, State],
+    trained_too: Mapping[str, nn.Parameter] | None = None,
 ) -> Handle:
     """Attach an adapter with given states.
 
@@ -168,6 +199,7 @@ def install(
         name: Name of the adapter on the model.
         places: Places by path.
         states: States by path; a tensor that several of them share becomes one parameter.
+        trained_too: Parameters of the model to train beside the adapter, by path.
 
     Returns:
         The handle of the attached adapter.
@@ -183,10 +215,12 @@ def install(
     _warn_of_frozen_adapters(model, name)
     before = freeze(model.parameters())
     new_heads = new_head_parameters(model)
-    for p in new_heads.values():
+    trained = dict(trained_too or {})
+    for p in (*new_heads.values(), *trained.values()):
         p.requires_grad_(True)
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
-    handle = Handle(model, adapter, name, targets, {}, before, new_heads, values_before)
+    trained_before = {path: nn.Parameter(p.detach().clone(), requires_grad=False) for path, p in trained.items()}
+    handle = Handle(model, adapter, name, targets, {}, before, new_heads, values_before, trained, trained_before)
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():

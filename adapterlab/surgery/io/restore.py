@@ -25,8 +25,8 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.adapter_files import NEW_HEADS, SavedAdapter, read, sketch
-from adapterlab.surgery.attach import initial_states, install, refuse_nan
+from adapterlab.surgery.adapter_files import NEW_HEADS, TRAINED_TOO, SavedAdapter, read, sketch
+from adapterlab.surgery.attach import initial_states, install, places_beside, refuse_nan
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads
@@ -53,12 +53,15 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     saved = read(Path(folder))
     adapter = make_adapter(saved.settings["name"], **{k: v for k, v in saved.settings.items() if k != "name"})
     heads = _new_heads(model, saved)
-    places = places_for(model, adapter, saved.targets)
+    trained = _trained_too(model, saved)
+    places = places_beside(places_for(model, adapter, saved.targets), trained, adapter)
     refuse_nan(model)
-    handle = install(model, adapter, saved.targets, name, places, _states(saved, adapter, places))
+    handle = install(model, adapter, saved.targets, name, places, _states(saved, adapter, places), trained)
     with torch.no_grad():
         for path, tensor in heads.items():
             handle.new_heads[path].copy_(tensor)
+        for path, parameter in handle.trained_too.items():
+            parameter.copy_(saved.tensors[f"{TRAINED_TOO}/{path}"])
     _warn_of_adapters_below(saved, handle)
     return handle
 
@@ -131,6 +134,19 @@ def _check_derived(saved: SavedAdapter, path: str, derived: Mapping[str, Tensor]
                 f"{saved.folder} was trained on another base: at {path} this model's weight gives another {name!r}; "
                 "load it on the model that it was attached to"
             )
+
+
+def _trained_too(model: nn.Module, saved: SavedAdapter) -> dict[str, nn.Parameter]:
+    """Return the parameters of the model, by path, that were trained beside the saved adapter."""
+    parameters = dict(model.named_parameters())
+    for path in saved.trained_too:
+        value = saved.tensors.get(f"{TRAINED_TOO}/{path}")
+        if value is None or path not in parameters or parameters[path].shape != value.shape:
+            raise AdapterlabError(
+                f"{saved.folder} holds {path}, {'damaged' if value is None else tuple(value.shape)}, which this model "
+                "does not have: load it on a model of the same class and number of labels"
+            )
+    return {path: parameters[path] for path in saved.trained_too}
 
 
 def _new_heads(model: nn.Module, saved: SavedAdapter) -> dict[str, Tensor]:

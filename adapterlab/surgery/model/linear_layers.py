@@ -13,6 +13,7 @@ from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.model.new_heads import new_head_modules
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.trained_modules import head_modules
 
 LinearLayer: TypeAlias = nn.Linear | Conv1D
 """A linear layer; `Conv1D` is GPT-2's, which stores its weight transposed."""
@@ -59,7 +60,7 @@ def role_of(path: str) -> Role:
 
 
 def linears(model: nn.Module) -> dict[str, LinearLayer]:
-    """Return the linear layers of a model by path, without the output head and new classifier heads.
+    """Return the linear layers of a model by path, without the output head and task heads.
 
     Args:
         model: A model; adapters that are already attached are skipped.
@@ -67,11 +68,15 @@ def linears(model: nn.Module) -> dict[str, LinearLayer]:
     >>> list(linears(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    head, new = _head(model), new_head_modules(model)
+    head, new, task_heads = _head(model), new_head_modules(model), tuple(head_modules(model))
     return {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and path not in new and not in_adapter(path)
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not head
+        and path not in new
+        and path.split(".")[0] not in task_heads
+        and not in_adapter(path)
     }
 
 
@@ -118,6 +123,8 @@ def _raise_if_not_linear(model: nn.Module, target: str) -> None:
     """Raise an error that explains why the module named by `target` cannot be adapted, if there is one."""
     for path, module in model.named_modules():
         if f".{path}".endswith(f".{target}"):
+            if path.split(".")[0] in head_modules(model):
+                raise AdapterlabError(f"target {target!r} is {path}, a task head: train it with trained_too={target!r}")
             if module is _head(model):
                 embedding = getattr(model, "get_input_embeddings", lambda: None)()
                 tied = embedding is not None and getattr(module, "weight", None) is embedding.weight

@@ -21,6 +21,7 @@ from adapterlab.adapters.state import State
 from adapterlab.surgery.model.linear_layers import role_of
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
+from adapterlab.surgery.model.trained_modules import head_modules
 from adapterlab.surgery.sites.base import (
     Place,
     TensorSite,
@@ -127,7 +128,7 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     """Yield each parameter of a model that a method selects.
 
     Args:
-        model: The model; new heads and adapters that are already attached are skipped.
+        model: The model; task heads and adapters that are already attached are skipped.
         adapter: The method.
 
     Yields:
@@ -136,7 +137,8 @@ def parameters_of(model: nn.Module, adapter: ParameterAdapter) -> Iterator[tuple
     owners: dict[nn.Parameter, tuple[str, list[Owner]]] = {}
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     tokens = getattr(embedding, "weight", None)
-    new = {id(parameter) for parameter in new_head_parameters(model).values()}
+    heads = [model.get_submodule(path) for path in head_modules(model)]
+    new = {id(p) for p in (*new_head_parameters(model).values(), *(p for head in heads for p in head.parameters()))}
     for path, module in model.named_modules():
         if in_adapter(path) or (adapter.roles is not None and role_of(path) not in adapter.roles):
             continue

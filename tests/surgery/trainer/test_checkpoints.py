@@ -11,7 +11,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, LlamaForCausalLM
 
 import adapterlab
 from adapterlab.errors import AdapterlabError
@@ -250,3 +250,19 @@ def test_folders_of_others_are_named(trainer, tmp_path):
     model, _, _ = attached(METHODS["lora"])
     trainer(model, "ours", save_strategy="steps", save_steps=3).train()
     refused(tmp_path / "ours", r"holds no adapter but checkpoints: load one of them, such as .*checkpoint-6")
+
+
+def test_a_classifier_resumes_with_its_head(trainer, tmp_path):
+    rows = [{"input_ids": row["input_ids"], "labels": i % 2} for i, row in enumerate(ROWS)]
+    finished = []
+    for resume in (None, str(tmp_path / "run/checkpoint-3")):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(
+            BertConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4)
+        )
+        handle = adapterlab.attach(model, METHODS["lora"])
+        trainer(model, rows=rows, save_strategy="steps", save_steps=3).train(resume_from_checkpoint=resume)
+        finished.append([p.detach().clone() for p in handle.parameters()])
+    assert all(torch.equal(whole, resumed) for whole, resumed in zip(*finished, strict=True))
+    assert load_file(tmp_path / "run/checkpoint-6/adapter.safetensors").keys() >= {"trained_too/classifier.weight"}
+    assert "`classifier.weight`" in (tmp_path / "run/checkpoint-6/README.md").read_text()
