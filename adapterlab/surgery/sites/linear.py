@@ -26,10 +26,11 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.dequantize import can_dequantize
 from adapterlab.surgery.model.linear_layers import LinearLayer, role_of
 from adapterlab.surgery.model.weights import QuantizedWeight, ShapeOnlyLinear, quantized, shape_of, weight_of
 from adapterlab.surgery.sites.base import Place, TensorSite, readable, swap_parameter
-from adapterlab.surgery.sites.stack import StackEntry, in_state_dtype, push, stack_of
+from adapterlab.surgery.sites.stack import StackEntry, in_one_dtype, in_state_dtype, push, stack_of
 
 
 class LayerPlace(Place):
@@ -63,6 +64,8 @@ class LayerPlace(Place):
             context: The context of `init`.
         """
         if quantized(self.layer):
+            if context.device.type == "meta" and can_dequantize(self.layer):
+                return torch.empty(shape_of(self.layer), device="meta")
             return QuantizedWeight.of(self.layer, f"{self.path}: ", method)
         return readable(weight_of(self.layer), context)
 
@@ -83,7 +86,7 @@ class LinearPlace(LayerPlace):
     def init(self, context: Context) -> State:
         weight = self.weight(self.adapter.name, context)
         state = self.adapter.init(weight, context)
-        if quantized(self.layer):
+        if quantized(self.layer) and not can_dequantize(self.layer):
             # Run forward once without values: a method that reads the weight there raises an error now.
             groups = (state.trainable, state.frozen, state.derived)
             shapes = State(*({k: t.to("meta") for k, t in group.items()} for group in groups))
@@ -159,10 +162,10 @@ class LinearSite(StackEntry, TensorSite):
         if self.training and (rate := getattr(self.adapter, "dropout", 0.0)):
             # torch's own generator, since gradient checkpointing must draw the same mask again.
             below, x = BypassDropout(below, x), dropout(x, rate)
-        return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.state, x, below, self.strength))
+        state, dtype = in_one_dtype(self.state, x)
+        return in_state_dtype(x, dtype, lambda: self.adapter.forward(state, x, below, self.strength))
 
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
-        self._refuse_quantized()
         base = self.below.weight.to(self.dtype)
         return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
 

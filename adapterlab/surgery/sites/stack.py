@@ -23,12 +23,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from adapterlab.adapters.linear import Linear
+from adapterlab.adapters.state import State
 from adapterlab.surgery.model.linear_layers import LinearLayer
 from adapterlab.surgery.model.submodules import LINEAR_SITES, PARAMETER_SITES
 from adapterlab.surgery.model.weights import QuantizedWeight, quantized, weight_of
@@ -204,6 +206,27 @@ def push(layer: LinearLayer, name: str, entry: StackEntry) -> None:
         entry: The entry.
     """
     (stack_of(layer) or LinearStack(layer)).push(name, entry)
+
+
+def in_one_dtype(state: State, x: Tensor) -> tuple[State, torch.dtype]:
+    """Return a state with all numbers in one dtype, not narrower than the inputs, and that dtype.
+
+    TRL converts the trained parameters on a quantized base to bfloat16, and leaves the buffers as they are.
+
+    Args:
+        state: State of a site.
+        x: Inputs of the layer.
+    """
+    dtypes = {tensor.dtype for tensor in state.tensors() if tensor.is_floating_point()}
+    if not dtypes:
+        return state, x.dtype
+    widest = reduce(torch.promote_types, dtypes)
+    if torch.promote_types(widest, x.dtype) == x.dtype:
+        widest = x.dtype
+    if dtypes == {widest}:
+        return state, widest
+    cast = (tensor.to(widest) if tensor.is_floating_point() else tensor for tensor in state.tensors())
+    return state.with_tensors(cast), widest
 
 
 def in_state_dtype(x: Tensor, dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:

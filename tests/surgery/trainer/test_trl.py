@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, TrainerControl, TrainerState
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig, TrainerControl, TrainerState
 
 import adapterlab
 from adapterlab.errors import AdapterlabError
@@ -205,3 +205,34 @@ def test_sft_prunes_resumes_and_saves_the_adapter_alone(base, sft, tmp_path):
         assert (values == 0).sum() == len(values) // 2
     assert finished[0].keys() == finished[1].keys()
     assert all(torch.equal(finished[0][key], finished[1][key]) for key in finished[0])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("kind", "method"), [("nf4", "dora"), ("int8", "lora"), ("torchao", "dora")])
+def test_sft_on_a_quantized_base_trains_and_saves_the_adapter(kind, method, base, sft, tmp_path):
+    torchao = pytest.importorskip("torchao.quantization")
+    pytest.importorskip("bitsandbytes")
+    configs = {
+        "nf4": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        "int8": BitsAndBytesConfig(load_in_8bit=True),
+        "torchao": TorchAoConfig(torchao.Int8WeightOnlyConfig()),
+    }
+
+    def loaded():
+        settings = {"device_map": {"": "cpu"}, "dtype": torch.float32}
+        return AutoModelForCausalLM.from_pretrained(base, quantization_config=configs[kind], **settings)
+
+    with pytest.raises(ValueError, match="purely quantized models"):
+        sft(loaded(), "plain")
+    model = loaded()
+    handle = adapterlab.attach(model, small(method))
+    run = sft(model, callbacks=[adapterlab.TrainerCallback(handle)], logging_steps=1, learning_rate=5e-2)
+    run.train()
+    found = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+    assert found[-1] < found[0] - 0.02
+    other = loaded()
+    adapterlab.load(other, tmp_path / "sft/checkpoint-6")
+    tokens = torch.arange(10)[None]
+    torch.testing.assert_close(other(tokens).logits, model.eval()(tokens).logits)
+    handle.detach()
+    assert "_hf_peft_config_loaded" not in vars(model)
