@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.trainer.card import announce_card
 from adapterlab.surgery.trainer.optimizer import ignores_ratios
 
 
@@ -42,7 +44,7 @@ class TrainerCallback(transformers.TrainerCallback):
         self, handle: Handle, scores: Mapping[str, float] | None = None, *, own_reference: bool = False
     ) -> None:
         self.handle, self._own_reference = handle, own_reference
-        self._given = handle.adapter
+        self._given, self._training = handle.adapter, False
         if scores is not None:
             handle.scores = dict(scores)
 
@@ -64,6 +66,7 @@ class TrainerCallback(transformers.TrainerCallback):
         if not self._own_reference:
             _check_reference(self.handle, args)
         _check_optimizer(self.handle, kwargs.get("optimizer"))
+        self._training = True
         scheduled = self._given.scheduled(state.max_steps)
         for site in self.handle.sites.values():
             if getattr(site, "adapter", None) == self.handle.adapter:
@@ -107,6 +110,36 @@ class TrainerCallback(transformers.TrainerCallback):
         """
         if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             self.handle.after_step(state.global_step)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Complete the folder that Trainer uploads: all files of the adapter, and its model card.
+
+        Args:
+            args: `output_dir` is the folder.
+            state: State of the trainer.
+            control: Not used.
+            **kwargs: Not used.
+        """
+        if state.is_world_process_zero and isinstance(self.handle.model, PreTrainedModel):
+            folder = Path(str(args.output_dir))
+            self.handle.model.save_pretrained(folder)
+            if not self._training:
+                announce_card(folder)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note that the next upload is the last, for which Trainer writes a card.
+
+        Args:
+            args: Not used.
+            state: Not used.
+            control: Not used.
+            **kwargs: Not used.
+        """
+        self._training = False
 
 
 def _check_optimizer(handle: Handle, optimizer: torch.optim.Optimizer | None) -> None:

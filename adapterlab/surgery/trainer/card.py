@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from adapterlab.surgery.handle import Handle
@@ -27,6 +28,29 @@ def write_card(handle: Handle, folder: Path) -> None:
     file = folder / "README.md"
     if not file.exists() or LIBRARY in file.read_text(encoding="utf-8"):
         file.write_text(model_card(handle), encoding="utf-8")
+
+
+def announce_card(folder: Path) -> None:
+    """Write a placeholder that makes Trainer call `create_or_update_model_card` of the model after it wrote its own card.
+
+    Trainer does so in `push_to_hub` alone, and for cards of PEFT alone.
+
+    Args:
+        folder: An existing folder.
+    """
+    (folder / "README.md").write_text("---\nlibrary_name: peft\n---\n", encoding="utf-8")
+
+
+def extend_card(handle: Handle, folder: Path) -> None:
+    """Write the model card, followed by the text of the card that Trainer wrote there.
+
+    Args:
+        handle: The adapter.
+        folder: A folder with a `README.md`.
+    """
+    file = folder / "README.md"
+    text = re.sub(r"\A---\n.*?\n---\n", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    file.write_text(f"{model_card(handle)}\n{text.strip()}\n", encoding="utf-8")
 
 
 def model_card(handle: Handle) -> str:

@@ -32,7 +32,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.model.submodules import in_adapter
-from adapterlab.surgery.trainer.card import write_card
+from adapterlab.surgery.trainer.card import extend_card, write_card
 from adapterlab.surgery.trainer.resume import restore_into, write_for_resume
 
 _KEY = "_adapterlab_methods"
@@ -75,6 +75,7 @@ class ModelMethods:
             _KEY: self,
             "save_pretrained": self.save_pretrained,
             "load_state_dict": self.load_state_dict,
+            "create_or_update_model_card": self.create_or_update_model_card,
         }
         if getattr(model, "is_quantized", False):
             own["_hf_peft_config_loaded"] = True  # Trainer trains a quantized model only if an adapter is attached
@@ -164,6 +165,14 @@ class ModelMethods:
         restore_into(self.handles[-1], state_dict)
         self._start[-1] = _position(self.handles[-1])
         return _IncompatibleKeys([], [])
+
+    def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:
+        """Put the card of the topmost adapter before the text of the card in a folder.
+
+        Args:
+            output_dir: A folder with a `README.md`.
+        """
+        extend_card(self.handles[-1], Path(output_dir))
 
     def _warn_of_missing_updates(self) -> None:
         """Warn that an adapter was trained without the updates or the penalty that its method has."""

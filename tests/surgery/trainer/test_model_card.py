@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -55,3 +59,41 @@ def test_another_card_is_left_alone_and_our_own_is_renewed(tmp_path):
     (tmp_path / "README.md").write_text("mine")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+class Hub:
+    """Stands in for the hub, and keeps what is uploaded: the names of the files, and the card."""
+
+    def __init__(self):
+        self.uploads = []
+
+    def create_repo(self, name, **settings):
+        return SimpleNamespace(repo_id=f"me/{name}")
+
+    def upload_folder(self, *, folder_path, run_as_future, **settings):
+        folder = Path(folder_path)
+        self.uploads.append(({path.name for path in folder.iterdir()}, (folder / "README.md").read_text()))
+        return Future() if run_as_future else None
+
+
+def test_what_trainer_uploads_has_the_adapter_and_its_card(trainer, tmp_path, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub)
+    monkeypatch.setattr("transformers.trainer.PushInProgress.wait_until_done", lambda self: None)
+    monkeypatch.setattr("transformers.trainer.PushInProgress.is_done", lambda self: True)
+    model, handle = attached("some-lab/tiny-llama")
+    callback = adapterlab.TrainerCallback(handle, scores={"accuracy": 0.5})
+    run = trainer(model, callbacks=[callback], save_strategy="steps", save_steps=3, push_to_hub=True)
+    run.train()
+    run.push_to_hub()
+    assert len(hub.uploads) == 3
+    for files, text in hub.uploads:
+        assert {"adapter.json", "adapter.safetensors"} <= files
+        card = ModelCard(text)
+        assert card.data.library_name == "adapterlab"
+        assert "lora" in card.data.tags
+        assert "| `rank` | `3` |" in text
+        assert "| accuracy | 0.5 |" in text
+    last = hub.uploads[-1][1]
+    assert "### Training hyperparameters" in last
+    assert "learning_rate: 0.01" in last
