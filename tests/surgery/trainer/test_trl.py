@@ -236,3 +236,35 @@ def test_sft_on_a_quantized_base_trains_and_saves_the_adapter(kind, method, base
     torch.testing.assert_close(other(tokens).logits, model.eval()(tokens).logits)
     handle.detach()
     assert "_hf_peft_config_loaded" not in vars(model)
+
+
+def test_grpo_measures_its_kl_from_the_model_without_the_adapter(model, tokenizer, tmp_path):
+    handle = merged_sft(model)
+    args = trl.GRPOConfig(
+        str(tmp_path),
+        beta=0.1,
+        max_steps=1,
+        learning_rate=0.0,
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=4,
+        logging_steps=1,
+        save_strategy="no",
+        **QUIET,
+    )
+    kl = []
+    for own in (False, True):
+        trainer = trl.GRPOTrainer(
+            model,
+            args=args,
+            reward_funcs=lambda completions, **_: [float(len(text)) for text in completions],
+            train_dataset=Dataset.from_list([{"prompt": pair["prompt"]} for pair in PAIRS]),
+            processing_class=tokenizer,
+            callbacks=[adapterlab.TrainerCallback(handle, own_reference=not own)],
+        )
+        if own:
+            trainer.ref_model = handle.reference()
+        trainer.train()
+        kl += [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
+    assert kl[0] > 1e-4  # TRL's own reference lacks what is merged
+    assert kl[1] == pytest.approx(0, abs=1e-7)
