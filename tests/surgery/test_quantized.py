@@ -149,9 +149,9 @@ def test_a_quantized_head_cannot_be_trained(base):
         adapterlab.attach(loaded(base, "nf4"), small("lora"), trained_too=["layers.0.mlp.down_proj"])
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "pissa"])
+@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra"])
 @pytest.mark.parametrize("inputs", [torch.float32, torch.bfloat16])
-def test_trained_parameters_in_bfloat16_are_computed_with_in_the_wider_dtype(name, inputs, tokens):
+def test_trained_parameters_in_bfloat16_are_computed_with_in_float32(name, inputs, tokens):
     """TRL converts the trained parameters on a quantized base, and not the buffers; the outputs keep the inputs' dtype."""
     model = tiny_llama(hidden_size=64, intermediate_size=128).to(inputs)
     handle = adapterlab.attach(model, small(name))

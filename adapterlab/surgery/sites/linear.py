@@ -30,7 +30,7 @@ from adapterlab.surgery.model.dequantize import can_dequantize
 from adapterlab.surgery.model.linear_layers import LinearLayer, role_of
 from adapterlab.surgery.model.weights import QuantizedWeight, ShapeOnlyLinear, quantized, shape_of, weight_of
 from adapterlab.surgery.sites.base import Place, TensorSite, readable, swap_parameter
-from adapterlab.surgery.sites.stack import StackEntry, in_one_dtype, in_state_dtype, push, stack_of
+from adapterlab.surgery.sites.stack import StackEntry, in_full_precision, in_state_dtype, push, stack_of
 
 
 class LayerPlace(Place):
@@ -144,7 +144,8 @@ class LinearSite(StackEntry, TensorSite):
         if not self.active:
             return self.below.weight
         base = self.below.weight
-        return self.adapter.weight(self.state, base.to(self.dtype), self.strength).to(base.dtype)
+        state, dtype = in_full_precision(self.state)
+        return self.adapter.weight(state, base.to(dtype), self.strength).to(base.dtype)
 
     @property
     def bias(self) -> Tensor | None:
@@ -162,12 +163,13 @@ class LinearSite(StackEntry, TensorSite):
         if self.training and (rate := getattr(self.adapter, "dropout", 0.0)):
             # torch's own generator, since gradient checkpointing must draw the same mask again.
             below, x = BypassDropout(below, x), dropout(x, rate)
-        state, dtype = in_one_dtype(self.state, x)
+        state, dtype = in_full_precision(self.state)
         return in_state_dtype(x, dtype, lambda: self.adapter.forward(state, x, below, self.strength))
 
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
-        base = self.below.weight.to(self.dtype)
-        return base, self.adapter.weight(self.state, base, self.strength) if self.active else base
+        state, dtype = in_full_precision(self.state)
+        base = self.below.weight.to(dtype)
+        return base, self.adapter.weight(state, base, self.strength) if self.active else base
 
     def changes(self) -> dict[str, Tensor]:
         before, after = self.below.bias, self.bias

@@ -208,22 +208,18 @@ def push(layer: LinearLayer, name: str, entry: StackEntry) -> None:
     (stack_of(layer) or LinearStack(layer)).push(name, entry)
 
 
-def in_one_dtype(state: State, x: Tensor) -> tuple[State, torch.dtype]:
-    """Return a state with all numbers in one dtype, not narrower than the inputs, and that dtype.
+def in_full_precision(state: State) -> tuple[State, torch.dtype]:
+    """Return a state with all numbers in its widest dtype, at least float32, and that dtype.
 
-    TRL converts the trained parameters on a quantized base to bfloat16, and leaves the buffers as they are.
+    States are made so. TRL converts the trained parameters on a quantized base to bfloat16, in which not all methods can
+    compute, and leaves the buffers as they are.
 
     Args:
         state: State of a site.
-        x: Inputs of the layer.
     """
     dtypes = {tensor.dtype for tensor in state.tensors() if tensor.is_floating_point()}
-    if not dtypes:
-        return state, x.dtype
-    widest = reduce(torch.promote_types, dtypes)
-    if torch.promote_types(widest, x.dtype) == x.dtype:
-        widest = x.dtype
-    if dtypes == {widest}:
+    widest = reduce(torch.promote_types, dtypes, torch.float32)
+    if dtypes <= {widest}:
         return state, widest
     cast = (tensor.to(widest) if tensor.is_floating_point() else tensor for tensor in state.tensors())
     return state.with_tensors(cast), widest
