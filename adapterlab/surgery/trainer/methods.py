@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 from transformers import PreTrainedModel
@@ -76,6 +78,7 @@ class ModelMethods:
             "save_pretrained": self.save_pretrained,
             "load_state_dict": self.load_state_dict,
             "create_or_update_model_card": self.create_or_update_model_card,
+            "push_to_hub": self.push_to_hub,
         }
         if getattr(model, "is_quantized", False):
             own["_hf_peft_config_loaded"] = True  # Trainer trains a quantized model only if an adapter is attached
@@ -127,12 +130,11 @@ class ModelMethods:
         Raises:
             AdapterlabError: `state_dict` or `push_to_hub` is given.
         """
-        if all(site.merged for handle in self.handles for site in handle.sites.values()):
+        if self._merged:
             own = self.model.state_dict() if state_dict is None else state_dict
             clean = {key: tensor for key, tensor in own.items() if not in_adapter(key)}
             kwargs |= {"is_main_process": is_main_process, "state_dict": clean, "push_to_hub": push_to_hub}
-            save = self._replaced.get("save_pretrained") or type(self.model).save_pretrained.__get__(self.model)
-            save(save_directory, **kwargs)
+            self._own("save_pretrained")(save_directory, **kwargs)
             return
         if state_dict is not None or push_to_hub:
             what = "push_to_hub=True: call model.push_to_hub(name)" if push_to_hub else "state_dict=: leave it out"
@@ -160,11 +162,58 @@ class ModelMethods:
             The missing and unexpected keys, as `nn.Module` returns them.
         """
         if not any("/" in key for key in state_dict):
-            load = self._replaced.get("load_state_dict") or type(self.model).load_state_dict.__get__(self.model)
-            return load(state_dict, strict=strict, assign=assign)
+            return self._own("load_state_dict")(state_dict, strict=strict, assign=assign)
         restore_into(self.handles[-1], state_dict)
         self._start[-1] = _position(self.handles[-1])
         return _IncompatibleKeys([], [])
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload adapter",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Upload what `save_pretrained` writes, with the adapter's model card; a merged model as its class does.
+
+        Args:
+            repo_id: Name of the repository; created if it does not exist.
+            commit_message: Message of the commit.
+            private: True for a private repository, if it is created.
+            token: Token of the hub; the stored one if None.
+            revision: Branch to upload to.
+            create_pr: True to open a pull request.
+            **kwargs: Arguments of `PreTrainedModel.push_to_hub`, used for a merged model alone.
+
+        Returns:
+            Information on the commit, from the hub.
+
+        Raises:
+            AdapterlabError: There are other arguments, and the model is not merged.
+        """
+        known: dict[str, Any] = {"commit_message": commit_message, "revision": revision, "create_pr": create_pr}
+        if self._merged:
+            return self._own("push_to_hub")(repo_id, private=private, token=token, **known, **kwargs)
+        if kwargs:
+            raise AdapterlabError(f"an attached adapter is uploaded without {', '.join(kwargs)}: leave it out")
+        api = HfApi(token=token)
+        name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return api.upload_folder(repo_id=name, folder_path=folder, **known)
+
+    @property
+    def _merged(self) -> bool:
+        return all(site.merged for handle in self.handles for site in handle.sites.values())
+
+    def _own(self, name: str) -> Callable[..., Any]:
+        """Return the model's own method: the one that was set on the instance before, or that of its class."""
+        own: Callable[..., Any] = self._replaced.get(name) or getattr(type(self.model), name).__get__(self.model)
+        return own
 
     def create_or_update_model_card(self, output_dir: str | os.PathLike[str]) -> None:
         """Put the card of the topmost adapter before the text of the card in a folder.

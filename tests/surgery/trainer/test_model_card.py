@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 import adapterlab
+from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.trainer.card import model_card
 from tests.conftest import tiny_llama
 
@@ -97,3 +98,23 @@ def test_what_trainer_uploads_has_the_adapter_and_its_card(trainer, tmp_path, mo
     last = hub.uploads[-1][1]
     assert "### Training hyperparameters" in last
     assert "learning_rate: 0.01" in last
+
+
+def test_what_a_model_uploads_is_the_adapter_and_its_card(monkeypatch):
+    hub = Hub()
+
+    def upload(api, **settings):
+        return hub.upload_folder(run_as_future=False, **settings)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **settings: hub.create_repo(name))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    model, handle = attached("some-lab/tiny-llama")
+    model.push_to_hub("mine")
+    ((files, text),) = hub.uploads
+    assert {"adapter.json", "adapter.safetensors"} <= files
+    assert "config.json" not in files
+    assert ModelCard(text).data.base_model == "some-lab/tiny-llama"
+    with pytest.raises(AdapterlabError, match="is uploaded without max_shard_size: leave it out"):
+        model.push_to_hub("mine", max_shard_size="1GB")
+    handle.detach()
+    assert "push_to_hub" not in vars(model)
