@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, parameter_count, sized
+    from adapterlab.surgery.trainer.callback import TrainerCallback
+    from adapterlab.surgery.trainer.optimizer import optimizer_for
     from adapterlab.tuning.advice import Advice
     from adapterlab.verdict.study_analysis import Analysis
 
@@ -27,6 +29,8 @@ _HOMES = {
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
     "adapterlab.surgery": ("Handle", "attach", "load", "parameter_count", "sized"),
+    "adapterlab.surgery.trainer.callback": ("TrainerCallback",),
+    "adapterlab.surgery.trainer.optimizer": ("optimizer_for",),
     "adapterlab.tuning.advice": ("Advice",),
     "adapterlab.verdict.study_analysis": ("Analysis",),
 }
@@ -36,6 +40,7 @@ __all__ = [
     "Analysis",
     "Handle",
     "Study",
+    "TrainerCallback",
     "adapter",
     "all_adapters",
     "attach",
@@ -44,6 +49,7 @@ __all__ = [
     "estimate",
     "load",
     "load_study",
+    "optimizer_for",
     "parameter_count",
     "power",
     "predict_rate",

@@ -3,6 +3,7 @@
 Rooms, from the top; each imports only from those below it:
 
 - `io`: load saved adapters, export to PEFT.
+- `trainer`: training by transformers' Trainer and TRL.
 - `sizing`, `attach`, `handle`, `adapter_files`: the life of one adapter on a model.
 - `sites`: one kind of site each; `init`: what adapters are initialized from.
 - `model`: the structure of a transformer.

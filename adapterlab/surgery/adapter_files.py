@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
@@ -39,6 +40,10 @@ TENSORS = "adapter.safetensors"
 """File of the tensors."""
 NEW_HEADS = "fresh"
 """Key in `adapter.json`, and first part of the names in `adapter.safetensors`, of new heads."""
+TRAINED_TOO = "trained_too"
+"""Key in `adapter.json`, and first part of the names in `adapter.safetensors`, of modules trained beside the adapter."""
+BELOW = "below"
+"""Key in `adapter.json` of the names of the adapters that were attached before."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class SavedAdapter:
     """For tensors that several sites share: the name that was written, by each of the others."""
     new_heads: Sequence[str]
     """Paths of the new heads."""
+    trained_too: Sequence[str] = ()
+    """Paths of the other parameters that were trained beside the adapter."""
+    below: Sequence[str] = ()
+    """Names of the adapters that were attached before this one, and that it was trained on top of."""
 
     def key(self, path: str, name: str) -> str:
         """Return the key in `tensors` of a tensor of a site, whether or not it was written.
@@ -75,6 +84,8 @@ def write(
     where: Where,
     sites: Mapping[str, Site],
     new_heads: Mapping[str, Tensor],
+    trained_too: Mapping[str, Tensor] | None = None,
+    below: Sequence[str] = (),
 ) -> None:
     """Write an adapter to a folder, each file completely or not at all.
 
@@ -84,13 +95,53 @@ def write(
         where: The choice of places that it was attached to.
         sites: Sites by path. A tensor that several sites share is written once.
         new_heads: New heads by path.
+        trained_too: Other parameters that were trained beside the adapter, by path.
+        below: Names of the adapters that were attached before this one.
     """
+    trained_too = trained_too or {}
     folder.mkdir(parents=True, exist_ok=True)
+    tensors, aliases = tensors_of({path: adapter.pack(site.state) for path, site in sites.items()})
+    tensors |= whole_tensors(new_heads, trained_too)
+    card = {
+        "adapterlab": version("adapterlab"),
+        "adapter": adapter.settings(),
+        **where.as_data(),
+        "aliases": aliases,
+        NEW_HEADS: list(new_heads),
+        TRAINED_TOO: list(trained_too),
+        BELOW: list(below),
+    }
+    write_tensors(folder / TENSORS, tensors)
+    partial = folder / f"{CARD}.partial"
+    partial.write_text(json.dumps(card, indent=2) + "\n")
+    partial.replace(folder / CARD)
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors to a file, completely or not at all.
+
+    Args:
+        file: The file; replaced if it exists.
+        tensors: Tensors by name.
+    """
+    partial = file.with_name(f"{file.name}.partial")
+    save_file(tensors, partial)
+    partial.replace(file)
+
+
+def tensors_of(states: Mapping[str, State]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of all sites as they are written.
+
+    Args:
+        states: States by path. A tensor that several of them share is returned once.
+
+    Returns:
+        Tensors by `path/name`, on the CPU; and by the name of each tensor that is left out, the name that it has.
+    """
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     written: dict[Tensor, str] = {}
-    for path, site in sites.items():
-        state = adapter.pack(site.state)
+    for path, state in states.items():
         for name, tensor in (*state.trainable.items(), *state.frozen.items()):
             key = f"{path}/{name}"
             if tensor in written:
@@ -99,20 +150,20 @@ def write(
                 written[tensor] = key
                 tensors[key] = tensor.detach().cpu().contiguous()
         tensors |= {f"{path}/{name}.sketch": sketch(tensor).cpu() for name, tensor in state.derived.items()}
-    tensors |= {f"{NEW_HEADS}/{path}": parameter.detach().cpu() for path, parameter in new_heads.items()}
-    card = {
-        "adapterlab": version("adapterlab"),
-        "adapter": adapter.settings(),
-        **where.as_data(),
-        "aliases": aliases,
-        NEW_HEADS: list(new_heads),
+    return tensors, aliases
+
+
+def whole_tensors(new_heads: Mapping[str, Tensor], trained_too: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters that are trained beside the adapter as they are written, on the CPU.
+
+    Args:
+        new_heads: New heads by path.
+        trained_too: Other parameters by path.
+    """
+    groups = {NEW_HEADS: new_heads, TRAINED_TOO: trained_too}
+    return {
+        f"{key}/{path}": p.detach().cpu().contiguous() for key, group in groups.items() for path, p in group.items()
     }
-    partial = folder / f"{TENSORS}.partial"
-    save_file(tensors, partial)
-    partial.replace(folder / TENSORS)
-    partial = folder / f"{CARD}.partial"
-    partial.write_text(json.dumps(card, indent=2) + "\n")
-    partial.replace(folder / CARD)
 
 
 def sketch(tensor: Tensor) -> Tensor:
@@ -144,6 +195,8 @@ def read(folder: Path) -> SavedAdapter:
         AdapterlabError: A file is missing or damaged, or the tensors are a pickle.
     """
     card_path, tensors_path = folder / CARD, folder / TENSORS
+    if not card_path.exists() and (other := _other_folder(folder)):
+        raise AdapterlabError(f"{folder} {other}")
     if not tensors_path.exists():
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for p in folder.glob(pattern))
         if pickles:
@@ -166,4 +219,28 @@ def read(folder: Path) -> SavedAdapter:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise AdapterlabError(f"{tensors_path} is damaged ({error}); the file was left as it is") from error
-    return SavedAdapter(folder, settings, where, tensors, aliases, card.get(NEW_HEADS, ()))
+    lists = (card.get(key, ()) for key in (NEW_HEADS, TRAINED_TOO, BELOW))
+    return SavedAdapter(folder, settings, where, tensors, aliases, *lists)
+
+
+def _other_folder(folder: Path) -> str | None:
+    """Return the end of an error message for a folder that another library wrote, or None for an unknown one."""
+    names = {path.name for path in folder.glob("*")}
+    if "adapter_config.json" in names:
+        return "is a PEFT folder: use adapterlab.load_peft(model, folder)"
+    whole = any(
+        name.startswith(("model", "pytorch_model")) and name.endswith((".safetensors", ".bin")) for name in names
+    )
+    if "trainer_state.json" in names and whole:
+        return (
+            "is a Trainer checkpoint of the whole model: load it with from_pretrained; checkpoints hold the adapter alone "
+            "if it is attached to a model of transformers with adapterlab.attach"
+        )
+    if whole and "config.json" in names:
+        return "holds a whole model and no adapter: load it with from_pretrained"
+    checkpoints = sorted(path.name for path in folder.glob("checkpoint-*") if (path / CARD).exists())
+    return (
+        f"holds no adapter but checkpoints: load one of them, such as {folder / checkpoints[-1]}"
+        if checkpoints
+        else None
+    )

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
@@ -31,12 +32,14 @@ from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.trained_modules import outside, trained_parameters
 from adapterlab.surgery.model.weights import without_codes
 from adapterlab.surgery.model.where import ALL, Targets, Where
 from adapterlab.surgery.rows import RowsOfCalls
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
+from adapterlab.surgery.trainer.methods import add_methods
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ def attach(
     loss: Callable[[], Tensor] | None = None,
     runs: Sequence[Callable[[], object]] = (),
     prompted: bool | None = None,
+    trained_too: str | Sequence[str] | None = None,
 ) -> Handle:
     """Attach an adapter to a model in place, and freeze the model's own parameters.
 
@@ -80,6 +84,10 @@ def attach(
             sequence (pad on the left). AntiPaSTO takes one run of the chosen prefixes and one of the rejected.
         prompted: True if the adapter is for prompts with answers, False for running text, None if for both or not known.
             ReFT edits the ends of prompts, and all positions of running text.
+        trained_too: Modules to train fully beside the adapter, by path or ending of a path (PEFT's `modules_to_save`).
+            By default the task heads: for a model of transformers without output embeddings, its own modules outside
+            `base_model`, such as `classifier`, `score` or `qa_outputs`. PEFT does the same for its task types of
+            classification. `()` for none. Task heads are never adapted themselves.
 
     Returns:
         A handle to train, scale, merge, save and detach the adapter.
@@ -91,13 +99,36 @@ def attach(
     adapter = adapter.informed(paired=bool(runs), prompted=prompted)
     where = Where(targets, exclude, layers, settings or {})
     refuse_peft(model)
-    places = places_for(model, adapter, where)
+    trained = trained_parameters(model, trained_too)
+    places = places_beside(places_for(model, adapter, where), trained, adapter)
     refuse_nan(model)
     factors = factors or default_factors()
     states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs)
-    handle = install(model, adapter, where, name, places, states)
+    handle = install(model, adapter, where, name, places, states, trained)
     initialize(handle.new_heads, seed)
     return handle
+
+
+def places_beside(
+    places: Mapping[str, Place], trained: Mapping[str, nn.Parameter], adapter: Adapter
+) -> Mapping[str, Place]:
+    """Return the places without those whose parameters are trained as a whole.
+
+    Args:
+        places: Places by path.
+        trained: Parameters that are trained beside the adapter, by path.
+        adapter: The method.
+
+    Raises:
+        AdapterlabError: Nothing is left, or the method needs all of its places.
+    """
+    kept = outside(list(places), trained)
+    if len(kept) == len(places):
+        return places
+    if not kept or isinstance(adapter, RoutedAdapter):
+        lost = next(path for path in places if path not in kept)
+        raise AdapterlabError(f"{lost} is both in targets and in trained_too: take it out of one of them")
+    return {path: places[path] for path in kept}
 
 
 def initial_states(
@@ -171,6 +202,7 @@ def install(
     name: str,
     places: Mapping[str, Place],
     states: Mapping[str, State],
+    trained_too: Mapping[str, nn.Parameter] | None = None,
 ) -> Handle:
     """Attach an adapter with given states.
 
@@ -181,6 +213,7 @@ def install(
         name: Name of the adapter on the model.
         places: Places by path.
         states: States by path; a tensor that several of them share becomes one parameter.
+        trained_too: Parameters of the model to train beside the adapter, by path.
 
     Returns:
         The handle of the attached adapter.
@@ -196,11 +229,13 @@ def install(
     _warn_of_frozen_adapters(model, name)
     before = freeze(model.parameters())
     new_heads = new_head_parameters(model)
-    for p in new_heads.values():
+    trained = dict(trained_too or {})
+    for p in (*new_heads.values(), *trained.values()):
         p.requires_grad_(True)
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
+    trained_before = {path: nn.Parameter(p.detach().clone(), requires_grad=False) for path, p in trained.items()}
     hooks = [*keep_gradients(model), *RowsOfCalls(model).hooks]
-    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, hooks)
+    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, trained, trained_before, hooks)
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():
@@ -214,6 +249,7 @@ def install(
     except BaseException:
         handle.detach()
         raise
+    add_methods(handle)
     return handle
 
 

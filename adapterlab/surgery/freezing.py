@@ -34,6 +34,10 @@ def freeze(parameters: Iterable[nn.Parameter]) -> Frozen:
     """
     frozen: Frozen = {}
     for parameter in parameters:
+        if not parameter.requires_grad and parameter not in _holds:
+            # Not listed: a weak reference would keep `model.to` from moving a tensor subclass, such as torchao's.
+            frozen[parameter] = False
+            continue
         trained, holders = _holds.get(parameter, (parameter.requires_grad, 0))
         _holds[parameter] = trained, holders + 1
         parameter.requires_grad_(False)

@@ -19,7 +19,7 @@ Sequential(
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
 from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.where import Where
-from adapterlab.surgery.sites.base import Site
+from adapterlab.surgery.reference import reference_model
+from adapterlab.surgery.sites.base import Site, swap_parameter
 
 _HANDLES = "adapterlab_handles"
 """Attribute of a model with its handles by name."""
@@ -69,7 +70,17 @@ class Handle:
     new_heads: dict[str, nn.Parameter] = field(default_factory=dict)
     """Parameters by path that the model's checkpoint did not have: trained directly, and reset by `detach`."""
     _new_heads_before: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    trained_too: dict[str, nn.Parameter] = field(default_factory=dict)
+    """Parameters by path of the modules that are trained beside the adapter: reset by `detach`, unscaled by `strength`."""
+    _trained_before: dict[str, nn.Parameter] = field(default_factory=dict, repr=False)
     _hooks: list[RemovableHandle] = field(default_factory=list, repr=False)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores by name, for the model card that `model.save_pretrained` writes."""
+    steps_taken: int = field(default=0, repr=False)
+    """Number of calls of `after_step`."""
+    has_reference: bool = field(default=False, repr=False)
+    """True once `reference` has been called."""
+    _undo: list[Callable[[Handle], None]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         vars(self.model).setdefault(_HANDLES, {})[self.name] = self
@@ -80,11 +91,11 @@ class Handle:
         return any(site.enabled and (site.merged or site.strength != 0) for site in self.sites.values())
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return all trained parameters, each once: the adapter's, and the new heads of the model."""
-        return [*self._own_parameters(), *self.new_heads.values()]
+        """Return all trained parameters, each once: the adapter's, the new heads, and those of `trained_too`."""
+        return [*self._own_parameters(), *self.new_heads.values(), *self.trained_too.values()]
 
     def requires_grad_(self, trains: bool = True) -> Handle:
-        """Freeze or unfreeze the adapter and the new heads, as `nn.Module.requires_grad_` does.
+        """Freeze or unfreeze all parameters of `parameters`, as `nn.Module.requires_grad_` does.
 
         Args:
             trains: True to train them.
@@ -101,7 +112,7 @@ class Handle:
 
     @property
     def parameter_count(self) -> int:
-        """Number of trained scalars of the adapter, without new heads."""
+        """Number of trained scalars of the adapter, without new heads and `trained_too`."""
         return sum(p.numel() for p in self._own_parameters())
 
     @property
@@ -125,6 +136,8 @@ class Handle:
     def disabled(self) -> Iterator[None]:
         """Yield with the adapter disabled: within the block the model computes as without it.
 
+        The modules of `trained_too` have their values from before `attach`; new heads keep those that they have.
+
         Raises:
             AdapterlabError: The adapter is merged.
         """
@@ -134,10 +147,28 @@ class Handle:
         try:
             for site, _ in before:
                 site.enabled = False
+            self._swap_trained(self._trained_before)
             yield
         finally:
+            self._swap_trained(self.trained_too)
             for site, enabled in before:
                 site.enabled = enabled
+
+    def _swap_trained(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        for path, parameter in parameters.items():
+            owner, _, name = path.rpartition(".")
+            swap_parameter(self.model.get_submodule(owner), name, parameter)
+
+    def reference(self) -> nn.Module:
+        """Return the model without this adapter, as `ref_model` of TRL's trainers. It shares all weights with the model.
+
+        Adapters that are attached below, merged or not, stay part of it. It is in evaluation mode while it runs.
+
+        Returns:
+            A module of the model's class; its calls disable the adapter for their duration.
+        """
+        self.has_reference = True
+        return reference_model(self.model, self.disabled)
 
     def merge(self) -> None:
         """Replace the base's weights by the adapted ones, so that calls have no overhead; undone by `unmerge`.
@@ -168,6 +199,8 @@ class Handle:
     def detach(self) -> None:
         """Remove the adapter; the model is as it was before `attach`, bit for bit."""
         self.unmerge()
+        for undo in self._undo:
+            undo(self)
         for site in self.sites.values():
             site.remove()
         for hook in self._hooks:
@@ -176,7 +209,10 @@ class Handle:
         with torch.no_grad():
             for path, parameter in self.new_heads.items():
                 parameter.copy_(self._new_heads_before[path])
-        self.sites, self.new_heads, self._frozen, self._hooks = {}, {}, {}, []
+            for path, parameter in self.trained_too.items():
+                parameter.copy_(self._trained_before[path])
+        self.sites, self.new_heads, self.trained_too, self._frozen = {}, {}, {}, {}
+        self._hooks, self._undo = [], []
         handles = vars(self.model).get(_HANDLES, {})
         if handles.get(self.name) is self:
             del handles[self.name]
@@ -210,7 +246,8 @@ class Handle:
             One group for each ratio in `adapter.lr_ratios`, with the ratio as `lr_ratio`; those with ratio 1 first.
         """
         ratios = self.adapter.lr_ratios
-        groups: dict[float, dict[nn.Parameter, None]] = {1.0: dict.fromkeys(self.new_heads.values())}
+        whole = [*self.new_heads.values(), *self.trained_too.values()]
+        groups: dict[float, dict[nn.Parameter, None]] = {1.0: dict.fromkeys(whole)}
         for site in self.sites.values():
             for name, parameter in site.named_parameters():
                 groups.setdefault(ratios.get(name, 1.0), {})[parameter] = None
@@ -232,12 +269,16 @@ class Handle:
         Args:
             step: Index of the optimizer step, from 0.
         """
+        self.steps_taken += 1
         self.adapter.after_step([state for site in self.sites.values() for state in site.states], step)
 
     def save(self, folder: str | Path) -> None:
-        """Write the adapter and the new heads to a folder that `adapterlab.load` reads.
+        """Write the adapter, the new heads and `trained_too` to a folder that `adapterlab.load` reads.
 
         Args:
             folder: The folder; created if it does not exist.
         """
-        adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads)
+        self._write(folder)
+
+    def _write(self, folder: str | Path, below: Sequence[str] = ()) -> None:
+        adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads, self.trained_too, below)

@@ -19,7 +19,7 @@ with one adapter. Layers without adapters see the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from adapterlab.adapters.linear import Linear
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.handle import attached
 from adapterlab.surgery.model.call import Args, Kwargs
@@ -65,7 +64,7 @@ class AdapterRows:
     count: int
     """Number of rows."""
 
-    def apply(self, top: Linear, stack: LinearStack, x: Tensor) -> Tensor:
+    def apply(self, top: Callable[[Tensor], Tensor], stack: LinearStack, x: Tensor) -> Tensor:
         """Return the output of a layer.
 
         Args:

@@ -166,6 +166,7 @@ def attach_adapter(context: TrialContext, adapter: Adapter) -> Handle:
         loss=context.autocast()(lambda: calibration_loss(context)),
         runs=[context.autocast()(run) for run in context.task.contrast(model, to_device_of(model, first))],
         prompted=context.task.prompted,
+        trained_too=(),  # a head that came with the model is kept; new ones are marked, and trained anyway
     )
 
 

@@ -28,6 +28,7 @@ from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
 from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.model.trained_modules import head_modules
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 
@@ -61,8 +62,9 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
         config["target_modules"] = list(handle.sites)
         if _transposed(handle):
             config["fan_in_fan_out"] = True
-    if handle.new_heads:
-        heads = sorted({name.rpartition(".")[0] for name in handle.new_heads})
+    if whole := [*handle.new_heads, *handle.trained_too]:
+        tops = head_modules(handle.model)
+        heads = sorted({top if (top := name.split(".")[0]) in tops else name.rpartition(".")[0] for name in whole})
         config["modules_to_save"] = heads
         for path in heads:
             module = handle.model.get_submodule(path)
@@ -137,7 +139,7 @@ def _low_rank(handle: Handle) -> PeftLayout:
 
 def _prompt_settings(handle: Handle, layout: PeftLayout) -> dict[str, object]:
     """Return the settings of a prompt that depend on the model."""
-    if handle.new_heads:
+    if handle.new_heads or handle.trained_too:
         raise CannotExportError(f"PEFT's {layout.config['peft_type']} cannot train a new head along with the prompt")
     assert isinstance(handle.model, PreTrainedModel)
     model = handle.model.config.get_text_config()

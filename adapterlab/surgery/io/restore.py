@@ -14,6 +14,7 @@ LoRA(rank=2, ...)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,14 +25,15 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.adapter_files import NEW_HEADS, SavedAdapter, read, sketch
-from adapterlab.surgery.attach import initial_states, install, refuse_nan, refuse_peft
+from adapterlab.surgery.adapter_files import NEW_HEADS, TRAINED_TOO, SavedAdapter, read, sketch
+from adapterlab.surgery.attach import initial_states, install, places_beside, refuse_nan, refuse_peft
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.routed import RoutedSite
+from adapterlab.surgery.trainer.methods import handles_on
 
 
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
@@ -52,13 +54,28 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     adapter = make_adapter(saved.settings["name"], **{k: v for k, v in saved.settings.items() if k != "name"})
     refuse_peft(model)
     heads = _new_heads(model, saved)
-    places = places_for(model, adapter, saved.where)
+    trained = _trained_too(model, saved)
+    places = places_beside(places_for(model, adapter, saved.where), trained, adapter)
     refuse_nan(model)
-    handle = install(model, adapter, saved.where, name, places, _states(saved, adapter, places))
+    handle = install(model, adapter, saved.where, name, places, _states(saved, adapter, places), trained)
     with torch.no_grad():
         for path, tensor in heads.items():
             handle.new_heads[path].copy_(tensor)
+        for path, parameter in handle.trained_too.items():
+            parameter.copy_(saved.tensors[f"{TRAINED_TOO}/{path}"])
+    _warn_of_adapters_below(saved, handle)
     return handle
+
+
+def _warn_of_adapters_below(saved: SavedAdapter, handle: Handle) -> None:
+    """Warn that an adapter was trained on top of others, if fewer are attached to the model."""
+    if len(saved.below) > len(handles_on(handle.model)[:-1]):
+        folders = ", ".join(str(saved.folder / name) for name in saved.below)
+        warnings.warn(
+            f"{saved.folder} was trained on top of the adapter in {folders}: load that first, unless the model has it "
+            "merged",
+            stacklevel=3,
+        )
 
 
 def _states(saved: SavedAdapter, adapter: Adapter, places: Mapping[str, Place]) -> dict[str, State]:
@@ -118,6 +135,19 @@ def _check_derived(saved: SavedAdapter, path: str, derived: Mapping[str, Tensor]
                 f"{saved.folder} was trained on another base: at {path} this model's weight gives another {name!r}; "
                 "load it on the model that it was attached to"
             )
+
+
+def _trained_too(model: nn.Module, saved: SavedAdapter) -> dict[str, nn.Parameter]:
+    """Return the parameters of the model, by path, that were trained beside the saved adapter."""
+    parameters = dict(model.named_parameters())
+    for path in saved.trained_too:
+        value = saved.tensors.get(f"{TRAINED_TOO}/{path}")
+        if value is None or path not in parameters or parameters[path].shape != value.shape:
+            raise AdapterlabError(
+                f"{saved.folder} holds {path}, {'damaged' if value is None else tuple(value.shape)}, which this model "
+                "does not have: load it on a model of the same class and number of labels"
+            )
+    return {path: parameters[path] for path in saved.trained_too}
 
 
 def _new_heads(model: nn.Module, saved: SavedAdapter) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.model.new_heads import new_head_modules
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.trained_modules import head_modules
 from adapterlab.surgery.model.where import ALL, Where
 
 LinearLayer: TypeAlias = nn.Linear | Conv1D
@@ -18,7 +19,7 @@ LinearLayer: TypeAlias = nn.Linear | Conv1D
 
 
 def linears(model: nn.Module) -> dict[str, LinearLayer]:
-    """Return the linear layers of a model by path, without the output head and new classifier heads.
+    """Return the linear layers of a model by path, without the output head and task heads.
 
     Args:
         model: A model; adapters that are already attached are skipped.
@@ -26,11 +27,15 @@ def linears(model: nn.Module) -> dict[str, LinearLayer]:
     >>> list(linears(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    head, new = _head(model), new_head_modules(model)
+    head, new, task_heads = _head(model), new_head_modules(model), tuple(head_modules(model))
     return {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and path not in new and not in_adapter(path)
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not head
+        and path not in new
+        and path.split(".")[0] not in task_heads
+        and not in_adapter(path)
     }
 
 
@@ -125,6 +130,8 @@ def _raise_if_other_module(model: nn.Module, target: str) -> None:
     """Raise an error that names the module that a target stands for, if there is one."""
     for path, module in model.named_modules():
         if f".{path}".endswith(f".{target}"):
+            if path.split(".")[0] in head_modules(model):
+                raise AdapterlabError(f"target {target!r} is {path}, a task head: train it with trained_too={target!r}")
             kind = type(module).__name__
             raise AdapterlabError(
                 f"target {target!r} is a {kind} ({path}), which this method does not adapt{_packed_hint(model)}"

@@ -1,20 +1,26 @@
 """Weights of linear layers in one layout, however they are stored: transposed, or quantized.
 
-A quantized layer can be adapted only by a method that never reads its weight. Methods do not declare this: each is
-tried with a `QuantizedWeight`, which has a shape and raises an error on any other use.
+A method gets a `QuantizedWeight` in place of a quantized weight. It has a shape, and dequantizes itself at any other use,
+so a method that never reads the weight costs nothing. In a format that is not known, any other use raises an error; each
+method is tried at such a layer when it is attached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
+from adapterlab.adapters.rebuild import built_linear, recomputed
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.dequantize import can_dequantize, dequantized
 from adapterlab.surgery.model.linear_layers import LinearLayer
 
 
@@ -73,6 +79,7 @@ def shape_of(layer: LinearLayer) -> tuple[int, int]:
     return rows, columns
 
 
+_DEVICE = Tensor.device.__get__
 # Uses of a tensor that need its shape and not its values.
 _ABOUT_SHAPE = [Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point] + [
     getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_meta", "requires_grad")
@@ -80,9 +87,14 @@ _ABOUT_SHAPE = [Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point]
 
 
 class QuantizedWeight(Tensor):
-    """Placeholder for a quantized weight: has a shape, and raises `AdapterlabError` on any use of its values."""
+    """Placeholder for a quantized weight: a shape, on the meta device, whose values are computed at each use.
+
+    A use dequantizes the whole weight, computes, and drops it. The backward pass dequantizes it again, so at any time one
+    weight of the model exists in full. In a format that is not known, a use of the values raises `AdapterlabError`.
+    """
 
     message: str
+    layer: LinearLayer
 
     @staticmethod
     def of(layer: LinearLayer, path: str = "", method: str = "this method") -> Tensor:
@@ -94,6 +106,7 @@ class QuantizedWeight(Tensor):
             method: Name of the method that is tried, for the error message.
         """
         weight = torch.empty(shape_of(layer), device="meta").as_subclass(QuantizedWeight)
+        weight.layer = layer
         weight.message = (
             f"{path}{type(layer).__name__} holds quantized weights ({_format(layer.weight)}), and {method} works on the "
             "weight itself: load the model unquantized, or use a method that adds to the layer's output, such as lora"
@@ -103,16 +116,43 @@ class QuantizedWeight(Tensor):
     @classmethod
     def __torch_function__(
         cls,
-        func: Callable[..., object],
+        func: Callable[..., Any],
         types: Collection[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        if func in _ABOUT_SHAPE:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        given = (*args, *(kwargs or {}).values())
-        raise AdapterlabError(next(a for a in given if isinstance(a, QuantizedWeight)).message)
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        placeholder = next(a for a in (*args, *kwargs.values()) if isinstance(a, QuantizedWeight))
+        with torch._C.DisableTorchFunctionSubclass():
+            if func == _DEVICE and can_dequantize(placeholder.layer):
+                return placeholder.layer.weight.device
+            if func in _ABOUT_SHAPE:
+                return func(*args, **kwargs)
+            if not can_dequantize(placeholder.layer):
+                raise AdapterlabError(placeholder.message)
+        return _with_values(func, args, kwargs)
+
+
+def _with_values(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the result of a function of placeholders; only the other tensors are kept for the backward pass."""
+    if func is linear and isinstance(args[1], QuantizedWeight) and not isinstance(args[0], QuantizedWeight):
+        bias = args[2] if len(args) > 2 else kwargs.get("bias")
+        return built_linear(args[0], bias, partial(dequantized, args[1].layer))
+
+    def compute(*tensors: Tensor) -> Any:
+        given = iter(tensors)
+
+        def value(argument: Any) -> Any:
+            if isinstance(argument, QuantizedWeight):
+                return dequantized(argument.layer)
+            return next(given) if isinstance(argument, Tensor) else argument
+
+        return func(*map(value, args), **{name: value(argument) for name, argument in kwargs.items()})
+
+    others = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and not isinstance(a, QuantizedWeight)]
+    if torch.is_grad_enabled() and any(other.requires_grad for other in others):
+        return recomputed(compute, *others)
+    return compute(*others)
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,16 @@ class Site(nn.Module, ABC):
 
     @property
     def working_state(self) -> State:
-        """The state to compute with: in float32 if the site was cast to half precision, as by `model.to(bfloat16)`."""
-        state = self.state
+        """The state to compute with: all numbers in its widest dtype, at least float32.
+
+        States are made so. A model that is cast to half precision casts them too, as TRL does with the trained parameters on
+        a quantized base, and not every method can compute in half precision.
+        """
+        state, dtype = self.state, self.dtype
         tensors = state.tensors()
-        if not any(map(_half, tensors)):
+        if all(t.dtype == dtype for t in tensors if t.is_floating_point()):
             return state
-        return state.with_tensors(t.float() if _half(t) else t for t in tensors)
+        return state.with_tensors(t.to(dtype) if t.is_floating_point() else t for t in tensors)
 
     @property
     def states(self) -> Sequence[State]:
@@ -126,8 +130,8 @@ class Site(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Dtype of `working_state`."""
         tensors = (*self._parameters.values(), *self._buffers.values())
-        own = next(t.dtype for t in tensors if t is not None and t.is_floating_point())
-        return torch.float32 if own.itemsize < 4 else own
+        dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
+        return torch.float64 if torch.float64 in dtypes else torch.float32
 
     @abstractmethod
     def remove(self) -> None:
@@ -168,10 +172,6 @@ class Site(nn.Module, ABC):
 
     def unmerge(self) -> None:
         """Restore the base's own tensors."""
-
-
-def _half(tensor: Tensor) -> bool:
-    return tensor.itemsize < 4 and tensor.is_floating_point()
 
 
 class TensorSite(Site):

@@ -26,6 +26,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.dequantize import can_dequantize
 from adapterlab.surgery.model.linear_layers import LinearLayer
 from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.weights import QuantizedWeight, ShapeOnlyLinear, quantized, shape_of, weight_of
@@ -65,6 +66,8 @@ class LayerPlace(Place):
             context: The context of `init`.
         """
         if quantized(self.layer):
+            if context.device.type == "meta" and can_dequantize(self.layer):
+                return torch.empty(shape_of(self.layer), device="meta")
             return QuantizedWeight.of(self.layer, f"{self.path}: ", method)
         return readable(weight_of(self.layer), context)
 
@@ -90,7 +93,7 @@ class LinearPlace(LayerPlace):
     def init(self, context: Context) -> State:
         weight = self.weight(self.adapter.name, context)
         state = self.adapter.init(weight, context)
-        if quantized(self.layer):
+        if quantized(self.layer) and not can_dequantize(self.layer):
             # Run forward once without values: a method that reads the weight there raises an error now.
             groups = (state.trainable, state.frozen, state.derived)
             shapes = State(*({k: t.to("meta") for k, t in group.items()} for group in groups))
@@ -171,7 +174,6 @@ class LinearSite(StackEntry, TensorSite):
         return in_state_dtype(x, self.dtype, lambda: self.adapter.forward(self.working_state, x, below, self.strength))
 
     def base_and_adapted(self) -> tuple[Tensor, Tensor]:
-        self._refuse_quantized()
         base = self.below.weight.to(self.dtype)
         return base, self.adapter.weight(self.working_state, base, self.strength) if self.active else base
 

@@ -23,6 +23,7 @@ from adapterlab.surgery.model.linear_layers import token_embedding
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.surgery.model.roles import role_of
 from adapterlab.surgery.model.submodules import PARAMETER_SITES, in_adapter
+from adapterlab.surgery.model.trained_modules import head_modules
 from adapterlab.surgery.sites.base import (
     Place,
     TensorSite,
@@ -200,13 +201,14 @@ def parameter_places(
     """Return the parameters of a model that a method selects, by their path in the first module that holds them.
 
     Args:
-        model: The model; new heads and adapters that are already attached are skipped.
+        model: The model; task heads and adapters that are already attached are skipped.
         adapter: The method.
         readers: Modules that read a module's parameters without calling it, by path.
     """
     owners: dict[nn.Parameter, list[tuple[str, Owner]]] = {}
     tokens = getattr(token_embedding(model), "weight", None)
-    new = {id(parameter) for parameter in new_head_parameters(model).values()}
+    heads = [model.get_submodule(path) for path in head_modules(model)]
+    new = {id(p) for p in (*new_head_parameters(model).values(), *(p for head in heads for p in head.parameters()))}
     for path, module in model.named_modules():
         if in_adapter(path) or (adapter.roles is not None and role_of(path) not in adapter.roles):
             continue

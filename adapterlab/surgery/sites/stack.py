@@ -139,7 +139,7 @@ class StackEntry(nn.Module, ABC):
 class Rows(Protocol):
     """Adapters that differ between the rows of a batch."""
 
-    def apply(self, top: Linear, stack: LinearStack, x: Tensor) -> Tensor:
+    def apply(self, top: Callable[[Tensor], Tensor], stack: LinearStack, x: Tensor) -> Tensor:
         """Return the output of a layer for rows with different adapters.
 
         Args:
@@ -167,10 +167,6 @@ class LinearStack(nn.ModuleDict):
         for reader in readers:
             before = reader.register_forward_pre_hook(self._show_adapted)
             self._hooks += [before, reader.register_forward_hook(self._show_own, always_call=True)]
-
-    @property
-    def _top(self) -> Linear:
-        return self._tops[0]
 
     @property
     def entries(self) -> list[StackEntry]:
@@ -237,7 +233,7 @@ class LinearStack(nn.ModuleDict):
 
     def _call(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """Return the layer's output, with the adapters of each row of a batch if they differ."""
-        top = self._top
+        (top,) = self._tops
         return top(x) if self.rows is None else self.rows.apply(top, self, x)
 
 

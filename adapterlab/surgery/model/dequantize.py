@@ -1,0 +1,54 @@
+"""Weights of quantized layers as plain numbers, for the formats of bitsandbytes and torchao.
+
+>>> can_dequantize(nn.Linear(2, 2))
+False
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def can_dequantize(layer: nn.Module) -> bool:
+    """Return True if the layer's weight is quantized in a format that `dequantized` reads.
+
+    Args:
+        layer: A linear layer.
+    """
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return _is_torchao(weight) or type(weight).__name__ in ("Params4bit", "Int8Params")
+
+
+def dequantized(layer: nn.Module) -> Float[Tensor, "out in"]:
+    """Return the weight as a new tensor, without gradients, in the dtype that the quantizer computes in.
+
+    It takes the memory of the unquantized weight for as long as it is referred to.
+
+    Args:
+        layer: A layer for which `can_dequantize` is True.
+    """
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    values: Tensor
+    if _is_torchao(weight):
+        values = weight.dequantize()
+        return values.detach()
+    import bitsandbytes
+
+    if type(weight).__name__ == "Params4bit":
+        values = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]
+        return values
+    # The first call of the layer moves the scales of the rows from the weight to the layer's state.
+    scales: Any = getattr(weight, "SCB", None)
+    if scales is None:
+        scales = layer.state.SCB  # type: ignore[union-attr]
+    values = bitsandbytes.functional.int8_vectorwise_dequant(weight.data, scales)
+    return values
+
+
+def _is_torchao(weight: Tensor) -> bool:
+    return type(weight).__module__.startswith("torchao.")

@@ -1,0 +1,1 @@
+"""Training by transformers' Trainer and by TRL: checkpoints, the method's own updates, the optimizer, the model card."""

@@ -1,0 +1,179 @@
+"""Quantized bases of bitsandbytes and torchao: every linear method trains on them, and DoRA's outputs are PEFT's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
+
+import adapterlab
+from adapterlab.errors import AdapterlabError
+from adapterlab.surgery import parameter_count
+from adapterlab.surgery.model.dequantize import dequantized
+from tests.adapters.methods import LINEAR, noisy, small
+from tests.conftest import tiny_llama
+
+bitsandbytes = pytest.importorskip("bitsandbytes")
+torchao = pytest.importorskip("torchao.quantization")
+PerGroup = pytest.importorskip("torchao.quantization.granularity").PerGroup
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+CONFIGS = {
+    "nf4": lambda: BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    "double": lambda: BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=True),
+    "int8": lambda: BitsAndBytesConfig(load_in_8bit=True),
+    "torchao": lambda: TorchAoConfig(torchao.Int8WeightOnlyConfig()),
+    # Int4WeightOnlyConfig needs a library for GPUs; this one has the same numbers and runs anywhere.
+    "torchao4": lambda: TorchAoConfig(torchao.IntxWeightOnlyConfig(torch.int4, granularity=PerGroup(32))),
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    tiny_llama(hidden_size=64, intermediate_size=128, tie_word_embeddings=False).save_pretrained(folder)
+    return folder
+
+
+def loaded(base, kind):
+    settings = {"device_map": {"": "cpu"}, "dtype": torch.float32}
+    return AutoModelForCausalLM.from_pretrained(base, quantization_config=CONFIGS[kind](), **settings)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_dequantized_weight_is_the_map_that_the_layer_computes(base, kind):
+    layer = loaded(base, kind).model.layers[0].mlp.down_proj
+    x = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):  # the first call of an 8-bit layer moves its scales
+        weight = dequantized(layer).float()
+        torch.testing.assert_close(layer(x).float(), x @ weight.T, rtol=2e-2, atol=2e-2 if kind == "int8" else 1e-3)
+
+
+SOME = ["lora", "dora", "hra", "oft", "pissa"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, "nf4") for name in LINEAR] + [(name, kind) for name in SOME for kind in ("int8", "torchao", "torchao4")],
+)
+def test_every_method_trains_as_on_the_dequantized_base(name, kind, base, tokens):
+    """The oracle is the same method on a plain model that holds the dequantized weights."""
+    model, plain = loaded(base, kind), AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        for path, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and path != "lm_head":
+                plain.get_submodule(path).weight.copy_(dequantized(module))
+    handles = [adapterlab.attach(m, small(name)) for m in (model, plain)]
+    for site, other in zip(*(handle.sites.values() for handle in handles), strict=True):
+        for key, tensor in other.state_dict().items():
+            site.state_dict()[key].copy_(tensor)  # an SVD of a weight rounded otherwise may have other signs
+    for handle in handles:
+        noisy(handle.parameters(), 0.05)
+    outputs = [m(input_ids=tokens, labels=tokens) for m in (model, plain)]
+    bound = 3e-2 if kind == "int8" else 1e-3  # bitsandbytes rounds the inputs of an 8-bit layer too
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, rtol=bound, atol=bound)
+    for output in outputs:
+        output.loss.backward()
+    gradients = [torch.cat([p.grad.flatten() for p in h.parameters() if p.grad is not None]) for h in handles]
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.98
+    assert gradients[0].norm() > 0
+    with pytest.raises(AdapterlabError, match="holds quantized weights: nothing can be added to them"):
+        handles[0].merge()
+    answer = loaded(base, kind)(tokens).logits
+    handles[0].detach()
+    torch.testing.assert_close(model(tokens).logits, answer)
+
+
+def kept(model, tokens):
+    """Sizes of the floating-point tensors that the graph of a forward pass keeps."""
+    sizes: list[int] = []
+
+    def pack(tensor):
+        if not tensor.is_meta and tensor.is_floating_point() and not isinstance(tensor, torch.nn.Parameter):
+            sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(input_ids=tokens[:1, :3], labels=tokens[:1, :3]).loss  # noqa: B018
+    return sizes
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "hra", "oft", "pissa", "ssvd", "boft", "delora"])
+def test_no_dequantized_weight_is_kept_for_the_backward_pass(name, base, tokens):
+    model = loaded(base, "nf4")
+    adapterlab.attach(model, small(name))
+    weights = {64 * 128, 32 * 64}  # 64 * 64 is the unquantized head, too
+    own = {t.numel() for site in model.modules() if hasattr(site, "_derived") for t in site.state.tensors()}
+    assert not (weights - own) & set(kept(model, tokens))
+
+
+@pytest.mark.parametrize("kind", ["nf4", "double", "int8"])
+def test_dora_gives_the_outputs_of_pefts_qdora(kind, base, tokens):
+    ours, other = loaded(base, kind), loaded(base, kind)
+    handle = adapterlab.attach(ours, adapterlab.adapter("dora", rank=4, alpha=8.0))
+    theirs = get_peft_model(other, LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules="all-linear")).eval()
+    modules = {name.removeprefix("base_model.model."): module for name, module in theirs.named_modules()}
+    for path, site in handle.sites.items():
+        theirs_at = modules[path]
+        magnitude = theirs_at.lora_magnitude_vector["default"].weight
+        torch.testing.assert_close(site.magnitude, magnitude.float(), rtol=2e-3, atol=2e-3)
+    noisy(handle.parameters(), 0.1)
+    with torch.no_grad():
+        for path, site in handle.sites.items():
+            modules[path].lora_A["default"].weight.copy_(site.a)
+            modules[path].lora_B["default"].weight.copy_(site.b)
+            modules[path].lora_magnitude_vector["default"].weight.copy_(site.magnitude)
+    bound = 1e-2 if kind == "int8" else 1e-3
+    outputs = [m(input_ids=tokens, labels=tokens) for m in (ours, theirs)]
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, rtol=bound, atol=bound)
+    for output in outputs:
+        output.loss.backward()
+    found = torch.cat([site.a.grad.flatten() for site in handle.sites.values()])
+    expected = torch.cat([modules[path].lora_A["default"].weight.grad.flatten() for path in handle.sites])
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "svft"])
+def test_a_saved_adapter_is_loaded_onto_the_quantized_base(name, base, tokens, tmp_path):
+    model = loaded(base, "nf4")
+    handle = adapterlab.attach(model, small(name))
+    assert handle.parameter_count == parameter_count(loaded(base, "nf4"), small(name))
+    noisy(handle.parameters(), 0.05)
+    model.save_pretrained(tmp_path)
+    other = loaded(base, "nf4")
+    adapterlab.load(other, tmp_path)
+    assert torch.equal(other(tokens).logits, model(tokens).logits)
+    assert set(handle.deltas()) == set(handle.sites)
+
+
+def test_a_quantized_head_cannot_be_trained(base):
+    with pytest.raises(AdapterlabError, match=r"down_proj\.weight holds quantized numbers, which cannot be trained"):
+        adapterlab.attach(loaded(base, "nf4"), small("lora"), trained_too=["layers.0.mlp.down_proj"])
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra"])
+@pytest.mark.parametrize("inputs", [torch.float32, torch.bfloat16])
+def test_trained_parameters_in_bfloat16_are_computed_with_in_float32(name, inputs, tokens):
+    """TRL converts the trained parameters on a quantized base, and not the buffers; the outputs keep the inputs' dtype."""
+    model = tiny_llama(hidden_size=64, intermediate_size=128).to(inputs)
+    handle = adapterlab.attach(model, small(name))
+    noisy(handle.parameters(), 0.05)
+    for parameter in handle.parameters():
+        parameter.data = parameter.data.bfloat16()
+    rounded = model(tokens).logits
+    assert rounded.dtype == inputs
+    for parameter in handle.parameters():
+        parameter.data = parameter.data.float()
+    torch.testing.assert_close(rounded, model(tokens).logits, rtol=1e-5, atol=1e-5 if inputs == torch.float32 else 2e-2)
+    for parameter in handle.parameters():
+        parameter.data = parameter.data.bfloat16()
+    model(input_ids=tokens, labels=tokens).loss.backward()
+    assert all(p.grad.dtype == torch.bfloat16 for p in handle.parameters())
+
+
+def test_a_model_of_torchao_can_be_moved_with_an_adapter_attached(base):
+    model = loaded(base, "torchao")
+    handle = adapterlab.attach(model, small("lora"))
+    model.to("cpu")
+    handle.detach()
