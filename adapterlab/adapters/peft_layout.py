@@ -1,7 +1,7 @@
 """Description of a trained adapter in the names and shapes of the library PEFT.
 
-A method that PEFT has too overrides `Adapter.peft_layout`, which returns a `PeftLayout`; `adapterlab.surgery.io.peft_export`
-writes it to disk. Nothing here imports PEFT.
+A method that PEFT has too overrides `Adapter.peft_layout`, which returns a `PeftLayout`;
+`adapterlab.surgery.export.peft_export` writes it to disk. Nothing here imports PEFT.
 
 >>> import torch
 >>> from adapterlab.adapters import State, adapter

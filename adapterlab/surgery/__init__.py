@@ -2,8 +2,9 @@
 
 Rooms, from the top; each imports only from those below it:
 
-- `io`: load saved adapters, export to PEFT.
+- `io`: load saved adapters, of this library and of PEFT.
 - `sizing`, `attach`, `handle`, `adapter_files`: the life of one adapter on a model.
+- `export`: write merged models, and folders that PEFT loads.
 - `sites`: one kind of site each; `init`: what adapters are initialized from.
 - `model`: the structure of a transformer.
 """

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
+from adapterlab.surgery.export import merged
 from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.sites.base import Site
@@ -210,3 +211,18 @@ class Handle:
             folder: The folder; created if it does not exist.
         """
         adapter_files.write(Path(folder), self.adapter, self.targets, self.sites, self.new_heads)
+
+    def save_merged(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write the model with its adapters merged as a folder that `from_pretrained` of transformers loads.
+
+        The folder has the files, names, shapes and dtypes of the base model. The attached model is left as it was.
+
+        Args:
+            folder: Folder to write to; created if it does not exist.
+            tokenizer: Tokenizer or processor to write into the same folder, or None.
+
+        Raises:
+            AdapterlabError: The model is quantized or not one of transformers, or an attached adapter does not change
+                weights. All attached adapters are merged, at their present strengths.
+        """
+        merged.save_merged(self.model, folder, tokenizer)

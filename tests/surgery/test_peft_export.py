@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from adapterlab.adapters import adapter
 from adapterlab.adapters.peft_layout import CannotExportError
 from adapterlab.surgery import attach
-from adapterlab.surgery.io.peft_export import save_peft
+from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.surgery.model.new_heads import mark_new_heads
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
-from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.export.attached import Attached
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 
@@ -37,7 +37,7 @@ LARGEST_RANK = 256
 """Largest rank of a LoRA that is written in place of another method."""
 
 
-def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | None = "CAUSAL_LM") -> str:
+def save_peft(handle: Attached, folder: str | Path, base: str, task_type: str | None = "CAUSAL_LM") -> str:
     """Write an adapter, at strength 1, as PEFT's `adapter_config.json` and `adapter_model.safetensors`.
 
     Args:
@@ -74,7 +74,7 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
     return str(config["peft_type"])
 
 
-def _layout(handle: Handle) -> PeftLayout:
+def _layout(handle: Attached) -> PeftLayout:
     """Return the method's own layout, or that of a LoRA with the same change."""
     adapter = handle.adapter
     sites = [PeftSite(path, site.state, _base(handle, path)) for path, site in handle.sites.items()]
@@ -97,19 +97,19 @@ def _layout(handle: Handle) -> PeftLayout:
     raise CannotExportError(f"{adapter.name} cannot be written for PEFT: {'; '.join(reasons)}")
 
 
-def _base(handle: Handle, path: str) -> Tensor:
+def _base(handle: Attached, path: str) -> Tensor:
     site = handle.sites[path]
     if isinstance(site, LinearSite):
         return site.below.weight
     return handle.model.get_parameter(path) if isinstance(site, ParameterSite) else torch.empty(0)
 
 
-def _transposed(handle: Handle) -> bool:
+def _transposed(handle: Attached) -> bool:
     """Return True if an adapted layer stores its weight as `(in, out)`."""
     return any(isinstance(handle.model.get_submodule(path), Conv1D) for path in handle.sites)
 
 
-def _low_rank(handle: Handle) -> PeftLayout:
+def _low_rank(handle: Attached) -> PeftLayout:
     """Return the layout of a plain LoRA that changes every weight by the same amount as this adapter."""
     sites = {path: site for path, site in handle.sites.items() if isinstance(site, LinearSite)}
     bounds = [
@@ -135,7 +135,7 @@ def _low_rank(handle: Handle) -> PeftLayout:
     return PeftLayout(config, tensors, transposable=True)
 
 
-def _prompt_settings(handle: Handle, layout: PeftLayout) -> dict[str, object]:
+def _prompt_settings(handle: Attached, layout: PeftLayout) -> dict[str, object]:
     """Return the settings of a prompt that depend on the model."""
     if handle.new_heads:
         raise CannotExportError(f"PEFT's {layout.config['peft_type']} cannot train a new head along with the prompt")
