@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapterlab.errors import AdapterlabError
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
-    from adapterlab.surgery import Handle, attach, load, parameter_count, sized
+    from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
     from adapterlab.tuning.advice import Advice
     from adapterlab.verdict.study_analysis import Analysis
 
@@ -26,7 +26,7 @@ _HOMES = {
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
-    "adapterlab.surgery": ("Handle", "attach", "load", "parameter_count", "sized"),
+    "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
     "adapterlab.tuning.advice": ("Advice",),
     "adapterlab.verdict.study_analysis": ("Analysis",),
 }
@@ -43,6 +43,7 @@ __all__ = [
     "compare",
     "estimate",
     "load",
+    "load_peft",
     "load_study",
     "parameter_count",
     "power",

@@ -11,7 +11,8 @@ Rooms, from the top; each imports only from those below it:
 
 from adapterlab.surgery.attach import attach, seeded
 from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.io.peft_import import load_peft
 from adapterlab.surgery.io.restore import load, load_experts
 from adapterlab.surgery.sizing import parameter_count, sized
 
-__all__ = ["Handle", "attach", "load", "load_experts", "parameter_count", "seeded", "sized"]
+__all__ = ["Handle", "attach", "load", "load_experts", "load_peft", "parameter_count", "seeded", "sized"]

@@ -22,6 +22,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
 from adapterlab.adapters.state import State
 
 
@@ -38,6 +39,8 @@ class LoRA(LinearAdapter):
     claim = "The change that a task needs is low-rank."
     paper = "https://arxiv.org/abs/2106.09685"
     size_knob = "rank"
+    peft_kinds = ("LORA",)
+    peft_transposable = True
 
     rank: int = 8
     """Rank of the update."""
@@ -88,4 +91,42 @@ class LoRA(LinearAdapter):
             "use_rslora": self.rslora,
             "lora_dropout": self.dropout,
         }
-        return per_site(config, sites, {"lora_A.weight": "a", "lora_B.weight": "b"}, transposable=True)
+        return per_site(config, sites, {"lora_A.weight": "a", "lora_B.weight": "b"})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> LoRA | None:
+        settings = source.settings
+        if settings.flag("use_dora") or settings.get("init_lora_weights", True) not in STARTS_ON_THE_BASE:
+            return None
+        settings.only_at_start("eva_config", "megatron_core", "qalora_group_size")
+        rank = max(source.sizes("lora_A.weight"), default=0)
+        return cls(
+            rank=rank,
+            alpha=settings.number("lora_alpha", 8),
+            rslora=settings.flag("use_rslora"),
+            dropout=settings.number("lora_dropout"),
+        )
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        # A layer with another rank is filled up with zeros, which get no gradient; another scale is multiplied into B.
+        a, b = site.take("lora_A.weight"), site.take("lora_B.weight")
+        scale = peft_scale(site.source, site.path, len(a)) / self.scale
+        return {"a": padded(a, self.rank, 0), "b": padded(b * scale, self.rank, 1)}
+
+
+STARTS_ON_THE_BASE: Sequence[object] = (True, False, "gaussian", "orthogonal", "eva")
+"""PEFT's starts of a LoRA that leave the base weight as it is."""
+
+
+def peft_scale(source: PeftSource, path: str, rank: int) -> float:
+    """Return PEFT's factor on `B A` at one layer.
+
+    Args:
+        source: A LoRA of PEFT.
+        path: Path of the layer; empty for the factor without `alpha_pattern`.
+        rank: Rank at this layer.
+    """
+    settings = source.settings
+    settings.get("r"), settings.get("rank_pattern")  # the tensors have the ranks
+    alpha = settings.at(path, "alpha_pattern", settings.number("lora_alpha", 8))
+    return alpha / (rank**0.5 if settings.flag("use_rslora") else rank)

@@ -86,7 +86,7 @@ def _layout(handle: Attached) -> PeftLayout:
     reasons = []
     try:
         layout = adapter.peft_layout(sites)
-        if layout is not None and (layout.transposable or not _transposed(handle)):
+        if layout is not None and (adapter.peft_transposable or not _transposed(handle)):
             return layout
     except CannotExportError as error:
         reasons.append(str(error))
@@ -132,7 +132,7 @@ def _low_rank(handle: Attached) -> PeftLayout:
         tensors[f"{path}.lora_A.weight"] = (root[:, None] * vt[:rank]).float()
         tensors[f"{path}.lora_B.weight"] = (u[:, :rank] * root).float()
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0}
-    return PeftLayout(config, tensors, transposable=True)
+    return PeftLayout(config, tensors)
 
 
 def _prompt_settings(handle: Attached, layout: PeftLayout) -> dict[str, object]:
