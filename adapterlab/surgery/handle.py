@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
-from adapterlab.surgery.export import merged
+from adapterlab.surgery.export import merged, peft_export
 from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.sites.base import Site
@@ -226,3 +226,23 @@ class Handle:
                 weights. All attached adapters are merged, at their present strengths.
         """
         merged.save_merged(self.model, folder, tokenizer)
+
+    def export_peft(
+        self, folder: str | Path, base: str | None = None, nearest: int | None = None
+    ) -> peft_export.PeftExport:
+        """Write the adapter as a folder that `PeftModel.from_pretrained` of PEFT loads.
+
+        Args:
+            folder: Folder to write to; created if it does not exist.
+            base: Folder or hub id of the base model; by default that which the model was loaded from.
+            nearest: Rank of the LoRA that is written if PEFT cannot hold the adapter exactly. The folder's README then
+                states its errors.
+
+        Returns:
+            PEFT's name of the written method, and the relative errors in all and each of the layers.
+
+        Raises:
+            CannotExportError: PEFT cannot hold the adapter and `nearest` is not given; the message has the ranks that
+                give an error of 10 % and 1 %. Nothing is written.
+        """
+        return peft_export.export_peft(self, folder, base, nearest)

@@ -82,7 +82,7 @@ def all_merged(model: nn.Module) -> Iterator[None]:
     done: list[Site] = []
     try:
         while waiting:
-            ready = next(site for site in waiting if not any(map(_changes, site.neighbours("below"))))
+            ready = next(site for site in waiting if not any(map(changes_weight, site.neighbours("below"))))
             ready.merge()
             waiting.remove(ready)
             done.append(ready)
@@ -92,8 +92,12 @@ def all_merged(model: nn.Module) -> Iterator[None]:
             site.unmerge()
 
 
-def _changes(entry: nn.Module) -> bool:
-    """Return True if a neighbouring entry of a stack changes the weight and is not merged."""
+def changes_weight(entry: nn.Module) -> bool:
+    """Return True if an entry of a stack changes the weight now and is not merged.
+
+    Args:
+        entry: A neighbour of a site.
+    """
     site = entry.site if isinstance(entry, PairHalf) else entry
     return isinstance(site, Site) and site.active
 

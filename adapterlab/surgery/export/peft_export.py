@@ -1,8 +1,8 @@
 """Export of a trained adapter as a folder that PEFT loads. PEFT itself is not needed to write it.
 
 A method that PEFT has is written in PEFT's own format (see `Adapter.peft_layout`). Any other method whose change has a
-bounded rank is written as a plain LoRA with the same change. For the rest, `save_peft` raises `CannotExportError`; the
-adapted model can be merged and saved instead.
+bounded rank is written as a plain LoRA with the same change. The rest is not written exactly: `export_peft` can write the
+nearest LoRA of a given rank, and states its error.
 
 >>> from tempfile import TemporaryDirectory
 >>> from torch import nn
@@ -16,18 +16,30 @@ adapted model can be merged and saved instead.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
 from transformers.pytorch_utils import Conv1D
 
+from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
 from adapterlab.surgery.export.attached import Attached
+from adapterlab.surgery.export.merged import changes_weight
+from adapterlab.surgery.export.nearest import Change
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 
@@ -53,13 +65,109 @@ def save_peft(handle: Attached, folder: str | Path, base: str, task_type: str | 
         CannotExportError: If PEFT has no equivalent of this adapter. Nothing is written then.
     """
     layout = _layout(handle)
+    _write(handle, layout, Path(folder), base, task_type)
+    return str(layout.config["peft_type"])
+
+
+@dataclass(frozen=True)
+class PeftExport:
+    """A folder that PEFT loads."""
+
+    kind: str
+    """PEFT's name of the written method, such as `"LORA"`."""
+    nearest: int | None = None
+    """Rank of the nearest LoRA that was written; None if the folder has exactly the adapter."""
+    error: float = 0.0
+    """Frobenius norm of the difference to the adapter's change of all weights, divided by that of the change."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """The same for each layer, by path; empty if the folder has exactly the adapter."""
+
+
+def export_peft(
+    handle: Attached, folder: str | Path, base: str | None = None, nearest: int | None = None
+) -> PeftExport:
+    """Write an adapter as a folder that PEFT loads: exactly, or as the nearest LoRA of a given rank.
+
+    Args:
+        handle: The attached adapter, not merged and at strength 1.
+        folder: Folder to write to; created if it does not exist.
+        base: Folder or hub id of the base model; by default that which the model was loaded from.
+        nearest: Rank of the LoRA that is written if PEFT cannot hold the adapter exactly. The folder's README then states
+            its errors.
+
+    Returns:
+        PEFT's name of the written method, and the errors.
+
+    Raises:
+        CannotExportError: PEFT cannot hold the adapter and `nearest` is not given, or the adapter changes something else
+            than weights of linear layers. The message has the ranks that give an error of 10 % and 1 %. Nothing is written.
+    """
+    folder, config = Path(folder), getattr(handle.model, "config", None)
+    base = base or getattr(config, "name_or_path", None) or None
+    task_type = _task_type(handle.model)
+    if nearest is not None and nearest < 1:
+        raise CannotExportError(f"nearest={nearest} is not a rank: give 1 or more")
+    try:
+        layout = _layout(handle)
+    except CannotExportError as error:
+        if not handle.adapter.mergeable or _unlike(handle):
+            raise
+        change = Change.of(handle)
+        if nearest is None:
+            tenth, hundredth = change.rank_for(0.1), change.rank_for(0.01)
+            raise CannotExportError(
+                f"{error}; the nearest LoRA has an error of 10 % at rank {tenth}, and of 1 % at rank {hundredth}: "
+                f"give nearest={tenth}, or write the merged model with save_merged"
+            ) from error
+    else:
+        _write(handle, layout, folder, base, task_type)
+        return PeftExport(str(layout.config["peft_type"]))
+    rank = min(nearest, change.largest_rank)
+    _write(handle, change.layout(rank), folder, base, task_type)
+    export = PeftExport("LORA", rank, change.error(rank), change.errors(rank))
+    (folder / "README.md").write_text(_readme(handle.adapter, export, base))
+    return export
+
+
+def _readme(adapter: Adapter, export: PeftExport, base: str | None) -> str:
+    """Return the text of the README of an approximation."""
+    header = ["---", *([f"base_model: {base}"] if base else []), "library_name: peft", "---"]
+    rows = [f"| {path} | {error:.2%} |" for path, error in export.errors.items()]
+    text = (
+        f"A LoRA of rank {export.nearest} that approximates the change of weights of `{adapter}`. Its relative error is "
+        f"{export.error:.2%}: the Frobenius norm of the difference to that change, divided by the norm of the change."
+    )
+    return "\n".join([*header, "", text, "", "| layer | error |", "|---|---|", *rows, ""])
+
+
+TASK_TYPES = {
+    "CAUSAL_LM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "SEQ_CLS": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    "TOKEN_CLS": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    "QUESTION_ANS": MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    "SEQ_2_SEQ_LM": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+}
+"""transformers' classes of models by PEFT's name for the kind of head."""
+
+
+def _task_type(model: nn.Module) -> str | None:
+    """Return PEFT's name for the kind of a model's head, or None if it has no name for it."""
+    name = type(model).__name__
+    return next((kind for kind, classes in TASK_TYPES.items() if name in classes.values()), None)
+
+
+def _write(handle: Attached, layout: PeftLayout, folder: Path, base: str | None, task_type: str | None) -> None:
+    """Write PEFT's two files."""
     config = {"base_model_name_or_path": base, "task_type": task_type, "inference_mode": True, **layout.config}
     tensors = {f"{PREFIX}{key}": tensor for key, tensor in layout.tensors.items()} | dict(layout.shared)
     if layout.prompt_heads is not None:
         config |= _prompt_settings(handle, layout)
-    elif isinstance(handle.adapter, LinearAdapter):
-        config["target_modules"] = list(handle.sites)
-        if _transposed(handle):
+    else:
+        if isinstance(handle.adapter, LinearAdapter):
+            config.setdefault("target_modules", list(handle.sites))
+        modules = config["target_modules"]
+        assert isinstance(modules, list)
+        if any(isinstance(handle.model.get_submodule(path), Conv1D) for path in modules):
             config["fan_in_fan_out"] = True
     if handle.new_heads:
         heads = sorted({name.rpartition(".")[0] for name in handle.new_heads})
@@ -67,16 +175,16 @@ def save_peft(handle: Attached, folder: str | Path, base: str, task_type: str | 
         for path in heads:
             module = handle.model.get_submodule(path)
             tensors |= {f"{PREFIX}{path}.{name}": tensor for name, tensor in module.state_dict().items()}
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return str(config["peft_type"])
 
 
 def _layout(handle: Attached) -> PeftLayout:
     """Return the method's own layout, or that of a LoRA with the same change."""
     adapter = handle.adapter
+    if problem := _unlike(handle):
+        raise CannotExportError(problem)
     sites = [PeftSite(path, site.state, _base(handle, path)) for path, site in handle.sites.items()]
     if not isinstance(adapter, LinearAdapter):
         layout = adapter.peft_layout(sites)
@@ -95,6 +203,22 @@ def _layout(handle: Attached) -> PeftLayout:
     except CannotExportError as error:
         reasons.append(str(error))
     raise CannotExportError(f"{adapter.name} cannot be written for PEFT: {'; '.join(reasons)}")
+
+
+def _unlike(handle: Attached) -> str | None:
+    """Return an error message if the files would not give what the adapter gives now."""
+    for path, site in handle.sites.items():
+        if site.merged:
+            return f"{path} is merged: unmerge() first"
+        if site.strength != 1:
+            return (
+                f"its strength is {site.strength:g}, and PEFT's files have no strength: set handle.strength = 1 first"
+            )
+        if any(map(changes_weight, site.neighbours("below"))):
+            return (
+                f"another adapter is attached below at {path}, and PEFT's files have one: detach it, or use save_merged"
+            )
+    return None
 
 
 def _base(handle: Attached, path: str) -> Tensor:
