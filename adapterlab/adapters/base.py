@@ -6,7 +6,8 @@ devices, dtypes, merging, strength and saving are handled by `adapterlab.surgery
 >>> from adapterlab.adapters import adapter
 >>> method = adapter("lora", rank=4)
 >>> method.settings()
-{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0}
+{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0, 'start': 'uniform',
+'train_a': True}
 >>> print(method)
 lora(rank=4)
 """
