@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import peft
@@ -218,6 +219,34 @@ def test_a_tied_head_saved_whole_is_refused(tokens, tmp_path):
     assert list(handle.new_heads) == ["lm_head.weight"]
 
 
+def test_the_end_of_a_modules_path_decides_what_peft_saves_whole(tokens, tmp_path):
+    expected = saved_by_peft(plain_llama(), lora(r=3, modules_to_save=["norm"]), tmp_path, tokens)
+    model = plain_llama()
+    handle = load_peft(model, tmp_path)
+    assert len(handle.new_heads) == 5
+    torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_pruned_adalora(tokens, tmp_path):
+    """PEFT keeps other ranks in every layer, in some none."""
+    theirs = peft.get_peft_model(plain_llama(), dataclasses.replace(SHARED["adalora"][1]))
+    noisy([p for p in theirs.parameters() if p.requires_grad], 0.1)
+    optimizer = torch.optim.AdamW([p for p in theirs.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(14):
+        theirs(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        theirs.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    theirs.save_pretrained(tmp_path)
+    kept = [
+        sum(chosen) for chosen in json.loads((tmp_path / "adapter_config.json").read_text())["rank_pattern"].values()
+    ]
+    assert len(set(kept)) > 1
+    model = plain_llama()
+    load_peft(model, tmp_path)
+    torch.testing.assert_close(logits(model, tokens), logits(theirs, tokens), rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture
 def folder(tmp_path, tokens):
     """A plain LoRA of PEFT."""
@@ -240,6 +269,22 @@ def test_a_variant_that_is_not_here_is_named(folder):
         changed(folder, **stored)
     with pytest.raises(CannotLoadError, match=r"does not have PEFT's method WAVEFT; it reads ADALORA, BOFT"):
         load_peft(plain_llama(), changed(folder, peft_type="WAVEFT"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"bias": "all"}, "bias='all'"),
+        ({"bias": "lora_only"}, "bias='lora_only'"),
+        ({"trainable_token_indices": [1, 2]}, r"trainable_token_indices=\[1, 2\]"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "model.embed_tokens' is a Embedding"),
+        ({"r": 20}, "rank 20 does not fit"),
+    ],
+)
+def test_what_peft_trains_beside_the_method_is_named(settings, named, tokens, tmp_path):
+    saved_by_peft(tiny_llama(), dataclasses.replace(lora(r=3), **settings), tmp_path, tokens)
+    with pytest.raises(CannotLoadError, match=f"{re.escape(str(tmp_path))} cannot be loaded: .*{named}"):
+        load_peft(tiny_llama(), tmp_path)
 
 
 def test_dropout_that_the_method_lacks_is_said(tokens, tmp_path):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,6 +46,8 @@ from adapterlab.surgery.sites.parameter import ParameterPlace
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+TRAINED_BESIDE = {"bias", "trainable_token_indices", "target_parameters"}
+"""Settings of PEFT that add tensors beside those of the method."""
 Moved: TypeAlias = dict[tuple[int, torch.device], tuple[Tensor, Tensor]]
 """Tensors of the file, each with its copy for the model, by the id of the former and the device of the latter."""
 
@@ -73,7 +76,7 @@ def load_peft(model: nn.Module, folder: str | Path, name: str = "default") -> Ha
         places = _places(model, adapter, targets)
         refuse_nan(model)
         states = _states(adapter, source, places)
-    except CannotLoadError as error:
+    except AdapterlabError as error:
         raise CannotLoadError(f"{folder} cannot be loaded: {error}") from error
     marked = list(new_head_parameters(model))
     mark_new_heads(model, {*marked, *heads})
@@ -119,14 +122,15 @@ def _heads(model: nn.Module, config: Mapping[str, object], tensors: Mapping[str,
     heads = {}
     for key, tensor in tensors.items():
         path = key.removeprefix(PREFIX)
-        if not any(f".{path}".find(f".{module}.") >= 0 for module in whole):
-            continue
         own = parameters.get(path)
-        if own is None or own.shape != tensor.shape:
-            found = "has no such parameter" if own is None else f"has {tuple(own.shape)} there"
+        above = list(accumulate(path.split(".")[:-1], "{}.{}".format))
+        # PEFT looks at the end of a module's path, whatever precedes it.
+        if own is None or not any(module.endswith(tuple(whole)) for module in above):
+            continue
+        if own.shape != tensor.shape:
             raise CannotLoadError(
-                f"it holds {path} {tuple(tensor.shape)}, and the model {found}: load the model as it was trained, "
-                "such as with the same num_labels"
+                f"it holds {path} {tuple(tensor.shape)}, and the model has {tuple(own.shape)} there: load the model as it "
+                "was trained, such as with the same num_labels"
             )
         if sum(other is own for other in parameters.values()) > 1:
             raise CannotLoadError(
@@ -168,6 +172,8 @@ def _method(
     for cls in own:
         source = PeftSource(PeftSettings(config), kind, tensors, shared)
         if kind in cls.peft_kinds and isinstance(method := cls.from_peft(source), Adapter):
+            if beside := {name: value for name, value in source.settings.unread().items() if name in TRAINED_BESIDE}:
+                raise CannotLoadError(_refusal(kind, beside))
             return method, source
     raise CannotLoadError(_refusal(kind, PeftSettings(config).unread()))
 
