@@ -22,15 +22,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-)
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.base import Adapter
@@ -40,6 +33,7 @@ from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftS
 from adapterlab.surgery.export.attached import Attached
 from adapterlab.surgery.export.merged import changes_weight
 from adapterlab.surgery.export.nearest import Change
+from adapterlab.surgery.export.task_type import task_type_of
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
 
@@ -47,6 +41,8 @@ PREFIX = "base_model.model."
 """Prefix of every layer's path in PEFT's files."""
 LARGEST_RANK = 256
 """Largest rank of a LoRA that is written in place of another method."""
+EXACT = 1e-5
+"""Largest relative error of such a LoRA."""
 
 
 def save_peft(handle: Attached, folder: str | Path, base: str, task_type: str | None = "CAUSAL_LM") -> str:
@@ -104,7 +100,7 @@ def export_peft(
     """
     folder, config = Path(folder), getattr(handle.model, "config", None)
     base = base or getattr(config, "name_or_path", None) or None
-    task_type = _task_type(handle.model)
+    task_type = task_type_of(handle.model)
     if nearest is not None and nearest < 1:
         raise CannotExportError(f"nearest={nearest} is not a rank: give 1 or more")
     try:
@@ -138,22 +134,6 @@ def _readme(adapter: Adapter, export: PeftExport, base: str | None) -> str:
         f"{export.error:.2%}: the Frobenius norm of the difference to that change, divided by the norm of the change."
     )
     return "\n".join([*header, "", text, "", "| layer | error |", "|---|---|", *rows, ""])
-
-
-TASK_TYPES = {
-    "CAUSAL_LM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    "SEQ_CLS": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    "TOKEN_CLS": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-    "QUESTION_ANS": MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-    "SEQ_2_SEQ_LM": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-}
-"""transformers' classes of models by PEFT's name for the kind of head."""
-
-
-def _task_type(model: nn.Module) -> str | None:
-    """Return PEFT's name for the kind of a model's head, or None if it has no name for it."""
-    name = type(model).__name__
-    return next((kind for kind, classes in TASK_TYPES.items() if name in classes.values()), None)
 
 
 def _write(handle: Attached, layout: PeftLayout, folder: Path, base: str | None, task_type: str | None) -> None:
@@ -235,28 +215,18 @@ def _transposed(handle: Attached) -> bool:
 
 def _low_rank(handle: Attached) -> PeftLayout:
     """Return the layout of a plain LoRA that changes every weight by the same amount as this adapter."""
-    sites = {path: site for path, site in handle.sites.items() if isinstance(site, LinearSite)}
     bounds = [
         invariant.rank(handle.adapter) for invariant in handle.adapter.invariants if isinstance(invariant, RankAtMost)
     ]
     if not bounds:
         raise CannotExportError("its change has no bounded rank")
-    rank = min(*bounds, *(side for site in sites.values() for side in site.below.weight.shape))
-    if rank > LARGEST_RANK:
-        raise CannotExportError(f"its change has rank {rank}")
-    tensors = {}
-    for path, site in sites.items():
-        before, after = site.base_and_adapted()
-        if site.bias is not site.below.bias:
-            raise CannotExportError(f"it changes biases, as at {path}, and a LoRA does not")
-        u, s, vt = torch.linalg.svd((after - before).detach().double(), full_matrices=False)
-        if s[rank:].sum() > 1e-5 * s.sum():
-            raise CannotExportError(f"at {path} its change has a rank above {rank}")
-        root = s[:rank].sqrt()
-        tensors[f"{path}.lora_A.weight"] = (root[:, None] * vt[:rank]).float()
-        tensors[f"{path}.lora_B.weight"] = (u[:, :rank] * root).float()
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0}
-    return PeftLayout(config, tensors)
+    if min(bounds) > LARGEST_RANK:
+        raise CannotExportError(f"its change has rank {min(bounds)}")
+    change = Change.of(handle)
+    rank = min(*bounds, change.largest_rank)
+    if change.error(rank) > EXACT:
+        raise CannotExportError(f"its change has a rank above {rank}")
+    return change.layout(rank)
 
 
 def _prompt_settings(handle: Attached, layout: PeftLayout) -> dict[str, object]:
