@@ -192,6 +192,8 @@ class PeftStored:
     """Base weight, `(out, in)`, or base parameter; empty at a site that adapts neither."""
     index: int
     """Number of the site among those of the adapter."""
+    count: int
+    """Number of sites of the adapter."""
     read: set[str] = field(default_factory=set)
     """Full names of the tensors that were taken."""
 

@@ -57,6 +57,12 @@ SHARED = {
     "ia3": ("ia3", peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])),
     "vera": ("vera", peft.VeraConfig(target_modules=LAYERS, r=16, d_initial=0.2)),
     "vblora": ("vblora", peft.VBLoRAConfig(target_modules=LAYERS, r=3, num_vectors=12, vector_length=4, topk=3)),
+    "vblora top": (
+        "vblora",
+        peft.VBLoRAConfig(
+            target_modules=LAYERS, r=3, num_vectors=12, vector_length=4, topk=3, save_only_topk_weights=True
+        ),
+    ),
     "oft": ("oft", peft.OFTConfig(target_modules=LAYERS, oft_block_size=4, use_cayley_neumann=False)),
     "oft shared": (
         "oft",
@@ -320,6 +326,18 @@ def test_another_model_is_named(folder):
     with pytest.raises(AdapterlabError, match="named 'default' is attached already"):
         load_peft(model, folder)
     assert all(torch.equal(before[key], t) for key, t in model.state_dict().items() if key in before)
+
+
+def test_other_layers_than_here_are_named(tokens, tmp_path):
+    deeper = tiny_llama(attention_bias=False, num_hidden_layers=3)
+    saved_by_peft(deeper, SHARED["prefix"][1], tmp_path / "prefix", tokens)
+    with pytest.raises(
+        CannotLoadError, match="prompt_embeddings has 96 columns, and the 2 layers of this model take 64"
+    ):
+        load_peft(plain_llama(), tmp_path / "prefix")
+    saved_by_peft(plain_llama(), peft.LNTuningConfig(target_modules=["input_layernorm"]), tmp_path / "norms", tokens)
+    with pytest.raises(CannotLoadError, match=r"it leaves out model.layers.0.post_attention_layernorm"):
+        load_peft(plain_llama(), tmp_path / "norms")
 
 
 def test_files_that_cannot_be_read_are_named(folder):

@@ -64,6 +64,7 @@ DECIDED_BY_THE_TENSORS = {
     "boft_block_num",
 }
 CONTRADICTED_BY_THE_TENSORS = {
+    "save_only_topk_weights",
     "use_dora",
     "block_share",
     "block_size",

@@ -96,10 +96,13 @@ class PrefixTuning(PrefixAdapter):
     def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
         rows = site.take_shared("prompt_embeddings")
         width = site.start["key"].shape[1]
-        found = rows[:, 2 * site.index * width :].split(width, 1)
-        if len(found) < 2:
-            raise CannotLoadError(f"prompt_embeddings has {rows.shape[1]} columns, too few for {site.path}")
-        return {"key": found[0], "value": found[1]}
+        if rows.shape[1] != 2 * site.count * width:
+            raise CannotLoadError(
+                f"prompt_embeddings has {rows.shape[1]} columns, and the {site.count} layers of this model take "
+                f"{2 * site.count * width}"
+            )
+        key, value = rows[:, 2 * site.index * width :][:, : 2 * width].split(width, 1)
+        return {"key": key, "value": value}
 
     def _key_value(self, state: State) -> tuple[Float[Tensor, "length kv"], Float[Tensor, "length kv"]]:
         if not self.reparametrized:

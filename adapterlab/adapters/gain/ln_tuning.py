@@ -20,7 +20,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
-from adapterlab.adapters.peft_source import PeftSource, PeftStored
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -68,5 +68,7 @@ class LNTuning(ParameterAdapter):
 
     def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
         module, _, name = site.path.rpartition(".")
+        if module not in site.source.tensors:
+            raise CannotLoadError(f"target_modules: it leaves out {module}, and ln_tuning here trains every norm")
         stored = site.take(f"ln_tuning_layers.{name}", module)
         return {"delta": stored.to(site.start["delta"]) - site.base.to(site.start["delta"])}

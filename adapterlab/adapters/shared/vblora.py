@@ -168,7 +168,16 @@ class VBLoRA(LinearAdapter):
         )
 
     def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
-        return {**super().peft_state(site), "bank": site.take_shared("base_model.vblora_vector_bank")}
+        bank = site.take_shared("base_model.vblora_vector_bank")
+        if not site.settings.flag("save_only_topk_weights"):
+            return {**super().peft_state(site), "bank": bank}
+        logits = {}
+        for name, own in self.peft_names.items():
+            first = site.take(f"{name}_topk_weights")
+            weights = torch.cat([first, 1 - first.sum(-1, keepdim=True)], -1)
+            empty = weights.new_full((*weights.shape[:-1], self.vectors), -torch.inf)
+            logits[own] = empty.scatter(-1, site.take(f"{name}_topk_indices").long(), weights.log())
+        return {**logits, "bank": bank}
 
 
 @dataclass(frozen=True)

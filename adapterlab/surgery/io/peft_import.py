@@ -205,7 +205,7 @@ def _states(adapter: Adapter, source: PeftSource, places: Mapping[str, Place]) -
     moved: Moved = {}
     states, read = {}, set[str]()
     for index, (path, start) in enumerate(starts.items()):
-        given = adapter.peft_state(PeftStored(path, source, start, _base(places[path]), index, read))
+        given = adapter.peft_state(PeftStored(path, source, start, _base(places[path]), index, len(starts), read))
         groups = [
             {name: _like(path, name, given.get(name), own, moved) for name, own in group.items()}
             for group in (start.trainable, start.frozen, start.derived)
