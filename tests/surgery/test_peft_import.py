@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForSequenceClassification
 
 import adapterlab
+from adapterlab.adapters import all_adapters
+from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.peft_source import CannotLoadError
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import load_peft
@@ -170,6 +172,17 @@ def test_both_directions(case, tokens, tmp_path):
     save_peft(handle, tmp_path / "back", "the-base")
     back = peft.PeftModel.from_pretrained(plain_llama(), str(tmp_path / "back"))
     torch.testing.assert_close(logits(back, tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_method_that_peft_has_is_read():
+    methods = all_adapters()
+    read = {name for name, method in methods.items() if method.peft_kinds}
+    written = {name for name, method in methods.items() if method.peft_layout is not Adapter.peft_layout}
+    assert read == {name for name, _ in SHARED.values()} | {"oftv2"}
+    # Only the output of prefix tuning's network is in PEFT's file, which is read as `ptuning_v2`.
+    assert written - read == {"prefix"}
+    # These are written as a LoRA: PEFT draws FourierFT's entries itself, and decomposes PSOFT's weights itself.
+    assert read - written == {"fourierft", "psoft"}
 
 
 @pytest.mark.parametrize("name", ON_GPT2)
