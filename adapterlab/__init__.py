@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapterlab.errors import AdapterlabError
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
-    from adapterlab.surgery import Handle, attach, load, parameter_count, sized
+    from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
     from adapterlab.surgery.trainer.callback import TrainerCallback
     from adapterlab.surgery.trainer.optimizer import optimizer_for
     from adapterlab.tuning.advice import Advice
@@ -28,7 +28,7 @@ _HOMES = {
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
-    "adapterlab.surgery": ("Handle", "attach", "load", "parameter_count", "sized"),
+    "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
     "adapterlab.surgery.trainer.callback": ("TrainerCallback",),
     "adapterlab.surgery.trainer.optimizer": ("optimizer_for",),
     "adapterlab.tuning.advice": ("Advice",),
@@ -48,6 +48,7 @@ __all__ = [
     "compare",
     "estimate",
     "load",
+    "load_peft",
     "load_study",
     "optimizer_for",
     "parameter_count",

@@ -6,7 +6,8 @@ devices, dtypes, merging, strength and saving are handled by `adapterlab.surgery
 >>> from adapterlab.adapters import adapter
 >>> method = adapter("lora", rank=4)
 >>> method.settings()
-{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0}
+{'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0, 'start': 'uniform',
+'train_a': True}
 >>> print(method)
 lora(rank=4)
 """
@@ -23,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_format import PeftFormat
 from adapterlab.adapters.state import State
 
 
@@ -68,7 +69,7 @@ class Property:
 
 
 @dataclass(frozen=True)
-class Adapter(ABC):
+class Adapter(PeftFormat, ABC):
     """Base class of every method. Its fields are the hyperparameters, all with defaults.
 
     A concrete subclass that sets `name` registers itself: `adapterlab.adapter(name)` then creates it.
@@ -209,17 +210,6 @@ class Adapter(ABC):
             state: Tensors that `pack` returned.
         """
         return state
-
-    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout | None:
-        """Return the adapter in the names and shapes of the library PEFT, or None if PEFT has no such method.
-
-        Args:
-            sites: Sites of the adapter, with their states.
-
-        Raises:
-            CannotExportError: If PEFT has the method, but not with these hyperparameters or at these sites.
-        """
-        return None
 
     def settings(self) -> dict[str, object]:
         """Return name and hyperparameters as plain data that TOML and JSON can hold."""

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adapterlab.errors import AdapterlabError
+
 
 class Factors(NamedTuple):
     """Leading singular triplets of one weight, or of the weights of several heads at once."""
@@ -29,6 +31,21 @@ class Factors(NamedTuple):
     """Singular values, in descending order."""
     vt: Float[Tensor, "*heads k in"]
     """Right singular vectors, as rows."""
+
+
+class Moments(NamedTuple):
+    """Sums over the inputs of a layer, at all tokens of all runs."""
+
+    tokens: int
+    """Number of tokens."""
+    calls: int
+    """Number of calls of the layer."""
+    total: Float[Tensor, " in"]
+    """Sum of the inputs."""
+    squares: Float[Tensor, "in in"]
+    """Sum of the outer products of the inputs with themselves."""
+    largest: float
+    """Largest entry of all inputs, without its sign."""
 
 
 class Role(StrEnum):
@@ -68,6 +85,8 @@ class Context:
     """Gradient of the loss given to `attach` with respect to the base weight; None if no loss was given."""
     inputs: Callable[[], Sequence[Float[Tensor, "samples in"]]] | None = None
     """Inputs of this layer at the last token of each sequence, for each of the `runs` given to `attach`; None without."""
+    moments: Callable[[], Moments] | None = None
+    """Sums over the inputs of this layer at all tokens of the `runs` given to `attach`; None without."""
     saved: Mapping[str, Tensor] = field(default_factory=dict)
     """Frozen tensors of this site in the file that is being loaded; empty for a new adapter."""
 
@@ -189,6 +208,21 @@ class Context:
         if key not in self.shared:
             self.shared[key] = make()
         return self.shared[key]
+
+    def moments_for(self, start: str) -> Moments:
+        """Return the sums over the layer's inputs.
+
+        Args:
+            start: Name of the start that needs them, for the error message.
+
+        Raises:
+            AdapterlabError: `attach` was given no runs.
+        """
+        if self.moments is None:
+            raise AdapterlabError(
+                f"start={start!r} needs the layers' inputs: attach(..., runs=[lambda: model(...)]), on texts without padding"
+            )
+        return self.moments()
 
     def _drawn(self, shape: tuple[int, ...], fill: Callable[[Tensor], Tensor]) -> Tensor:
         if self.device.type == "meta":

@@ -1,7 +1,7 @@
 """Description of a trained adapter in the names and shapes of the library PEFT.
 
-A method that PEFT has too overrides `Adapter.peft_layout`, which returns a `PeftLayout`; `adapterlab.surgery.io.peft_export`
-writes it to disk. Nothing here imports PEFT.
+A method that PEFT has too overrides `Adapter.peft_layout`, which returns a `PeftLayout`;
+`adapterlab.surgery.export.peft_export` writes it to disk. Nothing here imports PEFT.
 
 >>> import torch
 >>> from adapterlab.adapters import State, adapter
@@ -48,8 +48,6 @@ class PeftLayout:
     """Tensors of single layers, by the path of the layer and PEFT's name for the tensor."""
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors that belong to no layer, by their full name in the file."""
-    transposable: bool = False
-    """True if PEFT's method also works on layers that store their weight as `(in, out)` (GPT-2's `Conv1D`)."""
     prompt_heads: Literal["query", "key-value"] | None = None
     """Attention heads that a row of `prompt_embeddings` is divided among; None for a method that is not a prompt."""
 
@@ -60,7 +58,6 @@ def per_site(
     tensors: Mapping[str, str] | Callable[[PeftSite], Mapping[str, Tensor]],
     *,
     shared: Mapping[str, Tensor] | None = None,
-    transposable: bool = False,
 ) -> PeftLayout:
     """Return the layout of a method with the same tensors at every site.
 
@@ -70,10 +67,9 @@ def per_site(
         tensors: The state's name of each tensor by PEFT's name; or a function that returns the tensors of one site by
             PEFT's names.
         shared: Tensors that belong to no layer, by their full name.
-        transposable: Value of `PeftLayout.transposable`.
     """
     named: dict[str, Tensor] = {}
     for site in sites:
         found = tensors(site) if callable(tensors) else {name: site.state[own] for name, own in tensors.items()}
         named |= {f"{site.path}.{name}": tensor for name, tensor in found.items()}
-    return PeftLayout(config, named, shared or {}, transposable)
+    return PeftLayout(config, named, shared or {})

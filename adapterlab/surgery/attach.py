@@ -27,7 +27,7 @@ from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle, attached
-from adapterlab.surgery.init.calibration import layer_inputs, weight_gradients
+from adapterlab.surgery.init.calibration import input_moments, layer_inputs, weight_gradients
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
@@ -81,7 +81,8 @@ def attach(
         loss: Runs the model on calibration data and returns a scalar. Called once, and only by methods that start from
             the gradients of the base's weights.
         runs: Functions that each run the model, for methods that start from the layers' inputs at the last token of each
-            sequence (pad on the left). AntiPaSTO takes one run of the chosen prefixes and one of the rejected.
+            sequence (pad on the left) or at all tokens. AntiPaSTO takes one run of the chosen prefixes and one of the
+            rejected; LoRA's starts `eva` and `corda` take runs of texts without padding.
         prompted: True if the adapter is for prompts with answers, False for running text, None if for both or not known.
             ReFT edits the ends of prompts, and all positions of running text.
         trained_too: Modules to train fully beside the adapter, by path or ending of a path (PEFT's `modules_to_save`).
@@ -171,6 +172,7 @@ def initial_states(
     # Computed when the first place asks, and for all places at once.
     gradients = cache(partial(weight_gradients, layers, loss)) if loss is not None else None
     inputs = cache(partial(layer_inputs, layers, runs)) if runs else None
+    moments = cache(partial(input_moments, layers, runs)) if runs else None
     states = {}
     for path, place in places.items():
         context = Context(
@@ -184,6 +186,7 @@ def initial_states(
             shared=shared,
             gradient=None if gradients is None else partial(_at, gradients, path),
             inputs=None if inputs is None else partial(_at, inputs, path),
+            moments=None if moments is None else partial(_at, moments, path),
             saved={} if saved is None else saved[path],
         )
         with torch.no_grad():

@@ -33,6 +33,7 @@ from torch.utils.hooks import RemovableHandle
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
+from adapterlab.surgery.export import merged, peft_export
 from adapterlab.surgery.freezing import Frozen, release
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.reference import reference_model
@@ -282,3 +283,38 @@ class Handle:
 
     def _write(self, folder: str | Path, below: Sequence[str] = ()) -> None:
         adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads, self.trained_too, below)
+
+    def save_merged(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write the model with its adapters merged as a folder that `from_pretrained` of transformers loads.
+
+        The folder has the files, names, shapes and dtypes of the base model. The attached model is left as it was.
+
+        Args:
+            folder: Folder to write to; created if it does not exist.
+            tokenizer: Tokenizer or processor to write into the same folder, or None.
+
+        Raises:
+            AdapterlabError: The model is quantized or not one of transformers, or an attached adapter does not change
+                weights. All attached adapters are merged, at their present strengths.
+        """
+        merged.save_merged(self.model, folder, tokenizer)
+
+    def export_peft(
+        self, folder: str | Path, base: str | None = None, nearest: int | None = None
+    ) -> peft_export.PeftExport:
+        """Write the adapter as a folder that `PeftModel.from_pretrained` of PEFT loads.
+
+        Args:
+            folder: Folder to write to; created if it does not exist.
+            base: Folder or hub id of the base model; by default that which the model was loaded from.
+            nearest: Rank of the LoRA that is written if PEFT cannot hold the adapter exactly. The folder's README then
+                states its errors.
+
+        Returns:
+            PEFT's name of the written method, and the relative errors in all and each of the layers.
+
+        Raises:
+            CannotExportError: PEFT cannot hold the adapter and `nearest` is not given; the message has the ranks that
+                give an error of 10 % and 1 %. Nothing is written.
+        """
+        return peft_export.export_peft(self, folder, base, nearest)

@@ -19,8 +19,7 @@ from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.models.loading import folder_of
 from adapterlab.surgery import Handle
-from adapterlab.surgery.io.peft_export import save_peft
-from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
 
 CARD = "winner.json"
@@ -91,13 +90,7 @@ def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path)
         return Winner(contest.contestant, True, False, "")
     if not handle.adapter.mergeable:
         return Winner(contest.contestant, False, False, why)
-    handle.merge()
-    try:
-        plain = {name: tensor for name, tensor in handle.model.state_dict().items() if not in_adapter(name)}
-        handle.model.save_pretrained(folder / "merged", state_dict=plain)  # type: ignore[operator]
-    finally:
-        handle.unmerge()
-    context.processor.save_pretrained(folder / "merged")
+    handle.save_merged(folder / "merged", context.processor)
     return Winner(contest.contestant, False, True, why)
 
 

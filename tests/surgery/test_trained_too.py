@@ -27,7 +27,7 @@ from transformers import (
 import adapterlab
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery import parameter_count
-from adapterlab.surgery.io.peft_export import save_peft
+from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.surgery.model.trained_modules import head_modules
 from tests.adapters.methods import noisy, small
 from tests.conftest import tiny_llama

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, MixtralConfig
 
 from adapterlab.adapters import State, adapter
+from adapterlab.adapters.peft_layout import CannotExportError
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.surgery import attach, load
+from adapterlab.surgery import attach, load, load_peft
 from adapterlab.surgery.handle import Handle
 from tests.adapters.methods import ALL, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
@@ -98,6 +99,32 @@ def test_ranks_by_layer_are_pefts(tokens, tmp_path):
     assert torch.equal(again(tokens).logits, answer)
 
 
+@pytest.mark.parametrize("name", ["lora", "loha", "dora"])
+def test_ranks_by_layer_go_to_peft_and_come_back(name, tokens, tmp_path):
+    model = tiny_llama(attention_bias=False)
+    settings = {"down": {"rank": 5, "alpha": 2.0}, "layers.0.self_attn.q_proj": {"rank": 1}}
+    handle = attach(model, adapter(name, rank=3, alpha=6.0), settings=settings)
+    noisy(handle.parameters())
+    answer = model(tokens).logits
+    handle.export_peft(tmp_path, base="the-base")
+    theirs = peft.PeftModel.from_pretrained(tiny_llama(attention_bias=False), str(tmp_path)).eval()
+    torch.testing.assert_close(theirs(tokens).logits, answer, rtol=1e-4, atol=1e-5)
+    again = tiny_llama(attention_bias=False)
+    load_peft(again, tmp_path)
+    torch.testing.assert_close(again(tokens).logits, answer, rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_that_would_lose_something_is_refused(tmp_path):
+    handle = attach(tiny_llama(), small("hra"), settings={"down": {"rank": 2}})
+    noisy(handle.parameters())
+    assert handle.export_peft(tmp_path / "hra", base="the-base").kind == "LORA"  # HRA has one rank in PEFT
+    handle.detach()
+    handle = attach(tiny_llama(), small("lora"), ["embed_tokens", "q_proj"])
+    with pytest.raises(CannotExportError, match=r"embed_tokens\.weight is no linear layer"):
+        handle.export_peft(tmp_path / "lora", base="the-base")
+    assert not (tmp_path / "lora").exists()
+
+
 def test_settings_that_do_not_fit_are_named(llama):
     with pytest.raises(AdapterlabError, match="rank 900 does not fit"):
         attach(llama, small("lora"), settings={"down": {"rank": 900}})
@@ -144,6 +171,9 @@ def test_embeddings_and_heads(make, target, settings, name, tokens, tmp_path):
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert tied == model.config.tie_word_embeddings
     handle.unmerge()
+    handle.save_merged(tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(merged(tokens).logits, adapted, rtol=1e-4, atol=1e-5)
     handle.save(tmp_path)
     handle.detach()
     assert same_bits(bits(model), before)

@@ -9,7 +9,7 @@ torch.Size([2, 16])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_source import CannotLoadError, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -91,6 +92,17 @@ class PrefixTuning(PrefixAdapter):
         rows = torch.cat([tensor for site in sites for tensor in self._key_value(site.state)], dim=1)
         config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": len(rows)}
         return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="key-value")
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        rows = site.take_shared("prompt_embeddings")
+        width = site.start["key"].shape[1]
+        if rows.shape[1] != 2 * site.count * width:
+            raise CannotLoadError(
+                f"prompt_embeddings has {rows.shape[1]} columns, and the {site.count} layers of this model take "
+                f"{2 * site.count * width}"
+            )
+        key, value = rows[:, 2 * site.index * width :][:, : 2 * width].split(width, 1)
+        return {"key": key, "value": value}
 
     def _key_value(self, state: State) -> tuple[Float[Tensor, "length kv"], Float[Tensor, "length kv"]]:
         if not self.reparametrized:

@@ -9,7 +9,7 @@ torch.Size([3, 8])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.model_invariants import AnswersForOwnTokens, ChangesNoParameter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSettings, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -37,6 +38,7 @@ class PromptTuning(PromptAdapter):
     claim = "The model can already do the task; it only needs the right prompt."
     paper = "https://arxiv.org/abs/2104.08691"
     size_knob = "length"
+    peft_kinds = ("PROMPT_TUNING", "P_TUNING")
 
     length: int = 20
     """Number of vectors."""
@@ -67,3 +69,32 @@ class PromptTuning(PromptAdapter):
         rows = sites[0].state["prompt"]
         config = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": len(rows)}
         return PeftLayout(config, shared={"prompt_embeddings": rows}, prompt_heads="query")
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> PromptTuning | None:
+        read_prompt_settings(source.settings)
+        # A network that computes the prompt in training is not in the file, which has its output.
+        source.settings.only_at_start(
+            "encoder_reparameterization_type", "encoder_hidden_size", "encoder_num_layers", "encoder_dropout"
+        )
+        source.settings.only_at_start(
+            "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs"
+        )
+        return cls(length=source.settings.whole("num_virtual_tokens"))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        return {"prompt": site.take_shared("prompt_embeddings")}
+
+
+def read_prompt_settings(settings: PeftSettings) -> None:
+    """Read the settings that describe the model that a prompt of PEFT was trained on; the shape of its tensor decides.
+
+    Args:
+        settings: Settings of a prompt or a prefix.
+
+    Raises:
+        CannotLoadError: It is for an encoder with a decoder.
+    """
+    settings.only_at_start("token_dim", "num_attention_heads", "num_layers")
+    if (parts := settings.whole("num_transformer_submodules", 1)) != 1:
+        raise CannotLoadError(f"num_transformer_submodules={parts}: prompts of encoder-decoder models are not read")

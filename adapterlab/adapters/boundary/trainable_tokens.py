@@ -8,7 +8,7 @@ torch.Size([2, 8])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from adapterlab.adapters.base import Property, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, OtherRowsUntouched
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -35,6 +36,7 @@ class TrainableTokens(ParameterAdapter):
     theme = Theme.BOUNDARY
     claim = "A task needs new tokens, and nothing else in the model has to change to use them."
     paper = "https://huggingface.co/docs/peft/package_reference/trainable_tokens"
+    peft_kinds = ("TRAINABLE_TOKENS",)
     tokens_only = True
 
     ids: tuple[int, ...] = ()
@@ -74,3 +76,19 @@ class TrainableTokens(ParameterAdapter):
             "target_modules": [module],
         }
         return PeftLayout(config, {f"{module}.trainable_tokens_delta": site.state["rows"]})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> TrainableTokens | None:
+        source.settings.only_at_start("init_weights")
+        ids = source.settings.get("token_indices", [])
+        if not isinstance(ids, list):
+            raise CannotLoadError(f"token_indices={ids!r} is not a list of ids")
+        return cls(ids=tuple(ids))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        name, own = "trainable_tokens_delta", site.path.rpartition(".")[0]
+        rows = site.take(name, own)
+        # PEFT writes the rows of a head that is tied to the embedding too.
+        if other := [path for path in site.source.tensors if not torch.equal(site.take(name, path), rows)]:
+            raise CannotLoadError(f"target_modules: {other[0]} has other rows than {own}")
+        return {"rows": rows}

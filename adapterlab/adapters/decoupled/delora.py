@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource
 from adapterlab.adapters.state import State
 
 SMALLEST_NORM = 1e-4
@@ -44,6 +46,13 @@ class DeLoRA(LinearAdapter):
     claim = "A bounded step in a learned direction is enough, and safe at any learning rate."
     paper = "https://arxiv.org/abs/2503.18225"
     size_knob = "rank"
+    peft_kinds = ("DELORA",)
+    peft_names: ClassVar[Mapping[str, str]] = {
+        "delora_A": "a",
+        "delora_B": "b",
+        "delora_lambda": "boundary",
+        "delora_w_norm": "norm",
+    }
 
     rank: int = 8
     """Rank of the update."""
@@ -114,8 +123,14 @@ class DeLoRA(LinearAdapter):
         if not self.zero_start or self.frobenius:
             raise CannotExportError("PEFT has it only with zero_start and without frobenius")
         config = {"peft_type": "DELORA", "r": self.rank, "delora_lambda": self.boundary}
-        names = {"delora_A": "a", "delora_B": "b", "delora_lambda": "boundary", "delora_w_norm": "norm"}
-        return per_site(config, sites, names)
+        return per_site(config, sites, self.peft_names)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> DeLoRA | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "lambda_pattern")
+        settings.only_in_training("module_dropout")
+        return cls(rank=settings.whole("r", 8), boundary=settings.number("delora_lambda", 15), zero_start=True)
 
 
 @dataclass(frozen=True)

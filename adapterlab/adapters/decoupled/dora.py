@@ -9,7 +9,7 @@ tensor([3., 3., 3., 3.])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -21,6 +21,8 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RowNormsAre
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
+from adapterlab.adapters.rank.lora import STARTS_ON_THE_BASE, peft_scale
 from adapterlab.adapters.state import State
 
 
@@ -39,6 +41,8 @@ class DoRA(LinearAdapter):
     claim = "The length and the direction of a neuron's weights change separately."
     paper = "https://arxiv.org/abs/2402.09353"
     size_knob = "rank"
+    peft_kinds = ("LORA",)
+    peft_transposable = True
 
     rank: int = 8
     """Rank of the update."""
@@ -98,4 +102,20 @@ class DoRA(LinearAdapter):
             "lora_dropout": 0.0,
         }
         names = {"lora_A.weight": "a", "lora_B.weight": "b", "lora_magnitude_vector": "magnitude"}
-        return per_site(config, sites, names, transposable=True)
+        return per_site(config, sites, names)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> DoRA | None:
+        settings = source.settings
+        if not settings.flag("use_dora") or settings.get("init_lora_weights", True) not in STARTS_ON_THE_BASE:
+            return None
+        settings.only_at_start("eva_config", "megatron_core", "qalora_group_size")
+        settings.only_in_training("lora_dropout")
+        rank = max(source.sizes("lora_A.weight"), default=0)
+        return cls(rank=rank, alpha=peft_scale(source, "", rank) * rank)
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        a, b = site.take("lora_A.weight"), site.take("lora_B.weight")
+        scale = peft_scale(site.source, site.path, len(a)) * self.rank / self.alpha
+        magnitude = site.take("lora_magnitude_vector")
+        return {"a": padded(a, self.rank, 0), "b": padded(b * scale, self.rank, 1), "magnitude": magnitude}

@@ -10,7 +10,7 @@ tensor([[1., 1., 1.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, ScalesLines
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -38,6 +39,8 @@ class IA3(LinearAdapter):
     theme = Theme.GAIN
     claim = "Useful change is a gain on features that the model already computes."
     paper = "https://arxiv.org/abs/2205.05638"
+    peft_kinds = ("IA3",)
+    peft_transposable = True
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -71,4 +74,18 @@ class IA3(LinearAdapter):
             state = site.state
             return {"ia3_l": state["gain_in"][None] if site.path in onward else state["gain_out"][:, None]}
 
-        return per_site({"peft_type": "IA3", "feedforward_modules": onward}, sites, gain, transposable=True)
+        return per_site({"peft_type": "IA3", "feedforward_modules": onward}, sites, gain)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> IA3 | None:
+        source.settings.only_at_start("init_ia3_weights", "feedforward_modules")  # the tensors have the sides
+        return cls()
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        stored = site.take("ia3_l")
+        if (stored.shape[0] == 1) != ("gain_in" in site.start.trainable):
+            raise CannotLoadError(
+                f"feedforward_modules: at {site.path} it scales the {'in' if stored.shape[0] == 1 else 'out'}puts, and "
+                "ia3 here scales the inputs of the last layer of a feed-forward block, and the outputs of others"
+            )
+        return {name: stored.flatten() for name in site.start.trainable}

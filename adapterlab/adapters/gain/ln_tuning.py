@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit
 from adapterlab.adapters.model_invariants import ChangesOnlyVectors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -35,6 +36,7 @@ class LNTuning(ParameterAdapter):
     theme = Theme.GAIN
     claim = "A task needs existing features scaled up or down, and no new features."
     paper = "https://arxiv.org/abs/2312.11420"
+    peft_kinds = ("LN_TUNING",)
     where_else = ": its normalization layers have no gain; use ia3, which trains gains of its own"
 
     @property
@@ -59,3 +61,12 @@ class LNTuning(ParameterAdapter):
             modules[module] = None
             tensors[f"{module}.ln_tuning_layers.{name}"] = self.value(site.state, site.base)
         return PeftLayout({"peft_type": "LN_TUNING", "target_modules": list(modules)}, tensors)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> LNTuning | None:
+        return cls()
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        module, _, name = site.path.rpartition(".")
+        stored = site.take(f"ln_tuning_layers.{name}", module)
+        return {"delta": stored.to(site.start["delta"]) - site.base.to(site.start["delta"])}

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter, in_sixteenths
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -40,6 +42,9 @@ class VeRA(LinearAdapter):
     paper = "https://arxiv.org/abs/2310.11454"
     size_knob = "rank"
     bounded_rank = False  # random directions may outnumber the layer's own
+    peft_kinds = ("VERA",)
+    peft_names: ClassVar[Mapping[str, str]] = {"vera_lambda_d": "gain_d", "vera_lambda_b": "gain_b"}
+    peft_transposable = True
 
     rank: int = 256
     """Number of random directions, which may exceed the width of the layers. A step takes a time proportional to it."""
@@ -82,7 +87,19 @@ class VeRA(LinearAdapter):
         return per_site(
             {"peft_type": "VERA", "r": self.rank, "save_projection": True},
             sites,
-            {"vera_lambda_d": "gain_d", "vera_lambda_b": "gain_b"},
+            self.peft_names,
             shared={"base_model.vera_A": first["a"], "base_model.vera_B": first["b"]},
-            transposable=True,
         )
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> VeRA | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "projection_prng_key")
+        settings.only_in_training("vera_dropout")
+        if not settings.flag("save_projection", True):
+            raise CannotLoadError("save_projection=False: its random matrices are not in the file; save it with them")
+        return cls(rank=settings.whole("r", 256), d_initial=settings.number("d_initial", 0.1))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        shared = {side: site.take_shared(f"base_model.vera_{side.upper()}") for side in ("a", "b")}
+        return {**super().peft_state(site), **shared}

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.rotations import cayley, full_precision, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -44,6 +45,7 @@ class BOFT(LinearAdapter):
     claim = "Useful change is a dense rotation, and a product of a few sparse rotations is enough."
     paper = "https://arxiv.org/abs/2311.06243"
     size_knob = "block_size"
+    peft_kinds = ("BOFT",)
 
     block_size: int = 8
     """Number of features in a block; even if there are several factors."""
@@ -125,6 +127,27 @@ class BOFT(LinearAdapter):
 
         config = {"peft_type": "BOFT", "boft_block_size": self.block_size, "boft_n_butterfly_factor": 1}
         return per_site(config, sites, tensors)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> BOFT | None:
+        settings = source.settings
+        settings.only_at_start("init_weights")
+        settings.only_in_training("boft_dropout")
+        if (factors := settings.whole("boft_n_butterfly_factor", 1)) != 1:
+            raise CannotLoadError(f"boft_n_butterfly_factor={factors}: only 1 is read")
+        sizes = set(source.sizes("boft_R", -1))
+        if len(sizes) != 1:
+            raise CannotLoadError(
+                f"boft_block_num gives blocks of {sorted(sizes)} features, and here all have one size"
+            )
+        settings.only_at_start("boft_block_size", "boft_block_num")
+        return cls(block_size=sizes.pop(), factors=1, rescale=True)
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        stored = site.take("boft_R")
+        upper = torch.triu_indices(self.block_size, self.block_size, 1)
+        skew = (stored.mT - stored)[..., upper[0], upper[1]] / 2
+        return {"skew": skew, "scale": site.take("boft_s").flatten()}
 
 
 def _product(

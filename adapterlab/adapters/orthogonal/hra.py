@@ -9,7 +9,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, PreservesGram, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.rotations import full_precision
 from adapterlab.adapters.state import State
 
@@ -44,6 +45,7 @@ class HRA(LinearAdapter):
     claim = "Useful change is a few reflections: orthogonal and low-rank at once."
     paper = "https://arxiv.org/abs/2405.17484"
     size_knob = "rank"
+    peft_kinds = ("HRA",)
 
     rank: int = 8
     """Number of reflections, an even number."""
@@ -130,3 +132,13 @@ class HRA(LinearAdapter):
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         config = {"peft_type": "HRA", "r": self.rank, "apply_GS": self.strict}
         return per_site(config, sites, lambda site: {"hra_u": site.state["normals"].T})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> HRA | None:
+        settings = source.settings
+        settings.only_at_start("init_weights")
+        # PEFT has no penalty in the loss.
+        return cls(rank=settings.whole("r", 8), strict=settings.flag("apply_GS"), penalty=0.0)
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        return {"normals": site.take("hra_u").T}

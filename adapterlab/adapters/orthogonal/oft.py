@@ -10,8 +10,9 @@ tensor([[ 4., -3.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +22,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NegativeStrengthInverts, PreservesGram
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.rotations import cayley, rotate_blocks, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -40,6 +42,8 @@ class OFT(LinearAdapter):
     claim = "Useful change rotates the inputs of a layer and keeps the angles between its neurons."
     paper = "https://arxiv.org/abs/2306.07280"
     size_knob = "block_size"
+    peft_kinds = ("OFT",)
+    _series: ClassVar[bool] = False
 
     block_size: int = 32
     """Number of features in a block."""
@@ -132,3 +136,21 @@ class OFT(LinearAdapter):
         }
         # PEFT's exact transform is the inverse of the paper's.
         return per_site(config, sites, lambda site: {"oft_R.weight": -site.state["skew"]})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> OFT | None:
+        settings = source.settings
+        if settings.flag("use_cayley_neumann", True) is not cls._series:
+            return None
+        settings.only_at_start("init_weights", "num_cayley_neumann_terms")
+        settings.only_in_training("module_dropout")
+        return cls(
+            block_size=settings.whole("oft_block_size", 32) or cls.block_size,
+            block_count=settings.whole("r"),
+            block_share=settings.flag("block_share"),
+            coft=settings.flag("coft"),
+            eps=settings.number("eps", 6e-5),
+        )
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        return {"skew": -site.take("oft_R.weight")}

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, NearlyPreservesGram
 from adapterlab.adapters.orthogonal.oft import OFT
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.rotations import cayley_neumann, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -35,6 +37,7 @@ class OFTv2(OFT):
     title = "Orthogonal fine-tuning, version 2"
     claim = "A cheap, approximate rotation is as good as an exact one."
     paper = "https://arxiv.org/abs/2506.19847"
+    _series: ClassVar[bool] = True
 
     neumann_terms: int = 5
     """Number of terms of the series; five in the paper. PEFT's `num_cayley_neumann_terms`, at least 4, is one more."""
@@ -70,3 +73,12 @@ class OFTv2(OFT):
         exact = super().peft_layout(sites)
         series = {"use_cayley_neumann": True, "num_cayley_neumann_terms": self.neumann_terms + 1}
         return per_site({**exact.config, **series}, sites, {"oft_R.weight": "skew"})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> OFTv2 | None:
+        method = super().from_peft(source)
+        terms = source.settings.whole("num_cayley_neumann_terms", 5) - 1
+        return replace(method, neumann_terms=terms) if isinstance(method, OFTv2) else None
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        return {"skew": site.take("oft_R.weight")}

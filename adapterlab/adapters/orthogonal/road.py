@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, KeepsPlanes
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -38,6 +39,7 @@ class RoAd(LinearAdapter):
     claim = "Useful change rotates pairs of features and hardly changes their length."
     paper = "https://arxiv.org/abs/2409.00119"
     size_knob = "variant"
+    peft_kinds = ("ROAD",)
 
     variant: int = 1
     """Angles and scales for each pair: 1 for all four entries, 2 for one per row, 4 for one per entry (table 1)."""
@@ -96,8 +98,7 @@ class RoAd(LinearAdapter):
         return torch.stack(turned, -2).flatten(-3)
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
-        # For variant 4, PEFT stores the diagonal's entries of a group (11, then 22) before the others (12, then 21).
-        order = {1: [0], 2: [0, 1], 4: [0, 3, 1, 2]}[self.variant]
+        order = PEFT_ORDER[self.variant]
 
         def flat(tensor: Tensor) -> Tensor:
             return torch.unflatten(tensor[order], 1, (-1, self.group_size // 2)).transpose(0, 1).flatten()
@@ -108,3 +109,26 @@ class RoAd(LinearAdapter):
             sites,
             lambda site: {"road_theta": flat(site.state["angles"]), "road_alpha": flat(site.state["scales"])},
         )
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> RoAd | None:
+        settings = source.settings
+        settings.only_at_start("init_weights")
+        variant = settings.get("variant", "road_1")
+        known = {f"road_{number}": number for number in PEFT_ORDER}
+        if variant not in known:
+            raise CannotLoadError(f"variant={variant!r} is not one of {', '.join(known)}")
+        return cls(variant=known[str(variant)], group_size=settings.whole("group_size", 64))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        order, half = PEFT_ORDER[self.variant], self.group_size // 2
+
+        def rows(flat: Tensor) -> Tensor:
+            stored = flat.reshape(-1, len(order), half).transpose(0, 1).flatten(1)
+            return stored[torch.tensor(order).argsort()]
+
+        return {"angles": rows(site.take("road_theta")), "scales": rows(site.take("road_alpha"))}
+
+
+PEFT_ORDER = {1: [0], 2: [0, 1], 4: [0, 3, 1, 2]}
+"""Rows of angles and scales in PEFT's order: in variant 4 the diagonal's entries (11, 22) come first, then 12 and 21."""

@@ -10,8 +10,9 @@ tensor([[1., 2., 3.],
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Complex, Float
@@ -22,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource
 from adapterlab.adapters.rebuild import Saved
 from adapterlab.adapters.state import State
 
@@ -41,6 +43,8 @@ class C3A(LinearAdapter):
     claim = "The change is a circular convolution: it has full rank, and acts in the same way at every position."
     paper = "https://arxiv.org/abs/2407.19342"
     size_knob = "block_size"
+    peft_kinds = ("C3A",)
+    peft_names: ClassVar[Mapping[str, str]] = {"c3a_kernel": "kernel"}
 
     block_size: int = 256
     """Rows and columns of a block, a divisor of every side of the layers."""
@@ -91,6 +95,12 @@ class C3A(LinearAdapter):
             return {"c3a_kernel": site.state["kernel"] * (self.scale(columns) * columns)}  # PEFT divides by `in`
 
         return per_site({"peft_type": "C3A", "block_size": self.block_size}, sites, kernel)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> C3A | None:
+        settings = source.settings
+        settings.only_at_start("init_weights")
+        return cls(block_size=settings.whole("block_size", 256), scaled=True)
 
 
 class _Correlation(torch.autograd.Function):

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.rebuild import recomputed
 from adapterlab.adapters.state import State
 
@@ -51,6 +52,7 @@ class FourierFT(LinearAdapter):
     claim = "The change is sparse in the frequency domain: a sum of a few waves over the weight matrix."
     paper = "https://arxiv.org/abs/2405.03003"
     size_knob = "n"
+    peft_kinds = ("FOURIERFT",)
 
     n: int = 1000
     """Number of trained coefficients in each layer."""
@@ -91,6 +93,24 @@ class FourierFT(LinearAdapter):
             columns: Number of input features.
         """
         return math.sqrt(rows * columns) / self.width if self.width else 1.0
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> FourierFT | None:
+        settings = source.settings
+        settings.only_at_start("init_weights")
+        alpha = settings.number("scaling", 150.0)
+        return cls(n=settings.whole("n_frequency", 1000), alpha=alpha, width=0)
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        # The file has no entries: PEFT draws them again, from a seed that is the same in all layers.
+        generator = torch.Generator().manual_seed(site.settings.whole("random_loc_seed", 777))
+        entries, order = torch.randperm(site.base.numel(), generator=generator)[: self.n].sort()
+        coefficients = site.take("fourierft_spectrum")
+        if len(coefficients) != self.n:
+            raise CannotLoadError(
+                f"n_frequency={self.n}, but {site.path} has {len(coefficients)}; here all have as many"
+            )
+        return {"entries": entries, "coefficients": coefficients[order.to(coefficients.device)]}
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = weight.shape

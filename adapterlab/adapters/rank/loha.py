@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
 from adapterlab.adapters.state import State
 
 
@@ -43,6 +44,7 @@ class LoHa(LinearAdapter):
     claim = "The change is the entrywise product of two low-rank matrices, which gives a high rank for few parameters."
     paper = "https://arxiv.org/abs/2309.14859"
     size_knob = "rank"
+    peft_kinds = ("LOHA",)
 
     rank: int = 4
     """Rank of each of the two matrices."""
@@ -83,3 +85,19 @@ class LoHa(LinearAdapter):
         config = {"peft_type": "LOHA", "r": self.rank, "alpha": self.alpha}
         names = {"hada_w1_a": "b1", "hada_w1_b": "a1", "hada_w2_a": "b2", "hada_w2_b": "a2"}
         return per_site(config, sites, names)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> LoHa | None:
+        settings = source.settings
+        settings.only_at_start(
+            "init_weights", "use_effective_conv2d", "r", "rank_pattern"
+        )  # the tensors have the ranks
+        settings.only_in_training("rank_dropout", "module_dropout")
+        return cls(rank=max(source.sizes("hada_w1_b"), default=0), alpha=settings.number("alpha", 8))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        # A layer with another rank is filled up with zeros, which get no gradient; another scale is multiplied into B1.
+        b1, a1, b2, a2 = (site.take(f"hada_{name}") for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
+        scale = site.settings.at(site.path, "alpha_pattern", self.alpha) / len(a1) * self.rank / self.alpha
+        parts = {"b1": (b1 * scale, 1), "a1": (a1, 0), "b2": (b2, 1), "a2": (a2, 0)}
+        return {name: padded(tensor, self.rank, dimension) for name, (tensor, dimension) in parts.items()}

@@ -21,6 +21,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -41,6 +42,7 @@ class LoKr(LinearAdapter):
     paper = "https://arxiv.org/abs/2309.14859"
     size_knob = "rank"
     bounded_rank = False  # a large rank means a full side
+    peft_kinds = ("LOKR",)
 
     rank: int = 8
     """Rank of the large side's factors. If they would not be smaller than the matrix, the matrix itself is trained."""
@@ -163,10 +165,37 @@ class LoKr(LinearAdapter):
             "rank_pattern": ranks,
             "alpha_pattern": {site.path: self.scale(site.state) * ranks[site.path] for site in sites},
         }
-        names = {"c": "w1", "c_a": "w1_b", "c_b": "w1_a", "d": "w2", "d_a": "w2_b", "d_b": "w2_a"}
         return per_site(
-            config, sites, lambda site: {f"lokr_{names[own]}": t for own, t in site.state.trainable.items()}
+            config, sites, lambda site: {f"lokr_{PEFT_SIDES[own]}": t for own, t in site.state.trainable.items()}
         )
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> LoKr | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "use_effective_conv2d", "rank_dropout_scale")
+        settings.only_in_training("rank_dropout", "module_dropout")
+        factor = settings.whole("decompose_factor", -1)
+        ranks = {*source.sizes("lokr_w2_b"), *source.sizes("lokr_w1_b")}
+        if len(ranks) > 1:
+            raise CannotLoadError(f"rank_pattern gives factors of the ranks {sorted(ranks)}, and here they have one")
+        return cls(
+            rank=ranks.pop() if ranks else settings.whole("r", 8),
+            alpha=settings.number("alpha", 8),
+            factor={-1: 0, 0: 1}.get(factor, factor),
+            full=not source.sizes("lokr_w2_b"),
+            both=settings.flag("decompose_both"),
+        )
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        names = {own: f"lokr_{name}" for own, name in PEFT_SIDES.items() if own in site.start.trainable}
+        if set(names.values()) != set(site.source.tensors[site.path]):
+            raise CannotLoadError(f"at {site.path} it factors other sides of the Kronecker product than lokr does here")
+        tensors = {own: site.take(name) for own, name in names.items()}
+        settings = site.settings
+        rank = settings.at(site.path, "rank_pattern", settings.whole("r", 8))
+        scale = settings.at(site.path, "alpha_pattern", self.alpha) / rank / self.scale(site.start)
+        large = "d" if "d" in tensors else "d_b"
+        return {**tensors, large: tensors[large] * scale}
 
     def _peft_rank(self, site: PeftSite) -> int:
         """Return the rank to give to PEFT, which factors a side if the rank is below half of its larger dimension."""
@@ -177,6 +206,10 @@ class LoKr(LinearAdapter):
         if full != (rank >= max(large) / 2) or ("c" in site.state.trainable) == (self.both and rank < max(small) / 2):
             raise CannotExportError(f"at {site.path} PEFT would not factor the same sides")
         return rank
+
+
+PEFT_SIDES = {"c": "w1", "c_a": "w1_b", "c_b": "w1_a", "d": "w2", "d_a": "w2_b", "d_b": "w2_a"}
+"""PEFT's names of the sides and their factors, without `lokr_`."""
 
 
 @dataclass(frozen=True)

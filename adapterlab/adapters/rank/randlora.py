@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored, padded
 from adapterlab.adapters.state import State
 
 
@@ -45,6 +47,7 @@ class RandLoRA(LinearAdapter):
     claim = "The change needs full rank, but its directions can be random."
     paper = "https://arxiv.org/abs/2502.00987"
     size_knob = "rank"
+    peft_kinds = ("RANDLORA",)
 
     rank: int = 32
     """Rank of each of the `n` terms; their sum has full rank."""
@@ -88,6 +91,62 @@ class RandLoRA(LinearAdapter):
         entries: Tensor = u.sign() * (u.abs() > 1 - 1 / self.sparsity) * self.sparsity**0.5
         return entries
 
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> RandLoRA | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "projection_prng_key", "sparse", "very_sparse")
+        settings.only_in_training("randlora_dropout")
+        if not settings.flag("save_projection", True):
+            raise CannotLoadError("save_projection=False: its random matrices are not in the file; save it with them")
+        return cls(rank=settings.whole("r", 32), alpha=settings.number("randlora_alpha", 640))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        a, b = (self._peft_basis(site, side) for side in "AB")
+        n, (rows, columns) = len(site.start["gamma"]), site.start["b"].shape
+        small = site.start["a"].shape[1]
+
+        def own_order() -> Tensor:
+            return padded(_reordered(b.flatten(1), (self.rank, n))[:rows], columns, 1)
+
+        return {
+            "lambda": site.take("randlora_lambda").T,
+            "gamma": site.take("randlora_gamma"),
+            "a": site.source.once("a", lambda: a[:, 0, :small]),
+            "b": site.source.once(f"b of {n}", own_order),
+        }
+
+    def _peft_basis(self, site: PeftStored, side: str) -> Tensor:
+        shared, name = site.take_shared(f"base_model.randlora_{side}"), f"randlora_{side}"
+        # PEFT writes a copy at every layer, too.
+        if name in site.source.tensors[site.path] and not torch.equal(site.take(name), shared):
+            raise CannotLoadError(f"{name} at {site.path} is not the one that all layers share")
+        return shared
+
+    def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        def peft_b(site: PeftSite) -> Float[Tensor, "large columns"]:
+            return _reordered(site.state["b"], (len(site.state["gamma"]), self.rank))
+
+        whole = max((peft_b(site) for site in sites), key=lambda b: b.shape[1])
+        for site in sites:
+            own = peft_b(site)
+            if not torch.equal(own, whole[:, : own.shape[1]]):
+                raise CannotExportError(f"at {site.path} PEFT would use its random basis in another order")
+        rows, columns = (max(site.base.shape[side] for site in sites) for side in (0, 1))
+        small = min(rows, columns)
+        config = {"peft_type": "RANDLORA", "r": self.rank, "randlora_alpha": self.alpha, "save_projection": True}
+        shared = {
+            "base_model.randlora_A": padded(sites[0].state["a"], small, 1)[:, None],
+            "base_model.randlora_B": torch.unflatten(
+                padded(whole, -(-small // self.rank) * self.rank, 1), 1, (-1, self.rank)
+            ),
+        }
+        return per_site(
+            config,
+            sites,
+            lambda site: {"randlora_lambda": site.state["lambda"].T, "randlora_gamma": site.state["gamma"]},
+            shared=shared,
+        )
+
     def factors(
         self, state: State, large: int
     ) -> tuple[Float[Tensor, "large bases"], Float[Tensor, " bases"], Float[Tensor, "bases d"]]:
@@ -119,6 +178,14 @@ class RandLoRA(LinearAdapter):
         b, scaled, a = self.factors(state, max(rows, columns))
         first, second = (a, b) if rows >= columns else (b.mT, a.mT)
         return linear(x) + affine(affine(x, first) * (strength * scaled), second)
+
+
+def _reordered(b: Float[Tensor, "large columns"], shape: tuple[int, int]) -> Float[Tensor, "large used"]:
+    """Return the first columns of `b`, numbered as a matrix of a shape, in the order of the transposed matrix.
+
+    PEFT runs through the columns of all `B_j` in another order than through the rows that they meet.
+    """
+    return torch.unflatten(b[:, : shape[0] * shape[1]], 1, shape).transpose(1, 2).flatten(1)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ tensor([[3., 2., 3., 2.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource
 from adapterlab.adapters.rebuild import built_linear
 from adapterlab.adapters.state import State
 
@@ -41,6 +43,8 @@ class Bone(LinearAdapter):
     claim = "A group of neurons needs one small affine map, the same for every block of inputs."
     paper = "https://arxiv.org/abs/2409.15371"
     size_knob = "block_size"
+    peft_kinds = ("MISS",)
+    peft_names: ClassVar[Mapping[str, str]] = {"miss_block": "b"}
 
     block_size: int = 64
     """Rows and columns of a block, a divisor of every side of the layers."""
@@ -80,7 +84,16 @@ class Bone(LinearAdapter):
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         config = {"peft_type": "MISS", "r": self.block_size, "init_weights": "bat"}
-        return per_site(config, sites, {"miss_block": "b"})
+        return per_site(config, sites, self.peft_names)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> Bone | None:
+        settings = source.settings
+        if settings.get("init_weights", True) != "bat":
+            return None
+        settings.only_at_start("mini_r")  # of another variant
+        settings.only_in_training("miss_dropout")
+        return cls(block_size=settings.whole("r", 64))
 
 
 def _multiplied(

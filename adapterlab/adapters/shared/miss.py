@@ -9,7 +9,7 @@ tensor([[1., 2., 1., 2., 1.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -40,6 +41,7 @@ class MiSS(LinearAdapter):
     claim = "Shards of a weight need the same change."
     paper = "https://arxiv.org/abs/2409.15371"
     size_knob = "rank"
+    peft_kinds = ("MISS",)
 
     rank: int = 64
     """Number of different columns of the update."""
@@ -87,3 +89,15 @@ class MiSS(LinearAdapter):
             raise CannotExportError("PEFT has only the efficient form")
         config = {"peft_type": "MISS", "r": self.rank}
         return per_site(config, sites, lambda site: {"miss_block": site.state["d"].T})
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> MiSS | None:
+        settings = source.settings
+        if settings.get("init_weights", True) not in (True, False):
+            return None
+        settings.only_at_start("mini_r")  # of another variant
+        settings.only_in_training("miss_dropout")
+        return cls(rank=settings.whole("r", 64))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        return {"d": site.take("miss_block").T}

@@ -8,7 +8,7 @@ tensor([ 8,  9, 10, 11, 12, 13, 14, 15])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,6 +21,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 
@@ -41,6 +42,7 @@ class SHiRA(LinearAdapter):
     claim = "Changing one percent of the weights is enough if they are chosen well; the rank need not be low."
     paper = "https://arxiv.org/abs/2406.13175"
     size_knob = "rank"
+    peft_kinds = ("SHIRA",)
 
     rank: int = 8
     """Rank of the LoRA that trains as many numbers."""
@@ -115,6 +117,17 @@ class SHiRA(LinearAdapter):
             return {"shira_weight": site.state["values"], "shira_indices": indices}
 
         return per_site({"peft_type": "SHIRA", "r": self.rank}, sites, tensors)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> SHiRA | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "mask_type", "random_seed")  # the tensors have the chosen entries
+        return cls(rank=settings.whole("r", 32))
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        row, column = site.take("shira_indices").long()
+        entries, order = (row * site.base.shape[1] + column).sort()
+        return {"entries": entries, "values": site.take("shira_weight").flatten()[order]}
 
 
 @dataclass(frozen=True)

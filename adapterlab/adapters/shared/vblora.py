@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors, in_sixteenths
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_source import PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
 
@@ -43,6 +45,8 @@ class VBLoRA(LinearAdapter):
     claim = "The changes of all layers are mixtures of the same few vectors."
     paper = "https://arxiv.org/abs/2405.15179"
     size_knob = "vectors"
+    peft_kinds = ("VBLORA",)
+    peft_names: ClassVar[Mapping[str, str]] = {"vblora_logits_A": "logits_a", "vblora_logits_B": "logits_b"}
 
     rank: int = 4
     """Rank of the update."""
@@ -147,9 +151,33 @@ class VBLoRA(LinearAdapter):
         return per_site(
             config,
             sites,
-            {"vblora_logits_A": "logits_a", "vblora_logits_B": "logits_b"},
+            self.peft_names,
             shared={"base_model.vblora_vector_bank": sites[0].state["bank"]},
         )
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> VBLoRA | None:
+        settings = source.settings
+        settings.only_at_start("init_vector_bank_bound", "init_logits_std")
+        settings.only_in_training("vblora_dropout")
+        return cls(
+            rank=settings.whole("r", 4),
+            vectors=settings.whole("num_vectors", 256),
+            length=settings.whole("vector_length", 256),
+            top=settings.whole("topk", 2),
+        )
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        bank = site.take_shared("base_model.vblora_vector_bank")
+        if not site.settings.flag("save_only_topk_weights"):
+            return {**super().peft_state(site), "bank": bank}
+        logits = {}
+        for name, own in self.peft_names.items():
+            first = site.take(f"{name}_topk_weights")
+            weights = torch.cat([first, 1 - first.sum(-1, keepdim=True)], -1)
+            empty = weights.new_full((*weights.shape[:-1], self.vectors), -torch.inf)
+            logits[own] = empty.scatter(-1, site.take(f"{name}_topk_indices").long(), weights.log())
+        return {**logits, "bank": bank}
 
 
 @dataclass(frozen=True)

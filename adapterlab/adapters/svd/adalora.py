@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
+from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
 from adapterlab.adapters.rank.lora import LoRA
 from adapterlab.adapters.state import State
 
@@ -56,6 +57,8 @@ class AdaLoRA(LinearAdapter):
     claim = "Some layers need more rank than others, and the sensitivity of the loss shows which."
     paper = "https://arxiv.org/abs/2303.10512"
     size_knob = "rank"
+    peft_kinds = ("ADALORA",)
+    peft_transposable = True
 
     rank: int = 12
     """Rank of the update before pruning."""
@@ -190,3 +193,33 @@ class AdaLoRA(LinearAdapter):
             for site in sites
         ]
         return LoRA(rank=self.rank, alpha=self.alpha).peft_layout(plain)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> AdaLoRA | None:
+        settings = source.settings
+        settings.only_at_start("init_lora_weights", "megatron_core", "qalora_group_size", "r", "rank_pattern")
+        settings.only_in_training("lora_dropout")
+        whole = settings.whole("init_r", 12)
+        return cls(
+            rank=max(source.sizes("lora_A"), default=0),
+            alpha=settings.number("lora_alpha", 8),
+            keep=settings.whole("target_r", 8) / whole,
+            total_steps=settings.whole("total_step", 1),
+            warmup_steps=settings.whole("tinit"),
+            final_steps=settings.whole("tfinal"),
+            interval=settings.whole("deltaT", 1),
+            beta1=settings.number("beta1", 0.85),
+            beta2=settings.number("beta2", 0.85),
+            penalty=settings.number("orth_reg_weight", 0.5),
+        )
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        # PEFT divides by the rank before pruning, and adds a small number to it.
+        settings = site.settings
+        alpha = settings.at(site.path, "alpha_pattern", self.alpha)
+        scale = alpha / (settings.whole("init_r", 12) + 1e-5) * self.rank / self.alpha
+        return {
+            "q": padded(site.take("lora_A"), self.rank, 0),
+            "p": padded(site.take("lora_B"), self.rank, 1),
+            "values": padded(site.take("lora_E")[:, 0] * scale, self.rank, 0),
+        }

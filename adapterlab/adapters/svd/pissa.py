@@ -10,7 +10,7 @@ tensor([[0., 0.],
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +23,8 @@ from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite
-from adapterlab.adapters.rank.lora import LoRA
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
+from adapterlab.adapters.rank.lora import LoRA, peft_scale
 from adapterlab.adapters.state import State
 
 
@@ -42,6 +43,8 @@ class PiSSA(LinearAdapter):
     claim = "The change that a task needs lies in the weight's principal singular components."
     paper = "https://arxiv.org/abs/2404.02948"
     size_knob = "rank"
+    peft_kinds = ("LORA",)
+    peft_transposable = True
 
     rank: int = 8
     """Number of singular components."""
@@ -72,6 +75,22 @@ class PiSSA(LinearAdapter):
         lora = [as_lora(site.state) for site in sites]
         plain = [replace(site, state=state) for site, (_, state) in zip(sites, lora, strict=True)]
         return lora[0][0].peft_layout(plain)
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> PiSSA | None:
+        settings = source.settings
+        if settings.flag("use_dora") or settings.get("init_lora_weights") != "pissa":
+            return None
+        settings.only_at_start("megatron_core", "qalora_group_size")
+        settings.only_in_training("lora_dropout")
+        ranks = set(source.sizes("lora_A.weight"))
+        if len(ranks) != 1:
+            raise CannotLoadError(f"rank_pattern gives a PiSSA with the ranks {sorted(ranks)}, and here it has one")
+        return cls(rank=ranks.pop())
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        root = peft_scale(site.source, site.path, self.rank) ** 0.5
+        return {"a": root * site.take("lora_A.weight"), "b": root * site.take("lora_B.weight")}
 
 
 def as_lora(state: State) -> tuple[LoRA, State]:

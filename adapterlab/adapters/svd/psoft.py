@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, InSingularBasis, Invariant, PreservesGram, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.rotations import cayley, cayley_neumann, skew_symmetric
 from adapterlab.adapters.state import State
 
@@ -40,6 +41,7 @@ class PSOFT(LinearAdapter):
     claim = "The rotation that a task needs lies in the weight's principal subspace."
     paper = "https://arxiv.org/abs/2505.11235"
     size_knob = "rank"
+    peft_kinds = ("PSOFT",)
 
     rank: int = 32
     """Number of singular triplets."""
@@ -72,6 +74,32 @@ class PSOFT(LinearAdapter):
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         return linear(x) + affine(affine(affine(x, state["vt"]), self.core(state, strength)), state["u"])
+
+    @classmethod
+    def from_peft(cls, source: PeftSource) -> PSOFT | None:
+        settings = source.settings
+        settings.only_at_start("init_weights", "psoft_alpha", "psoft_svd_lowrank_niter", "random_seed")
+        settings.only_in_training("psoft_dropout")
+        scaled = settings.flag("psoft_mag_b", True)
+        wanted = {"ab_svd_init": "psoft_init", "psoft_svd": "full", "psoft_orth": True, "psoft_mag_a": scaled}
+        for name, value in wanted.items():
+            if (found := settings.get(name, value)) != value:
+                raise CannotLoadError(f"{name}={found!r}: psoft here has only {value!r}")
+        terms = settings.whole("num_cayley_neumann_terms", 5) - 1
+        if not settings.flag("use_cayley_neumann"):
+            settings.only_at_start("cayley_neumann_eps")  # not in use
+            terms = 0
+        return cls(rank=settings.whole("r", 32), relaxed=scaled, neumann_terms=terms)
+
+    def peft_state(self, site: PeftStored) -> Mapping[str, Tensor]:
+        names = {"weight": "skew", "vector_a": "alpha", "vector_b": "beta"}
+        found = {own: name for name, own in names.items() if own in site.start.trainable}
+        tensors = {own: site.take(f"psoft_R.{name}") for own, name in found.items()}
+        # A pair of singular vectors may have the other sign in PEFT, which decomposes the weight again.
+        u = torch.linalg.svd(site.base.float(), full_matrices=False).U[:, : self.rank]
+        sign = (u * site.start["u"]).sum(0).sign()
+        first, second = torch.triu_indices(self.rank, self.rank, 1)
+        return {**tensors, "skew": tensors["skew"] * (sign[first] * sign[second]).to(tensors["skew"].device)}
 
     def core(self, state: State, strength: float) -> Float[Tensor, "rank rank"]:
         """Return `S (diag(beta) R diag(alpha) - I)`, the matrix between `U` and `V^T` in the update.

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapterlab.adapters.context import Moments
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.linear_layers import LinearLayer
 
@@ -98,3 +99,47 @@ def layer_inputs(
         for hook in hooks:
             hook.remove()
     return inputs
+
+
+def input_moments(layers: Mapping[str, LinearLayer], runs: Sequence[Callable[[], object]]) -> dict[str, Moments]:
+    """Return sums over the inputs of linear layers at all tokens; each takes the memory of an `(in, in)` matrix.
+
+    Args:
+        layers: Linear layers by path.
+        runs: Functions that each run the model on some texts. Padding is counted like other tokens.
+
+    Returns:
+        Sums by path, in float64 for float64 inputs, else in float32.
+
+    Raises:
+        AdapterlabError: No run calls one of the layers.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> input_moments({"layer": layer}, [lambda: layer(torch.arange(4.0).reshape(1, 2, 2))])["layer"].total
+    tensor([2., 4.])
+    """
+    sums: dict[str, Moments] = {}
+
+    def record(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].detach().flatten(0, -2)
+        x = x if x.dtype == torch.float64 else x.float()
+        largest = float(x.max().abs())
+        seen = Moments(len(x), 1, x.sum(0), x.T @ x, largest)
+        if path in sums:
+            tokens, calls, total, squares, before = sums[path]
+            seen = Moments(tokens + len(x), calls + 1, total + seen.total, squares + seen.squares, max(before, largest))
+        sums[path] = seen
+
+    hooks = [layer.register_forward_pre_hook(partial(record, path)) for path, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            for run in runs:
+                run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if missing := [path for path in layers if path not in sums]:
+        raise AdapterlabError(
+            f"the runs given to attach never called the layer {missing[0]}: run the whole model in them"
+        )
+    return sums

@@ -1,1 +1,1 @@
-"""Load saved adapters, and export them to PEFT."""
+"""Load saved adapters."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.rank.lora_starts import SUBTRACTED
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.adapter_files import NEW_HEADS, TRAINED_TOO, SavedAdapter, read, sketch
@@ -188,8 +189,11 @@ def load_experts(handle: Handle, folders: Sequence[str | Path]) -> None:
     for folder in folders:
         saved = read(Path(folder))
         settings = saved.settings
-        if settings["name"] != "lora" or settings.get("rslora") or not wanted.items() <= settings.items():
-            raise AdapterlabError(f"{folder} holds {settings}; an expert must be a lora with {wanted}")
+        plain = not settings.get("rslora") and settings.get("start") not in SUBTRACTED
+        if settings["name"] != "lora" or not plain or not wanted.items() <= settings.items():
+            raise AdapterlabError(
+                f"{folder} holds {settings}; an expert must be a lora with {wanted}, a start on the base, and without rslora"
+            )
         for key, found in parts.items():
             if key not in saved.tensors:
                 raise AdapterlabError(f"{folder} does not adapt {key.rpartition('/')[0]}: train it on the same targets")

@@ -74,7 +74,7 @@ def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place
             return _linear(model, adapter, where)
         case ParameterAdapter():
             parameters = parameter_places(model, adapter, readers_of(model))
-            names = {path: [path.rpartition(".")[0]] for path in parameters}
+            names = {path: place.module_paths for path, place in parameters.items()}
             kept = chosen(model, names, where) if parameters else []
             own = {path: _set(adapter, where, path, *names[path]) for path in kept}
             return {path: parameters[path].for_method(own[path]) for path in kept}

@@ -151,14 +151,10 @@ class MatrixPlace(ParameterPlace):
         self, adapter: LinearAdapter, owners: Mapping[str, Owner], experts: bool, readers: Sequence[nn.Module] = ()
     ) -> None:
         self.adapter, self.experts, self.owners_by_path = adapter, experts, owners
+        self.module_paths = list(owners)
         self.owners, self.readers = list(owners.values()), readers
         self.transposed = experts and bool(getattr(self.owners[0][0], "is_transposed", False))
         self.functions = OfExperts(adapter, self.transposed) if experts else OfMatrix(adapter)
-
-    @property
-    def module_paths(self) -> Sequence[str]:
-        """Paths of the modules that hold the parameter."""
-        return list(self.owners_by_path)
 
     def of_method(self, adapter: LinearAdapter) -> MatrixPlace:
         """Return the same place for a method with other settings.

@@ -89,6 +89,8 @@ class ParameterPlace(Place):
 
     functions: ParameterMethod
     """The method's functions of a parameter."""
+    module_paths: Sequence[str] = ()
+    """Paths of the modules that hold the parameter."""
 
     adapter: ParameterAdapter | LinearAdapter
 
@@ -101,7 +103,9 @@ class ParameterPlace(Place):
         Args:
             adapter: The method.
         """
-        return ParameterPlace(adapter, self.owners, self.readers)
+        place = ParameterPlace(adapter, self.owners, self.readers)
+        place.module_paths = self.module_paths
+        return place
 
     @property
     def like(self) -> Tensor:
@@ -221,5 +225,7 @@ def parameter_places(
     for found in owners.values():
         path, (_, name) = found[0]
         reading = [reader for path, _ in found for reader in (readers or {}).get(path, ())]
-        places[f"{path}.{name}".lstrip(".")] = ParameterPlace(adapter, [owner for _, owner in found], reading)
+        place = ParameterPlace(adapter, [owner for _, owner in found], reading)
+        place.module_paths = [path for path, _ in found]
+        places[f"{path}.{name}".lstrip(".")] = place
     return places

@@ -97,6 +97,11 @@ def test_lokr_is_a_kronecker_product():
 
 VARIANTS = [
     ("lora", {"rank": 3, "rslora": True}),
+    ("lora", {"rank": 3, "train_a": False}),
+    ("lora", {"rank": 4, "start": "orthogonal"}),
+    ("lora", {"rank": 3, "start": "olora", "rslora": True}),
+    ("lora", {"rank": 3, "start": "milora"}),
+    ("lora", {"rank": 3, "start": "mica"}),
     ("delora", {"rank": 3, "frobenius": True}),
     ("delora", {"rank": 3, "zero_start": True}),
     ("c3a", {"block_size": 2, "scaled": True}),
