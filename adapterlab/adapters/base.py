@@ -90,6 +90,8 @@ class Adapter(ABC):
     """True if the adapter is a change of weights, so that it can be merged into them."""
     size_knob: ClassVar[str | None] = None
     """Field that sets the number of trained parameters; None if there is no such field."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Installed distributions whose code computes the method; their versions are part of a trial's id."""
     registry: ClassVar[dict[str, type[Adapter]]] = {}
     """All known methods by name."""
 

@@ -1,5 +1,7 @@
 """The folder of a saved adapter: `adapter.json` (method, hyperparameters, targets) and `adapter.safetensors` (tensors).
 
+The folder of a method of PEFT is one that PEFT loads too.
+
 Tensors that a method derives from the base weight are not written. A sketch of two numbers for each of their vectors is
 written instead, by which loading checks that the base is the same.
 
@@ -32,6 +34,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.sites.base import Site
+from adapterlab.surgery.sites.peft import PeftSite
 
 CARD = "adapter.json"
 """File of the method, its hyperparameters and targets."""
@@ -113,6 +116,9 @@ def write(
     partial = folder / f"{CARD}.partial"
     partial.write_text(json.dumps(card, indent=2) + "\n")
     partial.replace(folder / CARD)
+    for site in sites.values():
+        if isinstance(site, PeftSite):
+            site.write_files(folder, new_heads)
 
 
 def sketch(tensor: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -26,10 +27,13 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
-from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout
+from adapterlab.adapters.peft_layout import PeftSite as SiteForPeft
+from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
+from adapterlab.surgery.sites.peft import PeftSite
 
 PREFIX = "base_model.model."
 """Prefix of every layer's path in PEFT's files."""
@@ -52,6 +56,14 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
     Raises:
         CannotExportError: If PEFT has no equivalent of this adapter. Nothing is written then.
     """
+    folder = Path(folder)
+    if isinstance(handle.adapter, PeftAdapter):
+        folder.mkdir(parents=True, exist_ok=True)
+        for site in handle.sites.values():
+            cast(PeftSite, site).write_files(
+                folder, handle.new_heads, base_model_name_or_path=base, task_type=task_type
+            )
+        return handle.adapter.peft_type
     layout = _layout(handle)
     config = {"base_model_name_or_path": base, "task_type": task_type, "inference_mode": True, **layout.config}
     tensors = {f"{PREFIX}{key}": tensor for key, tensor in layout.tensors.items()} | dict(layout.shared)
@@ -67,7 +79,6 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
         for path in heads:
             module = handle.model.get_submodule(path)
             tensors |= {f"{PREFIX}{path}.{name}": tensor for name, tensor in module.state_dict().items()}
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -77,7 +88,7 @@ def save_peft(handle: Handle, folder: str | Path, base: str, task_type: str | No
 def _layout(handle: Handle) -> PeftLayout:
     """Return the method's own layout, or that of a LoRA with the same change."""
     adapter = handle.adapter
-    sites = [PeftSite(path, site.state, _base(handle, path)) for path, site in handle.sites.items()]
+    sites = [SiteForPeft(path, site.state, _base(handle, path)) for path, site in handle.sites.items()]
     if not isinstance(adapter, LinearAdapter):
         layout = adapter.peft_layout(sites)
         if layout is None:

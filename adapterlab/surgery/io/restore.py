@@ -31,6 +31,7 @@ from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
+from adapterlab.surgery.sites.peft import PeftSite
 from adapterlab.surgery.sites.routed import RoutedSite
 
 
@@ -57,6 +58,9 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     with torch.no_grad():
         for path, tensor in heads.items():
             handle.new_heads[path].copy_(tensor)
+    for site in handle.sites.values():
+        if isinstance(site, PeftSite):
+            site.read_files(Path(folder))
     return handle
 
 

@@ -22,6 +22,7 @@ from adapterlab.adapters.adapter_types import (
 )
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
 from adapterlab.surgery.model.linear_layers import Targets, select
@@ -29,6 +30,7 @@ from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.linear import LinearPlace
 from adapterlab.surgery.sites.pair import pair_places
 from adapterlab.surgery.sites.parameter import ParameterPlace, parameters_of
+from adapterlab.surgery.sites.peft import PeftPlace, refuse_peft
 from adapterlab.surgery.sites.prefix import PrefixPlace
 from adapterlab.surgery.sites.prompt import PromptPlace
 from adapterlab.surgery.sites.residual import Positions, ResidualPlace
@@ -57,7 +59,10 @@ def places_for(model: nn.Module, adapter: Adapter, targets: Targets) -> Mapping[
 
 
 def _places(model: nn.Module, adapter: Adapter, targets: Targets) -> dict[str, Place]:
+    refuse_peft(model)
     match adapter:
+        case PeftAdapter():
+            return {"peft": PeftPlace(adapter, model, targets)}
         case LinearAdapter():
             return {path: LinearPlace(adapter, path, layer) for path, layer in select(model, targets).items()}
         case ParameterAdapter():
