@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, object]] = {
     "ether": {"block_count": 2},
     "ether_plus": {"block_count": 2},
     "fourierft": {"n": 20},
+    "gralora": {"rank": 4},
     "hra": {"rank": 4},
     "oft": {"block_size": 4},
     "oftv2": {"block_size": 4},
