@@ -170,6 +170,11 @@ class Adapter(ABC):
         """True if the forward pass draws random numbers in training mode."""
         return bool(getattr(self, "dropout", 0.0))
 
+    @property
+    def mixes_rows(self) -> bool:
+        """True if outputs depend on other rows of the batch or on later tokens, so that losses cannot be compared."""
+        return False
+
     def strength_problem(self, strength: float) -> str | None:
         """Return an error message if the method does not support a strength; None if it does.
 

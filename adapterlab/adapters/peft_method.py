@@ -62,6 +62,8 @@ _NEEDS_MORE: Mapping[str, frozenset[str]] = {
     ),
 }
 """By method, settings that need code in the training loop or data, unless they have their default value."""
+_MIXES_ROWS = frozenset({"LILY"})
+"""Methods that route by a mean over all tokens of a batch."""
 _INITS_FROM_DATA = ("eva", "corda", "lora_ga", "loftq")
 """Values of `init_lora_weights` that need data or a quantized model."""
 
@@ -88,6 +90,10 @@ class PeftAdapter(Adapter):
     @property
     def draws_in_training(self) -> bool:
         return True  # not known, and dropout has another name in each config
+
+    @property
+    def mixes_rows(self) -> bool:
+        return self.peft_type in _MIXES_ROWS
 
     @property
     def finds_places(self) -> bool:

@@ -9,9 +9,11 @@ import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import adapterlab
 from adapterlab import adapter
+from adapterlab.cli import app
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.prepare import prepare
@@ -120,6 +122,21 @@ def test_the_version_of_peft_is_part_of_the_trial_s_name(monkeypatch):
     after = codes()
     assert after["peft:LORA"] != before["peft:LORA"]
     assert after["lora"] == before["lora"]
+
+
+def test_lily_cannot_compete_since_it_reads_later_tokens(study_file):
+    study = load_study(study_file)
+    lily = study.model_copy(update={"contestants": (*study.contestants, Contestant(peft="LILY"))})
+    with pytest.raises(AdapterlabError, match=r"'peft:LILY' cannot compete: .* depends on later tokens"):
+        prepare(lily)
+
+
+def test_explain_refers_to_peft():
+    result = CliRunner().invoke(app, ["explain", "peft:HIRA"])
+    assert (
+        str(result.exception)
+        == "peft:HIRA is a method of PEFT, whose page describes it: https://huggingface.co/docs/peft"
+    )
 
 
 def test_its_trials_are_not_batched():

@@ -46,6 +46,8 @@ def tokens() -> Tensor:
 
 
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+READS_LATER_TOKENS = {"LILY"}
+"""Methods by which a token's logits depend on later tokens: Lily routes by the mean over all tokens of a batch."""
 KNOWS_ITS_PLACES = {"BEFT", "LN_TUNING", "TRAINABLE_TOKENS"}
 
 
@@ -93,6 +95,10 @@ def test_it_trains_as_in_peft_and_leaves_the_same_bits(peft_type, tokens, tmp_pa
     trained = model(tokens).logits
     assert not torch.equal(trained, start)
     assert torch.equal(trained, as_peft_trains(peft_type, tokens))
+
+    other_end = torch.cat([tokens[:, :-1], tokens[:, -1:] - 1], 1)
+    read = (model(other_end).logits - trained)[:, :-1].abs().max()
+    assert (read > 1e-6) == (peft_type in READS_LATER_TOKENS)
 
     with handle.disabled():
         assert torch.equal(model(tokens).logits, base)
