@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterlab.adapters.base import Adapter
-from adapterlab.adapters.context import Context
+from adapterlab.adapters.context import Context, same_place
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.freezing import freeze
@@ -122,7 +123,8 @@ def initial_states(
         raise AdapterlabError(f"{adapter.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
-    layers = {path: place.layer for path, place in places.items() if isinstance(place, LayerPlace)}
+    linear = {path: place for path, place in places.items() if isinstance(place, LayerPlace)}
+    layers = {path: place.layer for path, place in linear.items()}
     # Computed when the first place asks, and for all places at once.
     gradients = cache(partial(weight_gradients, layers, loss)) if loss is not None else None
     inputs = cache(partial(layer_inputs, layers, runs)) if runs else None
@@ -141,9 +143,16 @@ def initial_states(
             inputs=None if inputs is None else partial(_at, inputs, path),
             saved={} if saved is None else saved[path],
         )
+        context = replace(context, alike=partial(_alike, linear, context, adapter.name))
         with torch.no_grad():
             states[path] = place.init(context)
     return states
+
+
+def _alike(layers: Mapping[str, LayerPlace], context: Context, method: str) -> list[Tensor]:
+    """Return the weights of the layers at the same place in their blocks."""
+    alike = [layer for path, layer in layers.items() if same_place(path) == context.place]
+    return [layer.weight(method, context).to(context.device) for layer in alike]
 
 
 def _at(compute: Callable[[], Mapping[str, T]], path: str) -> T:

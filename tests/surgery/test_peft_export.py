@@ -19,7 +19,7 @@ from adapterlab.surgery.model.new_heads import mark_new_heads
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
-MERGED = {"boft", "ether", "fourierft", "goft", "randlora", "svft"}
+MERGED = {"boft", "ether", "fourierft", "frod", "goft", "randlora", "svft"}
 """Linear methods that PEFT cannot hold as they are by default, nor as a LoRA."""
 NATIVE = {
     "lora": "LORA",
