@@ -17,7 +17,8 @@ from pathlib import Path
 from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import LinearAdapter
-from adapterlab.adapters.peft_method import PREFIX, make_peft_adapter, peft_method
+from adapterlab.adapters.peft_config import PREFIX
+from adapterlab.adapters.peft_method import make_peft_adapter, peft_method
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.user_code import load_module

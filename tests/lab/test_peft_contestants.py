@@ -32,6 +32,9 @@ from tests.lab.tiny import save_study
 
 HIRA = """
 [[contestants]]
+adapter = "hira"
+
+[[contestants]]
 peft = "HIRA"
 init_weights = true
 
@@ -83,6 +86,8 @@ def test_it_is_sized_to_the_budget_by_counts_of_peft(study_file):
 
     rank = sized.adapter.r
     assert sized.parameters == count(rank) <= study.budget < count(rank + 1)
+    ours = prepare(study).sized[Cell()]["hira"]
+    assert (ours.adapter.rank, ours.parameters) == (rank, sized.parameters)
 
 
 def test_it_is_tuned_scored_and_reported_like_the_others(results):

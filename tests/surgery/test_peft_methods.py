@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import LlamaForSequenceClassification
 
 from adapterlab import adapter, attach, load
-from adapterlab.adapters.peft_method import peft_types
+from adapterlab.adapters.peft_config import peft_types
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import parameter_count, sized
 from adapterlab.surgery.io.peft_export import save_peft

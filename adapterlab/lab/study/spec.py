@@ -23,7 +23,7 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.linear import LinearAdapter
-from adapterlab.adapters.peft_method import PREFIX
+from adapterlab.adapters.peft_config import PREFIX
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
 from adapterlab.lab.study.table import Count, Rate, Table

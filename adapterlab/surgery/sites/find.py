@@ -30,7 +30,8 @@ from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.linear import LinearPlace
 from adapterlab.surgery.sites.pair import pair_places
 from adapterlab.surgery.sites.parameter import ParameterPlace, parameters_of
-from adapterlab.surgery.sites.peft import PeftPlace, refuse_peft
+from adapterlab.surgery.sites.peft import PeftPlace
+from adapterlab.surgery.sites.peft_targets import refuse_peft
 from adapterlab.surgery.sites.prefix import PrefixPlace
 from adapterlab.surgery.sites.prompt import PromptPlace
 from adapterlab.surgery.sites.residual import Positions, ResidualPlace

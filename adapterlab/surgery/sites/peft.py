@@ -13,7 +13,6 @@ and disabling the adapter undo them exactly, also for methods that change the ba
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,36 +22,22 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.linear_layers import LinearLayer, Targets, linears, select
+from adapterlab.surgery.model.linear_layers import Targets
 from adapterlab.surgery.model.submodules import in_adapter
+from adapterlab.surgery.model.weights import shape_of
 from adapterlab.surgery.sites.base import Place, Site
 from adapterlab.surgery.sites.graft import Graft, record
+from adapterlab.surgery.sites.peft_targets import MARK, targets_of
 
-MARK = "adapterlab_peft"
-"""Attribute of a model that has an adapter of PEFT, also while the adapter is disabled."""
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's files."""
 INNER = "base_model.model."
 """Path of a model in PEFT's model of it."""
-
-
-def refuse_peft(model: nn.Module) -> None:
-    """Raise an error if PEFT has an adapter on a model, whose layers are then not where they were.
-
-    Args:
-        model: The model.
-
-    Raises:
-        AdapterlabError: The model has an adapter of PEFT.
-    """
-    if MARK in model.__dict__ or hasattr(model, "peft_config"):
-        raise AdapterlabError("the model has an adapter of PEFT attached: detach it first, or unload() PEFT's model")
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ class PeftPlace(Place):
         self.adapter, self.model = adapter, model
         if any(in_adapter(path) for path, _ in model.named_modules()):
             raise AdapterlabError(f"{adapter.name} cannot be attached on top of other adapters: detach them first")
-        self._layers, self._changes = _targeted(adapter, model, targets)
+        self._layers, self._changes = targets_of(adapter, model, targets)
         self._injected: tuple[Graft, Injected] | None = None
 
     @property
@@ -96,7 +81,7 @@ class PeftPlace(Place):
     @property
     def shape(self) -> tuple[int, int] | None:
         """The smallest number of outputs and the smallest number of inputs of a layer; None if PEFT chooses the places."""
-        shapes = [_shape(layer) for layer in self._layers.values()]
+        shapes = [shape_of(layer) for layer in self._layers.values()]
         return (min(rows for rows, _ in shapes), min(columns for _, columns in shapes)) if shapes else None
 
     @property
@@ -223,49 +208,6 @@ class PeftSite(Site):
         own = set(dict(wrapped.named_parameters())) | set(dict(wrapped.named_buffers()))
         heads = own & (tensors := load_file(folder / TENSORS)).keys()
         set_peft_model_state_dict(wrapped, {name: t for name, t in tensors.items() if name not in heads})
-
-
-def module_names(model: nn.Module, chosen: Collection[str]) -> list[str]:
-    """Return layers as PEFT's `target_modules`: by the last parts of their paths, if these name the same layers.
-
-    Methods that share tensors over layers (Lily) share them among the layers that one name stands for.
-
-    Args:
-        model: The model.
-        chosen: Paths of the layers.
-
-    >>> model = nn.ModuleList([nn.ModuleDict({"up": nn.Linear(2, 2), "down": nn.Linear(2, 2)}) for _ in range(2)])
-    >>> module_names(model, ["0.up", "1.up"]), module_names(model, ["0.up", "1.down"])
-    (['up'], ['0.up', '1.down'])
-    """
-    endings = sorted({path.rpartition(".")[2] for path in chosen})
-    named = {path for path, _ in model.named_modules() if path.rpartition(".")[2] in endings}
-    return endings if named == set(chosen) else list(chosen)
-
-
-def _targeted(
-    adapter: PeftAdapter, model: nn.Module, targets: Targets
-) -> tuple[Mapping[str, LinearLayer], dict[str, object]]:
-    """Return the linear layers to adapt, and the settings of PEFT's config that follow from the model and the targets."""
-    fields = {f.name for f in dataclasses.fields(adapter)}
-    changes: dict[str, object] = {"progressbar": False} if "progressbar" in fields else {}
-    if adapter.finds_places:
-        return {}, changes
-    stated = getattr(adapter, "target_modules", None) is not None
-    if stated and targets != "all-linear":
-        raise AdapterlabError(f"{adapter.name}: both target_modules and targets are given: give one of them")
-    layers = linears(model) if stated else select(model, targets)
-    if not stated:
-        changes["target_modules"] = module_names(model, layers)
-    if "fan_in_fan_out" in fields and any(isinstance(layer, Conv1D) for layer in layers.values()):
-        changes["fan_in_fan_out"] = True
-    return layers, changes
-
-
-def _shape(layer: LinearLayer) -> tuple[int, int]:
-    if isinstance(layer, Conv1D):
-        return layer.weight.shape[1], layer.weight.shape[0]
-    return layer.out_features, layer.in_features
 
 
 def _without_values(model: nn.Module) -> nn.Module:
