@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -25,6 +26,7 @@ from adapterlab.lab.trial.code_version import code_version, registered
 from adapterlab.lab.trial.import_closure import ImportClosure
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.tasks import task
 from tests.conftest import tiny_llama
 from tests.lab.in_process import use
@@ -113,6 +115,13 @@ def test_a_trial_gives_the_same_outcome_again(results):
     trial, outcome = next((t, o) for t, o in trials_of(results, "peft:HIRA") if t.rows)
     again = Runner().run(trial)
     assert (again.scores, again.rows, again.path) == (outcome.scores, outcome.rows, outcome.path)
+
+
+def test_a_trial_runs_in_bfloat16_and_with_activations_recomputed(results):
+    trial, outcome = next((t, o) for t, o in trials_of(results, "peft:HIRA") if t.rows)
+    assert Runner().run(replace(trial, precision="bf16")).status == "ok"
+    again = Runner(WorkerConfig(checkpointing=True)).run(trial)
+    assert again.validation == pytest.approx(outcome.validation, rel=1e-5)
 
 
 def test_the_version_of_peft_is_part_of_the_trial_s_name(monkeypatch):

@@ -185,6 +185,14 @@ def test_it_stands_alone_on_a_model():
         attach(model, adapter("peft:HIRA"), name="second")
 
 
+def test_a_model_that_peft_has_left_can_be_adapted():
+    wrapped = get_peft_model(tiny_llama(), HiraConfig(r=2, target_modules=LLAMA))
+    with pytest.raises(AdapterlabError, match=r"or unload\(\) PEFT's model"):
+        attach(wrapped, adapter("lora", rank=2))
+    model = wrapped.unload()
+    assert len(attach(model, adapter("lora", rank=2)).sites) == 14
+
+
 def test_it_has_no_other_strength_no_merge_and_no_deltas():
     handle = attach(tiny_llama(), adapter("peft:HIRA", r=2))
     with pytest.raises(AdapterlabError, match=r"no strength 0\.5: give 0 or 1"):
