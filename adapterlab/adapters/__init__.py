@@ -17,11 +17,13 @@ from pathlib import Path
 from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_config import PREFIX
+from adapterlab.adapters.peft_method import make_peft_adapter, peft_method
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.user_code import load_module
 
-__all__ = ["Adapter", "Context", "LinearAdapter", "State", "Theme", "adapter", "all_adapters", "load_file"]
+__all__ = ["Adapter", "Context", "LinearAdapter", "State", "Theme", "adapter", "all_adapters", "load_file", "method"]
 
 
 @cache
@@ -37,6 +39,25 @@ def all_adapters() -> dict[str, type[Adapter]]:
     """Return every known method by name, in alphabetical order: those of this package, and those defined since."""
     _import_methods()
     return dict(sorted(Adapter.registry.items()))
+
+
+def method(name: str, where: str = "") -> type[Adapter]:
+    """Return the class of a method: a known one, or one of PEFT's (`peft:HIRA`).
+
+    Args:
+        name: Name of the method.
+        where: File or option in which the name was given, for the error message.
+
+    Raises:
+        UnknownNameError: If there is no such method; the message has the nearest names.
+        AdapterlabError: If PEFT is not installed, or cannot inject the method into a model.
+    """
+    if name.startswith(PREFIX):
+        return peft_method(name, where)
+    known = all_adapters()
+    if name not in known:
+        raise UnknownNameError("adapter", name, known, where)
+    return known[name]
 
 
 def load_file(path: Path) -> None:
@@ -56,17 +77,17 @@ def adapter(name: str, **settings: object) -> Adapter:
     """Return a method with the given hyperparameters, such as `adapter("hra", rank=8)`.
 
     Args:
-        name: Name of the method.
+        name: Name of the method; `peft:` and PEFT's name for one of PEFT's, such as `peft:HIRA`.
         **settings: Hyperparameters by name; the others keep their defaults. A list is converted if a tuple is expected.
 
     Raises:
         UnknownNameError: If there is no such method or hyperparameter; the message has the nearest names.
         AdapterlabError: If a value has the wrong type.
     """
-    known = all_adapters()
-    if name not in known:
-        raise UnknownNameError("adapter", name, known)
-    fields = {f.name: f for f in dataclasses.fields(known[name])}
+    if name.startswith(PREFIX):
+        return make_peft_adapter(name, settings)
+    kind = method(name)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
     for key, value in settings.items():
         if key not in fields:
             raise UnknownNameError("setting", key, fields, where=f"adapter {name!r}")
@@ -79,4 +100,4 @@ def adapter(name: str, **settings: object) -> Adapter:
             raise AdapterlabError(
                 f"adapter {name!r}: {key} = {value!r} is not {type(default).__name__} (default: {default!r})"
             )
-    return known[name](**settings)
+    return kind(**settings)

@@ -91,6 +91,8 @@ class Adapter(PeftFormat, ABC):
     """True if the adapter is a change of weights, so that it can be merged into them."""
     size_knob: ClassVar[str | None] = None
     """Field that sets the number of trained parameters; None if there is no such field."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Installed distributions whose code computes the method; their versions are part of a trial's id."""
     registry: ClassVar[dict[str, type[Adapter]]] = {}
     """All known methods by name."""
 
@@ -168,6 +170,11 @@ class Adapter(PeftFormat, ABC):
     def draws_in_training(self) -> bool:
         """True if the forward pass draws random numbers in training mode."""
         return bool(getattr(self, "dropout", 0.0))
+
+    @property
+    def mixes_rows(self) -> bool:
+        """True if outputs depend on other rows of the batch or on later tokens, so that losses cannot be compared."""
+        return False
 
     def strength_problem(self, strength: float) -> str | None:
         """Return an error message if the method does not support a strength; None if it does.

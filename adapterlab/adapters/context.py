@@ -61,6 +61,18 @@ class Role(StrEnum):
     OTHER = "other"
 
 
+def same_place(path: str) -> str:
+    """Return a path with `*` in place of its numbers.
+
+    Args:
+        path: Dotted path of a module.
+
+    >>> same_place("model.layers.11.mlp.w1")
+    'model.layers.*.mlp.w1'
+    """
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))
+
+
 @dataclass(frozen=True)
 class Context:
     """Everything that `init` may use beside the weight."""
@@ -87,6 +99,8 @@ class Context:
     """Inputs of this layer at the last token of each sequence, for each of the `runs` given to `attach`; None without."""
     moments: Callable[[], Moments] | None = None
     """Sums over the inputs of this layer at all tokens of the `runs` given to `attach`; None without."""
+    alike: Callable[[], Sequence[Float[Tensor, "out in"]]] = field(default=lambda: ())
+    """Weights of the sites at the same `place`, in order, this one among them."""
     saved: Mapping[str, Tensor] = field(default_factory=dict)
     """Frozen tensors of this site in the file that is being loaded; empty for a new adapter."""
 
@@ -113,7 +127,13 @@ class Context:
             device=weight.device,
             dtype=dtype,
             decompose=decompose,
+            alike=lambda: [weight],
         )
+
+    @property
+    def place(self) -> str:
+        """Path of the site without the numbers of blocks: the same for the sites at the same place in their blocks."""
+        return same_place(self.site)
 
     def normal(self, *shape: int, std: float = 1.0) -> Tensor:
         """Return independent normal numbers with mean 0.

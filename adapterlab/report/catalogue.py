@@ -19,6 +19,7 @@ from torch import nn
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter
+from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import load_causal
 from adapterlab.resources import PACKAGE
@@ -91,9 +92,11 @@ def make_card(name: str, model_source: str = "embedded") -> AdapterCard:
 
     Raises:
         UnknownNameError: If there is no such method.
-        AdapterlabError: If the model cannot be loaded.
+        AdapterlabError: If the model cannot be loaded, or the method is one of PEFT's.
     """
     method = type(make_adapter(name))
+    if issubclass(method, PeftAdapter):
+        raise AdapterlabError(f"{name} is a method of PEFT, whose page describes it: {method.paper}")
     model = load_causal(model_source).model
     paragraphs = inspect.cleandoc(method.__doc__ or "").split("\n\n")
     return AdapterCard(

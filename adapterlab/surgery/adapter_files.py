@@ -1,5 +1,7 @@
 """The folder of a saved adapter: `adapter.json` (method, hyperparameters, places) and `adapter.safetensors` (tensors).
 
+The folder of a method of PEFT is one that PEFT loads too.
+
 Tensors that a method derives from the base weight are not written. A sketch of two numbers for each of their vectors is
 written instead, by which loading checks that the base is the same.
 
@@ -33,6 +35,7 @@ from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
+from adapterlab.surgery.sites.peft import PeftSite
 
 CARD = "adapter.json"
 """File of the method, its hyperparameters and its places."""
@@ -115,6 +118,9 @@ def write(
     partial = folder / f"{CARD}.partial"
     partial.write_text(json.dumps(card, indent=2) + "\n")
     partial.replace(folder / CARD)
+    for site in sites.values():
+        if isinstance(site, PeftSite):
+            site.write_files(folder, {**new_heads, **trained_too})
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
-from adapterlab.adapters.context import Context
+from adapterlab.adapters.context import Context, same_place
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.freezing import freeze
@@ -99,7 +100,6 @@ def attach(
     """
     adapter = adapter.informed(paired=bool(runs), prompted=prompted)
     where = Where(targets, exclude, layers, settings or {})
-    refuse_peft(model)
     trained = trained_parameters(model, trained_too)
     places = places_beside(places_for(model, adapter, where), trained, adapter)
     refuse_nan(model)
@@ -168,7 +168,8 @@ def initial_states(
             raise AdapterlabError(f"{own.name}: {problem}")
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Tensor] = {}
-    layers = {path: place.layer for path, place in places.items() if isinstance(place, LayerPlace)}
+    linear = {path: place for path, place in places.items() if isinstance(place, LayerPlace)}
+    layers = {path: place.layer for path, place in linear.items()}
     # Computed when the first place asks, and for all places at once.
     gradients = cache(partial(weight_gradients, layers, loss)) if loss is not None else None
     inputs = cache(partial(layer_inputs, layers, runs)) if runs else None
@@ -189,9 +190,16 @@ def initial_states(
             moments=None if moments is None else partial(_at, moments, path),
             saved={} if saved is None else saved[path],
         )
+        context = replace(context, alike=partial(_alike, linear, context, adapter.name))
         with torch.no_grad():
             states[path] = place.init(context)
     return states
+
+
+def _alike(layers: Mapping[str, LayerPlace], context: Context, method: str) -> list[Tensor]:
+    """Return the weights of the layers at the same place in their blocks."""
+    alike = [layer for path, layer in layers.items() if same_place(path) == context.place]
+    return [layer.weight(method, context).to(context.device) for layer in alike]
 
 
 def _at(compute: Callable[[], Mapping[str, T]], path: str) -> T:
@@ -279,23 +287,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def refuse_peft(model: nn.Module) -> None:
-    """Raise an error if a model holds adapters of PEFT, whose own layers would be adapted.
-
-    Args:
-        model: The model.
-
-    Raises:
-        AdapterlabError: A module of the model is one of PEFT's.
-    """
-    for path, module in model.named_modules():
-        if type(module).__module__.startswith("peft."):
-            raise AdapterlabError(
-                f"{path or 'the model'} is PEFT's {type(module).__name__}: call merge_and_unload() on the PeftModel first, "
-                "or unload() and adapterlab.load_peft(model, folder)"
-            )
 
 
 def refuse_nan(model: nn.Module) -> None:

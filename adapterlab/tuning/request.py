@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterlab.adapters import all_adapters
+from adapterlab.adapters import method
 from adapterlab.adapters.baseline.full_ft import FullFT
-from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import fingerprint
 from adapterlab.tasks import all_tasks
 from adapterlab.tasks.files import FileData, parts_of
@@ -92,8 +92,7 @@ def make_request(
     paths = [str(p.resolve()) if p is not None else None for p in (evaluate, ood, keep)]
     names = tuple(dict.fromkeys(part.strip() for part in (contestants or "").split(",") if part.strip()))
     for adapter in names:
-        if adapter not in all_adapters():
-            raise UnknownNameError("adapter", adapter, all_adapters(), where="--contestants")
+        method(adapter, "--contestants")
     if names and set(names) <= {FullFT.name}:
         raise AdapterlabError("--contestants: full_ft always runs: name another adapter, such as lora")
     if budget is not None:

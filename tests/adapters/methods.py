@@ -25,6 +25,8 @@ SMALL: dict[str, dict[str, object]] = {
     "ether": {"block_count": 2},
     "ether_plus": {"block_count": 2},
     "fourierft": {"n": 20},
+    "frod": {"millionths": 100_000},
+    "gralora": {"rank": 4},
     "hra": {"rank": 4},
     "oft": {"block_size": 4},
     "oftv2": {"block_size": 4},
@@ -64,6 +66,7 @@ def context(weight: Tensor, seed: int = 0, role: Role = Role.OTHER) -> Context:
         device=weight.device,
         dtype=torch.float64 if weight.dtype == torch.float64 else torch.float32,
         decompose=FactorCache(),
+        alike=lambda: [weight],
     )
 
 

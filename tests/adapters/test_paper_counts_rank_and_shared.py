@@ -79,6 +79,12 @@ def test_vblora_stores_what_its_paper_says(model, targets, vectors, figure):
     assert printed(sum(stored.values()) / 4, figure) == figure
 
 
+@pytest.mark.parametrize("name", ["hira", "gralora"])
+def test_it_is_as_large_as_a_lora_of_the_same_rank(name):
+    """HiRA's and GraLoRA's papers compare with LoRA at equal rank, which is equal size."""
+    assert parameter_count(llama_7b(), adapter(name, rank=32)) == parameter_count(llama_7b(), adapter("lora", rank=32))
+
+
 # Not met, and why. LoHa and LoKr: their paper counts file sizes on Stable Diffusion's convolutions alone (table 5). SHiRA:
 # table 2's 1.0% is chosen, not derived, and table 12's 636K on DeBERTaV3-base gives no mask size. LN tuning: its paper's
 # shares are of multi-modal models with vision parts. Bone: its version of the paper has been replaced by MiSS.

@@ -12,8 +12,8 @@ from adapterlab.cli import app
 
 NAMES = """
 pissa svft ssvd clover antipasto adalora psoft oft oftv2 boft goft hra ether ether_plus road dora delora ia3 vera ln_tuning
-lora randlora c3a fourierft loha lokr reft xlora poly miss bone vblora shira prompt prefix ptuning_v2 llama_adapter
-trainable_tokens full_ft bitfit
+lora hira gralora randlora c3a fourierft loha lokr reft xlora poly miss bone vblora shira frod prompt prefix
+ptuning_v2 llama_adapter trainable_tokens full_ft bitfit
 """
 
 

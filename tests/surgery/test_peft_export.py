@@ -19,7 +19,7 @@ from adapterlab.surgery.model.new_heads import mark_new_heads
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
-MERGED = {"boft", "ether", "fourierft", "goft", "randlora", "svft"}
+MERGED = {"boft", "ether", "fourierft", "frod", "goft", "randlora", "svft"}
 """Linear methods that PEFT cannot hold as they are by default, nor as a LoRA."""
 NATIVE = {
     "lora": "LORA",
@@ -39,6 +39,8 @@ NATIVE = {
     "shira": "SHIRA",
     "c3a": "C3A",
     "road": "ROAD",
+    "hira": "HIRA",
+    "gralora": "GRALORA",
 }
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -94,6 +96,8 @@ SETTINGS = [
     ("c3a", {"block_size": 8, "scaled": True}),
     ("road", {"variant": 4, "group_size": 4}),
     ("miss", {"rank": 4, "efficient": False}),
+    ("gralora", {"rank": 8, "blocks": 4, "alpha": 4.0}),
+    ("gralora", {"rank": 4, "hybrid_rank": 3}),
 ]
 
 
@@ -120,7 +124,7 @@ def test_a_changed_bias_is_not_lost_in_a_lora(tokens, tmp_path, llama, monkeypat
         answers(llama, small("psoft"), tokens, tmp_path, tiny_llama())
 
 
-@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra", "vera", "miss"])
+@pytest.mark.parametrize("name", ["lora", "dora", "pissa", "hra", "vera", "miss", "hira", "gralora"])
 def test_gpt2s_transposed_layers(name, tokens, tmp_path):
     _, ours, theirs = answers(tiny_gpt2(), small(name), tokens, tmp_path, tiny_gpt2())
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)

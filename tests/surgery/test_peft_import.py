@@ -79,6 +79,10 @@ SHARED = {
         "loha",
         peft.LoHaConfig(target_modules=LAYERS, r=3, alpha=5, rank_pattern={"q_proj": 5}, alpha_pattern={"k_proj": 2}),
     ),
+    "hira": ("hira", peft.HiraConfig(target_modules=LAYERS, r=3)),
+    "hira patterns": ("hira", peft.HiraConfig(target_modules=LAYERS, r=3, rank_pattern={"q_proj": 5})),
+    "gralora": ("gralora", peft.GraloraConfig(target_modules=LAYERS, r=4, alpha=6)),
+    "gralora hybrid": ("gralora", peft.GraloraConfig(target_modules=LAYERS, r=4, gralora_k=4, hybrid_r=2, alpha=5)),
     "lokr": ("lokr", peft.LoKrConfig(target_modules=LAYERS, r=2, alpha=3)),
     "lokr both": ("lokr", peft.LoKrConfig(target_modules=SQUARE, r=1, alpha=3, decompose_both=True)),
     "lokr factor": ("lokr", peft.LoKrConfig(target_modules=LAYERS, r=2, alpha=3, decompose_factor=4)),
@@ -180,8 +184,8 @@ def test_every_method_that_peft_has_is_read():
     read = {name for name, method in methods.items() if method.peft_kinds}
     written = {name for name, method in methods.items() if method.peft_layout is not Adapter.peft_layout}
     assert read == {name for name, _ in SHARED.values()} | {"oftv2"}
-    # Only the output of prefix tuning's network is in PEFT's file, which is read as `ptuning_v2`.
-    assert written - read == {"prefix"}
+    # Only the output of prefix tuning's network is in PEFT's file, which is read as `ptuning_v2`; FRoD refuses with a reason.
+    assert written - read == {"prefix", "frod"}
     # These are written as a LoRA: PEFT draws FourierFT's entries itself, and decomposes PSOFT's weights itself.
     assert read - written == {"fourierft", "psoft"}
 

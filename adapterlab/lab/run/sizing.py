@@ -71,9 +71,14 @@ def size_to_budget(contestant: Contestant, model: nn.Module, budget: int | None)
         budget: Trained parameters, at most; None to keep the contestant's own size.
 
     Raises:
-        AdapterlabError: If the adapter does not fit the model at all.
+        AdapterlabError: If the adapter does not fit the model at all, or its losses cannot be compared.
     """
     adapter = contestant.build()
+    if adapter.mixes_rows:
+        raise AdapterlabError(
+            f"contestant {contestant.name!r} cannot compete: with {adapter.name} the loss of a token depends on later "
+            "tokens and on the other rows of the batch, so it means something else than the others' losses: leave it out"
+        )
     try:
         if budget is not None:
             adapter = sized(adapter, model, budget, contestant.targets, strict=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from adapterlab.adapters import all_adapters, load_file
+from adapterlab.adapters import load_file, method
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.lab.study.sweep import Sweep
@@ -83,8 +83,7 @@ def load_study(path: Path) -> Study:
             raise UnknownNameError("task", task, known, where=_place(path, text, ("tasks",)))
     for i, contestant in enumerate(study.contestants):
         where = _place(path, text, ("contestants", i))
-        if contestant.adapter not in all_adapters():
-            raise UnknownNameError("adapter", contestant.adapter, all_adapters(), where=where)
+        method(contestant.adapter, where)
         try:
             contestant.build()
         except AdapterlabError as error:

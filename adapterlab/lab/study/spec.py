@@ -23,6 +23,7 @@ from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters.adapter_types import RoutedAdapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_config import PREFIX
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
 from adapterlab.lab.study.table import Count, Rate, Table
@@ -180,7 +181,10 @@ class Limits(Table):
 
 
 class Contestant(Table):
-    """An adapter that takes part in a study."""
+    """An adapter that takes part in a study.
+
+    `peft = "HIRA"` names a method of PEFT in place of `adapter`; the fields of PEFT's config are then keys of the entry.
+    """
 
     adapter: str
     """Name of the adapter."""
@@ -194,6 +198,18 @@ class Contestant(Table):
     """Rate at which its search starts, in place of the method's prior rate."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Hyperparameters that differ from their defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_peft(cls, data: Any) -> Any:
+        """Take an entry with `peft` as the adapter of that name, and its other keys as settings."""
+        if not isinstance(data, Mapping) or "peft" not in data:
+            return data
+        if not isinstance(data["peft"], str) or "adapter" in data:
+            raise ValueError('give either adapter = "..." or peft = "...", the name of a method of PEFT such as "HIRA"')
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        settings = {key: value for key, value in data.items() if key not in own and key != "peft"}
+        return {**own, "adapter": PREFIX + data["peft"], "settings": {**own.get("settings", {}), **settings}}
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ rule. Other methods and other tasks are not covered, because trial code reaches 
 Comments, docstrings, formatting, the folder of the code and the version of Python do not change the hash. Everything else
 that decides an outcome has its own field in a `Trial`: the weights and the tokenizer (`model_hash`), the data (`data`) and
 the settings. No other file of the package decides one. Versions of libraries are recorded with each trial (`environment`)
-and are not part of its name.
+and are not part of its name, except those that compute the method (`Adapter.libraries`).
 
 >>> from adapterlab.tasks import task
 >>> [name for name in ("oft", "lora") if "adapterlab/adapters/rotations.py" in dict(decisive_files(name, task("prose")))]
@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from importlib.metadata import version
 
-from adapterlab.adapters import all_adapters
+from adapterlab.adapters import method
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.import_closure import ImportClosure
 from adapterlab.lab.trial.spec import FROZEN
@@ -84,10 +85,12 @@ def _version(classes: tuple[type, ...], closure: ImportClosure) -> str:
 
 def _classes(adapter: str, task: Task) -> tuple[type, ...]:
     """Return the classes of the adapter and of the task."""
-    return (type(task),) if adapter == FROZEN else (all_adapters()[adapter], type(task))
+    return (type(task),) if adapter == FROZEN else (method(adapter), type(task))
 
 
 def _digests(classes: tuple[type, ...], closure: ImportClosure) -> list[tuple[str, str]]:
     bases = {base for cls in classes for base in cls.__mro__ if issubclass(base, tuple(REGISTRIES.values()))}
+    libraries = {library for base in bases for library in getattr(base, "libraries", ())}
     names = {WORKER, *(base.__module__ for base in bases)}
-    return closure.digests(module for name in names if (module := closure.module(name)) is not None)
+    files = closure.digests(module for name in names if (module := closure.module(name)) is not None)
+    return [*files, *((library, version(library)) for library in sorted(libraries))]

@@ -31,6 +31,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.invariants import RankAtMost
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite
+from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.surgery.export.attached import Attached
 from adapterlab.surgery.export.merged import changes_weight
 from adapterlab.surgery.export.nearest import Change
@@ -38,6 +39,7 @@ from adapterlab.surgery.export.task_type import task_type_of
 from adapterlab.surgery.model.trained_modules import head_modules
 from adapterlab.surgery.sites.linear import LinearSite
 from adapterlab.surgery.sites.parameter import ParameterSite
+from adapterlab.surgery.sites.peft import PeftSite as InjectedSite
 
 PREFIX = "base_model.model."
 """Prefix of every layer's path in PEFT's files."""
@@ -45,7 +47,7 @@ LARGEST_RANK = 256
 """Largest rank of a LoRA that is written in place of another method."""
 PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern", "alpha": "alpha_pattern"}
 """PEFT's settings that may differ between layers, each with the name of the setting that says how."""
-WITH_PATTERNS = {"LORA", "LOHA", "LOKR"}
+WITH_PATTERNS = {"HIRA", "LORA", "LOHA", "LOKR"}
 """PEFT's methods with such patterns."""
 EXACT = 1e-5
 """Largest relative error of such a LoRA."""
@@ -66,9 +68,23 @@ def save_peft(handle: Attached, folder: str | Path, base: str, task_type: str | 
     Raises:
         CannotExportError: If PEFT has no equivalent of this adapter. Nothing is written then.
     """
+    if isinstance(handle.adapter, PeftAdapter):
+        return _write_by_peft(handle, handle.adapter, Path(folder), base, task_type)
     layout = _layout(handle)
     _write(handle, layout, Path(folder), base, task_type)
     return str(layout.config["peft_type"])
+
+
+def _write_by_peft(
+    handle: Attached, adapter: PeftAdapter, folder: Path, base: str | None, task_type: str | None
+) -> str:
+    """Write an adapter of PEFT as PEFT does, and return PEFT's name for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for site in handle.sites.values():
+        assert isinstance(site, InjectedSite)
+        heads = {**handle.new_heads, **handle.trained_too}
+        site.write_files(folder, heads, base_model_name_or_path=base, task_type=task_type)
+    return adapter.peft_type
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,8 @@ def export_peft(
     task_type = task_type_of(handle.model)
     if nearest is not None and nearest < 1:
         raise CannotExportError(f"nearest={nearest} is not a rank: give 1 or more")
+    if isinstance(handle.adapter, PeftAdapter):
+        return PeftExport(_write_by_peft(handle, handle.adapter, folder, base, task_type))
     try:
         layout = _layout(handle)
     except CannotExportError as error:

@@ -35,7 +35,7 @@ from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_source import CannotLoadError, PeftSettings, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.attach import initial_states, install, refuse_nan, refuse_peft
+from adapterlab.surgery.attach import initial_states, install, refuse_nan
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads, new_head_parameters
@@ -71,7 +71,6 @@ def load_peft(model: nn.Module, folder: str | Path, name: str = "default") -> Ha
     """
     folder = Path(folder)
     config, tensors = _read(folder)
-    refuse_peft(model)
     try:
         heads = _heads(model, config, tensors)
         adapter, source = _method(config, *_by_module(model, tensors, heads))

@@ -27,12 +27,13 @@ from adapterlab.adapters.rank.lora_starts import SUBTRACTED
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.adapter_files import NEW_HEADS, TRAINED_TOO, SavedAdapter, read, sketch
-from adapterlab.surgery.attach import initial_states, install, places_beside, refuse_nan, refuse_peft
+from adapterlab.surgery.attach import initial_states, install, places_beside, refuse_nan
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
 from adapterlab.surgery.model.new_heads import mark_new_heads
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
+from adapterlab.surgery.sites.peft import PeftSite
 from adapterlab.surgery.sites.routed import RoutedSite
 from adapterlab.surgery.trainer.methods import handles_on
 
@@ -53,7 +54,6 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
     """
     saved = read(Path(folder))
     adapter = make_adapter(saved.settings["name"], **{k: v for k, v in saved.settings.items() if k != "name"})
-    refuse_peft(model)
     heads = _new_heads(model, saved)
     trained = _trained_too(model, saved)
     places = places_beside(places_for(model, adapter, saved.where), trained, adapter)
@@ -64,6 +64,9 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Handle:
             handle.new_heads[path].copy_(tensor)
         for path, parameter in handle.trained_too.items():
             parameter.copy_(saved.tensors[f"{TRAINED_TOO}/{path}"])
+    for site in handle.sites.values():
+        if isinstance(site, PeftSite):
+            site.read_files(Path(folder))
     _warn_of_adapters_below(saved, handle)
     return handle
 

@@ -25,6 +25,7 @@ from adapterlab.adapters.adapter_types import (
 )
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.linear import LinearAdapter
+from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
 from adapterlab.surgery.model.linear_layers import candidates, chosen
@@ -35,6 +36,8 @@ from adapterlab.surgery.sites.linear import LinearPlace
 from adapterlab.surgery.sites.matrix import matrix_places
 from adapterlab.surgery.sites.pair import pair_places
 from adapterlab.surgery.sites.parameter import parameter_places
+from adapterlab.surgery.sites.peft import PeftPlace
+from adapterlab.surgery.sites.peft_targets import refuse_peft
 from adapterlab.surgery.sites.positions import Positions
 from adapterlab.surgery.sites.prefix import PrefixPlace
 from adapterlab.surgery.sites.prompt import PromptPlace
@@ -69,7 +72,10 @@ def places_for(model: nn.Module, adapter: Adapter, targets: Targets | Where = AL
 
 
 def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place]:
+    refuse_peft(model)
     match adapter:
+        case PeftAdapter():
+            return {"peft": PeftPlace(adapter, model, where)}
         case LinearAdapter():
             return _linear(model, adapter, where)
         case ParameterAdapter():

@@ -70,7 +70,7 @@ def the_same_as_peft(twin: Twin) -> None:
     state = moved(twin.method.init(weight, context(weight, role=twin.role)), size=0.2)
     leaves = {name: t.clone().requires_grad_() for name, t in state.trainable.items()}
     ours_x = x.clone().requires_grad_()
-    ours = twin.method.forward(State(leaves, state.frozen), ours_x, Plain(weight, bias))
+    ours = twin.method.forward(State(leaves, state.frozen, state.derived), ours_x, Plain(weight, bias))
     (ours * toward).sum().backward()
     gradients = {name: leaf.grad for name, leaf in leaves.items()}
     assert all(gradient is not None for gradient in gradients.values())
@@ -88,7 +88,7 @@ def the_same_as_peft(twin: Twin) -> None:
     torch.testing.assert_close(ours, theirs.to(ours.dtype), **close)
     if twin.input_gradient:
         torch.testing.assert_close(ours_x.grad, theirs_x.grad, **close)
-    expected = twin.tensors(State(gradients, state.frozen))
+    expected = twin.tensors(State(gradients, state.frozen, state.derived))
     for name in given:
         theirs_gradient = find(layer, name).grad
         torch.testing.assert_close(

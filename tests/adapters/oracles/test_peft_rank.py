@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import C3AConfig, FourierFTConfig, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig
+from peft import (
+    C3AConfig,
+    FourierFTConfig,
+    GraloraConfig,
+    HiraConfig,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    RandLoraConfig,
+)
 
 from adapterlab.adapters.rank.c3a import C3A
 from adapterlab.adapters.rank.fourierft import FourierFT
+from adapterlab.adapters.rank.gralora import GraLoRA
+from adapterlab.adapters.rank.hira import HiRA
 from adapterlab.adapters.rank.loha import LoHa
 from adapterlab.adapters.rank.lokr import LoKr
 from adapterlab.adapters.rank.lora import LoRA
@@ -52,6 +63,21 @@ def lokr(shape=(12, 8), **settings):
     return Twin(ours, theirs, kronecker, shape=shape)
 
 
+def gralora(shape=(12, 8), hybrid=0, **settings):
+    ours = GraLoRA(alpha=5.0, hybrid_rank=hybrid, **settings)
+    theirs = GraloraConfig(
+        r=ours.rank, gralora_k=ours.blocks, alpha=5, hybrid_r=hybrid, target_modules=["layer"], init_weights=False
+    )
+
+    def tensors(state):
+        found = {"gralora_A": state["a"].transpose(1, 2), "gralora_B": state["b"].transpose(1, 2)}
+        if hybrid:
+            found |= {"gralora_A_general.weight": state["general_a"], "gralora_B_general.weight": state["general_b"]}
+        return found
+
+    return Twin(ours, theirs, tensors, shape=shape)
+
+
 def randlora(rows, columns):
     return Twin(
         RandLoRA(rank=3, alpha=5.0),
@@ -89,6 +115,12 @@ TWINS = {
     "lokr_both": lokr(both=True, shape=(144, 100)),
     "randlora_tall": randlora(12, 8),
     "randlora_wide": randlora(8, 12),
+    "gralora": gralora(rank=4),
+    "gralora_of_16_blocks": gralora(rank=4, blocks=4, shape=(8, 12)),
+    "gralora_hybrid": gralora(rank=2, hybrid=3),
+    "hira": Twin(
+        HiRA(rank=3), HiraConfig(r=3, target_modules=["layer"]), lambda s: {"hira_A": s["a"], "hira_B": s["b"]}
+    ),
     "lora": Twin(
         LoRA(rank=3, alpha=5.0), LoraConfig(r=3, lora_alpha=5, target_modules=["layer"], bias="none"), low_rank
     ),

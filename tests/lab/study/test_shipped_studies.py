@@ -94,10 +94,14 @@ def test_each_testable_claim_of_a_theme_is_in_a_study_of_it(the_map):
     assert [claim for claim in the_map.tests if f"[{claim}]" not in named] == []
 
 
+ON_NO_MAP = {"frod", "hira", "gralora"}
+"""Methods that the argument map makes no claim about yet."""
+
+
 def test_the_full_study_has_every_adapter_that_can_train_on_the_model_and_every_claims_contest(the_map):
     full = study("full")
     ours = {name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
-    assert {c.adapter for c in full.contestants} == ours - {FULL_FT, "bitfit"}
+    assert {c.adapter for c in full.contestants} == ours - {FULL_FT, "bitfit"} - ON_NO_MAP
     assert len(full.sweep.budgets) == 3
     assert set(full.tasks) == {"restyle", "prose", "facts", "algorithm", "steer"}
     for claim, data in the_map.tests.items():
