@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
+    from adapterlab.surgery.handle import attached
+    from adapterlab.surgery.rows import adapter_rows
+    from adapterlab.surgery.several import combine, set_active
     from adapterlab.surgery.trainer.callback import TrainerCallback
     from adapterlab.surgery.trainer.optimizer import optimizer_for
     from adapterlab.tuning.advice import Advice
@@ -29,6 +32,9 @@ _HOMES = {
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
     "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
+    "adapterlab.surgery.handle": ("attached",),
+    "adapterlab.surgery.rows": ("adapter_rows",),
+    "adapterlab.surgery.several": ("combine", "set_active"),
     "adapterlab.surgery.trainer.callback": ("TrainerCallback",),
     "adapterlab.surgery.trainer.optimizer": ("optimizer_for",),
     "adapterlab.tuning.advice": ("Advice",),
@@ -42,9 +48,12 @@ __all__ = [
     "Study",
     "TrainerCallback",
     "adapter",
+    "adapter_rows",
     "all_adapters",
     "attach",
+    "attached",
     "calibrate",
+    "combine",
     "compare",
     "estimate",
     "load",
@@ -55,6 +64,7 @@ __all__ = [
     "power",
     "predict_rate",
     "run",
+    "set_active",
     "sized",
     "status",
     "trials",

@@ -78,7 +78,8 @@ def adapter(name: str, **settings: object) -> Adapter:
 
     Args:
         name: Name of the method; `peft:` and PEFT's name for one of PEFT's, such as `peft:HIRA`.
-        **settings: Hyperparameters by name; the others keep their defaults. A list is converted if a tuple is expected.
+        **settings: Hyperparameters by name; the others keep their defaults. A list is converted if a tuple is expected,
+                an integer if a float is.
 
     Raises:
         UnknownNameError: If there is no such method or hyperparameter; the message has the nearest names.
@@ -95,7 +96,9 @@ def adapter(name: str, **settings: object) -> Adapter:
         if isinstance(default, tuple) and isinstance(value, list):
             value = settings[key] = tuple(value)  # JSON and TOML have no tuples
         number = isinstance(default, int | float) and not isinstance(default, bool)
-        fits = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = settings[key] = float(value)
+        fits = isinstance(value, type(default))
         if (isinstance(value, bool) and number) or (default is not None and not fits):
             raise AdapterlabError(
                 f"adapter {name!r}: {key} = {value!r} is not {type(default).__name__} (default: {default!r})"

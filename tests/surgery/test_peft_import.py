@@ -184,7 +184,7 @@ def test_every_method_that_peft_has_is_read():
     read = {name for name, method in methods.items() if method.peft_kinds}
     written = {name for name, method in methods.items() if method.peft_layout is not Adapter.peft_layout}
     assert read == {name for name, _ in SHARED.values()} | {"oftv2"}
-    # Only the output of prefix tuning's network is in PEFT's file, which is read as `ptuning_v2`; FRoD refuses with a reason.
+    # Prefix tuning: only the output of its network is in PEFT's file, read as `ptuning_v2`. FRoD refuses with a reason.
     assert written - read == {"prefix", "frod"}
     # These are written as a LoRA: PEFT draws FourierFT's entries itself, and decomposes PSOFT's weights itself.
     assert read - written == {"fourierft", "psoft"}
