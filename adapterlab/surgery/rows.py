@@ -85,12 +85,47 @@ class AdapterRows:
                 return top(x)
         entries = torch.arange(x.shape[0], device=x.device).view(self.count, each)
         indices = [entries[list(group.rows)].flatten() for group in self.groups]
-        outputs = []
-        for group, index in zip(self.groups, indices, strict=True):
-            with _only(stack, group):
-                outputs.append(top(x.index_select(0, index)))
+        whole, outputs = _WholeBatch(stack.base.own_forward, x), []
+        before, stack.base.in_place = stack.base.in_place, whole
+        try:
+            for group, index in zip(self.groups, indices, strict=True):
+                with _only(stack, group):
+                    outputs.append(top(whole.select(index)))
+        finally:
+            stack.base.in_place = before
         order = torch.cat(indices).argsort()
         return torch.cat(outputs).index_select(0, order)
+
+
+class _WholeBatch:
+    """A layer's own forward, run once for the whole batch if an adapter asks for the outputs of its rows.
+
+    Args:
+        forward: The layer's own forward.
+        x: Input of the layer.
+    """
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        self.forward, self.x = forward, x
+        self.output: Tensor | None = None
+        self.rows: Tensor | None = None
+        self.index: Tensor | None = None
+
+    def select(self, index: Tensor) -> Tensor:
+        """Return the rows at `index` of the input, which are the current rows from now on.
+
+        Args:
+            index: Numbers of the rows.
+        """
+        self.index, self.rows = index, self.x.index_select(0, index)
+        return self.rows
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x is not self.rows or self.index is None:  # a method that changes the input of the layer
+            return self.forward(x)
+        if self.output is None:
+            self.output = self.forward(self.x)
+        return self.output.index_select(0, self.index)
 
 
 @contextmanager

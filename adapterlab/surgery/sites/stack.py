@@ -39,7 +39,7 @@ from adapterlab.surgery.model.weights import QuantizedWeight, quantized, weight_
 from adapterlab.surgery.sites.base import Side
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class BaseLinear:
     """A linear layer of the model as a `Linear`, with its own weight and its own forward."""
 
@@ -47,6 +47,8 @@ class BaseLinear:
     """The layer."""
     own_forward: Callable[[Tensor], Tensor]
     """The layer's forward before anything was attached."""
+    in_place: Callable[[Tensor], Tensor] | None = None
+    """What runs in place of `own_forward` for now, with the same outputs; None for nothing."""
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
@@ -70,7 +72,7 @@ class BaseLinear:
         return own and not merged and PARAMETER_SITES not in self.module._modules
 
     def __call__(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        return self.own_forward(x)
+        return self.own_forward(x) if self.in_place is None else self.in_place(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ class LinearStack(nn.ModuleDict):
 
     def __init__(self, module: LinearLayer, readers: Sequence[nn.Module] = ()) -> None:
         super().__init__()
-        self._base = BaseLinear(module, module.forward)
+        self.base = BaseLinear(module, module.forward)
         self._replaced = vars(module).get("forward")  # set by another library's hook, and restored at the end
         self.rows: Rows | None = None
         self._running_readers = 0
@@ -181,7 +183,7 @@ class LinearStack(nn.ModuleDict):
             entry: The entry.
         """
         self[name] = entry
-        self.train(self._base.module.training)
+        self.train(self.base.module.training)
         self._link()
 
     def remove(self, entry: StackEntry) -> None:
@@ -195,8 +197,8 @@ class LinearStack(nn.ModuleDict):
 
     def _link(self) -> None:
         """Connect each entry to the one below, and the layer's forward to the topmost."""
-        layer = self._base.module
-        top: Linear = self._base
+        layer = self.base.module
+        top: Linear = self.base
         for entry in self.entries:
             entry.slot = Slot(top, layer, self)
             top = entry
@@ -212,7 +214,7 @@ class LinearStack(nn.ModuleDict):
                 hook.remove()
 
     def _show_adapted(self, reader: nn.Module, args: object) -> None:
-        layer = self._base.module
+        layer = self.base.module
         self._running_readers += 1
         if self._running_readers > 1:
             return
@@ -221,10 +223,10 @@ class LinearStack(nn.ModuleDict):
         shown = {"weight": weight.T if isinstance(layer, Conv1D) else weight, "bias": bias}
         # Attributes of the instance hide the registered parameters of the same names.
         vars(layer).update({name: tensor for name, tensor in shown.items() if tensor is not layer._parameters[name]})
-        vars(layer)["forward"] = self._base.own_forward
+        vars(layer)["forward"] = self.base.own_forward
 
     def _show_own(self, reader: nn.Module, args: object, output: object) -> None:
-        layer = self._base.module
+        layer = self.base.module
         self._running_readers = max(0, self._running_readers - 1)
         if not self._running_readers and len(self):
             for name in ("weight", "bias"):
