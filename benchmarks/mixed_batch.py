@@ -2,8 +2,8 @@
 
     python benchmarks/mixed_batch.py [--rows 8] [--tokens 128] [--adapters 1 2 4 8] [--rounds 9]
 
-Both libraries have the same base and ranks. Times are of the processor. In each round every variant runs once, so that other load on the machine changes
-all alike; the medians are relative to one adapter for all rows in the same library.
+Both libraries have the same base and ranks. Times are of the processor. In each round every variant runs once, so that other
+load on the machine changes all alike; the medians are relative to one adapter for all rows in the same library.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 from adapterlab.adapters import adapter
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.linear_layers import select
+from adapterlab.surgery.model.where import Where
 from tests.adapters.paper_models import BLOCKS, QV, model
 
 
@@ -45,7 +46,7 @@ def test_the_number_of_parameters_is_the_papers(name, method, targets, millions)
 )
 def test_the_butterfly_papers_counts_are_met_with_the_biases_of_its_layers(name, method, millions):
     """Its tables for DeBERTa and DINO count a scale for every output, and every adapted layer's bias as trained too."""
-    biases = sum(layer.bias.numel() for layer in select(model(name), BLOCKS).values())
+    biases = sum(layer.bias.numel() for layer in select(model(name), Where(BLOCKS)).values())
     assert round((parameter_count(model(name), method, BLOCKS) + biases) / 1e6, 2) == millions
 
 

@@ -86,6 +86,11 @@ class Architecture:
     kind: str = "decoder"
     """One of decoder, encoder, seq2seq, vision, state space, pair."""
 
+    @property
+    def name(self) -> str:
+        """Name of the architecture in `ARCHITECTURES`."""
+        return next(name for name, own in ARCHITECTURES.items() if own is self)
+
     def make(self, **changes: Any) -> PreTrainedModel:
         """Return the model in eval mode, the same each time.
 
@@ -151,7 +156,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         },
     ),
     "GPTNeoX": _causal("GPTNeoX", TEXT),
-    "OPT": _causal("OPT", TEXT | {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "OPT": _causal("OPT", TEXT | {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.0}),
     "Bloom": _causal(
         "Bloom",
         {

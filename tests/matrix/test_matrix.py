@@ -9,9 +9,11 @@ from adapterlab.errors import AdapterlabError
 from tests.adapters.methods import ALL, small
 from tests.matrix.architectures import ARCHITECTURES
 from tests.matrix.checks import CHECKS, NotApplicableError
+from tests.matrix.trainers import under_dpo, under_sft, under_trainer
 
 SAMPLE = ("Gemma3", "GPT2", "Mamba", "Bert", "Whisper", "Siglip", "CLIP", "DeepseekV3")
 METHODS = ("lora", "hra", "full_ft", "prefix", "prompt", "reft", "xlora")
+TRAINERS = {"Trainer": under_trainer, "SFT": under_sft, "DPO": under_dpo}
 KNOWN = {
     # The embeddings of relative positions enter every block as a keyword, which torch's reentrant checkpointing runs
     # through twice; so it does when the model itself is trained.
@@ -35,7 +37,7 @@ def failures(architecture: str, check: str, methods: tuple[str, ...]) -> dict[st
     found = {}
     for name in methods:
         try:
-            CHECKS[check](ARCHITECTURES[architecture], small(name))
+            (CHECKS | TRAINERS)[check](ARCHITECTURES[architecture], small(name))
         except NotApplicableError:
             continue
         except AdapterlabError as refusal:
@@ -54,22 +56,28 @@ def test_a_sample(architecture, check):
     assert not failures(architecture, check, METHODS)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "check"), [*((a, "Trainer") for a in SAMPLE), ("GPT2", "SFT"), ("GPT2", "DPO")]
+)
+def test_a_sample_under_trainers(architecture, check):
+    assert not failures(architecture, check, ("lora",))
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*CHECKS, *TRAINERS])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_method_on_every_architecture(architecture, check):
     assert not failures(architecture, check, tuple(ALL))
 
 
 def test_what_runs_is_more_than_what_is_refused():
-    """Methods of linear layers and parameters run on all architectures, and decoders run all methods but few."""
-    refused = 0
-    for name in ("lora", "oft", "full_ft", "ln_tuning"):
-        for architecture in ARCHITECTURES.values():
-            CHECKS["no trace"](architecture, small(name))
+    """LoRA runs on all architectures, and Llama takes every method except BitFit, since it has no biases."""
+    for architecture in ARCHITECTURES.values():
+        CHECKS["no trace"](architecture, small("lora"))
+    refused = set()
     for name in ALL:
         try:
             CHECKS["no trace"](ARCHITECTURES["Llama"], small(name))
         except AdapterlabError:
-            refused += 1
-    assert not refused
+            refused.add(name)
+    assert refused == {"bitfit"}
