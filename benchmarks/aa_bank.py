@@ -41,11 +41,11 @@ class LoRAStart(LoRA):
 
     name = "lora_start"
 
-    start: int = 0
+    skipped: int = 0
     """Number of the draw."""
 
     def init(self, weight, context: Context) -> State:
-        context.uniform(1, 1 + self.start, bound=1.0)  # moves the generator on
+        context.uniform(1, 1 + self.skipped, bound=1.0)  # moves the generator on
         return super().init(weight, context)
 
 
@@ -88,7 +88,7 @@ def trial_of(run: Run) -> Trial:
     Args:
         run: The run.
     """
-    adapter = None if run.steps == 0 else LoRAStart(start=run.start)
+    adapter = None if run.steps == 0 else LoRAStart(skipped=run.start)
     whole = run.steps in (0, STEPS)
     trial = resolve(study()).trial(run.task, adapter, "all-linear", run.rate, run.seed, run.steps, reported=whole)
     return replace(trial, curve_every=0, path=() if run.steps == 0 else trial.path)
