@@ -4,7 +4,7 @@
 >>> from adapterlab.cli import app
 >>> options = ["--method", "hro", "--model", "embedded", "--train", "rows.jsonl"]
 >>> str(CliRunner().invoke(app, ["rate", *options]).exception)
-"unknown adapter 'hro': did you mean hra, road, shira?"
+"unknown adapter 'hro': did you mean hra, road, hira?"
 """
 
 from __future__ import annotations

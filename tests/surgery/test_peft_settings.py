@@ -74,6 +74,8 @@ CONTRADICTED_BY_THE_TENSORS = {
     "vector_length",
     "decompose_both",
     "decompose_factor",
+    "gralora_k",
+    "hybrid_r",
     "psoft_mag_a",
     "psoft_mag_b",
     "variant",
