@@ -182,6 +182,8 @@ def adapter_rows(
 
 def _grouped(model: nn.Module, names: Sequence[str], strengths: Sequence[float] | float | None) -> AdapterRows:
     handles = attached(model)
+    if BASE in handles:
+        raise AdapterlabError(f"{BASE!r} stands for the model without adapters: attach the adapter under another name")
     for handle in handles.values():
         kinds = {type(site) for site in handle.sites.values()}
         if not kinds <= {LinearSite, PairSite}:

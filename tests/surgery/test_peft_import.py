@@ -1,4 +1,4 @@
-"""What PEFT saved, this package loads: the same answers in both directions, and no setting is ignored."""
+"""Load adapters that PEFT saved: equal outputs in both directions, and no setting is ignored."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.model.readers import readers_of
+from adapterlab.surgery.rows import adapter_rows
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.surgery.test_attach import bits, same_bits
 
@@ -143,6 +144,15 @@ def test_padding_that_torch_would_turn_into_nested_tensors():
     adapted = run()
     handle.merge()
     torch.testing.assert_close(run(), adapted, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_cannot_differ_in_a_weight_that_is_read():
+    model, run = siglip()
+    attach(model, small("lora"), "head.attention.out_proj", name="a")
+    with adapter_rows(model, ["a", "base"]), pytest.raises(AdapterlabError, match="MultiheadAttention reads a layer's"):
+        run()
+    with torch.no_grad():
+        assert run().isfinite().all()
 
 
 def test_a_mixture_leaves_such_a_layer_out_by_name():

@@ -1,4 +1,4 @@
-"""Which places an adapter is attached to, and with which settings at each."""
+"""The choice of the places of an adapter, and settings that differ between them."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.linear import Linear
+from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.linear_layers import LinearLayer
 from adapterlab.surgery.model.submodules import LINEAR_SITES, PARAMETER_SITES
 from adapterlab.surgery.model.weights import QuantizedWeight, quantized, weight_of
@@ -218,6 +219,11 @@ class LinearStack(nn.ModuleDict):
         self._running_readers += 1
         if self._running_readers > 1:
             return
+        if self.rows is not None:
+            kind = type(reader).__name__
+            raise AdapterlabError(
+                f"{kind} reads a layer's weight, which is the same for every row: leave out adapter names"
+            )
         top = self.entries[-1]
         weight, bias = top.weight, top.bias
         shown = {"weight": weight.T if isinstance(layer, Conv1D) else weight, "bias": bias}
