@@ -9,10 +9,10 @@ import pytest
 import torch
 from peft.tuners.vera.model import _kaiming_init
 
-from adapterlab.adapters import adapter, all_adapters
+from adapterlab.adapters import adapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.state import State
-from tests.adapters.methods import context
+from tests.adapters.methods import SHIPPED, context
 
 AWAY_FROM_THE_BASE = {
     "ether": "a reflection of the weight is at a fixed distance from it",
@@ -24,13 +24,9 @@ AWAY_FROM_THE_BASE = {
 """Methods that cannot start at the base, with the reason."""
 
 
-def shipped():
-    return {name: kind for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.adapters")}
-
-
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_a_start_that_is_not_the_base_has_to_be_asked_for(name):
-    assert shipped()[name]().starts_as_base == (name not in AWAY_FROM_THE_BASE)
+    assert SHIPPED[name]().starts_as_base == (name not in AWAY_FROM_THE_BASE)
 
 
 @pytest.mark.parametrize(

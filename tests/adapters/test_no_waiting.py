@@ -10,9 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adapterlab.adapters import all_adapters
 from adapterlab.surgery import attach
-from tests.adapters.methods import ALL, LINEAR, context, moved, noisy, small
+from tests.adapters.methods import ALL, LINEAR, SHIPPED, context, moved, noisy, small
 from tests.adapters.test_every_method import Plain, weight_of
 from tests.conftest import tiny_llama
 
@@ -74,7 +73,7 @@ def test_a_step_waits_for_nothing_and_needs_no_double_precision(name, dtype, tok
     assert seen.doubles - base.doubles == Counter()
 
 
-RANKED = [name for name, method in all_adapters().items() if method.size_knob == "rank"]
+RANKED = [name for name, method in SHIPPED.items() if method.size_knob == "rank"]
 
 
 @pytest.mark.parametrize("name", RANKED)

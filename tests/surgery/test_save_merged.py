@@ -20,14 +20,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from adapterlab.adapters import adapter, all_adapters
+from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
 from adapterlab.surgery.model.new_heads import mark_new_heads
-from tests.adapters.methods import noisy, small
+from tests.adapters.methods import SHIPPED, noisy, small
 from tests.conftest import tiny_gpt2, tiny_llama
 
-MERGEABLE = [name for name, method in all_adapters().items() if method.mergeable]
+MERGEABLE = [name for name, method in SHIPPED.items() if method.mergeable]
 
 
 def noisy_biases(model):
@@ -171,7 +171,7 @@ def test_the_tokenizer_goes_along(tmp_path):
     assert PreTrainedTokenizerFast.from_pretrained(tmp_path).get_vocab() == {"a": 0, "b": 1}
 
 
-@pytest.mark.parametrize("name", [name for name in all_adapters() if name not in MERGEABLE])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in MERGEABLE])
 def test_a_method_that_changes_no_weight_is_named(name, tmp_path):
     handle = attach(tiny_llama(), small(name))
     with pytest.raises(AdapterlabError, match=rf"^{name} does not change weights.*save\(\)") as caught:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterlab.adapters import all_adapters, load_file
+from adapterlab.adapters import load_file
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.executors.worker import perform, start
@@ -26,7 +26,7 @@ from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks import load_file as load_task_file
 from adapterlab.tasks.base import Task
 from adapterlab.tasks.files import FileData, task_of
-from tests.adapters.methods import small
+from tests.adapters.methods import SHIPPED, small
 from tests.lab.tiny import save_model
 from tests.tasks.user_files import completions, labelled, texts, write
 
@@ -204,7 +204,7 @@ def test_a_new_method_counts_with_its_own_helper_and_counts_for_no_other(copied)
 
 
 def test_a_method_counts_its_own_file_and_bases_and_no_other_method():
-    for name, method in all_adapters().items():
+    for name, method in SHIPPED.items():
         own = {f"{kind.__module__.replace('.', '/')}.py" for kind in method.__mro__}
         others = {file for file in files_of(name, "prose") if any(theme in file for theme in THEMES)} - own
         # These read or write PEFT's LoRA or prompts as their own; the starts of LoRA are in a file of their own.
