@@ -62,6 +62,7 @@ def run(
     cluster: str | None = None,
     shard: int | None = None,
     lanes: int | None = None,
+    trust: bool = False,
     wait: Callable[[], None] | None = None,
     watch: Watch = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -83,6 +84,7 @@ def run(
         cluster: Address of a Ray cluster that runs the trials: `HOST:PORT`, or `auto`.
         shard: Devices that one trial's model is divided over.
         lanes: Trials that may be trained in one pass; they differ only by learning rate and seed.
+        trust: True to trust the Python files that the study names, from now on and as they are.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
         note: Called with a remark before the first trial, such as that this machine is slow at the study's precision.
@@ -93,7 +95,7 @@ def run(
     Raises:
         AdapterlabError: If the study, map, model or data cannot be used as given.
     """
-    spec, folder = open_study(study, None if out is None else Path(out))
+    spec, folder = open_study(study, None if out is None else Path(out), trust=trust)
     spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
@@ -167,7 +169,7 @@ def status(study: StudySource = None, *, out: str | Path | None = None, workers:
     Raises:
         AdapterlabError: If nothing has been run into the folder.
     """
-    spec, folder = open_study(study, None if out is None else Path(out))
+    spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     name = called(study, spec)
     ledger = existing_ledger(folder, name)
     return study_status(prepare(spec, folder), ledger, run_command(name, folder), workers)
@@ -200,7 +202,7 @@ def compare(
     Raises:
         AdapterlabError: If a name is not in the study, or a contest is not finished.
     """
-    spec, folder = open_study(study, None if out is None else Path(out))
+    spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     name = called(study, spec)
     ledger = existing_ledger(folder, name)
     return pairwise.compare(
@@ -224,7 +226,7 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
     Raises:
         AdapterlabError: If nothing has been run into the folder.
     """
-    spec, folder = open_study(study, None if out is None else Path(out))
+    spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     ledger = existing_ledger(folder, called(study, spec))
     return trial_table(prepare(spec, folder), ledger)
 

@@ -17,6 +17,10 @@ class AdapterlabError(Exception):
     """Base class of all errors caused by the user's input."""
 
 
+class AdapterlabWarning(UserWarning):
+    """A remark on the user's input; the command line prints it as one line."""
+
+
 class UnknownNameError(AdapterlabError):
     """A name that does not exist; the message suggests similar ones, or lists all.
 

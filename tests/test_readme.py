@@ -123,7 +123,7 @@ def test_a_study_can_name_an_adapter_in_a_file_of_ones_own(tmp_path):
     study = save_study(tmp_path)
     text = study.read_text().replace('adapter = "ia3"', 'adapter = "row_gain"')
     study.write_text(text.replace("[training]", 'adapter_files = ["row_gain.py"]\n\n[training]', 1))
-    result = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
+    result = run([sys.executable, "-m", "adapterlab", "run", str(study), "--trust"], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "row_gain" in result.stdout
 

@@ -60,6 +60,15 @@ def method(name: str, where: str = "") -> type[Adapter]:
     return known[name]
 
 
+def is_known(name: str) -> bool:
+    """Return True if there is a method with this name, here or in PEFT (`peft:HIRA`).
+
+    Args:
+        name: Name of the method.
+    """
+    return name.startswith(PREFIX) or name in all_adapters()
+
+
 def load_file(path: Path) -> None:
     """Run a Python file that defines methods, so that they can be used by name. A file is run only once.
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.cli import adapters, rate, results, studies, tune
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import AdapterlabError, AdapterlabWarning
 
 ABOUT = "Compare adapters: which one, at which learning rate, and is the difference real?"
 
@@ -64,8 +67,17 @@ for _command in (
 app.add_typer(map_app, name="map")
 
 
+def _show_warning(others: Callable[..., None], message: Warning | str, *details: Any) -> None:
+    """Print a warning of this package as one line, and others as Python does."""
+    if isinstance(message, AdapterlabWarning):
+        print(f"adapterlab: {message}", file=sys.stderr)
+    else:
+        others(message, *details)
+
+
 def main() -> None:
     """Run the command line. An error of the user, or a full disk, prints one message and exits with status 2."""
+    warnings.showwarning = partial(_show_warning, warnings.showwarning)
     try:
         app()
     except AdapterlabError as error:

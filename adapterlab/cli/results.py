@@ -91,7 +91,7 @@ def export(
     from adapterlab.lab.analysis.trial_table import write_table
     from adapterlab.lab.run.locate import open_study
 
-    _, folder = open_study(study)
+    _, folder = open_study(study, reading=True)
     frame = api.trials(study)
     kind = form or (Format.CSV if out is not None and out.suffix == ".csv" else Format.PARQUET)
     path = out or folder / f"trials.{kind}"

@@ -48,6 +48,9 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="If another run is writing the same results, wait for its end.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Trust the Python files that the study names, as they are now.")
+    ] = False,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Show what would run, how long it takes and where; run nothing.")
     ] = False,
@@ -60,7 +63,7 @@ def run(
     from adapterlab.report.terminal import show
 
     console = Console()
-    spec, folder = open_study(study, out)
+    spec, folder = open_study(study, out, trust=trust)
     if plan_only:
         _show_estimate(spec, folder, console, workers=workers, cluster=cluster, shard=shard, lanes=lanes)
         return

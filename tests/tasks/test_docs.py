@@ -42,5 +42,5 @@ def test_the_task_of_the_guide_runs(tmp_path):
     study = save_study(tmp_path)
     text = study.read_text().replace('tasks = ["prose"]', 'tasks = ["shout"]\ntask_files = ["mine.py"]')
     study.write_text(text)
-    assert load_study(study).tasks == ("shout",)
+    assert load_study(study, trust=True).tasks == ("shout",)
     assert [c.completion for c in task("shout").completions(Part.OOD)] == [" OLD CAT"]

@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.adapters import is_known
+from adapterlab.errors import AdapterlabError, AdapterlabWarning, UnknownNameError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Study
 from adapterlab.resources import shipped
+from adapterlab.tasks import all_tasks
+from adapterlab.trust import require, untrusted
 
 DEFAULT = "quick"
 """Name of the study that runs if none is named."""
@@ -43,16 +47,22 @@ def find_study(name: str) -> Path:
     return shipped("studies", f"{name}.toml")
 
 
-def open_study(source: str | Path | Study | None, out: Path | None = None) -> tuple[Study, Path]:
+def open_study(
+    source: str | Path | Study | None, out: Path | None = None, *, trust: bool = False, reading: bool = False
+) -> tuple[Study, Path]:
     """Return a study and the folder of its results.
 
     Args:
         source: A `Study`, a file, a shipped study's name, or a folder of results; the quick study if None.
         out: The folder of results; `runs/NAME` if None.
+        trust: True to trust the Python files that the study names.
+        reading: True if only results are read: then a folder whose study names Python files that are not trusted here is
+            opened without the contestants and tasks that need them, with a warning, in place of the error.
 
     Raises:
         AdapterlabError: If `source` is none of these, or the study is not valid.
         UnknownNameError: If there is neither a file nor a shipped study of that name.
+        UntrustedCodeError: If the study names a Python file that is not trusted.
     """
     if isinstance(source, Study):
         names = [contestant.name for contestant in source.contestants]
@@ -60,8 +70,13 @@ def open_study(source: str | Path | Study | None, out: Path | None = None) -> tu
             raise UnknownNameError("contestant", source.reference, names, where=f"reference of study {source.name}")
         return source, out or Path("runs") / source.name
     if source is not None and (Path(source) / LEDGER).is_file():
-        return _recorded(Path(source)), Path(source)
-    study = load_study(find_study(str(source or DEFAULT)))
+        folder, study = Path(source), _recorded(Path(source))
+        files = (*study.adapter_files, *study.task_files)
+        if reading and not trust and untrusted(files):
+            return _without_code(study, folder), folder
+        require(files, str(folder), trust)
+        return study, folder
+    study = load_study(find_study(str(source or DEFAULT)), trust=trust)
     return study, out or Path("runs") / study.name
 
 
@@ -101,6 +116,27 @@ def run_command(study: str, folder: Path) -> str:
     """
     usual = folder in (Path(study), Path("runs") / Path(study).stem)
     return f"adapterlab run {study}" + ("" if usual else f" --out {folder}")
+
+
+def _without_code(study: Study, folder: Path) -> Study:
+    """Return a study without the contestants and tasks that its own Python files define, and warn of what is left out."""
+    own = {entry.name for entry in study.data}
+    adapters = [entry for entry in study.contestants if is_known(entry.adapter)]
+    tasks = [task for task in study.tasks if task in all_tasks() or task in own]
+    lost = [entry.name for entry in study.contestants if entry not in adapters]
+    lost += [task for task in study.tasks if task not in tasks]
+    if study.reference not in [entry.name for entry in adapters] or not tasks:
+        require((*study.adapter_files, *study.task_files), str(folder), trusted=False)
+        raise AdapterlabError(f"{folder} needs {', '.join(lost)}, whose Python files are not on this machine")
+    if lost:
+        warnings.warn(
+            f"{folder}: left out {', '.join(lost)}, since the Python files that define them are not trusted on this machine",
+            AdapterlabWarning,
+            stacklevel=4,
+        )
+    return study.model_copy(
+        update={"contestants": tuple(adapters), "tasks": tuple(tasks), "adapter_files": (), "task_files": ()}
+    )
 
 
 def _recorded(folder: Path) -> Study:

@@ -19,6 +19,7 @@ from adapterlab.lab.study.sweep import Sweep
 from adapterlab.tasks import all_tasks
 from adapterlab.tasks import load_file as load_task_file
 from adapterlab.tasks.files import task_of
+from adapterlab.trust import require
 
 _TABLES: dict[str, type[BaseModel]] = {
     "training": Training,
@@ -40,11 +41,12 @@ _REPLACED = {
 """Keys of older versions, with what takes their place."""
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path, *, trust: bool = False) -> Study:
     """Read and check a study.
 
     Args:
         path: The TOML file.
+        trust: True to trust the Python files that the study names, from now on and as they are.
 
     Returns:
         The study, with the paths of its files resolved; the adapters and tasks that they define are registered.
@@ -52,6 +54,7 @@ def load_study(path: Path) -> Study:
     Raises:
         AdapterlabError: If the file cannot be read, or a value is not valid.
         UnknownNameError: If there is no such setting, task, adapter or contestant.
+        UntrustedCodeError: If the study names a Python file that is not trusted.
     """
     try:
         text = path.read_text("utf-8")
@@ -71,6 +74,7 @@ def load_study(path: Path) -> Study:
         }
         | {"data": tuple(entry.beside(path.parent) for entry in study.data)}
     )
+    require((*study.adapter_files, *study.task_files), str(path), trust)
     load_files(study)
     for i, entry in enumerate(study.data):
         try:

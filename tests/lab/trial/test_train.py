@@ -199,7 +199,7 @@ def test_a_task_of_ones_own_is_one_file(tmp_path, trial):
         f'name = "s"\nmodel = "{text[1]}"\ntasks = ["shout"]\ntask_files = ["shout.py"]\n'
         '[training]\nprecision = "float32"\n[[contestants]]\nadapter = "lora"\n'
     )
-    study = load_study(text[0])
+    study = load_study(text[0], trust=True)
     resolved = resolve(study)
     (contest,) = [
         c for c in make_contests(resolved, {c.name: c.build() for c in study.entrants}) if c.contestant == "lora"

@@ -67,7 +67,7 @@ def study(tmp_path_factory):
     path.write_text(
         path.read_text().replace("ia3", "fragile_there").replace("budget", 'adapter_files = ["fragile.py"]\nbudget')
     )
-    return load_study(path), folder / "mark"
+    return load_study(path, trust=True), folder / "mark"
 
 
 def test_a_cluster_makes_the_ledger_of_this_machine_though_a_worker_is_killed(address, study, tmp_path):
