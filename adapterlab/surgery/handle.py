@@ -287,13 +287,19 @@ class Handle:
         ]
 
     def regularizer(self) -> Tensor | None:
-        """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none."""
+        """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none.
+
+        Add it to the loss before the loss is scaled for mixed precision in float16.
+        """
         terms = [t for site in self.sites.values() if (t := site.regularizer()) is not None]
         return torch.stack(terms).mean() if terms else None
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """Run the method's own update after an optimizer step, before the gradients are cleared.
+
+        AdaLoRA measures importance by the gradients, which must not be scaled: with a `torch.amp.GradScaler`, call this
+        after `scaler.step`, which divides them by the scale, and not for a step that the scaler skipped.
 
         Args:
             step: Index of the optimizer step, from 0.

@@ -58,7 +58,7 @@ def reshard(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.reshard()  # type: ignore[no-untyped-call]
+            module.reshard()
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def gathered(tensor: Tensor) -> Tensor:
     Args:
         tensor: A parameter, divided or not; all processes call this for the same one.
     """
-    return cast(Tensor, tensor.full_tensor()) if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def whole(
         for prefix, module in model.named_modules():
             for name, share in list(module._parameters.items()):
                 path = f"{prefix}.{name}".lstrip(".")
-                if not isinstance(share, DTensor) or not wanted(path):
+                if share is None or not _divided(share) or not wanted(path):
                     continue
                 if share not in made:
                     made[share] = _whole(share, path, values)
@@ -127,6 +127,10 @@ def whole(
             module._parameters[name] = share
             if changed:
                 assign(share, made[share])
+
+
+def _divided(tensor: Tensor) -> bool:
+    return isinstance(tensor, DTensor)
 
 
 def _whole(share: nn.Parameter, path: str, values: Mapping[str, Tensor] | None) -> nn.Parameter:
