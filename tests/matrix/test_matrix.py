@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery import attach
 from tests.adapters.methods import ALL, small
 from tests.matrix.architectures import ARCHITECTURES
 from tests.matrix.checks import CHECKS, NotApplicableError
@@ -52,6 +53,18 @@ def failures(architecture: str, check: str, methods: tuple[str, ...]) -> dict[st
 @pytest.mark.parametrize("architecture", SAMPLE)
 def test_a_sample(architecture, check):
     assert not failures(architecture, check, METHODS)
+
+
+@pytest.mark.parametrize("method", ["reft", "prefix", "prompt", "poly", "xlora", "ptuning_v2", "llama_adapter"])
+@pytest.mark.parametrize("architecture", ["T5", "Bart", "Whisper", "DeepseekV3"])
+def test_a_refusal_names_methods_that_adapt_the_model(architecture, method):
+    model = ARCHITECTURES[architecture].make()
+    with pytest.raises(AdapterlabError, match="not a decoder .*; take a method that adapts linear layers") as refusal:
+        attach(model, small(method))
+    for name in str(refusal.value).rpartition("such as ")[2].split(" or "):
+        handle = attach(model, small(name))
+        assert handle.sites
+        handle.detach()
 
 
 @pytest.mark.soak
