@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,12 @@ class Site(nn.Module, ABC):
     def trained(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name, with those that the site shares with others, which `parameters` leaves out."""
         return cast(dict[str, nn.Parameter], dict(self._trainable))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (shared := self.__dict__.get("_shared", ())):
+            owner, key = shared[name]
+            return owner._parameters[key]
+        return super().__getattr__(name)
 
     def share(self, name: str, owner: nn.Module, key: str) -> None:
         """Move a parameter that several sites share to another module.
