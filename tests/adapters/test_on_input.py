@@ -48,7 +48,7 @@ def multiplications(layer: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize(("name", "rank"), [("loha", 3), ("randlora", 3), ("vera", 16)])
+@pytest.mark.parametrize(("name", "rank"), [("loha", 5), ("randlora", 3), ("vera", 16)])
 def test_methods_choose_the_computation_with_fewer_multiplications(name, rank, monkeypatch):
     """Compare the choice with the multiplications that torch counts, unless they differ by less than a tenth.
 

@@ -125,7 +125,9 @@ class FourierFT(LinearAdapter):
         # Re(ifft2(F)) is the inverse transform of the Hermitian part of F, which has half of each entry there and half at
         # the mirrored entry. One half of such a spectrum determines the other.
         value = state["coefficients"] * (strength * self.scale(rows, columns) / 2)
-        spectrum = torch.zeros(rows * half, dtype=value.dtype.to_complex(), device=value.device)
+        # `dtype.to_complex()` breaks the graph of torch.compile.
+        complex_dtype = torch.complex(value[:0], value[:0]).dtype
+        spectrum = torch.zeros(rows * half, dtype=complex_dtype, device=value.device)
         for row, column in ((j, k), (-j % rows, -k % columns)):
             inside = column < half
             place = torch.where(inside, row * half + column, 0)
