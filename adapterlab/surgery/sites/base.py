@@ -152,7 +152,13 @@ class Site(nn.Module, ABC):
         a quantized base, and not every method can compute in half precision.
         """
         state, dtype = self.state, self.dtype
-        tensors = [gathered(t) for t in state.tensors()]  # divided ones are read outside the forward pass, by penalties
+        own = state.tensors()
+        tensors = [gathered(t) for t in own]  # divided ones are read outside the forward pass, by penalties
+        if all(
+            t is whole and (t.dtype == dtype or not t.is_floating_point())
+            for t, whole in zip(own, tensors, strict=True)
+        ):
+            return state
         return state.with_tensors(t.to(dtype) if t.is_floating_point() else t for t in tensors)
 
     @property
