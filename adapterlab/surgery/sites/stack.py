@@ -48,7 +48,7 @@ class BaseLinear:
     own_forward: Callable[[Tensor], Tensor]
     """The layer's forward before anything was attached."""
     in_place: Callable[[Tensor], Tensor] | None = None
-    """What runs in place of `own_forward` for now, with the same outputs; None for nothing."""
+    """A function that runs in place of `own_forward` for now, with the same outputs; None for none."""
 
     @property
     def weight(self) -> Float[Tensor, "out in"]:
