@@ -40,6 +40,7 @@ from adapterlab.surgery.rows import RowsOfCalls
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
+from adapterlab.surgery.sites.shared import hold_shared
 from adapterlab.surgery.trainer.methods import add_methods
 
 T = TypeVar("T")
@@ -257,6 +258,7 @@ def install(
                 {key: t.contiguous() for key, t in part.items()} for part in (state.frozen, state.derived)
             )
             handle.sites[path] = places[path].install(State(trainable, frozen, derived), name)
+        hold_shared(model, handle.sites, name)
     except BaseException:
         handle.detach()
         raise

@@ -30,6 +30,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
 from adapterlab.surgery.model.linear_layers import candidates, chosen
 from adapterlab.surgery.model.readers import readers_of
+from adapterlab.surgery.model.sharded import refuse_sharded
 from adapterlab.surgery.model.where import ALL, Targets, Where
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.linear import LinearPlace
@@ -73,6 +74,7 @@ def places_for(model: nn.Module, adapter: Adapter, targets: Targets | Where = AL
 
 def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place]:
     refuse_peft(model)
+    refuse_sharded(model, "attach or load the adapter before fully_shard")
     match adapter:
         case PeftAdapter():
             return {"peft": PeftPlace(adapter, model, where)}
