@@ -85,7 +85,7 @@ def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place
             names = {path: place.module_paths for path, place in parameters.items()}
             kept = chosen(model, names, where) if parameters else []
             own = {path: _set(adapter, where, path, *names[path]) for path in kept}
-            return {path: parameters[path].for_method(own[path]) for path in kept}
+            return {path: parameters[path].with_method(own[path]) for path in kept}
         case PairAdapter():
             decoder = Decoder(model)
             pairs = dict(pair_places(decoder, adapter))
@@ -124,7 +124,7 @@ def _linear(model: nn.Module, adapter: LinearAdapter, where: Where) -> dict[str,
         if path in layers:
             places[path] = LinearPlace(own, path, layers[path], readers.get(path, ()))
         else:
-            places[path] = matrices[path].of_method(own)
+            places[path] = matrices[path].with_method(own)
     return places
 
 
