@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Protocol, Self, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,7 @@ class ParameterPlace(Place):
         assert isinstance(self.adapter, ParameterAdapter)
         return self.adapter
 
-    def with_method(self, adapter: ParameterAdapter | LinearAdapter) -> Self:
+    def with_method(self, adapter: ParameterAdapter | LinearAdapter) -> ParameterPlace:
         """Return the same place for the method with other settings.
 
         Args:
