@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
+    from adapterlab.surgery.eva_ranks import eva_ranks
     from adapterlab.surgery.handle import attached
     from adapterlab.surgery.rows import adapter_rows
     from adapterlab.surgery.several import combine, set_active
@@ -32,6 +33,7 @@ _HOMES = {
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
     "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
+    "adapterlab.surgery.eva_ranks": ("eva_ranks",),
     "adapterlab.surgery.handle": ("attached",),
     "adapterlab.surgery.rows": ("adapter_rows",),
     "adapterlab.surgery.several": ("combine", "set_active"),
@@ -56,6 +58,7 @@ __all__ = [
     "combine",
     "compare",
     "estimate",
+    "eva_ranks",
     "load",
     "load_peft",
     "load_study",

@@ -99,6 +99,8 @@ class Context:
     """Inputs of this layer at the last token of each sequence, for each of the `runs` given to `attach`; None without."""
     moments: Callable[[], Moments] | None = None
     """Sums over the inputs of this layer at all tokens of the `runs` given to `attach`; None without."""
+    original: Callable[[], Float[Tensor, "out in"]] | None = None
+    """Weight of this layer in the `original` given to `attach`; None without."""
     alike: Callable[[], Sequence[Float[Tensor, "out in"]]] = field(default=lambda: ())
     """Weights of the sites at the same `place`, in order, this one among them."""
     saved: Mapping[str, Tensor] = field(default_factory=dict)

@@ -18,11 +18,16 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.rebuild import built_linear
 from adapterlab.adapters.state import State
+
+SMALL_WEIGHT = 2**18
+"""Entries of a weight up to which an adapted weight is kept for the backward pass: building it again would take a noticeable
+part of a training step, and keeping it takes 1 MiB at most."""
 
 
 @runtime_checkable
@@ -120,11 +125,14 @@ class LinearAdapter(Adapter):
             strength: As in `weight`.
         """
         bias = None if linear.bias is None else self.bias(state, linear.bias, strength)
+        base = linear.weight
+        if base.numel() <= SMALL_WEIGHT and not base.is_meta:
+            return affine(x, self.weight(state, base, strength), bias)
 
         def build(weight: Tensor, *tensors: Tensor) -> Tensor:
             return self.weight(state.with_tensors(tensors), weight, strength)
 
-        return built_linear(x, bias, build, linear.weight, *state.tensors())
+        return built_linear(x, bias, build, base, *state.tensors())
 
     @staticmethod
     def on_input(x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], each: int, once: int) -> bool:

@@ -1,7 +1,8 @@
-"""Functions that recompute intermediate tensors in the backward pass, instead of keeping them from the forward pass.
+"""Functions with a backward pass of their own.
 
-They are for tensors that are large but quickly computed from small ones, such as a weight built from an adapter's
-parameters. All run under autocast and `torch.func.vmap`.
+Most recompute intermediate tensors there, instead of keeping them from the forward pass. They are for tensors that are
+large but quickly computed from small ones, such as a weight built from an adapter's parameters. All run under autocast and
+`torch.func.vmap`.
 
 >>> import torch
 >>> x, gain = torch.ones(2, 3), torch.full((3,), 2.0, requires_grad=True)
@@ -51,6 +52,34 @@ def built_linear(
     """
     run: Callable[..., Tensor] = _BuiltLinear.apply
     return run(x, bias, build, *tensors)
+
+
+def times_in_backward(x: Float[Tensor, "rows rank"], matrix: Float[Tensor, "rank rank"]) -> Float[Tensor, "rows rank"]:
+    """Return `x`, whose gradient is multiplied by a matrix on its way back.
+
+    Args:
+        x: A tensor.
+        matrix: The matrix, without gradient.
+    """
+    run: Callable[..., Tensor] = _TimesInBackward.apply
+    return run(x, matrix)
+
+
+class _TimesInBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, matrix: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Saved, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (matrix,) = ctx.saved_tensors
+        return gradients[0] @ matrix.to(gradients[0].dtype), None
 
 
 class _Recomputed(torch.autograd.Function):

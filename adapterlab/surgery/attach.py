@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +30,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle, attached
 from adapterlab.surgery.init.calibration import input_moments, layer_inputs, weight_gradients
+from adapterlab.surgery.init.original import original_weight
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
@@ -40,6 +42,7 @@ from adapterlab.surgery.rows import RowsOfCalls
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.find import places_for
 from adapterlab.surgery.sites.linear import LayerPlace
+from adapterlab.surgery.sites.shared import hold_shared
 from adapterlab.surgery.trainer.methods import add_methods
 
 T = TypeVar("T")
@@ -58,6 +61,7 @@ def attach(
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
     runs: Sequence[Callable[[], object]] = (),
+    original: nn.Module | str | Path | None = None,
     prompted: bool | None = None,
     trained_too: str | Sequence[str] | None = None,
 ) -> Handle:
@@ -84,6 +88,7 @@ def attach(
         runs: Functions that each run the model, for methods that start from the layers' inputs at the last token of each
             sequence (pad on the left) or at all tokens. AntiPaSTO takes one run of the chosen prefixes and one of the
             rejected; LoRA's starts `eva` and `corda` take runs of texts without padding.
+        original: The model before quantization, or its folder, for LoRA's start `loftq`.
         prompted: True if the adapter is for prompts with answers, False for running text, None if for both or not known.
             ReFT edits the ends of prompts, and all positions of running text.
         trained_too: Modules to train fully beside the adapter, by path or ending of a path (PEFT's `modules_to_save`).
@@ -104,7 +109,7 @@ def attach(
     places = places_beside(places_for(model, adapter, where), trained, adapter)
     refuse_nan(model)
     factors = factors or default_factors()
-    states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs)
+    states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs, original=original)
     handle = install(model, adapter, where, name, places, states, trained)
     initialize(handle.new_heads, seed)
     return handle
@@ -140,6 +145,7 @@ def initial_states(
     factors: FactorCache | None = None,
     loss: Callable[[], Tensor] | None = None,
     runs: Sequence[Callable[[], object]] = (),
+    original: nn.Module | str | Path | None = None,
     saved: Mapping[str, Mapping[str, Tensor]] | None = None,
     meta: bool = False,
 ) -> dict[str, State]:
@@ -152,6 +158,7 @@ def initial_states(
         factors: Cache of singular value decompositions; by default a new one in memory.
         loss: As in `attach`.
         runs: As in `attach`.
+        original: As in `attach`.
         saved: Frozen tensors of an adapter that is being loaded, by path and name.
         meta: True to return states on the meta device, with shapes and no values.
 
@@ -188,6 +195,7 @@ def initial_states(
             gradient=None if gradients is None else partial(_at, gradients, path),
             inputs=None if inputs is None else partial(_at, inputs, path),
             moments=None if moments is None else partial(_at, moments, path),
+            original=None if original is None else partial(original_weight, original, path),
             saved={} if saved is None else saved[path],
         )
         context = replace(context, alike=partial(_alike, linear, context, adapter.name))
@@ -257,6 +265,7 @@ def install(
                 {key: t.contiguous() for key, t in part.items()} for part in (state.frozen, state.derived)
             )
             handle.sites[path] = places[path].install(State(trainable, frozen, derived), name)
+        hold_shared(model, handle.sites, name)
     except BaseException:
         handle.detach()
         raise

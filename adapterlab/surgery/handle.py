@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +36,14 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import adapter_files
 from adapterlab.surgery.export import merged, peft_export
 from adapterlab.surgery.freezing import Frozen, release
+from adapterlab.surgery.model.sharded import on_first, refuse_sharded, reshard, whole
+from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.reference import reference_model
 from adapterlab.surgery.sites.base import Site, swap_parameter
+from adapterlab.surgery.sites.shared import release_shared
 
+T = TypeVar("T")
 _HANDLES = "adapterlab_handles"
 """Attribute of a model with its handles by name."""
 
@@ -93,7 +98,17 @@ class Handle:
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all trained parameters, each once: the adapter's, the new heads, and those of `trained_too`."""
+        self._follow()
         return [*self._own_parameters(), *self.new_heads.values(), *self.trained_too.values()]
+
+    def _follow(self) -> None:
+        """Make all trained parameters those that an optimizer takes, if `fully_shard` has divided the model."""
+        reshard(self.model)
+        for parameters in (self.new_heads, self.trained_too):
+            for path in parameters:
+                now = self.model.get_parameter(path)
+                if now is not self._trained_before.get(path):
+                    parameters[path] = now
 
     def requires_grad_(self, trains: bool = True) -> Handle:
         """Freeze or unfreeze all parameters of `parameters`, as `nn.Module.requires_grad_` does.
@@ -109,7 +124,7 @@ class Handle:
         return self
 
     def _own_parameters(self) -> list[nn.Parameter]:
-        return list(dict.fromkeys(p for site in self.sites.values() for p in site.parameters()))
+        return list(dict.fromkeys(p for site in self.sites.values() for p in site.trained.values()))
 
     @property
     def parameter_count(self) -> int:
@@ -140,10 +155,13 @@ class Handle:
         The modules of `trained_too` have their values from before `attach`; new heads keep those that they have.
 
         Raises:
-            AdapterlabError: The adapter is merged.
+            AdapterlabError: The adapter is merged, or modules are trained beside it and the model is divided over
+                processes.
         """
         if any(site.merged for site in self.sites.values()):
             raise AdapterlabError("a merged adapter cannot be disabled: unmerge() first")
+        if self.trained_too:
+            refuse_sharded(self.model, "modules of trained_too cannot be put back; attach with trained_too=()")
         before = [(site, site.enabled) for site in self.sites.values()]
         try:
             for site, _ in before:
@@ -175,8 +193,10 @@ class Handle:
         """Replace the base's weights by the adapted ones, so that calls have no overhead; undone by `unmerge`.
 
         Raises:
-            AdapterlabError: The method does not change weights, or an adapter below is not merged.
+            AdapterlabError: The method does not change weights, an adapter below is not merged, or the model is divided
+                over processes.
         """
+        refuse_sharded(self.model, "merge with save_merged(folder), which writes the merged model")
         if not self.adapter.mergeable:
             raise AdapterlabError(f"{self.adapter.name} does not change a weight, so it cannot be merged")
         for path, site in self.sites.items():
@@ -198,12 +218,18 @@ class Handle:
             site.unmerge()
 
     def detach(self) -> None:
-        """Remove the adapter; the model is as it was before `attach`, bit for bit."""
+        """Remove the adapter; the model is as it was before `attach`, bit for bit.
+
+        Raises:
+            AdapterlabError: The model is divided over processes.
+        """
+        refuse_sharded(self.model, "an adapter cannot be detached; compute without it in handle.disabled()")
         self.unmerge()
         for undo in self._undo:
             undo(self)
         for site in self.sites.values():
             site.remove()
+        release_shared(self.model, self.name)
         for hook in self._hooks:
             hook.remove()
         release(self._frozen)
@@ -228,7 +254,8 @@ class Handle:
             Differences in the state's dtype by path. The key of a linear layer's weight is the layer's path, that of its
             bias `path.bias`. Empty for a method that changes no weight, such as a prompt.
         """
-        return {f"{path}{name}": t for path, site in self.sites.items() for name, t in site.changes().items()}
+        with whole(self.model, lambda path: True):
+            return {f"{path}{name}": t for path, site in self.sites.items() for name, t in site.changes().items()}
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return all trained parameters as groups for an optimizer, each with the learning rate that the method states.
@@ -246,11 +273,12 @@ class Handle:
         Returns:
             One group for each ratio in `adapter.lr_ratios`, with the ratio as `lr_ratio`; those with ratio 1 first.
         """
+        self._follow()
         ratios = self.adapter.lr_ratios
         whole = [*self.new_heads.values(), *self.trained_too.values()]
         groups: dict[float, dict[nn.Parameter, None]] = {1.0: dict.fromkeys(whole)}
         for site in self.sites.values():
-            for name, parameter in site.named_parameters():
+            for name, parameter in site.trained.items():
                 groups.setdefault(ratios.get(name, 1.0), {})[parameter] = None
         return [
             {"params": list(parameters), "lr": lr * ratio, "lr_ratio": ratio}
@@ -259,7 +287,10 @@ class Handle:
         ]
 
     def regularizer(self) -> Tensor | None:
-        """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none."""
+        """Return the mean of the method's own penalty over the sites, a scalar, or None if it has none.
+
+        Add it to the loss before the loss is scaled for mixed precision in float16.
+        """
         terms = [t for site in self.sites.values() if (t := site.regularizer()) is not None]
         return torch.stack(terms).mean() if terms else None
 
@@ -267,27 +298,43 @@ class Handle:
     def after_step(self, step: int) -> None:
         """Run the method's own update after an optimizer step, before the gradients are cleared.
 
+        AdaLoRA measures importance by the gradients, which must not be scaled: with a `torch.amp.GradScaler`, call this
+        after `scaler.step`, which divides them by the scale, and not for a step that the scaler skipped.
+
         Args:
             step: Index of the optimizer step, from 0.
         """
         self.steps_taken += 1
-        self.adapter.after_step([state for site in self.sites.values() for state in site.states], step)
+        if type(self.adapter).after_step is Adapter.after_step:
+            return
+        with whole(self.model, in_adapter, changed=True):
+            self.adapter.after_step([state for site in self.sites.values() for state in site.states], step)
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter, the new heads and `trained_too` to a folder that `adapterlab.load` reads.
 
+        On a model divided by `fully_shard` all processes must call this: they gather the adapter, and the process of rank
+        0 writes. The call returns on all of them when the files are complete.
+
         Args:
             folder: The folder; created if it does not exist.
         """
-        self._write(folder)
+        self._on_first(lambda: self._write(folder))
+
+    def _on_first(self, task: Callable[[], T], base: bool = False) -> T:
+        """Run a task that reads the trained parameters, and those of the base if `base`, as `on_first` does."""
+        beside = {*self.new_heads, *self.trained_too}
+        return on_first(self.model, lambda path: base or in_adapter(path) or path in beside, task)
 
     def _write(self, folder: str | Path, below: Sequence[str] = ()) -> None:
+        self._follow()
         adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads, self.trained_too, below)
 
     def save_merged(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write the model with its adapters merged as a folder that `from_pretrained` of transformers loads.
 
-        The folder has the files, names, shapes and dtypes of the base model. The attached model is left as it was.
+        The folder has the files, names, shapes and dtypes of the base model. The attached model is left as it was. On a
+        model divided by `fully_shard` all processes must call this; that of rank 0 gathers the whole model and writes.
 
         Args:
             folder: Folder to write to; created if it does not exist.
@@ -297,12 +344,14 @@ class Handle:
             AdapterlabError: The model is quantized or not one of transformers, or an attached adapter does not change
                 weights. All attached adapters are merged, at their present strengths.
         """
-        merged.save_merged(self.model, folder, tokenizer)
+        self._on_first(lambda: merged.save_merged(self.model, folder, tokenizer), base=True)
 
     def export_peft(
         self, folder: str | Path, base: str | None = None, nearest: int | None = None
     ) -> peft_export.PeftExport:
         """Write the adapter as a folder that `PeftModel.from_pretrained` of PEFT loads.
+
+        On a model divided by `fully_shard` all processes must call this; that of rank 0 gathers the whole model and writes.
 
         Args:
             folder: Folder to write to; created if it does not exist.
@@ -317,4 +366,8 @@ class Handle:
             CannotExportError: PEFT cannot hold the adapter and `nearest` is not given; the message has the ranks that
                 give an error of 10 % and 1 %. Nothing is written.
         """
+        return self._on_first(partial(self._export, folder, base, nearest), base=True)
+
+    def _export(self, folder: str | Path, base: str | None, nearest: int | None) -> peft_export.PeftExport:
+        self._follow()
         return peft_export.export_peft(self, folder, base, nearest)

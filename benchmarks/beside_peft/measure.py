@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from adapterlab.adapters import adapter
+from adapterlab.adapters.base import Adapter
 from adapterlab.surgery import Handle, attach
 from adapterlab.surgery.init.svd_cache import FactorCache
-from benchmarks.beside_peft.comparisons import base_model, comparison, method_of
+from benchmarks.beside_peft.comparisons import MODELS, Shape, base_model, comparison, method_of
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 15
 """Limits of the number of rounds, which depends on the time of a step."""
@@ -150,11 +151,12 @@ class Bench:
     Args:
         device: Device to measure on.
         dtype: Type of weights and inputs.
+        shape: Sizes of the model.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
-        self.base: LlamaForCausalLM = base_model(device, dtype)
+    def __init__(self, device: torch.device, dtype: torch.dtype, shape: Shape = MODELS["1024"]) -> None:
+        self.device, self.dtype, self.shape = device, dtype, shape
+        self.base: LlamaForCausalLM = base_model(device, dtype, shape)
         frozen, reference = copy_with_shared_tensors(self.base), copy_with_shared_tensors(self.base)
         frozen.requires_grad_(False)
         attach(reference, adapter("lora", rank=8))
@@ -186,23 +188,26 @@ class Bench:
             self._reference[tokens] = seconds, saved[0]
         return self._reference[tokens]
 
-    def measure(self, name: str, lengths: Sequence[int], seconds: float) -> dict[str, Any]:
+    def measure(self, name: str, lengths: Sequence[int], seconds: float, size: str = "usual") -> dict[str, Any]:
         """Return all measurements of one method; a side that fails is recorded and does not end the run.
 
         Args:
             name: Name of the comparison.
             lengths: Positions in each sequence.
             seconds: Seconds for the rounds at each length.
+            size: One of `SIZES`.
         """
-        row: dict[str, Any] = {"settings": str(method_of(name)), "lengths": {}}
+        method, theirs = method_of(name, self.shape, size), comparison(name, self.shape, size).theirs
+        row: dict[str, Any] = {"settings": str(method), "lengths": {}}
         sides: dict[str, Runner] = {}
         mergers: dict[str, Callable[[], nn.Module]] = {}
         round_seconds = {tokens: self.reference(tokens)[0] for tokens in lengths}  # seconds of a round
-        for side, make in (("ours", self._ours), ("peft", self._theirs)):
-            if side == "peft" and comparison(name).theirs is None:
-                continue
+        makers = {"ours": lambda: self._ours(method)}
+        if theirs is not None:
+            makers["peft"] = lambda: self._theirs(theirs)
+        for side, make in makers.items():
             try:
-                attach_seconds, model, mergers[side] = make(name)
+                attach_seconds, model, mergers[side] = make()
                 sides[side] = Runner(model)
                 with torch.no_grad():  # away from the start, where factors of zero would be faster
                     for p in sides[side].trained:
@@ -254,9 +259,9 @@ class Bench:
         times = interleaved({side: lambda r=runner: r.infer(x) for side, runner in runners.items()}, INFERENCE_ROUNDS)
         return {f"{side}_merged": ratio(times[side], times["frozen"]) for side in runners if side != "frozen"}
 
-    def _ours(self, name: str) -> tuple[float, nn.Module, Callable[[], nn.Module]]:
+    def _ours(self, method: Adapter) -> tuple[float, nn.Module, Callable[[], nn.Module]]:
         model, handles = copy_with_shared_tensors(self.base), list[Handle]()
-        seconds = timed(lambda: handles.append(attach(model, method_of(name), factors=FactorCache())))
+        seconds = timed(lambda: handles.append(attach(model, method, factors=FactorCache())))
 
         def merge() -> nn.Module:
             if not handles[0].adapter.mergeable:
@@ -266,9 +271,7 @@ class Bench:
 
         return seconds, model, merge
 
-    def _theirs(self, name: str) -> tuple[float, nn.Module, Callable[[], nn.Module]]:
-        config = comparison(name).theirs
-        assert config is not None
+    def _theirs(self, config: Callable[[], peft.PeftConfig]) -> tuple[float, nn.Module, Callable[[], nn.Module]]:
         model = copy.deepcopy(self.base)  # PEFT may change the base's tensors
         built: list[Any] = []
         seconds = timed(lambda: built.append(peft.get_peft_model(model, config())))

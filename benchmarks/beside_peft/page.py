@@ -53,6 +53,7 @@ def rendered(page: str) -> str:
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     parts = [section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("adapters-*.json"))]
+    parts += [shapes(json.loads(path.read_text())) for path in sorted(RESULTS.glob("shapes-*.json"))]
     return before + START + "\n" + "\n".join(parts) + "\n" + END + after
 
 
@@ -79,6 +80,45 @@ def section(results: Mapping[str, Any]) -> str:
         if f"{side}_failed" in row
     ]
     return "\n".join([*text, *failed, ""] if failed else text)
+
+
+def shapes(results: Mapping[str, Any]) -> str:
+    """Return the tables of other models and sizes: for each, the speed relative to PEFT's and the time relative to LoRA's.
+
+    Args:
+        results: Content of the result file.
+    """
+    setting, methods = results["setting"], results["methods"]
+    text = [f"## Other models and sizes: {setting['device']}, {setting['dtype']}", ""]
+    sizes = list(dict.fromkeys(key.rsplit(", ", 1)[1] for key in methods))
+    for model in dict.fromkeys(key.rsplit(", ", 2)[1] for key in methods):
+        for tokens in lengths(results):
+            rows: dict[str, dict[str, float]] = {}
+            for key, row in methods.items():
+                name, of, size = key.rsplit(", ", 2)
+                if of == model and tokens in row["lengths"]:
+                    found = row["lengths"][tokens]
+                    rows.setdefault(name, {}).update(
+                        {
+                            f"{size} {measure}": found[measure]
+                            for measure in ("speedup", "over_lora")
+                            if measure in found
+                        }
+                    )
+            columns = [
+                (f"{title}, {size}", f"{size} {measure}", "{:.2f}")
+                for title, measure in (("PEFT / ours", "speedup"), ("ours / LoRA", "over_lora"))
+                for size in sizes
+            ]
+            slower = [
+                f"{name}, {size} {row[f'{size} speedup']:.2f}"
+                for name, row in rows.items()
+                for size in sizes
+                if row.get(f"{size} speedup", 1) < 0.95
+            ]
+            text += [f"### Width {model}, 4 x {tokens} tokens", "", table(columns, rows), ""]
+            text += [f"Slower than PEFT by more than 5 %: {'; '.join(slower) or 'none'}.", ""]
+    return "\n".join(text)
 
 
 def lengths(results: Mapping[str, Any]) -> list[str]:

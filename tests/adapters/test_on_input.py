@@ -48,7 +48,7 @@ def multiplications(layer: nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize(("name", "rank"), [("loha", 3), ("randlora", 3), ("vera", 16)])
+@pytest.mark.parametrize(("name", "rank"), [("loha", 5), ("randlora", 3), ("vera", 16)])
 def test_methods_choose_the_computation_with_fewer_multiplications(name, rank, monkeypatch):
     """Compare the choice with the multiplications that torch counts, unless they differ by less than a tenth.
 
@@ -73,3 +73,29 @@ def test_methods_choose_the_computation_with_fewer_multiplications(name, rank, m
     assert sum(clear) >= 6
     for on_input, a, b, differ in zip(chosen, counted[True], counted[False], clear, strict=True):
         assert not differ or on_input == (a < b)
+
+
+@pytest.mark.parametrize(
+    ("shape", "inputs", "n", "on_input"),
+    [
+        ((256, 256), 512, 12_000, False),
+        ((256, 256), 512, 3000, False),
+        ((256, 256), 512, 5, False),  # the transforms of the inputs alone cost more than a built weight
+        ((1024, 1024), 64, 100, True),
+        ((1024, 1024), 64, 12_000, False),
+        ((576, 192), 16, 20_000, False),
+    ],
+)
+def test_fourierft_counts_its_coefficients(shape, inputs, n, on_input, monkeypatch):
+    """`each` is 100 (rows + columns) + 400 n, and `once` 100 rows columns - 10 million."""
+    rows, columns = shape
+    given = []
+    choose = LinearAdapter.on_input
+    monkeypatch.setattr(LinearAdapter, "on_input", staticmethod(lambda *args: given.append(args) or choose(*args)))
+    model = nn.Sequential(nn.Linear(columns, rows))
+    adapterlab.attach(model, adapterlab.adapter("fourierft", n=n))
+    x = torch.randn(inputs, columns)
+    model(x)
+    ((*_, each, once),) = given
+    assert (each, once) == (100 * (rows + columns) + 400 * n, 100 * rows * columns - 10_000_000)
+    assert choose(*given[0]) == on_input == (3 * inputs * each < 3 * once + inputs * rows * columns)

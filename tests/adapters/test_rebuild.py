@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import linear as affine
 
+from adapterlab.adapters import adapter, linear
 from adapterlab.adapters.rebuild import built_linear, recomputed
+from adapterlab.surgery import attach
 
 
 def leaves(*shapes, dtype=torch.float64):
@@ -71,3 +74,29 @@ def test_only_what_was_given_is_kept():
         lean_linear(x, bias, a, b)
         recomputed(bent, a, b)
     assert set(kept) <= {t.data_ptr() for t in (x, a, b)}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [adapter("bone", block_size=4), adapter("shira", rank=2), adapter("fourierft", n=50)],
+    ids=lambda m: m.name,
+)
+def test_a_built_weight_is_kept_if_it_is_small_and_gives_the_same_gradients(method, monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 8)
+    model = nn.Sequential(layer)
+    handle = attach(model, method)
+    with torch.no_grad():
+        for p in handle.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    x = torch.randn(40, 16, requires_grad=True)
+    found = {}
+    for most in (16 * 8, 16 * 8 - 1):
+        monkeypatch.setattr(linear, "SMALL_WEIGHT", most)
+        kept: list[torch.Size] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+            y = model(x)
+        built = [t for t in kept if t.numel() == 16 * 8 and t.data_ptr() != layer.weight.data_ptr()]
+        assert bool(built) == (most == 16 * 8)
+        found[most] = (y, *torch.autograd.grad(y.square().sum(), [x, *handle.parameters()]))
+    torch.testing.assert_close(*found.values())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+import torch
 
+from adapterlab.surgery import parameter_count
 from benchmarks import adapters
 from benchmarks.beside_peft import page
-from benchmarks.beside_peft.comparisons import method_of, names
+from benchmarks.beside_peft.comparisons import MODELS, base_model, method_of
 from benchmarks.beside_peft.measure import Bench
 
 ROW = {"frozen_ms": 100.0, "lora_step": 1.2, "ours_step": 1.5, "peft_step": 1.2, "speedup": 0.8, "over_lora": 1.25}
@@ -22,8 +25,30 @@ def test_the_page_shows_the_result_files():
 
 
 def test_every_comparison_is_of_a_known_method():
-    for name in names():
-        assert method_of(name).name in name
+    for case in adapters.cases().values():
+        assert method_of(case.name, MODELS[case.model], case.size).name in case.name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_size_fits_its_model(model):
+    """Ours and PEFT's have the same number of parameters, where the two count alike."""
+    for case in adapters.cases([model]).values():
+        method = method_of(case.name, MODELS[model], case.size)
+        with torch.device("meta"):
+            base = base_model(torch.device("meta"), torch.float32, MODELS[model])
+        assert parameter_count(base, method) > 0, case
+
+
+def test_other_models_and_sizes_have_tables_of_their_own():
+    row = {"lengths": {"64": {"speedup": 0.9, "over_lora": 1.5}}}
+    results = {
+        "setting": {"device": "CPU", "dtype": "float32"},
+        "methods": {"lora, 256, small": row, "svft, random, 256, usual": row},
+    }
+    text = page.shapes(results)
+    assert "| lora | 0.90 |  | 1.50 |  |" in text
+    assert "| svft, random |  | 0.90 |  | 1.50 |" in text
+    assert "Slower than PEFT by more than 5 %: lora, small 0.90; svft, random, usual 0.90." in text
 
 
 def test_missed_targets_are_listed():
@@ -43,12 +68,13 @@ def counted(monkeypatch):
     measured = []
     own = Bench.measure
 
-    def measure(self, name, lengths, seconds):
+    def measure(self, name, lengths, seconds, size="usual"):
         measured.append((name, tuple(lengths)))
-        return own(self, name, lengths, seconds)
+        return own(self, name, lengths, seconds, size)
 
     monkeypatch.setattr(Bench, "measure", measure)
-    monkeypatch.setattr("benchmarks.beside_peft.comparisons.SHAPE", {"hidden_size": 64, "intermediate_size": 128})
+    shape = dataclasses.replace(MODELS["1024"], hidden=64, intermediate=128)
+    monkeypatch.setitem(MODELS, "1024", shape)
     return measured
 
 

@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery import attach
 from tests.adapters.methods import ALL, small
 from tests.matrix.architectures import ARCHITECTURES
 from tests.matrix.checks import CHECKS, NotApplicableError
@@ -61,6 +62,18 @@ def test_a_sample(architecture, check):
 )
 def test_a_sample_under_trainers(architecture, check):
     assert not failures(architecture, check, ("lora",))
+
+
+@pytest.mark.parametrize("method", ["reft", "prefix", "prompt", "poly", "xlora", "ptuning_v2", "llama_adapter"])
+@pytest.mark.parametrize("architecture", ["T5", "Bart", "Whisper", "DeepseekV3"])
+def test_a_refusal_names_methods_that_adapt_the_model(architecture, method):
+    model = ARCHITECTURES[architecture].make()
+    with pytest.raises(AdapterlabError, match=r"not a decoder .*; take a method that adapts linear layers") as refusal:
+        attach(model, small(method))
+    for name in str(refusal.value).rpartition("such as ")[2].split(" or "):
+        handle = attach(model, small(name))
+        assert handle.sites
+        handle.detach()
 
 
 @pytest.mark.soak

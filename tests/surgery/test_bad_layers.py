@@ -108,11 +108,12 @@ def by_bitsandbytes(model):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("names", [["lora", "oft"], pytest.param(LINEAR, marks=pytest.mark.soak)], ids=["some", "all"])
 @pytest.mark.parametrize("quantize", [by_torchao, by_bitsandbytes])
-def test_libraries_that_quantize_are_understood(quantize, tokens):
+def test_libraries_that_quantize_are_understood(quantize, names, tokens):
     model = quantize(tiny_llama(hidden_size=64, intermediate_size=128, tie_word_embeddings=False))
     answer = model(tokens).logits
-    for name in LINEAR:
+    for name in names:
         handle = attach(model, small(name))
         model(input_ids=tokens, labels=tokens).loss.backward()
         noisy(handle.parameters(), 0.1)

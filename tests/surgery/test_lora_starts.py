@@ -7,6 +7,7 @@ import math
 import peft
 import pytest
 import torch
+from peft.optimizers import lorafa
 from peft.tuners.lora.config import CordaConfig, EvaConfig, LoraGAConfig
 from peft.tuners.lora.corda import preprocess_corda
 from peft.tuners.lora.eva import initialize_lora_eva_weights
@@ -18,6 +19,7 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.rank.lora_starts import STARTS, SUBTRACTED
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach, load_experts, load_peft
+from adapterlab.surgery.eva_ranks import eva_ranks
 from adapterlab.surgery.export.peft_export import save_peft
 from tests.adapters.methods import noisy
 from tests.conftest import tiny_gpt2, tiny_llama
@@ -114,7 +116,7 @@ def test_the_components_and_the_residual_are_pefts(name, texts):
         torch.testing.assert_close(layer.base_layer.weight, weight - subtracted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", [name for name in STARTS if name != "loftq"])
 def test_the_model_answers_as_before_and_then_trains(name, texts):
     model = tiny_llama()
     before = model(texts).logits
@@ -257,3 +259,87 @@ def test_an_expert_with_a_subtracted_start_is_refused(texts, llama, tmp_path):
     mixture = attach(llama, adapter("xlora", experts=1, rank=RANK, alpha=ALPHA))
     with pytest.raises(AdapterlabError, match="a start on the base"):
         load_experts(mixture, [tmp_path])
+
+
+@pytest.mark.parametrize("rho", [1.0, 1.5, 2.0])
+def test_the_ranks_of_eva_are_pefts(rho, texts):
+    """PEFT estimates the shares from batches one after the other, exactly if they are all the same."""
+    model = tiny_llama()
+    config = lora("eva", r=4, eva_config=EvaConfig(rho=rho, use_label_mask=False))
+    theirs = peft.get_peft_model(model, config)
+    batches = [{"input_ids": texts, "attention_mask": torch.ones_like(texts)}] * 3
+    initialize_lora_eva_weights(theirs, batches, show_progress_bar=False)
+    known = {
+        path.removeprefix("base_model.model."): (layer.r["default"], layer.scaling["default"])
+        for path, layer in theirs.named_modules()
+        if isinstance(layer, peft.tuners.lora.LoraLayer)
+    }
+
+    model, method = tiny_llama(), adapter("lora", rank=4, alpha=ALPHA, start="eva")
+    run = [lambda: model(texts)]
+    chosen = eva_ranks(model, method, runs=run, rho=rho)
+    handle = attach(model, method, **chosen, runs=run)
+    assert {path: site.adapter.rank for path, site in handle.sites.items()} == {
+        p: rank for p, (rank, _) in known.items()
+    }
+    assert all(site.adapter.scale == pytest.approx(ALPHA / 4) for site in handle.sites.values())
+    assert all(scale == pytest.approx(ALPHA / 4) for _, scale in known.values())
+    ranks = [site.adapter.rank for site in handle.sites.values()]
+    assert (len(set(ranks)) > 1) == (rho > 1)
+
+
+def test_eva_needs_tokens_for_its_largest_rank(texts):
+    model, method = tiny_llama(), adapter("lora", rank=4, start="eva")
+    with pytest.raises(AdapterlabError, match="ranks up to 8 need more than 3 tokens: give longer runs"):
+        eva_ranks(model, method, runs=[lambda: model(texts[:1, :3])])
+    with pytest.raises(AdapterlabError, match=r"rho is 0\.5: give a number of at least 1"):
+        eva_ranks(model, method, runs=[lambda: model(texts)], rho=0.5)
+
+
+def test_lora_fa_trains_as_with_pefts_optimizer(texts, monkeypatch):
+    monkeypatch.setattr(lorafa, "is_bf16_available", lambda: False)  # else it rounds the gradient to bfloat16
+    theirs, ours = peft.get_peft_model(tiny_llama(), lora(True)), tiny_llama()
+    handle = attach(ours, adapter("lora", rank=RANK, alpha=ALPHA, train_a=False, project=True))
+    with torch.no_grad():
+        for path, site in handle.sites.items():
+            layer = theirs.get_submodule(f"base_model.model.{path}")
+            layer.lora_A["default"].weight.copy_(site.state["a"])
+    optimizers = [
+        lorafa.create_lorafa_optimizer(theirs, r=RANK, lora_alpha=ALPHA, lr=1e-2),
+        torch.optim.Adam(handle.parameters(), lr=1e-2, eps=1e-12),
+    ]
+    for group in optimizers[0].param_groups:
+        group["eps"] = 1e-12  # the two add it at different places
+    for _ in range(5):
+        losses = []
+        for model, optimizer in zip((theirs, ours), optimizers, strict=True):
+            loss = model(texts, labels=texts).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
+    for path, site in handle.sites.items():
+        layer = theirs.get_submodule(f"base_model.model.{path}")
+        torch.testing.assert_close(site.state["b"], layer.lora_B["default"].weight, rtol=2e-2, atol=1e-3)
+
+
+def test_a_projected_gradient_descends_along_the_weights_own(texts):
+    """Of all changes of `B A` with this `A`, the step is the nearest to a multiple of the gradient of the weight."""
+    model = tiny_llama()
+    weight = model.model.layers[0].mlp.up_proj.weight
+    (gradient,) = torch.autograd.grad(model(texts, labels=texts).loss, [weight])
+    handle = attach(
+        model, adapter("lora", rank=RANK, alpha=ALPHA, train_a=False, project=True), ["up_proj"], layers=[0]
+    )
+    (site,) = handle.sites.values()
+    a, scale = site.state["a"], handle.adapter.scale
+    model(texts, labels=texts).loss.backward()
+    moved = scale * (site.state["b"].grad @ a)
+    nearest = torch.linalg.lstsq(a.T, gradient.T).solution.T @ a
+    torch.testing.assert_close(moved, nearest, rtol=1e-3, atol=1e-6)
+
+
+def test_a_projection_needs_an_a_that_is_fixed():
+    with pytest.raises(AdapterlabError, match="project=True needs an A that is not trained: give train_a=False"):
+        attach(tiny_llama(), adapter("lora", project=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, replace_lora_weights_loftq
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
 import adapterlab
@@ -177,3 +177,50 @@ def test_a_model_of_torchao_can_be_moved_with_an_adapter_attached(base):
     handle = adapterlab.attach(model, small("lora"))
     model.to("cpu")
     handle.detach()
+
+
+@pytest.mark.parametrize("of", ["folder", "model"])
+def test_loftq_starts_as_pefts_and_nearer_to_the_original(of, base, tokens, monkeypatch):
+    original = AutoModelForCausalLM.from_pretrained(base)
+    ours, other = loaded(base, "nf4"), loaded(base, "nf4")
+    quantized = ours(tokens).logits
+    given = base if of == "folder" else original
+    handle = adapterlab.attach(ours, adapterlab.adapter("lora", rank=8, alpha=8.0, start="loftq"), original=given)
+    theirs = get_peft_model(other, LoraConfig(r=8, lora_alpha=8, target_modules="all-linear")).eval()
+    to = torch.Tensor.to
+    with monkeypatch.context() as patch:  # PEFT computes it on a GPU
+        patch.setattr(torch.Tensor, "to", lambda t, device, dtype: to(t, "cpu", dtype))
+        replace_lora_weights_loftq(theirs, str(base / "model.safetensors"))
+    for path, site in handle.sites.items():
+        layer = theirs.get_submodule(f"base_model.model.{path}")
+        known = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        torch.testing.assert_close(site.state["b"] @ site.state["a"], known.float(), rtol=1e-3, atol=1e-5)
+    exact = original(tokens).logits
+    assert (ours(tokens).logits - exact).norm() < 0.9 * (quantized - exact).norm()
+
+
+def test_loftq_with_another_scale_has_the_same_product(base):
+    states = []
+    for alpha in (8.0, 16.0):
+        method = adapterlab.adapter("lora", rank=8, alpha=alpha, start="loftq")
+        handle = adapterlab.attach(loaded(base, "nf4"), method, original=base)
+        states.append([method.scale * site.state["b"] @ site.state["a"] for site in handle.sites.values()])
+    torch.testing.assert_close(*states)
+
+
+@pytest.mark.parametrize(
+    ("original", "message"),
+    [
+        (None, "needs the model before quantization"),
+        ("nowhere", "nowhere holds no weight of model.layers.0.self_attn.q_proj as safetensors"),
+        ("other", "original: its weight of model.layers.0.self_attn.q_proj is not the one that was quantized here"),
+    ],
+)
+def test_loftq_needs_the_original(original, message, base, tokens):
+    other = tiny_llama(hidden_size=64, intermediate_size=128, seed=7)
+    model = loaded(base, "nf4")
+    before = model(tokens).logits
+    given = other if original == "other" else original
+    with pytest.raises(AdapterlabError, match=message):
+        adapterlab.attach(model, adapterlab.adapter("lora", rank=8, start="loftq"), original=given)
+    assert torch.equal(model(tokens).logits, before)

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, finfo
+from torch.linalg import vector_norm
 from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RowNormsAre
-from adapterlab.adapters.linear import Linear, LinearAdapter
+from adapterlab.adapters.linear import Linear, LinearAdapter, is_bare
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
 from adapterlab.adapters.rank.lora import STARTS_ON_THE_BASE, peft_scale
@@ -32,7 +33,8 @@ class DoRA(LinearAdapter):
 
     `magnitude m (out,)` starts at the row norms `m0` of `W`, and strength interpolates it as `m0 + strength * (m - m0)`;
     `A (rank, in)` and `B (out, rank)` are LoRA's (Liu et al. 2024, equation 5). The gradient treats `|V|` as a constant
-    (section 4.3).
+    (section 4.3). On a weight whose row norms `n` are not `m0` any more, since another adapter below it trains, was
+    merged or was switched on, the length of a row is `n + strength * (m - m0)`.
     """
 
     name = "dora"
@@ -67,7 +69,7 @@ class DoRA(LinearAdapter):
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         scale = strength * self.alpha / self.rank
-        gain = self.gain(state, weight, strength)
+        gain = self.gain(state, weight, vector_norm(weight, dim=1), strength)
         return gain[:, None] * (weight + scale * (state["b"] @ state["a"]))
 
     def forward(
@@ -75,10 +77,13 @@ class DoRA(LinearAdapter):
     ) -> Float[Tensor, "*batch out"]:
         scale = strength * self.alpha / self.rank
         moved = affine(x, linear.weight) + affine(affine(x, state["a"]) * scale, state["b"])
-        y = self.gain(state, linear.weight, strength) * moved
+        norm = state["norm"] if is_bare(linear) else vector_norm(linear.weight, dim=1)
+        y = self.gain(state, linear.weight, norm, strength) * moved
         return y if linear.bias is None else y + linear.bias
 
-    def gain(self, state: State, weight: Float[Tensor, "out in"], strength: float) -> Float[Tensor, " out"]:
+    def gain(
+        self, state: State, weight: Float[Tensor, "out in"], norm: Float[Tensor, " out"], strength: float
+    ) -> Float[Tensor, " out"]:
         """Return `m / |V|` for every row.
 
         The norms come from products of rank-sized matrices: `|w + B_i A|^2 = |w|^2 + 2 B_i A w + B_i A A^T B_i`.
@@ -86,12 +91,13 @@ class DoRA(LinearAdapter):
         Args:
             state: State of the site.
             weight: Base weight.
+            norm: Row norms of `weight`.
             strength: As in `weight`.
         """
-        magnitude, norm = state["magnitude"], state["norm"]
         a, b = state["a"].detach(), state["b"].detach() * (strength * self.alpha / self.rank)
         square = norm.square() + ((2 * affine(weight, a) + b @ (a @ a.T)) * b).sum(1)
-        return (norm + strength * (magnitude - norm)) / square.sqrt()
+        length = norm + strength * (state["magnitude"] - state["norm"])
+        return length / square.clamp_min(finfo(norm.dtype).tiny).sqrt()  # of a row of zeros: 0
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         config = {

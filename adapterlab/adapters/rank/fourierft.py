@@ -26,8 +26,14 @@ from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftSto
 from adapterlab.adapters.rebuild import recomputed
 from adapterlab.adapters.state import State
 
-GATHERED = 256
-"""Cost of reading, multiplying and writing one entry for one input, in multiplications of a matrix product."""
+# Costs in multiplications of a matrix product that take the same time, fitted to the times on random shapes that
+# `benchmarks/fourierft_rule.py` measures.
+TRANSFORMED = 100
+"""Cost of an entry in a transform; memory limits the transforms, so their lengths hardly matter."""
+GATHERED = 400
+"""Cost of reading, multiplying and writing one entry for one input."""
+MORE_CALLS = 10_000_000
+"""Cost of the additional calls to torch that a layer makes if the update is applied to its inputs."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,9 @@ class FourierFT(LinearAdapter):
         # Re(ifft2(F)) is the inverse transform of the Hermitian part of F, which has half of each entry there and half at
         # the mirrored entry. One half of such a spectrum determines the other.
         value = state["coefficients"] * (strength * self.scale(rows, columns) / 2)
-        spectrum = torch.zeros(rows * half, dtype=value.dtype.to_complex(), device=value.device)
+        # `dtype.to_complex()` breaks the graph of torch.compile.
+        complex_dtype = torch.complex(value[:0], value[:0]).dtype
+        spectrum = torch.zeros(rows * half, dtype=complex_dtype, device=value.device)
         for row, column in ((j, k), (-j % rows, -k % columns)):
             inside = column < half
             place = torch.where(inside, row * half + column, 0)
@@ -137,9 +145,8 @@ class FourierFT(LinearAdapter):
         self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
     ) -> Float[Tensor, "*batch out"]:
         rows, columns = linear.weight.shape
-        # A transform of n real numbers takes about 1.25 n log2(n) multiplications and additions.
-        each = int(1.25 * (rows * math.log2(rows) + columns * math.log2(columns))) + GATHERED * self.n
-        once = int(1.25 * rows * columns * math.log2(rows * columns))
+        each = TRANSFORMED * (rows + columns) + GATHERED * self.n
+        once = TRANSFORMED * rows * columns - MORE_CALLS
         if not self.on_input(x, linear.weight, each, once):
             return super().forward(state, x, linear, strength)
         coefficients = state["coefficients"]

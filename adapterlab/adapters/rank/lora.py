@@ -25,6 +25,7 @@ from adapterlab.adapters.linear import Linear, LinearAdapter
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.peft_source import PeftSource, PeftStored, padded
 from adapterlab.adapters.rank.lora_starts import STARTS, SUBTRACTED
+from adapterlab.adapters.rebuild import times_in_backward
 from adapterlab.adapters.state import State
 
 
@@ -59,13 +60,18 @@ class LoRA(LinearAdapter):
     start: str = "uniform"
     """One of `uniform`; `gaussian`; `orthogonal`; `olora`, `milora` and `mica`, from the weight; `eva`, `corda` and
     `corda_kpm`, from the inputs of the layer in `attach(..., runs=)`; `lora_ga`, from the gradient of the loss in
-    `attach(..., loss=)`. `lora_starts.py` describes each."""
+    `attach(..., loss=)`; `loftq`, from the weight before quantization in `attach(..., original=)`. `lora_starts.py`
+    describes each."""
     train_a: bool = True
     """False to train `B` alone (LoRA-FA, Zhang et al. 2023, section 3)."""
+    project: bool = False
+    """True, with `train_a=False`, to multiply `B`'s gradient by `(scale^2 A A^T)^-1`: a step of gradient descent is then
+    the step of `scale * B A` nearest to one along the weight's own gradient, as in PEFT's LoRA-FA optimizer."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
-        return IdentityAtInit(), RankAtMost("rank", factor=2 if self.start in SUBTRACTED else 1)
+        rank = RankAtMost("rank", factor=2 if self.start in SUBTRACTED else 1)
+        return (rank,) if self.start == "loftq" else (IdentityAtInit(), rank)
 
     def validate(self, shapes: Sequence[tuple[int, int]]) -> str | None:
         if self.start not in STARTS:
@@ -74,6 +80,8 @@ class LoRA(LinearAdapter):
             return f"rank {self.rank} is odd, and the orthogonal start halves it: give an even rank"
         if self.start == "mica" and not self.train_a:
             return "start 'mica' trains A alone, so train_a=False would leave nothing to train: give train_a=True"
+        if self.project and self.train_a:
+            return "project=True needs an A that is not trained: give train_a=False"
         return super().validate(shapes)
 
     @property
@@ -91,7 +99,8 @@ class LoRA(LinearAdapter):
         frozen = {"a0": a.clone(), "b0": b.clone()} if self.start in SUBTRACTED else {}
         fixed = {"a"} if not self.train_a else {"b"} if self.start == "mica" else set()
         trainable = {name: tensor for name, tensor in factors.items() if name not in fixed}
-        return State(trainable, {**{name: factors[name] for name in fixed}, **frozen})
+        derived = {"inverse": inverse_gram(factors["a"], self.scale)} if self.project else {}
+        return State(trainable, {**{name: factors[name] for name in fixed}, **frozen}, derived)
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         a, b = self.factors(state)
@@ -109,9 +118,12 @@ class LoRA(LinearAdapter):
         Args:
             state: State of the site.
         """
+        a, b = state["a"], state["b"]
+        if self.project:
+            b = times_in_backward(b, state["inverse"])
         if self.start not in SUBTRACTED:
-            return state["a"], state["b"]
-        return torch.cat([state["a"], state["a0"]]), torch.cat([state["b"], -state["b0"]], 1)
+            return a, b
+        return torch.cat([a, state["a0"]]), torch.cat([b, -state["b0"]], 1)
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         # Of twice the rank, such an update has twice the `alpha` for the same scale, or the root of it with `rslora`.
@@ -151,6 +163,17 @@ class LoRA(LinearAdapter):
         a, b = site.take("lora_A.weight"), site.take("lora_B.weight")
         scale = peft_scale(site.source, site.path, len(a)) / self.scale
         return {"a": padded(a, self.rank, 0), "b": padded(b * scale, self.rank, 1)}
+
+
+def inverse_gram(a: Float[Tensor, "rank in"], scale: float) -> Float[Tensor, "rank rank"]:
+    """Return `(scale^2 A A^T)^-1`, the pseudo-inverse if `A` has a lower rank.
+
+    Args:
+        a: The factor `A`.
+        scale: Factor on `B A`.
+    """
+    gram = a @ a.T
+    return gram if gram.is_meta else torch.linalg.pinv(gram, hermitian=True) / scale**2
 
 
 STARTS_ON_THE_BASE: Sequence[object] = (True, False, "gaussian", "orthogonal", "eva")

@@ -118,7 +118,7 @@ def mica(weight: Float[Tensor, "out in"], rank: int, scale: float, context: Cont
 def eva(weight: Float[Tensor, "out in"], rank: int, scale: float, context: Context) -> Factors:
     """Return the leading right singular vectors of the centred inputs as `A`, and a `B` of zeros.
 
-    This is EVA without its redistribution of ranks between layers, `rho = 1` (Paischer et al. 2024, section 3.2).
+    All layers have the same rank (Paischer et al. 2024, section 3.2); `adapterlab.eva_ranks` redistributes ranks.
 
     Args:
         weight: Base weight.
@@ -218,10 +218,39 @@ def lora_ga(weight: Float[Tensor, "out in"], rank: int, scale: float, context: C
     return vt[:rank].contiguous(), u[:, rank : 2 * rank] * s[rank : 2 * rank] * stable
 
 
+def loftq(weight: Float[Tensor, "out in"], rank: int, scale: float, context: Context) -> Factors:
+    """Return the best approximation of the error that quantization made, halved between the factors (Li et al. 2023).
+
+    This is one round of their algorithm 1 on a base that is quantized already, as PEFT's `replace_lora_weights_loftq`, which
+    leaves out `scale`. The model then answers more like the original than like the quantized base.
+
+    Args:
+        weight: Base weight, quantized.
+        rank: Rank of the update.
+        scale: Factor on `B A`.
+        context: Source of the original weight.
+
+    Raises:
+        AdapterlabError: `attach` was not given the model before quantization, but none or another.
+    """
+    if weight.is_meta and context.device.type == "meta":
+        return uniform(weight, rank, scale, context)
+    if context.original is None:
+        raise AdapterlabError(
+            "lora: start='loftq' needs the model before quantization: attach(..., original=), a folder or a model"
+        )
+    original = context.original()
+    if original.shape != weight.shape or (error := (original - weight).to(context.dtype)).norm() > original.norm() / 2:
+        raise AdapterlabError(f"original: its weight of {context.site} is not the one that was quantized here")
+    u, s, vt = torch.linalg.svd(error, full_matrices=False)
+    root = (s[:rank] / scale).sqrt()
+    return root[:, None] * vt[:rank], u[:, :rank] * root
+
+
 STARTS: Mapping[str, Start] = {
     start.__name__: start
-    for start in (uniform, gaussian, orthogonal, olora, milora, mica, eva, corda, corda_kpm, lora_ga)
+    for start in (uniform, gaussian, orthogonal, olora, milora, mica, eva, corda, corda_kpm, lora_ga, loftq)
 }
 """Starts by name."""
 SUBTRACTED = frozenset({"olora", "milora", "corda", "corda_kpm", "lora_ga"})
-"""Starts whose product is not zero, and is subtracted from the update."""
+"""Starts whose product is not zero, and is subtracted from the update; `loftq` alone moves the model."""

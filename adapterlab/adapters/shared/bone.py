@@ -11,21 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear as affine
 
 from adapterlab.adapters.base import Adapter, Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, relative
-from adapterlab.adapters.linear import Linear, LinearAdapter, common_divisors
+from adapterlab.adapters.linear import LinearAdapter, common_divisors
 from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
 from adapterlab.adapters.peft_source import PeftSource
-from adapterlab.adapters.rebuild import built_linear
 from adapterlab.adapters.state import State
 
 
@@ -68,19 +65,11 @@ class Bone(LinearAdapter):
 
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         b = strength * state["b"]
-        columns = torch.unflatten(_multiplied(1.0, weight, b), 1, (-1, self.block_size))
-        blocks = torch.unflatten(columns, 0, b.shape[:2])
-        return (blocks + b[:, :, None]).reshape(weight.shape)
-
-    def forward(
-        self, state: State, x: Float[Tensor, "*batch in"], linear: Linear, strength: float = 1.0
-    ) -> Float[Tensor, "*batch out"]:
-        b = state["b"]
-        # The added B_i is the same for every block of inputs, so it can be applied to their sum.
-        summed = strength * torch.unflatten(x, -1, (-1, self.block_size)).sum(-2)
-        return built_linear(x, linear.bias, partial(_multiplied, strength), linear.weight, b) + affine(
-            summed, b.flatten(0, 1)
-        )
+        groups, size, _ = b.shape
+        factors = b + torch.eye(size, dtype=b.dtype, device=b.device)
+        # The blocks of a row are stacked, so that a single product multiplies them all and adds `B_i` to each.
+        added = b[:, :, None].expand(-1, -1, weight.shape[1] // size, -1).reshape(groups, -1, size)
+        return torch.baddbmm(added, weight.reshape(groups, -1, size), factors).reshape(weight.shape)
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         config = {"peft_type": "MISS", "r": self.block_size, "init_weights": "bat"}
@@ -94,15 +83,6 @@ class Bone(LinearAdapter):
         settings.only_at_start("mini_r")  # of another variant
         settings.only_in_training("miss_dropout")
         return cls(block_size=settings.whole("r", 64))
-
-
-def _multiplied(
-    strength: float, weight: Float[Tensor, "out in"], b: Float[Tensor, "groups size size"]
-) -> Float[Tensor, "out in"]:
-    """Return the weight with blocks `W_ij + strength W_ij B_i`."""
-    factors = strength * b + torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
-    # The blocks of a row are stacked, so that a single product multiplies them all.
-    return torch.matmul(weight.reshape(len(b), -1, b.shape[-1]), factors).reshape(weight.shape)
 
 
 @dataclass(frozen=True)

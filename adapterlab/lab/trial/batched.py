@@ -83,7 +83,8 @@ class _Lane:
         handle.strength = 1.0
         for path, tensors in self.tensors.items():
             for name, tensor in tensors.items():
-                setattr(handle.sites[path], name, tensor)
+                owner, key = handle.sites[path].owner_of(name)
+                setattr(owner, key, tensor)
 
 
 def run(contexts: Sequence[TrialContext]) -> list[Outcome]:
@@ -118,9 +119,7 @@ def _attach(contexts: Sequence[TrialContext]) -> tuple[Handle, list[_Lane]]:
             handle.detach()
         assert context.adapter is not None
         handle = train.attach_adapter(context, context.adapter)
-        tensors = {
-            path: {**dict(site.named_parameters()), **dict(site.named_buffers())} for path, site in handle.sites.items()
-        }
+        tensors = {path: {**site.trained, **dict(site.named_buffers())} for path, site in handle.sites.items()}
         trial = context.trial
         batches = train.batches(context.training_data, trial.batch, trial.steps, trial.seed)
         lanes.append(_Lane(context, tensors, batches, train.make_optimizer(handle, trial.lr)))
@@ -206,11 +205,12 @@ class _Stack:
     def __init__(self, model: nn.Module, handle: Handle, lanes: Sequence[_Lane]) -> None:
         self._model = model
         prefixes = {module: prefix for prefix, module in model.named_modules()}
-        self._names = {
-            (path, name): f"{prefixes[handle.sites[path]]}.{name}"
+        owners = {
+            (path, name): handle.sites[path].owner_of(name)
             for path, tensors in lanes[0].tensors.items()
             for name in tensors
         }
+        self._names = {place: f"{prefixes[owner]}.{key}" for place, (owner, key) in owners.items()}
         self._identical_places = {
             place for place in self._names if _identical([lane.tensors[place[0]][place[1]] for lane in lanes])
         }

@@ -24,6 +24,7 @@ from adapterlab.lab.trial.precision import losses
 from adapterlab.lab.trial.score import Progress, frozen_scores, mode, with_scores
 from adapterlab.lab.trial.spec import Outcome, Trial
 from adapterlab.surgery import Handle, attach, seeded
+from adapterlab.surgery.model.sharded import is_sharded
 from adapterlab.tasks.base import Control, Examples, Task
 from adapterlab.tasks.halving import halving, out_of_memory
 
@@ -92,7 +93,8 @@ def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrai
                 on_trained(handle)
             return outcome
         finally:
-            handle.detach()
+            if not is_sharded(model):  # a divided model is a copy, which ends with the trial
+                handle.detach()
 
 
 def _train_and_score(

@@ -184,4 +184,7 @@ class Decoder:
         return {role: Projection(path, layer, rows) for role, rows in zip(roles, parts, strict=True)}
 
     def _unsupported(self, why: str) -> AdapterlabError:
-        return AdapterlabError(f"{type(self.model).__name__} is not a decoder that can be adapted this way: {why}")
+        return AdapterlabError(
+            f"{type(self.model).__name__} is not a decoder that can be adapted this way: {why}; take a method that adapts "
+            "linear layers, such as lora or hra"
+        )

@@ -19,6 +19,9 @@ PROMPT_SITES = "adapterlab_prompts"
 ROUTER_SITES = "adapterlab_routers"
 """Name on a backbone of the routers of mixtures."""
 
+SHARED_PARAMETERS = "adapterlab_shared"
+"""Name on a model of the parameters that several sites of an adapter share."""
+
 
 def in_adapter(path: str) -> bool:
     """Return True if the module or parameter at `path` was added by an adapter.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.context import Context, Role
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.model.sharded import gathered
 
 Side: TypeAlias = Literal["below", "above"]
 """Direction in a stack of sites: attached before, or after."""
@@ -92,16 +93,56 @@ class Site(nn.Module, ABC):
         for name, tensor in state.derived.items():
             self.register_buffer(name, tensor, persistent=False)
         self._derived = frozenset(state.derived)
+        self._shared: dict[str, tuple[nn.Module, str]] = {}
+        self._order = list(state.trainable)
         self.strength, self.enabled, self.merged = 1.0, True, False
 
     @property
     def state(self) -> State:
         """The state as the adapter's functions take it."""
-        parameters, buffers = cast(dict[str, Tensor], self._parameters), cast(dict[str, Tensor], self._buffers)
+        parameters, buffers = self._trainable, cast(dict[str, Tensor], self._buffers)
         if not self._derived:
             return State(parameters, buffers)
         frozen = {name: t for name, t in buffers.items() if name not in self._derived}
         return State(parameters, frozen, {name: buffers[name] for name in self._derived})
+
+    @property
+    def _trainable(self) -> dict[str, Tensor]:
+        parameters = cast(dict[str, Tensor], self._parameters)
+        if not self._shared:
+            return parameters
+        held = {name: cast(Tensor, owner._parameters[key]) for name, (owner, key) in self._shared.items()}
+        return {name: held[name] if name in held else parameters[name] for name in self._order}
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name, with those that the site shares with others, which `parameters` leaves out."""
+        return cast(dict[str, nn.Parameter], dict(self._trainable))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (shared := self.__dict__.get("_shared", ())):
+            owner, key = shared[name]
+            return owner._parameters[key]
+        return super().__getattr__(name)
+
+    def share(self, name: str, owner: nn.Module, key: str) -> None:
+        """Move a parameter that several sites share to another module.
+
+        Args:
+            name: Name of the parameter in the site's state.
+            owner: The module.
+            key: Name of the parameter in it.
+        """
+        del self._parameters[name]
+        self._shared[name] = owner, key
+
+    def owner_of(self, name: str) -> tuple[nn.Module, str]:
+        """Return the module that holds a tensor of the state, and the tensor's name in it.
+
+        Args:
+            name: Name of the tensor in the state.
+        """
+        return self._shared.get(name, (self, name))
 
     @property
     def working_state(self) -> State:
@@ -111,8 +152,12 @@ class Site(nn.Module, ABC):
         a quantized base, and not every method can compute in half precision.
         """
         state, dtype = self.state, self.dtype
-        tensors = state.tensors()
-        if all(t.dtype == dtype for t in tensors if t.is_floating_point()):
+        own = state.tensors()
+        tensors = [gathered(t) for t in own]  # divided ones are read outside the forward pass, by penalties
+        if all(
+            t is whole and (t.dtype == dtype or not t.is_floating_point())
+            for t, whole in zip(own, tensors, strict=True)
+        ):
             return state
         return state.with_tensors(t.to(dtype) if t.is_floating_point() else t for t in tensors)
 
@@ -129,7 +174,7 @@ class Site(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of `working_state`."""
-        tensors = (*self._parameters.values(), *self._buffers.values())
+        tensors = (*self._trainable.values(), *self._buffers.values())
         dtypes = {t.dtype for t in tensors if t is not None and t.is_floating_point()}
         return torch.float64 if torch.float64 in dtypes else torch.float32
 

@@ -30,6 +30,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.decoder import Decoder
 from adapterlab.surgery.model.linear_layers import candidates, chosen
 from adapterlab.surgery.model.readers import readers_of
+from adapterlab.surgery.model.sharded import refuse_sharded
 from adapterlab.surgery.model.where import ALL, Targets, Where
 from adapterlab.surgery.sites.base import Place
 from adapterlab.surgery.sites.linear import LinearPlace
@@ -73,6 +74,7 @@ def places_for(model: nn.Module, adapter: Adapter, targets: Targets | Where = AL
 
 def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place]:
     refuse_peft(model)
+    refuse_sharded(model, "attach or load the adapter before fully_shard")
     match adapter:
         case PeftAdapter():
             return {"peft": PeftPlace(adapter, model, where)}
@@ -83,7 +85,7 @@ def _places(model: nn.Module, adapter: Adapter, where: Where) -> dict[str, Place
             names = {path: place.module_paths for path, place in parameters.items()}
             kept = chosen(model, names, where) if parameters else []
             own = {path: _set(adapter, where, path, *names[path]) for path in kept}
-            return {path: parameters[path].for_method(own[path]) for path in kept}
+            return {path: parameters[path].with_method(own[path]) for path in kept}
         case PairAdapter():
             decoder = Decoder(model)
             pairs = dict(pair_places(decoder, adapter))
@@ -122,7 +124,7 @@ def _linear(model: nn.Module, adapter: LinearAdapter, where: Where) -> dict[str,
         if path in layers:
             places[path] = LinearPlace(own, path, layers[path], readers.get(path, ()))
         else:
-            places[path] = matrices[path].of_method(own)
+            places[path] = matrices[path].with_method(own)
     return places
 
 

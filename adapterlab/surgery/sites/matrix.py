@@ -22,7 +22,7 @@ from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.model.submodules import in_adapter
-from adapterlab.surgery.sites.parameter import Owner, ParameterPlace
+from adapterlab.surgery.sites.parameter import Owner, ParameterMethod, ParameterPlace
 
 
 @dataclass(frozen=True)
@@ -150,19 +150,18 @@ class MatrixPlace(ParameterPlace):
     def __init__(
         self, adapter: LinearAdapter, owners: Mapping[str, Owner], experts: bool, readers: Sequence[nn.Module] = ()
     ) -> None:
-        self.adapter, self.experts, self.owners_by_path = adapter, experts, owners
+        self.adapter, self.experts = adapter, experts
         self.module_paths = list(owners)
         self.owners, self.readers = list(owners.values()), readers
-        self.transposed = experts and bool(getattr(self.owners[0][0], "is_transposed", False))
-        self.functions = OfExperts(adapter, self.transposed) if experts else OfMatrix(adapter)
 
-    def of_method(self, adapter: LinearAdapter) -> MatrixPlace:
-        """Return the same place for a method with other settings.
+    @property
+    def transposed(self) -> bool:
+        """True if the matrices are stored as `(in, out)`."""
+        return self.experts and bool(getattr(self.owners[0][0], "is_transposed", False))
 
-        Args:
-            adapter: The method.
-        """
-        return MatrixPlace(adapter, self.owners_by_path, self.experts, self.readers)
+    @property
+    def functions(self) -> ParameterMethod:
+        return OfExperts(self.adapter, self.transposed) if self.experts else OfMatrix(self.adapter)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -38,6 +39,7 @@ Owner: TypeAlias = tuple[nn.Module, str]
 """A module and the name under which it holds a parameter."""
 
 
+@runtime_checkable
 class ParameterMethod(Protocol):
     """The functions of a `ParameterAdapter` that a site calls."""
 
@@ -87,24 +89,28 @@ class ParameterPlace(Place):
         readers: Modules that read the parameter of an owner without calling it.
     """
 
-    functions: ParameterMethod
-    """The method's functions of a parameter."""
     module_paths: Sequence[str] = ()
     """Paths of the modules that hold the parameter."""
 
     adapter: ParameterAdapter | LinearAdapter
 
     def __init__(self, adapter: ParameterAdapter, owners: Sequence[Owner], readers: Sequence[nn.Module] = ()) -> None:
-        self.adapter, self.functions, self.owners, self.readers = adapter, adapter, owners, readers
+        self.adapter, self.owners, self.readers = adapter, owners, readers
 
-    def for_method(self, adapter: ParameterAdapter) -> ParameterPlace:
-        """Return the same place for a method with other settings.
+    @property
+    def functions(self) -> ParameterMethod:
+        """The method's functions of a parameter."""
+        assert isinstance(self.adapter, ParameterAdapter)
+        return self.adapter
+
+    def with_method(self, adapter: ParameterAdapter | LinearAdapter) -> ParameterPlace:
+        """Return the same place for the method with other settings.
 
         Args:
             adapter: The method.
         """
-        place = ParameterPlace(adapter, self.owners, self.readers)
-        place.module_paths = self.module_paths
+        place = copy.copy(self)
+        place.adapter = adapter
         return place
 
     @property

@@ -248,7 +248,11 @@ class RouterSite(Site):
         if not isinstance(tasks, Tensor) or tasks.shape != (batch,) or tasks.is_floating_point():
             found = f"{tuple(tasks.shape)} {tasks.dtype}" if isinstance(tasks, Tensor) else repr(tasks)
             raise AdapterlabError(f"task_ids must be {batch} whole numbers, one for each sequence, not {found}")
-        if known is not None and tasks.device.type == "cpu":
+        if known is not None and torch.compiler.is_compiling():
+            # Reading the values would break the graph; this fails when the graph runs.
+            in_range = ((tasks >= 0) & (tasks < known)).all()
+            torch._assert_async(in_range, f"task_ids: {self.adapter.name} has {known} tasks, 0 to {known - 1}")
+        elif known is not None and tasks.device.type == "cpu":
             wrong = sorted({task for task in tasks.tolist() if not 0 <= task < known})
             if wrong:
                 raise AdapterlabError(

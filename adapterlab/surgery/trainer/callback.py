@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, TrainerControl, TrainerState, Training
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.trainer.card import announce_card
+from adapterlab.surgery.trainer.dtypes import dtypes_of, restore_dtypes
 from adapterlab.surgery.trainer.optimizer import ignores_ratios
 
 
@@ -45,8 +46,46 @@ class TrainerCallback(transformers.TrainerCallback):
     ) -> None:
         self.handle, self._own_reference = handle, own_reference
         self._given, self._training = handle.adapter, False
+        self._dtypes = dtypes_of(handle)
         if scores is not None:
             handle.scores = dict(scores)
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Note the dtypes that the trainer trains in.
+
+        Args:
+            args: Not used.
+            state: Not used.
+            control: Not used.
+            **kwargs: Not used.
+        """
+        self._dtypes = dtypes_of(self.handle)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Restore the adapter's dtypes after `bf16_full_eval` or `fp16_full_eval`, which cast the whole model.
+
+        Args:
+            args: Arguments of the trainer.
+            state: Not used.
+            control: Not used.
+            **kwargs: Not used.
+        """
+        if not self._training:
+            restore_dtypes(self.handle, self._dtypes, args)
+
+    def on_predict(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any, **kwargs: Any
+    ) -> None:
+        """Restore the adapter's dtypes as after an evaluation.
+
+        Args:
+            args: Arguments of the trainer.
+            state: Not used.
+            control: Not used.
+            metrics: Not used.
+            **kwargs: Not used.
+        """
+        self.on_evaluate(args, state, control)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -66,6 +105,7 @@ class TrainerCallback(transformers.TrainerCallback):
         if not self._own_reference:
             _check_reference(self.handle, args)
         _check_optimizer(self.handle, kwargs.get("optimizer"))
+        restore_dtypes(self.handle, self._dtypes, args)
         self._training = True
         scheduled = self._given.scheduled(state.max_steps)
         for site in self.handle.sites.values():

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.model.sharded import is_sharded, on_first, whole
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.trainer.card import extend_card, write_card
 from adapterlab.surgery.trainer.resume import restore_into, write_for_resume
@@ -118,17 +119,19 @@ class ModelMethods:
     ) -> None:
         """Write the topmost adapter as `Handle.save` does, those below to subfolders, and the model card.
 
-        If all adapters are merged, the merged model is written as a whole, in the format of transformers.
+        If all adapters are merged, the merged model is written as a whole, in the format of transformers. On a model
+        divided by `fully_shard`, all processes call this without `state_dict`, or one calls it with a full state dict.
 
         Args:
             save_directory: The folder; created if it does not exist.
-            is_main_process: False to write nothing.
-            state_dict: Not supported: the adapter's tensors are read from the model.
+            is_main_process: False to write nothing; a process of a divided model then helps to gather.
+            state_dict: Full state dict of a divided model, in place of gathering. Not supported otherwise: the adapter's
+                tensors are read from the model.
             push_to_hub: Not supported: call `model.push_to_hub` instead.
             **kwargs: Arguments of `PreTrainedModel.save_pretrained`, used for a merged model alone.
 
         Raises:
-            AdapterlabError: `state_dict` or `push_to_hub` is given.
+            AdapterlabError: `push_to_hub` is given, or `state_dict` and the model is not divided.
         """
         if self._merged:
             own = self.model.state_dict() if state_dict is None else state_dict
@@ -136,16 +139,24 @@ class ModelMethods:
             kwargs |= {"is_main_process": is_main_process, "state_dict": clean, "push_to_hub": push_to_hub}
             self._own("save_pretrained")(save_directory, **kwargs)
             return
-        if state_dict is not None or push_to_hub:
+        sharded = is_sharded(self.model)
+        if (state_dict is not None and not sharded) or push_to_hub:
             what = "push_to_hub=True: call model.push_to_hub(name)" if push_to_hub else "state_dict=: leave it out"
             raise AdapterlabError(f"an attached adapter cannot be saved with {what}")
-        if not is_main_process:
-            return
-        folder, top = Path(save_directory), self.handles[-1]
+        folder = Path(save_directory)
+        beside = {path for handle in self.handles for path in (*handle.new_heads, *handle.trained_too)}
+        if sharded and state_dict is None:
+            on_first(self.model, lambda path: in_adapter(path) or path in beside, lambda: self._write(folder))
+        elif is_main_process:
+            with whole(self.model, lambda path: in_adapter(path) or path in beside, state_dict):
+                self._write(folder)
+
+    def _write(self, folder: Path) -> None:
+        top = self.handles[-1]
         self._warn_of_missing_updates()
         names = [f"{i}_{handle.name}" for i, handle in enumerate(self.handles[:-1])]
         for name, handle in zip(names, self.handles, strict=False):
-            handle.save(folder / name)
+            handle._write(folder / name)
         top._write(folder, below=names)
         write_for_resume(top, folder)
         write_card(top, folder)
@@ -230,7 +241,7 @@ class ModelMethods:
             warnings.warn(
                 f"{top.adapter.name} was trained without its own update after each step and its penalty: give Trainer "
                 "callbacks=[adapterlab.TrainerCallback(handle)], or call handle.after_step and add handle.regularizer()",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

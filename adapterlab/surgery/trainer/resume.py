@@ -32,6 +32,7 @@ from adapterlab.surgery.adapter_files import (
     write_tensors,
 )
 from adapterlab.surgery.handle import Handle
+from adapterlab.surgery.model.sharded import assign
 
 WEIGHTS = "model.safetensors"
 """File from which Trainer resumes."""
@@ -70,6 +71,7 @@ def restore_into(handle: Handle, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         AdapterlabError: The tensors are those of another adapter, or of one on another base. Nothing is changed.
     """
+    handle._follow()
     copies: list[tuple[Tensor, Tensor]] = []
     shared: dict[Tensor, Tensor] = {}
     for path, site in handle.sites.items():
@@ -81,7 +83,7 @@ def restore_into(handle: Handle, tensors: Mapping[str, Tensor]) -> None:
     for key, parameters in ((NEW_HEADS, handle.new_heads), (TRAINED_TOO, handle.trained_too)):
         copies += [(p, _saved(tensors, f"{key}/{path}", p, shared)) for path, p in parameters.items()]
     for own, saved in copies:
-        own.copy_(saved)
+        assign(own, saved)
 
 
 def _saved(tensors: Mapping[str, Tensor], key: str, like: Tensor, shared: dict[Tensor, Tensor]) -> Tensor:
