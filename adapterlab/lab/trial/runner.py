@@ -15,12 +15,14 @@ from typing import Any, cast
 import torch
 
 from adapterlab import adapters, tasks
+from adapterlab.input_files import InputFiles
 from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.fingerprint import folder_of
 from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.tasks.base import Examples, Part, Task
 from adapterlab.tasks.files import task_of
@@ -42,11 +44,14 @@ class Runner:
         config: Settings of this process. Files that define adapters and tasks are loaded at once.
 
     Raises:
-        AdapterlabError: If a file of the user's adapters, tasks or data cannot be read.
+        AdapterlabError: If a file of the user's adapters, tasks or data cannot be read, or has changed since the scheduler
+            read it.
     """
 
     def __init__(self, config: WorkerConfig | None = None) -> None:
         self.config = config or WorkerConfig()
+        self._inputs = InputFiles(self.config.inputs)
+        self._inputs.check()
         torch.set_num_threads(self.config.threads)
         for file in self.config.adapter_files:
             adapters.load_file(Path(file))
@@ -91,8 +96,9 @@ class Runner:
             The trial with its task, adapter, model, tokenizer and data.
 
         Raises:
-            AdapterlabError: If the model cannot be loaded.
+            AdapterlabError: If the model cannot be loaded, or a file has changed by whose content the trial is named.
         """
+        self._inputs.check()
         task = self.task(trial.task)
         loaded = self._model(trial, task.head)
 
@@ -127,8 +133,11 @@ class Runner:
         if self.config.ranks > 1:
             from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
 
-            return sharded.run(context)
-        return train.run(context, on_trained=on_trained)
+            outcome = sharded.run(context)
+        else:
+            outcome = train.run(context, on_trained=on_trained)
+        self._inputs.check()  # data are read while the first trial runs
+        return outcome
 
     def run_batched(self, trials: Sequence[Trial]) -> list[Outcome]:
         """Run trials that differ only by learning rate and seed in one pass.
@@ -142,7 +151,9 @@ class Runner:
         Raises:
             RuntimeError: If the method cannot run under `torch.func.vmap`, or memory is short.
         """
-        return batched.run([self.context(trial) for trial in trials])
+        outcomes = batched.run([self.context(trial) for trial in trials])
+        self._inputs.check()
+        return outcomes
 
     def clear(self) -> None:
         """Free the models and data that this runner has loaded."""
@@ -152,7 +163,8 @@ class Runner:
     def _model(self, trial: Trial, head: Head) -> Loaded:
         key = trial.model, trial.model_hash, trial.precision, head
         if key not in self._cache.models:
-            loaded = load(trial.model, head)
+            # The hash of a model on the hub names its commit.
+            loaded = load(trial.model if folder_of(trial.model).exists() else trial.model_hash, head)
             cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"
