@@ -17,6 +17,10 @@ class AdapterlabError(Exception):
     """Base class of all errors caused by the user's input."""
 
 
+class ChangedInputError(AdapterlabError):
+    """A file that names the trials of a running study by its content has changed."""
+
+
 class UnknownNameError(AdapterlabError):
     """A name that does not exist; the message suggests similar ones, or lists all.
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import ChangedInputError
 
 Digest = Callable[[Path], str]
 """Function of a module that hashes what counts of a file."""
@@ -73,13 +73,13 @@ class InputFiles:
         """Compare every file with its stamp; content is read only where the size or the time of the last change differs.
 
         Raises:
-            AdapterlabError: If one has changed or is gone; the message names it.
+            ChangedInputError: If one has changed or is gone; the message names it.
         """
         for path, stamp in self._stamps.items():
             if not stamp.is_untouched:
                 now = stamp.renewed()
                 if now is None:
-                    raise AdapterlabError(
+                    raise ChangedInputError(
                         f"{path} {'has changed' if Path(path).exists() else 'is gone'} since this study read it, and trials "
                         "are named by its content: put it back, or start the study again (from Python, in a new process) to "
                         "run the trials that depend on it with the new content"
