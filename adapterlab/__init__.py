@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
-    from adapterlab.api import calibrate, compare, estimate, power, predict_rate, run, status, trials, tune
+    from adapterlab.api import calibrate, compare, estimate, power, predict_rate, retry, run, status, trials, tune
     from adapterlab.errors import AdapterlabError
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "adapterlab.adapters": ("adapter", "all_adapters"),
-    "adapterlab.api": ("calibrate", "compare", "estimate", "power", "predict_rate", "run", "status", "trials", "tune"),
+    "adapterlab.api": (
+        *("calibrate", "compare", "estimate", "power", "predict_rate"),
+        *("retry", "run", "status", "trials", "tune"),
+    ),
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
@@ -66,6 +69,7 @@ __all__ = [
     "parameter_count",
     "power",
     "predict_rate",
+    "retry",
     "run",
     "set_active",
     "sized",

@@ -216,6 +216,48 @@ def compare(
     )
 
 
+def retry(
+    study: StudySource = None,
+    *,
+    failed: bool = False,
+    diverged: bool = False,
+    trials: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> int:
+    """Take trials that failed or diverged out of the ledger, so that the next run trains them again.
+
+    Args:
+        study: As for `run`.
+        failed: True for the trials that failed; they are meant too if nothing else is.
+        diverged: True for the trials that diverged.
+        trials: Ids of single trials, or their first digits.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Returns:
+        The number of trials that are open again.
+
+    Raises:
+        AdapterlabError: If nothing has been run into the folder, a run is writing to it, or no trial has such an id.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out))
+    ledger = existing_ledger(folder, called(study, spec))
+    wanted = {"failed"} if failed or not (diverged or trials) else set()
+    wanted |= {"diverged"} if diverged else set()
+    with ledger.sole_writer():
+        statuses = {trial.id: outcome.status for trial, outcome, _ in ledger}
+        chosen = {name for name, status in statuses.items() if status in wanted}
+        for given in trials:
+            found = [name for name in statuses if given and name.startswith(given.lower())]
+            if len(found) != 1:
+                listed = ", ".join(name for name, status in statuses.items() if status != "ok") or "none"
+                raise AdapterlabError(
+                    f"{'several trials have ids that start' if found else 'no trial has an id that starts'} with {given!r} "
+                    f"in {folder}: those that failed or diverged are {listed}"
+                )
+            chosen |= set(found)
+        return ledger.remove(chosen)
+
+
 def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.DataFrame:
     """Return the finished trials of a study as a table, one row for each trial and contestant that uses it.
 

@@ -21,6 +21,10 @@ class AdapterlabWarning(UserWarning):
     """A remark on the user's input; the command line prints it as one line."""
 
 
+class ChangedInputError(AdapterlabError):
+    """A file that names the trials of a running study by its content has changed."""
+
+
 class UnknownNameError(AdapterlabError):
     """A name that does not exist; the message suggests similar ones, or lists all.
 

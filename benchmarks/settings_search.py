@@ -31,7 +31,8 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.models.loading import EMBEDDED, load_causal
+from adapterlab.models.fingerprint import EMBEDDED
+from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from adapterlab.surgery import parameter_count, sized
 from adapterlab.tasks.base import Part

@@ -15,7 +15,8 @@ from typing import Any
 
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.models.loading import EMBEDDED, load_causal
+from adapterlab.models.fingerprint import EMBEDDED
+from adapterlab.models.loading import load_causal
 from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.bigram import PRIOR, bigram_scores

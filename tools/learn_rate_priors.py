@@ -32,7 +32,7 @@ from adapterlab.lab.run.rate_priors import WIDTH_EXPONENT, RatePrior, usual
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.start_scale import measure_start
-from adapterlab.models.loading import EMBEDDED
+from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.models.width import width
 from tools.rate_validation import (
     Known,

@@ -57,6 +57,7 @@ for _command in (
     results.status,
     results.compare,
     results.export,
+    results.retry,
     tune.tune,
     rate.rate,
     adapters.adapters,

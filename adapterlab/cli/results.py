@@ -1,4 +1,4 @@
-"""Commands that read the results of a study: status, compare, export.
+"""Commands on the results of a study: status, compare, export, retry.
 
 >>> from typer.testing import CliRunner
 >>> from adapterlab.cli import app
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from adapterlab.cli.studies import exit_if_incomplete
 from adapterlab.errors import AdapterlabError
 
 StudyName = Annotated[
@@ -41,9 +42,12 @@ def status(
     from rich.console import Console
 
     from adapterlab import api
+    from adapterlab.lab.run.locate import open_study
     from adapterlab.report.progress import show_status
 
-    show_status(api.status(study, out=out, workers=workers), Console())
+    found, console = api.status(study, out=out, workers=workers), Console()
+    show_status(found, console)
+    exit_if_incomplete(found.is_incomplete, open_study(study, out)[1], console)
 
 
 def compare(
@@ -66,6 +70,7 @@ def compare(
     from rich.console import Console
 
     from adapterlab import api
+    from adapterlab.lab.run.locate import open_study
     from adapterlab.report.pairwise import show_comparison
 
     wrong = [text for text in at or () if "=" not in text]
@@ -73,7 +78,31 @@ def compare(
         raise AdapterlabError(f"--at {wrong[0]} has no level: give FACTOR=LEVEL, such as rank=8")
     levels = dict(text.split("=", 1) for text in at or ())
     comparison = api.compare(first, second, study=study, tasks=task or (), metric=metric, at=levels, out=out)
-    show_comparison(comparison, Console())
+    console = Console()
+    show_comparison(comparison, console)
+    exit_if_incomplete(comparison.is_incomplete, open_study(study, out)[1], console)
+
+
+def retry(
+    study: StudyName = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Trials that failed; the default.")] = False,
+    diverged: Annotated[bool, typer.Option("--diverged", help="Trials that diverged.")] = False,
+    trial: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="One trial, by its id or the first digits; may be repeated.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Take trials that failed or diverged out of the results, so that the next run trains them again."""
+    from rich.console import Console
+
+    from adapterlab import api
+    from adapterlab.lab.run.locate import open_study, run_command
+
+    count = api.retry(study, failed=failed, diverged=diverged, trials=trial or (), out=out)
+    spec, folder = open_study(study, out)
+    what = "1 trial is" if count == 1 else f"{count:,} trials are"
+    ran = run_command(api.called(study, spec), folder)
+    Console().print(f"{what} open again: `{ran}` runs them.", highlight=False, markup=False, soft_wrap=True)
 
 
 def export(

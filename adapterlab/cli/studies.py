@@ -88,6 +88,7 @@ def run(
         )
     show(analysis, str(folder), console)
     console.print(f"\nThe report: {folder / 'report.html'}")
+    exit_if_incomplete(analysis.is_incomplete, folder, console)
 
 
 def honest(
@@ -133,6 +134,25 @@ def _warn_of_little_power(study: Study, ledger: Path, console: Console) -> None:
 
     if not ledger.is_file():
         show_warning(api.power(study, out=ledger.parent), console)
+
+
+def exit_if_incomplete(incomplete: bool, folder: Path, console: Console) -> None:
+    """Exit with status 1 if trials of the frozen model or the reference failed.
+
+    Args:
+        incomplete: True if some failed.
+        folder: Folder of the results.
+        console: Where to print.
+    """
+    if incomplete:
+        console.print(
+            f"Trials of the frozen model or the reference failed: remove the cause, then `adapterlab retry {folder}`.",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
 
 
 @contextmanager

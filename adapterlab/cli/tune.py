@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapterlab.cli.studies import exit_on_interrupt, progress_bar
+from adapterlab.cli.studies import exit_if_incomplete, exit_on_interrupt, progress_bar
 
 if TYPE_CHECKING:
     from adapterlab.lab.ledger.store import Ledger
@@ -100,3 +100,4 @@ def tune(
             analysed=analysed,
         )
     show_winner(advice, console)
+    exit_if_incomplete(advice.analysis.is_incomplete, advice.folder, console)

@@ -9,10 +9,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +18,8 @@ import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.models.fingerprint import EMBEDDED, place_of
 from adapterlab.surgery.model.new_heads import mark_new_heads
-
-EMBEDDED = "embedded"
-"""Name of the model that comes with the package."""
 
 
 class Head(NamedTuple):
@@ -46,15 +42,6 @@ class Loaded(NamedTuple):
     """The model in float32 on the CPU, in evaluation mode."""
     tokenizer: Any
     """The tokenizer; for a model of images, its image processor."""
-
-
-def folder_of(source: str) -> Path:
-    """Return the folder that a source names; for an id on the hub, a path that does not exist.
-
-    Args:
-        source: `"embedded"`, a folder, or an id on the hub.
-    """
-    return Path(__file__).parent / "base" if source == EMBEDDED else Path(source)
 
 
 def load_causal(source: str = EMBEDDED) -> Loaded:
@@ -82,16 +69,14 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     import transformers
     from transformers import AutoTokenizer
 
-    folder = folder_of(source)
-    local = folder.exists()
-    if local and not any(folder.glob("*.safetensors")):
+    where, revision = place_of(source)
+    local = revision is None
+    if local and not any(Path(where).glob("*.safetensors")):
         raise AdapterlabError(
-            f"{folder} holds no .safetensors weights, and no other format is loaded: save the model with save_pretrained"
+            f"{where} holds no .safetensors weights, and no other format is loaded: save the model with save_pretrained"
         )
-    if not local and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise AdapterlabError(f"there is no folder {source}: give one that holds a model, or an id on the hub")
-    where = str(folder) if local else source
-    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    files: dict[str, Any] = {"trust_remote_code": False} | ({} if local else {"revision": revision})
+    settings = files | {"dtype": torch.float32, "use_safetensors": True}
     if head.kind != "causal":
         settings |= {
             "num_labels": len(head.labels),
@@ -108,9 +93,9 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             if head.kind == "image":
                 from transformers import AutoImageProcessor
 
-                processor = AutoImageProcessor.from_pretrained(where, trust_remote_code=False)
+                processor = AutoImageProcessor.from_pretrained(where, **files)
             else:
-                processor = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+                processor = AutoTokenizer.from_pretrained(where, **files)
     except Exception as error:  # transformers raises many types for the same mistakes
         first = str(error).strip().split("\n")[0].rstrip(".")
         hint = "; the files were left as they are" if local else "; there is no folder of that name either"
@@ -158,25 +143,3 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(before)
         hub.set_verbosity(before_hub)
-
-
-_DECISIVE = {".safetensors", ".json", ".jinja", ".txt", ".model"}
-"""Files of a model's folder that decide what it computes: weights, configuration, tokenizer, chat template, processor."""
-
-
-@cache
-def fingerprint(source: str = EMBEDDED) -> str:
-    """Return a hash of a local model's weights, config and tokenizer; for an id on the hub, the id itself.
-
-    Args:
-        source: `"embedded"`, a folder, or an id on the hub.
-    """
-    folder = folder_of(source)
-    if not folder.exists():
-        return source
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(folder.glob("*")):
-        if file.suffix in _DECISIVE and file.is_file():
-            digest.update(file.name.encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from adapterlab.models.loading import folder_of
+from adapterlab.errors import AdapterlabError
+from adapterlab.models.fingerprint import place_of
 
 
 @cache
@@ -20,10 +21,11 @@ def width(source: str) -> int | None:
     """
     from transformers import AutoConfig
 
-    folder = folder_of(source)
     try:
-        config = AutoConfig.from_pretrained(str(folder) if folder.exists() else source, trust_remote_code=False)
-    except (OSError, ValueError):
+        where, revision = place_of(source)
+        files = {} if revision is None else {"revision": revision}
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False, **files)
+    except (AdapterlabError, OSError, ValueError):
         return None
     found = getattr(config.get_text_config(), "hidden_size", None)
     return found if isinstance(found, int) else None

@@ -98,6 +98,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         title=board.study.title or board.study.name,
         study=board.study,
         answer=scoreboard.answer,
+        failures=analysis.failures,
         reference=scoreboard.reference,
         rows=scoreboard.rows,
         uneven=scoreboard.uneven,

@@ -28,6 +28,8 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
         console: Where to print.
     """
     first, metric = comparison.sides[0].contestant, comparison.metric
+    for failure in comparison.failures:
+        console.print(str(failure), style="red", highlight=False, markup=False)
     console.print(f"[bold]{comparison.sentence}[/bold]\n", highlight=False)
     if comparison.cell.levels:
         console.print(f"[dim]at {comparison.cell.words}[/dim]", highlight=False)
@@ -54,7 +56,7 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
 def _described(side: Side, budget: int | None) -> str:
     doubts = {task: f" ({flag.text})" for task, flag in side.search_flags.items()}
     rates = ", ".join(
-        f"{task} {'all diverged' if rate is None else f'{rate:.2g}'}{doubts.get(task, '')}"
+        f"{task} {'no rate worked' if rate is None else f'{rate:.2g}'}{doubts.get(task, '')}"
         for task, rate in side.rates.items()
     )
     near = f" ([yellow]{side.flag} the budget of {budget:,}[/yellow])" if side.flag else ""

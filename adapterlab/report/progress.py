@@ -142,12 +142,13 @@ def _time_left(estimate: Estimate) -> str:
 
 
 def show_status(status: StudyStatus, console: Console) -> None:
-    """Print how far a study is, what is running, and which trials diverged or failed.
+    """Print which trials failed and why, how far a study is, what is running, and which trials diverged.
 
     Args:
         status: The status of a study.
         console: Where to print.
     """
+    _list("failed", [f"{_named(label)}: {label.note}" for label in status.failed], console)
     total = status.steps_done + status.steps_left
     head = (
         f"[bold]{status.study.name}[/bold]: {status.share:.0%} of {total:,} training steps, "
@@ -167,7 +168,6 @@ def show_status(status: StudyStatus, console: Console) -> None:
     _list("under way", running, console)
     _list("under way or next" if unknown else "next", [_named(label) for label in status.next], console)
     _list("diverged", [_named(label) for label in status.diverged], console)
-    _list("failed", [f"{_named(label)}: {label.note}" for label in status.failed], console)
     for remark in status.remarks:
         console.print(remark, highlight=False, markup=False)
 

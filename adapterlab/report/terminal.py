@@ -23,13 +23,15 @@ from adapterlab.verdict.study_analysis import Analysis
 
 
 def show(analysis: Analysis, folder: str, console: Console) -> None:
-    """Print each board, the rubric, and the claims that were tested.
+    """Print the trials that failed, each board, the rubric, and the claims that were tested.
 
     Args:
         analysis: The analysis of a study.
         folder: Folder of the reports, as the user wrote it.
         console: Where to print.
     """
+    for failure in analysis.failures:
+        console.print(str(failure), style="red", highlight=False, markup=False)
     for board in analysis.others:
         where = f" at {board.cell.words}" if board.cell.levels else ""
         report = f"{folder}/{file_name(board_name(board))}"

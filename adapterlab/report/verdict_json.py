@@ -44,14 +44,16 @@ def to_json(analysis: Analysis) -> Json:
         analysis: The analysis of a study.
 
     Returns:
-        `study`, `design` with its hashes and dates, `precision` with its measurements, `answer`, `boards` with their
-        scoreboards, and, if a map was tested, `relevance`, `theses` and `claims`. Numbers that are not finite are null.
+        `study`, `design` with its hashes and dates, `precision` with its measurements, `failures`, `answer`, `boards`
+        with their scoreboards, and, if a map was tested, `relevance`, `theses` and `claims`. Numbers that are not finite
+        are null.
     """
     judgement = analysis.judgement
     return {
         "study": analysis.study.name,
         "design": None if analysis.design is None else analysis.design.to_json(),
         "precision": None if analysis.precision is None else analysis.precision.to_json(),
+        "failures": [asdict(failure) | {"cell": failure.cell.by_factor} for failure in analysis.failures],
         "answer": analysis.answer,
         **({} if judgement is None else _judgement(judgement)),
         "boards": [_board(board) for board in analysis.boards],

@@ -31,6 +31,7 @@ from adapterlab.surgery.freezing import freeze
 from adapterlab.surgery.handle import Handle, attached
 from adapterlab.surgery.init.calibration import input_moments, layer_inputs, weight_gradients
 from adapterlab.surgery.init.original import original_weight
+from adapterlab.surgery.init.read_only import read_only
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
@@ -100,8 +101,9 @@ def attach(
         A handle to train, scale, merge, save and detach the adapter.
 
     Raises:
-        AdapterlabError: Nothing matches the targets, the name is taken, the base holds NaN or infinity, or the
-            hyperparameters do not fit the layers. The model is unchanged.
+        AdapterlabError: Nothing matches the targets, the name is taken, the base holds NaN or infinity, the
+            hyperparameters do not fit the layers, or the method's `init` writes to the base's weights. The model is
+            unchanged.
     """
     adapter = adapter.informed(paired=bool(runs), prompted=prompted)
     where = Where(targets, exclude, layers, settings or {})
@@ -109,7 +111,8 @@ def attach(
     places = places_beside(places_for(model, adapter, where), trained, adapter)
     refuse_nan(model)
     factors = factors or default_factors()
-    states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs, original=original)
+    with read_only(model.parameters(), adapter.name):
+        states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs, original=original)
     handle = install(model, adapter, where, name, places, states, trained)
     initialize(handle.new_heads, seed)
     return handle

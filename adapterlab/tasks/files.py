@@ -16,12 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterlab.tasks.base import Task
-from adapterlab.tasks.parts import FileData, parts_of
+from adapterlab.tasks.parts import FileData, forget_changed, parts_of
 from adapterlab.tasks.rows import Form, read
 from adapterlab.tasks.user_labels import UserLabels
 from adapterlab.tasks.user_text import UserText
 
-__all__ = ["FileData", "parts_of", "task_of"]
+__all__ = ["FileData", "forget_changed", "parts_of", "task_of"]
 
 
 def task_of(data: FileData) -> Task:

@@ -12,11 +12,13 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.input_files import FileStamp, stamp_of, stamps_below
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.rows import Form, Row, fingerprint, read
 
@@ -56,13 +58,18 @@ class Parts:
     """Rows of each part."""
     hash: str
     """Hash of the files' bytes."""
+    files: tuple[FileStamp, ...]
+    """The files as they were when they were read, images that rows name among them."""
     notes: list[str] = field(default_factory=list)
     """Messages about rows that were left out."""
     keep_form: Form = Form.TEXT
     """Form of the rows of `Part.BASE`."""
 
 
-@cache
+_READ: dict[FileData, Parts] = {}
+"""Parts by data, as this process has read them."""
+
+
 def parts_of(data: FileData) -> Parts:
     """Read a user's files and divide their rows into parts.
 
@@ -73,11 +80,18 @@ def parts_of(data: FileData) -> Parts:
         data: The name of the task and the paths of its files.
 
     Returns:
-        The parts. The result is cached, so a file that changes during the process is not read again.
+        The parts. The result is cached, and read again after `forget_changed`.
 
     Raises:
         AdapterlabError: If a file is missing or malformed, files differ in form, or there are too few rows.
     """
+    if data not in _READ:
+        _READ[data] = _read_parts(data)
+    return _READ[data]
+
+
+def _read_parts(data: FileData) -> Parts:
+    stamps = stamps_below([path for path in data.paths if path.exists()])  # before the content is read
     form, train = read(Path(data.train))
     parts: dict[Part, list[Row]] = {}
     notes = []
@@ -100,7 +114,29 @@ def parts_of(data: FileData) -> Parts:
         parts[Part.TRAIN] = unscored
     if not parts[Part.TRAIN]:
         raise AdapterlabError(f"{data.train}: every row is also in a part that is scored: give other rows to --eval")
-    return Parts(form, parts, fingerprint(data.paths), notes, keep_form)
+    images = _images_elsewhere(parts, stamps)
+    hashed = fingerprint(data.paths)
+    if images:
+        content = "".join([hashed, *(image.digest for image in images)])
+        hashed = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    return Parts(form, parts, hashed, (*stamps, *images), notes, keep_form)
+
+
+def forget_changed(data: FileData) -> None:
+    """Read a user's files again when they are asked for next, if they have changed since this process read them.
+
+    Args:
+        data: The name of the task and the paths of its files.
+    """
+    if data in _READ and not all(stamp.is_untouched for stamp in _READ[data].files):
+        del _READ[data]
+
+
+def _images_elsewhere(parts: dict[Part, list[Row]], known: Sequence[FileStamp]) -> tuple[FileStamp, ...]:
+    """Return the stamps of images that rows name by a path and that are not in the data's own folders."""
+    values = [row.values.get("image") for rows in parts.values() for row in rows]
+    below = {stamp.path for stamp in known}
+    return tuple(stamp_of(Path(path)) for path in dict.fromkeys(values) if isinstance(path, str) and path not in below)
 
 
 def _same_form(path: str, form: Form, train: str) -> list[Row]:

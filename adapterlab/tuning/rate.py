@@ -23,8 +23,9 @@ from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Data, Study, Training
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.start_scale import BATCHES, measure_start
-from adapterlab.models.loading import EMBEDDED, fingerprint, load
-from adapterlab.tasks.files import FileData, task_of
+from adapterlab.models.fingerprint import EMBEDDED, fingerprint
+from adapterlab.models.loading import load
+from adapterlab.tasks.files import FileData, forget_changed, task_of
 from adapterlab.tuning.planning import longest_row
 from adapterlab.tuning.request import model_name, task_name
 
@@ -86,6 +87,7 @@ def make_rate_request(
             f"`adapterlab tune --contestants {method}`"
         )
     data = FileData(task_name(train), str(train.resolve()))
+    forget_changed(data)
     return RateRequest(adapter, model_name(model), data, steps, batch, length)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from adapterlab.adapters import method
 from adapterlab.adapters.baseline.full_ft import FullFT
 from adapterlab.errors import AdapterlabError
-from adapterlab.models.loading import fingerprint
+from adapterlab.models.fingerprint import fingerprint
 from adapterlab.tasks import all_tasks
-from adapterlab.tasks.files import FileData, parts_of
+from adapterlab.tasks.files import FileData, forget_changed, parts_of
 
 SHORTLIST = ("lora", "dora", "pissa", "hra", "miss")
 """Adapters compared by default: additive (lora), with a magnitude (dora), started from singular vectors (pissa), orthogonal
@@ -97,9 +97,11 @@ def make_request(
         raise AdapterlabError("--contestants: full_ft always runs: name another adapter, such as lora")
     if budget is not None:
         parameters(budget, 10**9)
+    data = FileData(task_name(train), str(train.resolve()), *paths)
+    forget_changed(data)
     return Request(
         model=model_name(model),
-        data=FileData(task_name(train), str(train.resolve()), *paths),
+        data=data,
         contestants=tuple(n for n in names if n != FullFT.name) or SHORTLIST,
         seconds=duration(time),
         budget=budget,

@@ -34,6 +34,8 @@ def show_advice(advice: Advice, console: Console) -> None:
         console: Where to print.
     """
     board = advice.analysis.main
+    for failure in advice.analysis.failures:
+        console.print(str(failure), style="red", highlight=False, markup=False)
     console.print()
     console.print(ranking(board), highlight=False)
     console.print(f"[dim]{_legend(board)}[/dim]\n", highlight=False)

@@ -17,7 +17,7 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
-from adapterlab.models.loading import folder_of
+from adapterlab.models.fingerprint import place_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
@@ -81,7 +81,7 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
 def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:
     task = context.task
     handle.save(folder / "adapterlab")
-    base = str(folder_of(contest.study.model)) if folder_of(contest.study.model).exists() else contest.study.model
+    base = place_of(contest.study.model).where
     try:
         save_peft(handle, folder / "peft", base, _CLASSES[task.head.kind][1])
     except CannotExportError as error:
@@ -104,7 +104,7 @@ def how_to_load(winner: Winner, model: str, task: Task, folder: Path) -> str:
         folder: Where the winner is saved.
     """
     name = _CLASSES[task.head.kind][0]
-    source = str(folder_of(model)) if folder_of(model).exists() else model
+    source = place_of(model).where
     if winner.merged:
         return f'from transformers import {name}\nmodel = {name}.from_pretrained("{folder / "merged"}")'
     settings = ""

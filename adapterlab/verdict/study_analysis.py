@@ -24,6 +24,7 @@ import pandas as pd
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import Board, make_board
 from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.failures import Failure, failures_of
 from adapterlab.lab.analysis.metrics import by_cell, by_unit
 from adapterlab.lab.analysis.sweep_answers import SweepAnswers, answer_sweep
 from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
@@ -58,6 +59,8 @@ class Analysis:
     """Trials in the ledger that the study does not use."""
     design: DesignHistory | None = None
     """Dates of the study's design and of its changes; None if they were not recorded."""
+    failures: tuple[Failure, ...] = ()
+    """Trials that failed, those of the frozen model and the reference first."""
     precision: PrecisionChoice | None = None
     """Precision of the trials, with the measurements that it was chosen by."""
 
@@ -66,6 +69,11 @@ class Analysis:
         """Sentences about changes of the design, trials of mixed origins and unused trials; empty if there are none."""
         changes = [] if self.design is None else self.design.remarks
         return [text for text in (*changes, mixed_origins(self.origins), str(self.unused)) if text]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True if trials of the frozen model or the reference failed, so that comparisons may lack their ground."""
+        return any(failure.decisive for failure in self.failures)
 
     @property
     def boards(self) -> tuple[Board, ...]:
@@ -153,5 +161,6 @@ def analyse(
         origins,
         unused,
         design,
+        failures_of(contests),
         prepared.resolved.precision,
     )

@@ -9,7 +9,8 @@ import pytest
 from adapterlab.lab.run.sizing import size_to_budget
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial.spec import FROZEN, Trial
-from adapterlab.models.loading import EMBEDDED, load_causal
+from adapterlab.models.fingerprint import EMBEDDED
+from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from benchmarks.settings_search import BUDGET, best_of_grid
 from tests.lab.runner import RUNNER

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from adapterlab.adapters import adapter
 from adapterlab.surgery import attach
 from adapterlab.surgery.init.svd_cache import FactorCache
 from adapterlab.surgery.model.linear_layers import linears
@@ -24,15 +26,26 @@ def test_a_randomized_decomposition_finds_the_top_triplets():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
-def test_a_full_decomposition_serves_who_asks_for_a_randomized_one(tmp_path):
-    weight = low_rank()
-    cache = FactorCache(tmp_path)
-    cache(weight)
-    for known in (cache, FactorCache(tmp_path)):
-        before = known.computed
-        known(weight, 5, 2)
-        assert known.computed == before
-    assert len(list(tmp_path.iterdir())) == 1
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_a_randomized_decomposition_does_not_depend_on_what_filled_the_cache(tmp_path, iterations):
+    weight = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
+    alone = FactorCache()(weight, 5, iterations)
+    filled = FactorCache(tmp_path)
+    assert not torch.allclose(filled(weight).s[:5], alone.s)
+    for known in (filled, FactorCache(tmp_path)):
+        assert all(torch.equal(a, b) for a, b in zip(known(weight, 5, iterations), alone, strict=True))
+
+
+def test_pissa_starts_alike_before_and_after_another_method_filled_the_cache():
+    fast = adapter("pissa", rank=2, iterations=1)
+    alone = attach(tiny_llama(), fast, factors=FactorCache())
+    filled = FactorCache()
+    attach(tiny_llama(), small("svft"), factors=filled)
+    after = attach(tiny_llama(), fast, factors=filled)
+    assert filled.computed == 2 * len(after.sites)
+    for path, site in alone.sites.items():
+        here = after.sites[path].state
+        assert all(torch.equal(tensor, here[name]) for name, tensor in site.state.trainable.items())
 
 
 def test_a_randomized_decomposition_is_kept_and_never_taken_for_a_full_one(tmp_path):

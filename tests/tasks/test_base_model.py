@@ -8,7 +8,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.models.loading import folder_of, load_causal
+from adapterlab.models.fingerprint import folder_of
+from adapterlab.models.loading import load_causal
 from adapterlab.models.pretrain import Recipe, batch_at
 from adapterlab.tasks.scoring import score_text
 from adapterlab.tasks.text import base_domain

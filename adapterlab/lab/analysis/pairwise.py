@@ -17,6 +17,7 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Evidence, Region
+from adapterlab.lab.analysis.failures import Failure, failures_of
 from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results, smallest_difference
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, make_contests
@@ -171,6 +172,13 @@ class Comparison:
     """Bayes factor for "the first is better on tasks like these, by a difference that matters" against its opposite."""
     cell: Cell = field(default_factory=Cell)
     """Levels of the factors that the study sweeps."""
+    failures: tuple[Failure, ...] = ()
+    """Trials of the two, of the frozen model and of the reference that failed."""
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True if trials of the frozen model or the reference failed."""
+        return any(failure.decisive for failure in self.failures)
 
     @property
     def sentence(self) -> str:
@@ -265,7 +273,8 @@ def compare(
             raise AdapterlabError(
                 f"{contest.contestant} on {contest.task} is not finished ({state.phase}): `{command}` continues it"
             )
-    return _compare(Results.of([c for c in contests if c.finished]), names, wanted, METRICS[metric])
+    failures = tuple(f for f in failures_of(contests) if f.decisive or f.contestant in names)
+    return _compare(Results.of([c for c in contests if c.finished]), names, wanted, METRICS[metric], failures)
 
 
 def _at(resolved: ResolvedStudy, at: Mapping[str, object]) -> ResolvedStudy:
@@ -288,7 +297,13 @@ def _at(resolved: ResolvedStudy, at: Mapping[str, object]) -> ResolvedStudy:
     raise AdapterlabError(f"{where} does not combine these levels: its cells are {cells}")
 
 
-def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], metric: Metric) -> Comparison:
+def _compare(
+    results: Results,
+    names: tuple[str, str],
+    tasks: tuple[str, ...],
+    metric: Metric,
+    failures: tuple[Failure, ...],
+) -> Comparison:
     units = {results.resolved.unit(name) for name in tasks} if metric.unit == LOSS else {metric.unit}
     if len(units) > 1:
         raise AdapterlabError(
@@ -297,7 +312,9 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
     effects = Effects.of(results)
     if not effects.numbers(difference(*names, metric.name), tasks):
         diverged = [c for c in results.contests.values() if c.contestant in names and c.rate is None]
-        why = f": every rate diverged for {_listed_contests(diverged)}" if diverged else f" in {metric.title}"
+        how = "no rate worked" if failures else "every rate diverged"
+        why = f": {how} for {_listed_contests(diverged)}" if diverged else f" in {metric.title}"
+        why += "".join(f"; {failure}" for failure in failures if failure.task in tasks)
         raise AdapterlabError(f"{names[0]} and {names[1]} have no pair of runs to compare{why}")
     overall = effects.compare(*names, metric.name, tasks)
     first, second = (_side(results, name, tasks) for name in names)
@@ -311,6 +328,7 @@ def _compare(results: Results, names: tuple[str, str], tasks: tuple[str, ...], m
         equivalence(overall, results.study.report.smallest),
         _bayes_factor(effects, names, metric, tasks),
         results.resolved.cell,
+        failures,
     )
 
 

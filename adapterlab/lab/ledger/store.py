@@ -15,7 +15,7 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.migrations import TABLE, VERSION, migrate, version_of
 from adapterlab.lab.ledger.origins import Origin, Unused, count_unused, group_by_environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
+
+LIMITS = "limits"
+"""Key of a failed trial's environment: the limits that it ran under, as JSON."""
 
 
 class Ledger:
@@ -103,6 +106,43 @@ class Ledger:
                 f"{self.path}: a trial could not be recorded ({error}); the {len(self)} recorded before are kept: free "
                 "some disk space and run the same command again to continue"
             ) from error
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Delete trials, so that the next run of the study runs them again.
+
+        Args:
+            ids: Ids of the trials; those that the ledger lacks are left out.
+
+        Returns:
+            The number of trials deleted.
+
+        Raises:
+            AdapterlabError: If the file cannot be written.
+        """
+        before = len(self)
+        try:
+            self._db.executemany("DELETE FROM trials WHERE id = ?", [(name,) for name in ids])
+        except sqlite3.OperationalError as error:
+            raise AdapterlabError(f"{self.path} cannot be written ({error}): check that it is not read-only") from error
+        return before - len(self)
+
+    def reopen(self, limits: Mapping[str, object]) -> int:
+        """Delete the trials that failed under other limits than now, so that they are run again.
+
+        Args:
+            limits: The limits of the study; a failure is recorded with those that it ran under.
+
+        Returns:
+            The number of trials deleted.
+
+        Raises:
+            AdapterlabError: If the file cannot be written.
+        """
+        rows = self._db.execute(
+            "SELECT id, json_extract(environment, ?) FROM trials WHERE json_extract(outcome, '$.status') = 'failed'",
+            (f"$.{LIMITS}",),
+        ).fetchall()
+        return self.remove(name for name, under in rows if under is not None and json.loads(under) != dict(limits))
 
     def outcome(self, trial: Trial) -> Outcome | None:
         """Return the outcome of a trial, or None if it was not run.

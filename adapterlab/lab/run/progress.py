@@ -118,7 +118,10 @@ class ContestState:
         """Phase of the contest in a word or two, with a count."""
         contest, study = self.contest, self.contest.study
         if contest.finished:
-            return "done" if contest.reported else "all diverged"
+            failed = any(outcome.status == "failed" for _, outcome in contest.runs)
+            if any(outcome.status == "ok" for _, outcome in contest.reported.values()):
+                return "done, some failed" if failed else "done"
+            return "failed" if failed else "all diverged"
         if not self.done:
             return "waiting"
         if contest.stage == Stage.REPORT:

@@ -15,19 +15,20 @@ from functools import cached_property
 from typing import NamedTuple
 
 from adapterlab.adapters.base import Adapter
+from adapterlab.input_files import FileStamp
 from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.rate_priors import Start, rate_priors
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.lab.trial.code_version import code_version
+from adapterlab.lab.trial.code_version import code_version, decisive_stamps
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import EMBEDDED, fingerprint
+from adapterlab.models.fingerprint import EMBEDDED, fingerprint, model_stamps
 from adapterlab.models.width import width
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part, Task
-from adapterlab.tasks.files import task_of
+from adapterlab.tasks.files import forget_changed, parts_of, task_of
 
 
 class BaseModel(NamedTuple):
@@ -113,6 +114,17 @@ class ResolvedStudy:
         """True for the model that the prior rates were learned on."""
         return self.model_hash == fingerprint(EMBEDDED)
 
+    @cached_property
+    def inputs(self) -> tuple[FileStamp, ...]:
+        """Files by whose content the study's trials are named, as they were when they were read."""
+        methods = {FROZEN, *(entry.build().name for entry in self.study.entrants)}
+        code = [
+            stamp for name in sorted(methods) for task in self.tasks.values() for stamp in decisive_stamps(name, task)
+        ]
+        models = [stamp for name in self.models for stamp in model_stamps(name)]
+        data = [stamp for entry in self.study.data if entry.name in self.tasks for stamp in parts_of(entry.files).files]
+        return tuple({stamp.path: stamp for stamp in (*code, *models, *data)}.values())
+
     def worker_config(self) -> WorkerConfig:
         """Return the settings of a worker that runs the study's trials, on a CPU until a device is chosen."""
         study = self.study
@@ -122,6 +134,7 @@ class ResolvedStudy:
             tuple(entry.files for entry in study.data),
             micro_batch=study.limits.micro_batch,
             checkpointing=study.limits.checkpointing,
+            inputs=self.inputs,
         )
 
     def trial(
@@ -192,6 +205,8 @@ def resolve(study: Study) -> ResolvedStudy:
         AdapterlabError: If a file of adapters, tasks or data cannot be read, or a task is not known.
     """
     load_files(study)
+    for entry in study.data:
+        forget_changed(entry.files)
     own = {entry.name: task_of(entry.files) for entry in study.data}
     tasks = {name: own[name] if name in own else task(name) for name in study.tasks}
     return ResolvedStudy(

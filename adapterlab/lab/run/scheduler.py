@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.ledger.store import LIMITS, Ledger
 from adapterlab.lab.run.contest import Contest, distinct
 from adapterlab.lab.run.executors import Executor, executor_for
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import replay, steps_ahead
 from adapterlab.lab.run.study_play import Request, StudyPlay
 from adapterlab.lab.run.time_limit import TimeLimit
-from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def run_study(
             device or cluster that the study asks for is not there.
     """
     with ledger.sole_writer(wait):
+        ledger.reopen(prepared.study.limits.model_dump())
         contests = prepared.contests()
         if all(state.contest.finished for state in replay(contests, ledger)):
             return contests
@@ -65,7 +67,7 @@ def run_study(
         limit = TimeLimit(study.limits.trial_seconds)
         executor = executor_for(study.limits, prepared.resolved, limit)
         try:
-            _Schedule(contests, ledger, executor, limit, watch).run()
+            _Schedule(contests, ledger, executor, limit, study.limits.model_dump(), watch).run()
         finally:
             executor.close()
     return contests
@@ -80,10 +82,11 @@ class _Schedule:
         ledger: Ledger,
         executor: Executor,
         limit: TimeLimit,
+        limits: Mapping[str, object],
         watch: Watch,
     ) -> None:
         self._contests, self._ledger, self._executor = contests, ledger, executor
-        self._limit, self._watch = limit, watch
+        self._limit, self._limits, self._watch = limit, limits, watch
         self._playing = StudyPlay(contests)
         self._waiting: dict[int, dict[Trial, Outcome | None]] = {}
         """By contest, the trials that it waits for, with the outcomes known so far."""
@@ -96,7 +99,7 @@ class _Schedule:
         self._request(self._playing.start())
         self._report("")
         for finished in self._executor:
-            self._ledger.record(finished)
+            self._ledger.record(self._with_limits(finished))
             trial, outcome = finished.trial, finished.outcome
             if finished.wall_seconds is not None:
                 self._limit.learn(trial, finished.wall_seconds)
@@ -105,6 +108,12 @@ class _Schedule:
                 self._waiting[i][trial] = outcome
                 self._request(self._complete(i))
             self._report(f"{trial.method} on {trial.task}")
+
+    def _with_limits(self, finished: Finished) -> Finished:
+        """Return a failed trial with the limits that it ran under: under others it may succeed."""
+        if finished.outcome.status != "failed":
+            return finished
+        return finished._replace(environment={**finished.environment, LIMITS: json.dumps(self._limits)})
 
     def _request(self, requests: list[Request]) -> None:
         """Record what contests wait for; submit the trials that are neither in the ledger nor running."""

@@ -17,7 +17,7 @@ from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import ContestState, distinct_states, known_costs, known_scoring, replay, seconds_left
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class StudyStatus:
     failed: tuple[TrialLabel, ...]
     remarks: tuple[str, ...] = ()
     """Sentences about a precision that is slow here, trials of mixed origins, and trials that the study does not use."""
+
+    @property
+    def is_incomplete(self) -> bool:
+        """True if trials of the frozen model or the reference failed."""
+        return any(label.contestant in (FROZEN, self.study.reference) for label in self.failed)
 
     @property
     def share(self) -> float:

@@ -27,7 +27,7 @@ from adapterlab.adapters.peft_config import PREFIX
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
 from adapterlab.lab.study.table import Count, Rate, Table
-from adapterlab.models.loading import EMBEDDED
+from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.tasks.parts import FileData
 
 ALL_LINEAR = "all-linear"

@@ -24,7 +24,8 @@ from importlib.metadata import version
 
 from adapterlab.adapters import method
 from adapterlab.adapters.base import Adapter
-from adapterlab.lab.trial.import_closure import ImportClosure
+from adapterlab.input_files import FileStamp
+from adapterlab.lab.trial.import_closure import ImportClosure, Module
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.base import Task
 
@@ -62,6 +63,21 @@ def decisive_files(adapter: str, task: Task, closure: ImportClosure | None = Non
     return _digests(_classes(adapter, task), closure or _shared(tuple(registered().items())))
 
 
+def decisive_stamps(adapter: str, task: Task, closure: ImportClosure | None = None) -> list[FileStamp]:
+    """Return the source files that decide a trial's outcome, as they were when they were read.
+
+    Args:
+        adapter: Name of the adapter, or `FROZEN`.
+        task: The task.
+        closure: Finds the source files; by default those of this package, read once per process.
+
+    Raises:
+        AdapterlabError: If a class has no source file.
+    """
+    closure = closure or _shared(tuple(registered().items()))
+    return closure.stamps(_roots(_bases(_classes(adapter, task)), closure))
+
+
 def registered() -> dict[str, tuple[str, ...]]:
     """Return the registry packages, each with the modules that define its members at present."""
     return {
@@ -89,8 +105,18 @@ def _classes(adapter: str, task: Task) -> tuple[type, ...]:
 
 
 def _digests(classes: tuple[type, ...], closure: ImportClosure) -> list[tuple[str, str]]:
-    bases = {base for cls in classes for base in cls.__mro__ if issubclass(base, tuple(REGISTRIES.values()))}
+    bases = _bases(classes)
     libraries = {library for base in bases for library in getattr(base, "libraries", ())}
-    names = {WORKER, *(base.__module__ for base in bases)}
-    files = closure.digests(module for name in names if (module := closure.module(name)) is not None)
+    files = closure.digests(_roots(bases, closure))
     return [*files, *((library, version(library)) for library in sorted(libraries))]
+
+
+def _bases(classes: tuple[type, ...]) -> set[type]:
+    """Return the classes with all their bases that are adapters or tasks."""
+    return {base for cls in classes for base in cls.__mro__ if issubclass(base, tuple(REGISTRIES.values()))}
+
+
+def _roots(bases: set[type], closure: ImportClosure) -> list[Module]:
+    """Return the worker's module and those that define the classes."""
+    names = {WORKER, *(base.__module__ for base in bases)}
+    return [module for name in sorted(names) if (module := closure.module(name)) is not None]

@@ -36,7 +36,8 @@ from functools import cache
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.trial.source_reader import Parsed, Reference, parse
+from adapterlab.input_files import FileStamp
+from adapterlab.lab.trial.source_reader import Parsed, Reference, hash_code, parse
 
 PACKAGE = "adapterlab"
 ROOT = Path(__file__).parents[3]
@@ -88,7 +89,7 @@ class ImportClosure:
     def __init__(self, root: Path = ROOT, registries: Mapping[str, Sequence[str]] | None = None) -> None:
         self.root = root
         self._registries = registries or {}
-        self._parsed: dict[Path, Parsed] = {}
+        self._parsed: dict[Path, tuple[Parsed, FileStamp]] = {}
         self._found: dict[tuple[str, Path, str | None], Module | None] = {}
         self._needs: dict[Module, list[Module]] = {}
         self._libraries: set[str] = set()
@@ -142,14 +143,28 @@ class ImportClosure:
         """
         return [(module.label, self.parsed(module).digest) for module in self.modules(roots)]
 
+    def stamps(self, roots: Iterable[Module]) -> list[FileStamp]:
+        """Return the files of every module that the roots need, as they were when they were read.
+
+        Args:
+            roots: Where to start.
+        """
+        return [self._read(module)[1] for module in self.modules(roots)]
+
     def parsed(self, module: Module) -> Parsed:
         """Return the content of a module; each file is read once.
 
         Args:
             module: The module to read.
         """
+        return self._read(module)[0]
+
+    def _read(self, module: Module) -> tuple[Parsed, FileStamp]:
         if module.path not in self._parsed:
-            self._parsed[module.path] = parse(module.path.read_text("utf-8"), module.package)
+            seen = module.path.stat()  # before the content, so that a change in between is noticed
+            parsed = parse(module.path.read_text("utf-8"), module.package)
+            stamp = FileStamp(str(module.path), seen.st_size, seen.st_mtime_ns, parsed.digest, hash_code)
+            self._parsed[module.path] = parsed, stamp
         return self._parsed[module.path]
 
     def _needed(self, module: Module) -> Iterator[Module]:

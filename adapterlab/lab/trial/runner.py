@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,24 +16,43 @@ from typing import Any, cast
 import torch
 
 from adapterlab import adapters, tasks
+from adapterlab.input_files import InputFiles
 from adapterlab.lab.trial import batched, train
+from adapterlab.lab.trial.base_sums import changed, checksums
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.models.fingerprint import folder_of
 from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.tasks.base import Examples, Part, Task
 from adapterlab.tasks.files import task_of
+
+ModelKey = tuple[str, str, str, Head]
+"""Name, hash and precision of a model, and its head."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A model that trials share, with the checksums of its weights."""
+
+    loaded: Loaded
+    sums: Mapping[str, int]
 
 
 @dataclass
 class _Cache:
     """Models and prepared data that trials of one process share."""
 
-    models: dict[tuple[str, str, str, Head], Loaded] = field(default_factory=dict)
-    """By name, hash, precision and head."""
+    models: dict[ModelKey, _Base] = field(default_factory=dict)
     examples: dict[tuple[object, ...], Examples] = field(default_factory=dict)
+    """By the key of the model, then what else decides them."""
+
+    def drop(self, key: ModelKey) -> None:
+        """Forget a model and all that was computed with it."""
+        del self.models[key]
+        self.examples = {own: found for own, found in self.examples.items() if own[: len(key)] != key}
 
 
 class Runner:
@@ -42,11 +62,14 @@ class Runner:
         config: Settings of this process. Files that define adapters and tasks are loaded at once.
 
     Raises:
-        AdapterlabError: If a file of the user's adapters, tasks or data cannot be read.
+        AdapterlabError: If a file of the user's adapters, tasks or data cannot be read, or has changed since the scheduler
+            read it.
     """
 
     def __init__(self, config: WorkerConfig | None = None) -> None:
         self.config = config or WorkerConfig()
+        self._inputs = InputFiles(self.config.inputs)
+        self._inputs.check()
         torch.set_num_threads(self.config.threads)
         for file in self.config.adapter_files:
             adapters.load_file(Path(file))
@@ -91,16 +114,17 @@ class Runner:
             The trial with its task, adapter, model, tokenizer and data.
 
         Raises:
-            AdapterlabError: If the model cannot be loaded.
+            AdapterlabError: If the model cannot be loaded, or a file has changed by whose content the trial is named.
         """
+        self._inputs.check()
         task = self.task(trial.task)
-        loaded = self._model(trial, task.head)
+        model_key = trial.model, trial.model_hash, trial.precision, task.head
+        loaded = self._model(model_key).loaded
 
         def examples(part: Part, count: int) -> Examples:
             # The data's fingerprint is part of the key: a file of the same name may have changed.
             # The model's hash is, since examples keep results of the model on them.
-            model = trial.model, trial.model_hash, trial.precision, task.head
-            key = (*model, trial.task, trial.data, part, trial.length, count)
+            key = (*model_key, trial.task, trial.data, part, trial.length, count)
             if key not in self._cache.examples:
                 self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
             return self._cache.examples[key]
@@ -118,17 +142,21 @@ class Runner:
             on_trained: Called with the handle of the trained adapter before it is detached.
 
         Returns:
-            The outcome; a divergence or a lack of memory is an outcome too.
+            The outcome; a divergence or a lack of memory is an outcome too. A trial that changed the weights of the base
+            has failed: its scores are not those of its adapter alone.
 
         Raises:
             AdapterlabError: If the adapter cannot be attached to the model.
         """
         context = self.context(trial)
-        if self.config.ranks > 1:
-            from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
+        with self._checked([trial]) as failed:
+            if self.config.ranks > 1:
+                from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
 
-            return sharded.run(context)
-        return train.run(context, on_trained=on_trained)
+                outcomes = [sharded.run(context)]
+            else:
+                outcomes = [train.run(context, on_trained=on_trained)]
+        return (failed or outcomes)[0]
 
     def run_batched(self, trials: Sequence[Trial]) -> list[Outcome]:
         """Run trials that differ only by learning rate and seed in one pass.
@@ -142,20 +170,52 @@ class Runner:
         Raises:
             RuntimeError: If the method cannot run under `torch.func.vmap`, or memory is short.
         """
-        return batched.run([self.context(trial) for trial in trials])
+        contexts = [self.context(trial) for trial in trials]
+        with self._checked(trials) as failed:
+            outcomes = batched.run(contexts)
+        return failed or outcomes
 
     def clear(self) -> None:
         """Free the models and data that this runner has loaded."""
         self._cache.models.clear()
         self._cache.examples.clear()
 
-    def _model(self, trial: Trial, head: Head) -> Loaded:
-        key = trial.model, trial.model_hash, trial.precision, head
+    @contextmanager
+    def _checked(self, trials: Sequence[Trial]) -> Iterator[list[Outcome]]:
+        """Check after some trials of one contestant that neither the files nor the base have changed.
+
+        A base that was changed is dropped, however the trials end, so that the next trial loads it again. The list that is
+        yielded is then filled with the outcomes of the trials in place of their own.
+        """
+        failed: list[Outcome] = []
+        try:
+            yield failed
+        finally:
+            first = trials[0]
+            key = first.model, first.model_hash, first.precision, self.task(first.task).head
+            if paths := changed(self._model(key).loaded.model, self._model(key).sums):
+                self._cache.drop(key)
+                failed += [_changed_base(trial, paths) for trial in trials]
+        self._inputs.check()  # data are read while the first trial runs
+
+    def _model(self, key: ModelKey) -> _Base:
+        name, model_hash, precision, head = key
         if key not in self._cache.models:
-            loaded = load(trial.model, head)
+            # The hash of a model on the hub names its commit.
+            loaded = load(name if folder_of(name).exists() else model_hash, head)
             cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"
-            cast_base(loaded.model, trial.precision)
-            self._cache.models[key] = Loaded(loaded.model.to(device=device), loaded.tokenizer)
+            cast_base(loaded.model, precision)
+            model = loaded.model.to(device=device)
+            self._cache.models[key] = _Base(Loaded(model, loaded.tokenizer), checksums(model))
         return self._cache.models[key]
+
+
+def _changed_base(trial: Trial, paths: Sequence[str]) -> Outcome:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    note = (
+        f"{trial.method} changed the base model itself ({paths[0]}{more}), which all contestants share; it was loaded again "
+        "for the others. Let init and forward work on copies: weight.clone()"
+    )
+    return Outcome("failed", {}, (), 0, 0.0, 0.0, note)

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 Reference = tuple[str, ...]
 """Absolute name of an imported module, then names looked up in it one after another."""
@@ -62,6 +63,19 @@ def parse(source: str, package: str) -> Parsed:
         not all(map(_is_passive, tree.body)),
         reader.computed,
     )
+
+
+def hash_code(path: Path) -> str:
+    """Return the hash of a source file, as in `Parsed.digest`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it cannot be read.
+        SyntaxError: If it is not Python.
+    """
+    return parse(path.read_text("utf-8"), "").digest
 
 
 _IGNORED = {"ctx", "kind", "type_comment"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adapterlab.input_files import FileStamp
 from adapterlab.tasks.files import FileData
 
 
@@ -30,6 +31,8 @@ class WorkerConfig:
     """Examples in one forward pass where a whole batch does not fit in memory; gradients are summed up to the batch."""
     checkpointing: bool = False
     """True to recompute activations in the backward pass (gradient checkpointing), which takes less memory."""
+    inputs: Sequence[FileStamp] = ()
+    """Files that name the trials by their content: code, data and models, as the scheduler read them."""
     rank: int = 0
     """Index of this process among the `ranks` processes that share one model."""
     ranks: int = 1

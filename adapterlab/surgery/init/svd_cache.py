@@ -68,8 +68,8 @@ class FactorCache:
             weight: One weight `(out, in)`, or several `(heads, out, in)`, which share one entry of the cache. On the meta
                 device the result has shapes and no values.
             rank: Number of triplets; all of them if None.
-            iterations: Power iterations of a randomized decomposition, which is used unless the full one is cached
-                already; None for a full decomposition.
+            iterations: Power iterations of a randomized decomposition; None for a full one. A full one that is cached is not
+                taken in place of a randomized one, since the result would depend on what filled the cache before.
 
         Returns:
             The triplets on the weight's device, in its dtype, or float32 if that has fewer bits.
@@ -83,13 +83,11 @@ class FactorCache:
         if weight.is_meta:
             shapes = (*heads, rows, k), (*heads, k), (*heads, k, columns)
             return Factors(*(weight.new_empty(shape) for shape in shapes))
-        key = _content(weight)
+        randomized = iterations is not None and k < full
+        key = f"{_content(weight)}-{k}-{iterations}" if randomized else _content(weight)
         factors = self._lookup(key)
-        if factors is None and iterations is not None and k < full:
-            key = f"{key}-{k}-{iterations}"
-            factors = self._lookup(key)
         if factors is None:
-            factors = _decompose(weight) if iterations is None or k == full else _randomized(weight, k, iterations)
+            factors = _randomized(weight, k, iterations or 0) if randomized else _decompose(weight)
             self.computed += 1
             self._write(key, factors)
             self._remember(key, factors)

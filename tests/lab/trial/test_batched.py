@@ -17,7 +17,7 @@ from adapterlab.lab.study.load import load_study
 from adapterlab.lab.trial import batched
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import fingerprint
+from adapterlab.models.fingerprint import fingerprint
 from adapterlab.tasks import task
 from tests.adapters.methods import ALL, small
 from tests.lab.runner import RUNNER

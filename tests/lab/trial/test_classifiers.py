@@ -14,7 +14,8 @@ from adapterlab.lab.trial.code_version import code_version
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import fingerprint, load
+from adapterlab.models.fingerprint import fingerprint
+from adapterlab.models.loading import load
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.files import FileData, task_of
 from tests.lab.tiny import save_model

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.input_files import FileStamp, InputFiles
 from adapterlab.lab.run.executors.base import Job, LostWorkers, jobs
 from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
@@ -69,6 +70,7 @@ class RayCluster:
             self.close()
             raise AdapterlabError(f"limits.device is cuda, but the cluster at {address} has no GPU: give auto or cpu")
         parcel = Parcel.of(replace(config, device="cuda" if gpus else "cpu"))
+        InputFiles(config.inputs).check()  # what was sent is what the trials are named by
         self._device = torch.device(parcel.config.device)
         self._parcel = self._ray.put(parcel)
         self._perform = self._ray.remote(num_cpus=config.threads, num_gpus=gpus, max_retries=0)(_perform)
@@ -200,11 +202,26 @@ class Parcel:
             config,
             adapter_files=tuple(places[name] for name in config.adapter_files),
             task_files=tuple(places[name] for name in config.task_files),
+            inputs=tuple(_moved(stamp, places) for stamp in config.inputs if not _in_package(stamp)),
             data=tuple(
                 FileData(d.name, places[str(Path(d.train))], moved(d.eval), moved(d.ood), moved(d.keep))
                 for d in config.data
             ),
         )
+
+
+def _moved(stamp: FileStamp, places: Mapping[str, str]) -> FileStamp:
+    """Return the stamp of a file's copy on this node; files that were not sent are at the same path."""
+    path = Path(stamp.path)
+    for name, place in places.items():
+        if path == Path(name) or Path(name) in path.parents:
+            return replace(stamp, path=str(Path(place) / path.relative_to(name)))
+    return stamp
+
+
+def _in_package(stamp: FileStamp) -> bool:
+    """Return True for a source file of this package: the nodes have a copy of it."""
+    return PACKAGE in Path(stamp.path).parents
 
 
 def _read(path: Path) -> dict[str, bytes]:

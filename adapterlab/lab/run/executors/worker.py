@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 import traceback
+from pathlib import Path
 
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import AdapterlabError, ChangedInputError
 from adapterlab.lab.run.executors.base import Job
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.runner import Runner
-from adapterlab.lab.trial.spec import Finished
+from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 
 
@@ -45,17 +46,50 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
         The finished trials, each with its share of the time.
     """
     started = time.monotonic()
+    runner.context(job[0])  # an error here is not the contestant's: of the model, the data or a changed file
     if len(job) > 1:
         try:
             outcomes = runner.run_batched(job)
-        except RuntimeError:
+        except (OSError, ChangedInputError):
+            raise
+        except Exception:
             # The method cannot run under vmap, or memory is too short for all lanes; alone, each may still run.
             return [finished for trial in job for finished in perform(runner, (trial,))]
     else:
-        outcomes = [runner.run(job[0])]
+        outcomes = [_outcome(runner, job[0])]
     seconds = (time.monotonic() - started) / len(job)
     machine = environment(runner.device)
     return [Finished(trial, outcome, machine, seconds) for trial, outcome in zip(job, outcomes, strict=True)]
+
+
+def _outcome(runner: Runner, trial: Trial) -> Outcome:
+    """Return the outcome of a trial; a contestant that raises an error fails, and the study goes on without it."""
+    try:
+        return runner.run(trial)
+    except (OSError, ChangedInputError):
+        raise
+    except Exception as error:
+        return Outcome("failed", {}, (), 0, 0.0, 0.0, last_line(error))
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of an error's traceback, with the file, the line and the function that raised it.
+
+    >>> try:
+    ...     1 / 0
+    ... except ZeroDivisionError as error:
+    ...     last_line(error).partition(" (")[0]
+    'ZeroDivisionError: division by zero'
+
+    Args:
+        error: The error.
+    """
+    if isinstance(error, AdapterlabError):
+        return str(error)
+    line = " ".join(traceback.format_exception_only(error)[-1].split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+    return line + place
 
 
 def portable(error: Exception) -> Exception:

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,14 @@ class Fragile(LoRA):
         if not weight.is_meta and MARK.exists():
             MARK.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().init(weight, context)
+
+class Slow(LoRA):
+    name = "slow"
+    def init(self, weight, context):
+        if not weight.is_meta and context.site.endswith("0.self_attn.q_proj"):
+            MARK.with_name("slow").touch()
+            time.sleep(2)
         return super().init(weight, context)
 
 class Clumsy(LoRA):
@@ -138,12 +148,60 @@ def test_what_hangs_or_kills_is_a_recorded_failure_and_the_rest_runs_on(pool, tr
     assert all(found[trial].outcome.status == "ok" for trial in trials)
 
 
-def test_what_a_trial_raises_is_raised_with_its_place(pool, trials, bad_setup):
+def test_a_contestant_that_raises_fails_alone_with_the_last_line_of_its_traceback(pool, trials, bad_setup):
     pool = pool([(bad_setup,)])
-    pool.submit([bad(trials[0], "clumsy")])
-    with pytest.raises(RuntimeError, match="it stumbled") as caught:
-        list(pool)
-    assert "bad.py" in str(caught.value)
+    pool.submit([bad(trials[0], "clumsy"), trials[0]])
+    found = {f.trial: f for f in pool}
+    outcome = found[bad(trials[0], "clumsy")].outcome
+    assert outcome.status == "failed"
+    line = BAD_ADAPTERS.splitlines().index('        raise ValueError("it stumbled")') + 1
+    assert outcome.note == f"ValueError: it stumbled (bad.py, line {line}, in init)"
+    assert found[trials[0]].outcome.scores == RUNNER.run(trials[0]).scores
+
+
+class ShortForTheSlow(TimeLimit):
+    def of(self, trial: Trial) -> float:
+        return 6.0 if "slow" in trial.adapter else super().of(trial)
+
+
+def when_it_runs(setup: WorkerConfig, then: Callable[[], None]) -> threading.Thread:
+    """Call a function once the slow trial sleeps."""
+    mark = Path(setup.adapter_files[0]).with_name("slow")
+    mark.unlink(missing_ok=True)
+
+    def wait() -> None:
+        while not mark.exists():
+            time.sleep(0.01)
+        then()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_time_that_a_worker_is_suspended_for_does_not_count(pool, trials, bad_setup):
+    pool = pool([(bad_setup,)], ShortForTheSlow())
+
+    def suspend() -> None:
+        (pid,) = pool.worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(7)
+        os.kill(pid, signal.SIGCONT)
+
+    when_it_runs(bad_setup, suspend)
+    pool.submit([trials[0], bad(trials[0], "slow")])
+    assert [(f.outcome.status, f.attempts) for f in pool] == [("ok", 1)] * 2
+
+
+def test_time_that_the_machine_is_suspended_for_does_not_count(pool, trials, bad_setup, monkeypatch):
+    skipped, now = [0.0], time.monotonic
+    monkeypatch.setattr("time.monotonic", lambda: now() + skipped[0])
+    pool = pool([(bad_setup,)], ShortForTheSlow())
+    monkeypatch.setattr("adapterlab.lab.run.executors.local.MOST", 0.5)
+    when_it_runs(bad_setup, lambda: skipped.__setitem__(0, 3600.0))
+    pool.submit([trials[0], bad(trials[0], "slow")])
+    assert [(f.outcome.status, f.attempts) for f in pool] == [("ok", 1)] * 2
+    assert skipped == [3600.0]
 
 
 def test_a_users_mistake_stays_one(pool, trials):
