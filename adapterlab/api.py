@@ -100,15 +100,16 @@ def run(
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
     ledger = Ledger(folder / LEDGER)
-    record_study(spec, folder)
-    prepared = prepare(spec, folder)
-    if prepared.resolved.precision.here:
-        note(prepared.resolved.precision.here)
-    design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
-    contests = run_study(prepared, ledger, wait=wait, watch=watch)
-    analysis = analyse(prepared, contests, ledger, the_map, design)
-    write_reports(analysis, folder)
-    write_verdict(analysis, folder / "verdict.json")
+    with ledger.sole_writer(wait):  # nothing in the folder changes under another run
+        record_study(spec, folder)
+        prepared = prepare(spec, folder)
+        if prepared.resolved.precision.here:
+            note(prepared.resolved.precision.here)
+        design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
+        contests = run_study(prepared, ledger, watch=watch)
+        analysis = analyse(prepared, contests, ledger, the_map, design)
+        write_reports(analysis, folder)
+        write_verdict(analysis, folder / "verdict.json")
     return analysis
 
 
@@ -244,7 +245,7 @@ def retry(
     wanted = {"failed"} if failed or not (diverged or trials) else set()
     wanted |= {"diverged"} if diverged else set()
     with ledger.sole_writer():
-        statuses = {trial.id: outcome.status for trial, outcome, _ in ledger}
+        statuses = ledger.statuses()
         chosen = {name for name, status in statuses.items() if status in wanted}
         for given in trials:
             found = [name for name in statuses if given and name.startswith(given.lower())]

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adapterlab import argmap
+from adapterlab.files import write_text
 from adapterlab.lab.analysis.board import PARTS, Board
 from adapterlab.lab.analysis.matched import Along
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
@@ -133,9 +134,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         remarks=analysis.remarks,
         version=version("adapterlab"),
     )
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, "utf-8")
-    partial.replace(path)
+    write_text(path, page)
 
 
 def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adapterlab.files import write_text
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.equal_learning import EqualLearning
 from adapterlab.lab.analysis.regret import TuningRegret
@@ -32,9 +33,7 @@ def write_verdict(analysis: Analysis, path: Path) -> None:
         analysis: The analysis of a study.
         path: The file.
     """
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(to_json(analysis), indent=2) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(to_json(analysis), indent=2) + "\n")
 
 
 def to_json(analysis: Analysis) -> Json:

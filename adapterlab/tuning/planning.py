@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text
 from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, free_memory, measure_capacity
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
@@ -99,15 +100,13 @@ def plan_tuning(
                 return TuningPlan(study, tuple(known["notes"]), known["model_parameters"])
     plan = _planned(request, file.parent, workers, watch, record)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
     content = {
         "request": request_json,
         "study": plan.study.model_dump(mode="json"),
         "notes": plan.notes,
         "model_parameters": plan.model_parameters,
     }
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(file)
+    write_text(file, json.dumps(content, indent=1) + "\n")
     return plan
 
 

@@ -18,7 +18,7 @@ from adapterlab.report.page import write_reports
 from adapterlab.tuning.advice import Advice, advise, winner_of
 from adapterlab.tuning.planning import TuningPlan, plan_tuning
 from adapterlab.tuning.request import Request
-from adapterlab.tuning.winner import Winner, how_to_load, keep_winner
+from adapterlab.tuning.winner import WINNER, Winner, how_to_load, keep_winner, refuse_foreign
 from adapterlab.verdict.study_analysis import analyse
 
 RunContests = Callable[[PreparedStudy, Ledger], list[Contest]]
@@ -62,8 +62,25 @@ def tune(
         The advice, with the saved winner.
 
     Raises:
-        AdapterlabError: If the data do not fit the model, the budget is too small, or the winner cannot be trained again.
+        AdapterlabError: If the data do not fit the model, the budget is too small, the winner cannot be trained again,
+            another run is writing the folder, or its `winner` is not of this command. Nothing is changed then.
     """
+    refuse_foreign(folder / WINNER)
+    with ledger.sole_writer():  # nothing in the folder changes under another run
+        return _tune(request, folder, ledger, workers, run, watch=watch, planned=planned, analysed=analysed)
+
+
+def _tune(
+    request: Request,
+    folder: Path,
+    ledger: Ledger,
+    workers: int | None,
+    run: RunContests,
+    *,
+    watch: Callable[[str], None],
+    planned: Callable[[TuningPlan], None],
+    analysed: Callable[[Advice], None],
+) -> Advice:
     plan = plan_tuning(request, folder / "plan.json", workers, watch, ledger.record)
     planned(plan)
     record_study(plan.study, folder)
@@ -84,6 +101,6 @@ def tune(
     if best is None:
         return advice(None, "")
     contest = next(c for c in contests if (c.contestant, c.task) == (best.contestant, task))
-    winner = keep_winner(contest, folder / "winner")
-    code = how_to_load(winner, plan.study.model, prepared.resolved.tasks[task], folder / "winner")
+    winner = keep_winner(contest, folder / WINNER)
+    code = how_to_load(winner, plan.study.model, prepared.resolved.tasks[task], folder / WINNER)
     return advice(winner, code)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -22,8 +23,12 @@ from adapterlab.surgery import Handle
 from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
 
+WINNER = "winner"
+"""Name of the winner's folder in a folder of results."""
 CARD = "winner.json"
 """File that records which trial the saved winner comes from."""
+SAVED = ("adapterlab", "peft", "merged")
+"""Names of the folders that a winner is saved in."""
 _CLASSES = {
     "causal": ("AutoModelForCausalLM", "CAUSAL_LM"),
     "sequence": ("AutoModelForSequenceClassification", "SEQ_CLS"),
@@ -49,7 +54,8 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
 
     Args:
         contest: The winner's contest, finished.
-        folder: Where to save; nothing is trained if it has the winner of the same trial.
+        folder: Where to save; nothing is trained if it has the winner of the same trial. That of another trial is kept
+            beside it, as `winner-1`.
 
     Returns:
         The saved winner.
@@ -63,7 +69,10 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         known = json.loads(card.read_text())
         if known.pop("trial") == trial.id:
             return Winner(**known)
-    shutil.rmtree(folder, ignore_errors=True)
+        folder.rename(_free_name(folder))
+    elif folder.exists():  # its saving was interrupted
+        refuse_foreign(folder)
+        shutil.rmtree(folder)
     runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
     winners: list[Winner] = []
     rerun = replace(trial, path=())
@@ -76,6 +85,29 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         )
     card.write_text(json.dumps({"trial": trial.id, **vars(winners[0])}, indent=1) + "\n")
     return winners[0]
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise an error if a folder exists that no earlier tuning has written.
+
+    Args:
+        folder: The folder that the winner will be saved to.
+
+    Raises:
+        AdapterlabError: It is not a winner's.
+    """
+    if folder.is_symlink() or (folder.exists() and not (folder / CARD).is_file() and _content(folder)):
+        raise AdapterlabError(f"{folder} exists already and is not the winner of a tuning: give another --out")
+
+
+def _content(folder: Path) -> bool:
+    """Return True if a folder has files that are not those of a winner whose saving was interrupted."""
+    return not folder.is_dir() or any(path.name not in SAVED for path in folder.iterdir())
+
+
+def _free_name(folder: Path) -> Path:
+    names = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(1))
+    return next(path for path in names if not path.exists())
 
 
 def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:

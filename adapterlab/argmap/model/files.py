@@ -10,13 +10,13 @@ r"""Reading and writing of map files.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from adapterlab.argmap.model.build import parse
 from adapterlab.argmap.model.map import Map
 from adapterlab.argmap.syntax.diagnostics import errors
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text as replace_text
 
 SHOWN = 5
 """Errors shown in the message of `load`."""
@@ -74,10 +74,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         AdapterlabError: The file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(text.encode())
-        partial.replace(path)
+        replace_text(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise AdapterlabError(f"{path} cannot be written: {error.strerror}") from None

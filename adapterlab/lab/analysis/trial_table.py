@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import writing
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.prepare import PreparedStudy
@@ -80,14 +81,13 @@ def write_table(frame: pd.DataFrame, path: Path, form: Literal["parquet", "csv"]
     Raises:
         AdapterlabError: If the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if form == "parquet":
-            frame.to_parquet(partial, index=False)
-        else:
-            frame.to_csv(partial, index=False)
-        partial.replace(path)
+        with writing(path) as partial:
+            if form == "parquet":
+                frame.to_parquet(partial, index=False)
+            else:
+                frame.to_csv(partial, index=False)
     except OSError as error:
         raise AdapterlabError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -11,21 +11,32 @@ A trial is written in one transaction, so it is in the file completely or not at
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import IO, TypeVar
 
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import AdapterlabError, AdapterlabWarning
+from adapterlab.files import write_text
 from adapterlab.lab.ledger.migrations import TABLE, VERSION, migrate, version_of
 from adapterlab.lab.ledger.origins import Origin, Unused, count_unused, group_by_environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 LIMITS = "limits"
 """Key of a failed trial's environment: the limits that it ran under, as JSON."""
+LOCKED_SECONDS = 5.0
+"""Seconds that SQLite waits for another program's lock before a warning."""
+WAIT_SECONDS = 300.0
+"""Seconds that a trial waits to be recorded while another program has locked the file."""
+T = TypeVar("T")
 
 
 class Ledger:
@@ -44,9 +55,11 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._notes, self._started = path.with_suffix(".running"), dict[str, float]()
+        self._holds_lock = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=LOCKED_SECONDS, isolation_level=None)
+            self._file = _identity(path)
             if version_of(self._db) == 0:
                 self._create()
             (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -95,17 +108,50 @@ class Ledger:
         """
         trial = finished.trial
         data = (trial.to_json(), finished.outcome.to_json(), dict(finished.environment))
+        self._refuse_if_gone()
         try:
-            self._db.execute(
+            self._write(
                 "INSERT OR IGNORE INTO trials (id, trial, outcome, environment, wall_seconds, attempts)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (trial.id, *map(json.dumps, data), finished.wall_seconds, finished.attempts),
             )
         except sqlite3.OperationalError as error:
             raise AdapterlabError(
-                f"{self.path}: a trial could not be recorded ({error}); the {len(self)} recorded before are kept: free "
-                "some disk space and run the same command again to continue"
+                f"{self.path}: a trial could not be recorded ({error}); the {len(self)} recorded before are kept: "
+                f"{_remedy(error)}, and run the same command again to continue"
             ) from error
+
+    def _write(self, statement: str, values: Sequence[object]) -> None:
+        """Run a statement, waiting with a warning as long as another program has locked the file."""
+        end = time.monotonic() + WAIT_SECONDS
+        warned = False
+        while True:
+            try:
+                self._db.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                if not warned:
+                    text = f"{self.path} is locked by another program: waiting up to {WAIT_SECONDS:.0f} s for it to end"
+                    warnings.warn(text, AdapterlabWarning, stacklevel=3)
+                warned = True
+            else:
+                return
+
+    def _refuse_if_gone(self) -> None:
+        """Raise an error if the file was deleted or replaced since it was opened; its trials are kept in another file."""
+        if _identity(self.path) == self._file:
+            return
+        kept = self.path.with_name(f"{self.path.stem}.rescued-{os.getpid()}{self.path.suffix}")
+        text = f"{self.path} was deleted or replaced while this run was writing it; "
+        try:
+            self._db.execute("VACUUM INTO ?", (str(kept),))
+        except sqlite3.Error:
+            raise AdapterlabError(f"{text}its {len(self)} trials could not be kept, since its folder is gone") from None
+        raise AdapterlabError(
+            f"{text}its {len(self)} trials are kept in {kept}: move that file back to {self.path.name} and run the same "
+            "command again to continue"
+        )
 
     def remove(self, ids: Iterable[str]) -> int:
         """Delete trials, so that the next run of the study runs them again.
@@ -151,7 +197,27 @@ class Ledger:
             trial: The trial; it is found by its id.
         """
         row = self._db.execute("SELECT outcome FROM trials WHERE id = ?", (trial.id,)).fetchone()
-        return Outcome.from_json(json.loads(row[0])) if row else None
+        return self._read(trial.id, lambda: Outcome.from_json(json.loads(row[0]))) if row else None
+
+    def _read(self, name: str, read: Callable[[], T]) -> T:
+        """Return what is read of one row, with an error that names the row."""
+        try:
+            return read()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AdapterlabError(
+                f"{self.path}: the row of trial {name} is damaged ({type(error).__name__}: {error}): to run it again, "
+                f"`adapterlab retry {self.path.parent} --trial {name}`"
+            ) from error
+
+    def statuses(self) -> dict[str, str]:
+        """Return the status of each trial by id, sorted by id; `damaged` for a row that cannot be read."""
+        found = {}
+        for name, trial, outcome in self._db.execute("SELECT id, trial, outcome FROM trials ORDER BY id").fetchall():
+            try:
+                found[name] = _parsed((trial, outcome, "{}"))[1].status
+            except (ValueError, TypeError, KeyError, AttributeError):
+                found[name] = "damaged"
+        return found
 
     def wall_seconds(self, trial: Trial) -> float | None:
         """Return the time that a worker spent on a trial in seconds, or None if it is not known.
@@ -186,14 +252,8 @@ class Ledger:
 
     def __iter__(self) -> Iterator[tuple[Trial, Outcome, dict[str, str]]]:
         """Yield every trial with its outcome and its environment, sorted by id."""
-        for trial, outcome, environment in self._db.execute(
-            "SELECT trial, outcome, environment FROM trials ORDER BY id"
-        ).fetchall():
-            yield (
-                Trial.from_json(json.loads(trial)),
-                Outcome.from_json(json.loads(outcome)),
-                json.loads(environment),
-            )
+        for row in self._db.execute("SELECT id, trial, outcome, environment FROM trials ORDER BY id").fetchall():
+            yield self._read(row[0], partial(_parsed, row[1:]))
 
     def __len__(self) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM trials").fetchone()
@@ -206,13 +266,18 @@ class Ledger:
         Args:
             wait: If another run has the lock, this is called once and the lock is waited for. None to raise instead.
 
+        A block within another of the same ledger changes nothing.
+
         Yields:
             Nothing.
 
         Raises:
             AdapterlabError: If another run has the lock and `wait` is None.
         """
-        with self.path.with_suffix(".lock").open("w") as lock:
+        if self._holds_lock:
+            yield
+            return
+        with _open_lock(self.path.with_suffix(".lock")) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -224,9 +289,11 @@ class Ledger:
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
             try:
+                self._holds_lock = True
                 self.note_running(())
                 yield
             finally:
+                self._holds_lock = False
                 self._notes.unlink(missing_ok=True)
 
     def note_running(self, trials: Sequence[Trial]) -> None:
@@ -239,10 +306,8 @@ class Ledger:
         """
         now = time.time()
         self._started = {trial.id: self._started.get(trial.id, now) for trial in trials}
-        partial = self._notes.with_suffix(".partial")
         with suppress(OSError):  # on a full disk, `record` raises the error
-            partial.write_text(json.dumps(self._started))
-            partial.replace(self._notes)
+            write_text(self._notes, json.dumps(self._started))
 
     def running(self) -> dict[str, float]:
         """Return the trials that a run is working on: by id, the start in seconds since the epoch; empty without a run."""
@@ -265,6 +330,40 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _parsed(row: Sequence[str]) -> tuple[Trial, Outcome, dict[str, str]]:
+    trial, outcome, environment = map(json.loads, row)
+    return Trial.from_json(trial), Outcome.from_json(outcome), environment
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what identifies a file as long as it exists, or None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """Open the file of a lock for writing; a link is refused, since opening it would empty another file."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else _reason(error)
+        raise AdapterlabError(
+            f"{path} cannot be locked ({why}): remove it, or choose another folder with --out"
+        ) from error
+
+
+def _remedy(error: sqlite3.OperationalError) -> str:
+    text = str(error)
+    if "locked" in text:
+        return "end the other program that has the file open"
+    if "readonly" in text:
+        return "make the file and its folder writable"
+    return "free some disk space"
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
 
@@ -193,9 +194,7 @@ def lock_design(folder: Path, plan: Plan, trials: int) -> DesignHistory:
     found = _read(folder / FILE)
     entries = extend(found, plan, trials, datetime.now(UTC).isoformat(timespec="seconds"))
     if entries != found:
-        partial = folder / f"{FILE}.partial"
-        partial.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", "utf-8")
-        partial.replace(folder / FILE)
+        write_text(folder / FILE, json.dumps([asdict(entry) for entry in entries], indent=1) + "\n")
     return DesignHistory(entries, intact(entries))
 
 

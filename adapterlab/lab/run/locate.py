@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from adapterlab.adapters import is_known
 from adapterlab.errors import AdapterlabError, AdapterlabWarning, UnknownNameError
+from adapterlab.files import write_text
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Study
@@ -87,9 +88,7 @@ def record_study(study: Study, folder: Path) -> None:
         study: The study.
         folder: The folder of its results.
     """
-    partial = folder / f"{STUDY}.partial"
-    partial.write_text(study.model_dump_json(indent=1) + "\n", "utf-8")
-    partial.replace(folder / STUDY)
+    write_text(folder / STUDY, study.model_dump_json(indent=1) + "\n")
 
 
 def existing_ledger(folder: Path, study: str) -> Ledger:

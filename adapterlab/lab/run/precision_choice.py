@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,11 @@ def record_choice(folder: Path, model_hash: str, choice: PrecisionChoice) -> Pre
         AdapterlabError: If it cannot be written.
     """
     path = folder / FILE
-    partial = path.with_name(f"{FILE}.{os.getpid()}.partial")
+    partial = path.with_name(f".{FILE}.{secrets.token_hex(8)}.partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"model_hash": model_hash, **choice.to_json()}, indent=1) + "\n", "utf-8")
+        with partial.open("x", encoding="utf-8") as file:  # never through a link
+            file.write(json.dumps({"model_hash": model_hash, **choice.to_json()}, indent=1) + "\n")
         try:
             os.link(partial, path)  # fails if there is a record, where a rename would replace it
         except FileExistsError:

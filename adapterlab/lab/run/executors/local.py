@@ -26,6 +26,7 @@ import torch
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.executors.base import MAX_LOSSES, Job, LostWorkers, jobs
+from adapterlab.lab.run.executors.scratch import scratch_folder
 from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.trial.spec import Finished, Trial
@@ -218,7 +219,7 @@ class _Worker:
     def _start(self) -> None:
         configs = list(self._configs)
         if len(configs) > 1:
-            self._folder = TemporaryDirectory(prefix="adapterlab-")
+            self._folder = scratch_folder()
             rendezvous = str(Path(self._folder.name) / "rendezvous")
             configs = [
                 replace(config, rank=rank, ranks=len(configs), rendezvous=rendezvous)

@@ -29,6 +29,7 @@ import torch
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp, InputFiles
 from adapterlab.lab.run.executors.base import Job, LostWorkers, jobs
+from adapterlab.lab.run.executors.scratch import scratch_folder
 from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.trial.runner import Runner
@@ -238,7 +239,7 @@ def _perform(parcel: Parcel, job: Job, seconds: float) -> list[Finished] | Excep
     """Run a job in a worker of the cluster; the process is ended if it takes longer than `seconds`."""
     try:
         if not _started:
-            folder = TemporaryDirectory(prefix="adapterlab-")
+            folder = scratch_folder()
             _started.append((folder, start(parcel.unpacked(Path(folder.name)))))
         faulthandler.dump_traceback_later(seconds, exit=True)
         try:
