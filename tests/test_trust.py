@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.locate import LEDGER, open_study, record_study
 from adapterlab.lab.study.load import load_study
+from adapterlab.models.loading import load as load_model
 from tests.lab.tiny import save_study
 
 CODE = """
@@ -139,3 +142,33 @@ def test_the_command_line_refuses_in_one_line_and_warns_in_one(study):
     assert len(lines) == 1
     assert "left out mine" in lines[0]
     assert not ran(study)
+
+
+@pytest.fixture
+def model(tmp_path):
+    save_study(tmp_path)
+    return tmp_path / "model"
+
+
+def test_code_that_comes_with_a_model_is_not_run(model):
+    config = json.loads((model / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "evil.py").write_text(
+        "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Evil: pass\n"
+    )
+    with pytest.raises(AdapterlabError):
+        load_model(str(model))
+    assert not ran(model / "evil.py")
+
+
+def test_pickled_weights_of_a_model_are_not_read(model):
+    class Runs:
+        def __reduce__(self):
+            return Path.touch, (model / "ran",)
+
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(AdapterlabError):
+        load_model(str(model))
+    assert not (model / "ran").exists()
