@@ -21,6 +21,7 @@ from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.lab.study.sweep import level_name
+from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
 from adapterlab.report.response_charts import response
@@ -133,7 +134,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         version=version("adapterlab"),
     )
     partial = path.with_suffix(".partial")
-    partial.write_text(page, "utf-8")
+    partial.write_text(printable(page), "utf-8")
     partial.replace(path)
 
 
