@@ -77,7 +77,8 @@ class Card(BaseModel):
     def where(self) -> Where:
         """The choice of places."""
         layers = None if self.layers is None else list(self.layers)
-        targets, exclude = (value if isinstance(value, str) else list(value) for value in (self.targets, self.exclude))
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        exclude = list(self.exclude) if isinstance(self.exclude, tuple) and self.exclude else self.exclude
         return Where(targets, exclude, layers, self.settings)
 
     @property
