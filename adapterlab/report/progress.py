@@ -81,6 +81,8 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     for key, value in rows.items():
         add_plain_row(grid, key, value)
     console.print(grid, highlight=False)
+    for note in estimate.notes:
+        console.print(plain(note), highlight=False)
     show_warning(power, console)
 
 

@@ -80,11 +80,12 @@ def test_a_plan_on_a_terminal(analysis):
     study, out = analysis.main.study.model_copy(update={"full_ft_reason": f"because {MARKUP}"}), console()
     entries = tuple(Entry(name, Cell(), f"pattern = {MARKUP}", 10, "", True, None, MARKUP) for name in LABELS.values())
     choice = PrecisionChoice("float32", "chosen")
-    estimate = Estimate(study, entries, 10, 1, 2, 3, 4, 0, 0, None, 1, "a device", choice)
+    estimate = Estimate(study, entries, 10, 1, 2, 3, 4, 0, 0, None, 1, "a device", choice, (f"mine: {MARKUP}.",))
     show_estimate(estimate, power_of(resolve(played(("lora", "oft"), gains=GAINS).resolved.study)), out)
     clean(out.file.getvalue())
     assert f"title{MARKUP}{SCRIPT}" in out.file.getvalue()
     assert f"because {MARKUP}" in out.file.getvalue()
+    assert f"mine: {MARKUP}." in out.file.getvalue()
     assert f"pattern = {MARKUP}" in out.file.getvalue()
 
 
