@@ -33,7 +33,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.card import Card
-from adapterlab.surgery.model.fingerprint import difference
+from adapterlab.surgery.model.fingerprint import difference, stored_otherwise
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
 from adapterlab.surgery.sites.peft import PeftSite
@@ -93,7 +93,7 @@ class SavedAdapter:
             )
             return
         try:
-            found = difference(self.card.base, own)
+            found, quantized = difference(self.card.base, own), stored_otherwise(self.card.base, own)
         except ValueError as error:
             raise AdapterlabError(f"{self.folder / CARD} is damaged (base: {error})") from error
         if found:
@@ -101,6 +101,12 @@ class SavedAdapter:
             raise AdapterlabError(
                 f"{self.folder} was trained on another base{merged}: in this model {found}; load it on the model that it "
                 "was attached to, or give any_base=True"
+            )
+        if quantized:
+            warnings.warn(
+                f"{self.folder} was trained on a base that stores {quantized} in another way, quantized or not: such "
+                "weights were not compared, and outputs will differ a little",
+                stacklevel=4,
             )
 
 

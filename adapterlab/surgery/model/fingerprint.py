@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from adapterlab.surgery.model.weights import stored_parts, without_codes
 
 SAMPLED = 32
 """Entries of a parameter in its fingerprint."""
+NUMBERS = "numbers"
+"""Kind of a parameter that is not quantized."""
 
 
 def fingerprint(model: nn.Module, adapted: Collection[str] = (), skip: Collection[str] = ()) -> dict[str, str]:
@@ -67,26 +70,48 @@ def difference(saved: Mapping[str, str], own: Mapping[str, str]) -> str | None:
         return f"it has no {missing[0]}"
     if more := [path for path in own if path not in saved]:
         return f"it has {more[0]} too"
-    if other := [path for path in saved if saved[path].split(" ")[0] != own[path].split(" ")[0]]:
+    parts = {path: (_parts(saved[path]), _parts(own[path])) for path in saved}
+    alike = {path: pair for path, pair in parts.items() if pair[0].kind == pair[1].kind}
+    if other := [path for path, (first, second) in alike.items() if first.shape != second.shape]:
         return f"{other[0]} has another shape"
-    return next((found for path in saved if (found := _difference(path, saved[path], own[path]))), None)
+    different = (path for path, (first, second) in alike.items() if not _equal(first, second))
+    return next((f"{path} has other values" for path in different), None)
 
 
-def _difference(path: str, saved: str, own: str) -> str | None:
-    if saved == own:
-        return None
-    (_, kind, values), (_, own_kind, own_values) = (text.split(" ") for text in (saved, own))
-    if kind != own_kind:
-        return f"{path} is stored as {own_kind} and not as {kind}"
-    same = kind == "numbers" and _same(_decoded(values), _decoded(own_values))
-    return None if same else f"{path} has other values"
+def stored_otherwise(saved: Mapping[str, str], own: Mapping[str, str]) -> str | None:
+    """Return the path of a parameter that is quantized in one base and not in the other, or None.
+
+    The values of such parameters are not compared.
+
+    Args:
+        saved: Fingerprints of the base that an adapter was trained on.
+        own: Fingerprints of the base at hand.
+    """
+    return next((path for path in saved if path in own and _parts(saved[path]).kind != _parts(own[path]).kind), None)
+
+
+class _Parts(NamedTuple):
+    shape: str
+    kind: str
+    values: str
+
+
+def _parts(text: str) -> _Parts:
+    shape, kind, values = text.split(" ")
+    return _Parts(shape, kind, values)
+
+
+def _equal(first: _Parts, second: _Parts) -> bool:
+    if first.values == second.values:
+        return True
+    return first.kind == NUMBERS and _same(_decoded(first.values), _decoded(second.values))
 
 
 def _of(tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape)) or "scalar"
     if without_codes(tensor):
         values = _sample(tensor).float().cpu().numpy().astype("<f4").tobytes()
-        return f"{shape} numbers {base64.b64encode(values).decode()}"
+        return f"{shape} {NUMBERS} {base64.b64encode(values).decode()}"
     digest = hashlib.blake2b(digest_size=12)
     for part in stored_parts(tensor):
         digest.update(_sample(part).cpu().contiguous().view(torch.uint8).numpy().tobytes())
