@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.names import name_problem
 
 
 def load_module(path: Path, registry: MutableMapping[str, type[Any]], should_define: str) -> None:
@@ -61,4 +62,7 @@ def _problem(before: Mapping[str, type[Any]], after: Mapping[str, type[Any]], la
         if after[name] is not other:
             where = getattr(sys.modules[other.__module__], "__file__", other.__module__)
             return f"defines {name!r}, as {where} does: give it another name"
+    for name in after.keys() - before.keys():
+        if problem := name_problem(name):
+            return f"defines a class whose name {name!a} {problem}"
     return None if len(after) > len(before) else f"defines no {lacks}"

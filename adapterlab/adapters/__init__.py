@@ -23,6 +23,8 @@ from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.user_code import load_module
 
+LARGEST = 2**53
+"""Largest number that a setting can have."""
 __all__ = ["Adapter", "Context", "LinearAdapter", "State", "Theme", "adapter", "all_adapters", "load_file", "method"]
 
 
@@ -104,6 +106,10 @@ def adapter(name: str, **settings: object) -> Adapter:
         default = fields[key].default
         if isinstance(default, tuple) and isinstance(value, list):
             value = settings[key] = tuple(value)  # JSON and TOML have no tuples
+        if not _in_range(value):
+            raise AdapterlabError(
+                f"adapter {name!r}: {key} is infinite, not a number or above 2^53: give a smaller one"
+            )
         number = isinstance(default, int | float) and not isinstance(default, bool)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = settings[key] = float(value)
@@ -113,3 +119,10 @@ def adapter(name: str, **settings: object) -> Adapter:
                 f"adapter {name!r}: {key} = {value!r} is not {type(default).__name__} (default: {default!r})"
             )
     return kind(**settings)
+
+
+def _in_range(value: object) -> bool:
+    """Return False for a number, or a collection with a number, that is not finite or larger than any setting can be."""
+    if isinstance(value, list | tuple):
+        return all(map(_in_range, value))
+    return not isinstance(value, int | float) or abs(value) <= LARGEST

@@ -218,6 +218,17 @@ class Adapter(PeftFormat, ABC):
         """
         return state
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        """Return the number of values that the entries of a saved tensor of indices can have; None if not known.
+
+        Loading refuses a file with other entries, or with one twice in a row of the last dimension.
+
+        Args:
+            name: Name of the tensor, as in `pack`.
+            shape: `(out, in)` of the site. By default the tensor counts the entries of such a matrix.
+        """
+        return None if shape is None else shape[0] * shape[1]
+
     def settings(self) -> dict[str, object]:
         """Return name and hyperparameters as plain data that TOML and JSON can hold."""
         return {"name": self.name, **dataclasses.asdict(self)}

@@ -17,6 +17,7 @@ import typer
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.cli import adapters, rate, results, studies, tune
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
+from adapterlab.names import printable
 
 ABOUT = "Compare adapters: which one, at which learning rate, and is the difference real?"
 
@@ -82,7 +83,7 @@ def main() -> None:
     try:
         app()
     except AdapterlabError as error:
-        print(f"adapterlab: {error}", file=sys.stderr)
+        print(f"adapterlab: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -31,7 +31,8 @@ def rate(
     import json
 
     from adapterlab import api
+    from adapterlab.names import printable
     from adapterlab.tuning.rate import in_words
 
     found = api.predict_rate(method, model, train, steps=steps, rank=rank, batch=batch, length=length)
-    print(json.dumps(found.to_json(), indent=1) if as_json else in_words(found))
+    print(json.dumps(found.to_json(), indent=1) if as_json else printable(in_words(found)))

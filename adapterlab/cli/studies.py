@@ -60,6 +60,7 @@ def run(
 
     from adapterlab import api
     from adapterlab.lab.run.locate import LEDGER, open_study
+    from adapterlab.report.plain import plain
     from adapterlab.report.terminal import show
 
     console = Console()
@@ -71,7 +72,7 @@ def run(
     _warn_of_little_power(spec, ledger, console)
 
     def waiting() -> None:
-        console.print(f"Another run is writing {ledger}; waiting for its end.")
+        console.print(plain(f"Another run is writing {ledger}; waiting for its end."))
 
     with exit_on_interrupt([ledger], console), progress_bar(spec.name, ledger, console) as watch:
         analysis = api.run(
@@ -84,10 +85,10 @@ def run(
             lanes=lanes,
             wait=waiting if wait else None,
             watch=watch,
-            note=lambda text: console.print(text, highlight=False, markup=False),
+            note=lambda text: console.print(plain(text), highlight=False),
         )
     show(analysis, str(folder), console)
-    console.print(f"\nThe report: {folder / 'report.html'}")
+    console.print(plain(f"\nThe report: {folder / 'report.html'}"))
     exit_if_incomplete(analysis.is_incomplete, folder, console)
 
 
@@ -114,12 +115,13 @@ def honest(
 
 def _show_estimate(study: Study, out: Path, console: Console, **limits: int | str | None) -> None:
     from adapterlab import api
+    from adapterlab.report.plain import plain
     from adapterlab.report.progress import show_estimate
 
     with console.status("sizing the contestants") as display:
 
         def watch(name: str) -> None:
-            display.update(f"timing a few steps of {name}")
+            display.update(plain(f"timing a few steps of {name}"))
 
         estimate = api.estimate(study, out=out, measure=True, watch=watch, **limits)
         display.update("simulating studies like it")
@@ -164,13 +166,14 @@ def exit_on_interrupt(ledgers: Sequence[Path], console: Console) -> Iterator[Non
         console: Where to print.
     """
     from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.report.plain import plain
 
     try:
         yield
     except KeyboardInterrupt:
         for ledger in ledgers:
             count = len(Ledger(ledger)) if ledger.is_file() else 0
-            console.print(f"\nStopped. {count} trials are kept in {ledger}; run the same command to resume.")
+            console.print(plain(f"\nStopped. {count} trials are kept in {ledger}; run the same command to resume."))
         if not ledgers:
             console.print("\nStopped before the first trial.")
         raise typer.Exit(130) from None
@@ -199,6 +202,7 @@ def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
 
     from adapterlab.lab.ledger.store import Ledger
     from adapterlab.lab.run.scheduler import Progress as StudyProgress
+    from adapterlab.report.plain import plain
 
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -211,7 +215,7 @@ def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
     )
     ran = False
     with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
-        bar = display.add_task(name, total=None, trials="starting")
+        bar = display.add_task(plain(name), total=None, trials="starting")
 
         def watch(progress: StudyProgress) -> None:
             nonlocal ran

@@ -58,6 +58,7 @@ def tune(
 
     from adapterlab import api
     from adapterlab.lab.run.scheduler import run_study
+    from adapterlab.report.plain import plain
     from adapterlab.tuning.show import show_advice, show_winner
 
     console, ledgers = Console(), list[Path]()
@@ -66,7 +67,7 @@ def tune(
     def planned(plan: TuningPlan) -> None:
         display.stop()
         for note in plan.notes:
-            console.print(note, highlight=False, markup=False)
+            console.print(plain(note), highlight=False)
 
     def run(prepared: PreparedStudy, ledger: Ledger) -> list[Contest]:
         ledgers.append(ledger.path)
@@ -76,7 +77,7 @@ def tune(
     def analysed(advice: Advice) -> None:
         show_advice(advice, console)
         if advice.contestant is not None:
-            display.update(f"training {advice.contestant} again, to save it")
+            display.update(plain(f"training {advice.contestant} again, to save it"))
             display.start()
 
     with exit_on_interrupt(ledgers, console), display:
@@ -95,7 +96,7 @@ def tune(
             out=out,
             workers=workers,
             run=run,
-            watch=display.update,
+            watch=lambda text: display.update(plain(text)),
             planned=planned,
             analysed=analysed,
         )

@@ -24,6 +24,7 @@ from adapterlab.lab.analysis.sweep_answers import SweepAnswers
 from adapterlab.lab.statistics import Paired
 from adapterlab.lab.study.sweep import RISING, level_name
 from adapterlab.report.counts import thousands
+from adapterlab.report.plain import add_plain_row, plain
 
 Json = dict[str, Any]
 """Plain data by key."""
@@ -37,7 +38,7 @@ def show_answers(answers: SweepAnswers, console: Console) -> None:
         console: Where to print.
     """
     if not answers.swept:
-        console.print(f"[dim]{answers.settling.sentence}[/dim]", highlight=False)
+        console.print(f"[dim]{plain(answers.settling.sentence)}[/dim]", highlight=False)
         return
     for factor in answers.factors:
         responses = answers.of(factor)
@@ -45,17 +46,17 @@ def show_answers(answers: SweepAnswers, console: Console) -> None:
         console.print(_table(responses))
         for response in responses:
             if response.sentence:
-                console.print(response.sentence, highlight=False)
+                console.print(plain(response.sentence), highlight=False)
         for shift in answers.shifts:
             if shift.factor == factor:
-                console.print(shift.sentence, highlight=False)
+                console.print(plain(shift.sentence), highlight=False)
         if left_out := answers.left_out(factor):
-            console.print(left_out, highlight=False)
+            console.print(plain(left_out), highlight=False)
         if factor == "rank" and answers.published:
-            console.print(f"[dim]{answers.published}[/dim]", highlight=False)
-    console.print(f"\n[bold]{answers.settling.sentence}[/bold]", highlight=False)
+            console.print(f"[dim]{plain(answers.published)}[/dim]", highlight=False)
+    console.print(f"\n[bold]{plain(answers.settling.sentence)}[/bold]", highlight=False)
     for prediction in answers.predictions:
-        console.print(in_words(prediction, answers.settling.reference), highlight=False)
+        console.print(plain(in_words(prediction, answers.settling.reference)), highlight=False)
 
 
 def in_words(prediction: Prediction, reference: str) -> str:
@@ -82,7 +83,8 @@ def _table(responses: tuple[Response, ...]) -> Table:
     for response in responses:
         for i, level in enumerate(response.levels):
             marks = [text for text in (mark(response, level), level.note) if text]
-            table.add_row(
+            add_plain_row(
+                table,
                 response.contestant if i == 0 else "",
                 level_name(level.level),
                 _gain(level.gain),

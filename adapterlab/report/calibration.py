@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterlab.lab.analysis.calibration import Calibration, DetectionRates
+from adapterlab.report.plain import plain
 
 
 def show_calibration(calibration: Calibration, console: Console) -> None:
@@ -24,12 +25,12 @@ def show_calibration(calibration: Calibration, console: Console) -> None:
         console: Where to print.
     """
     rows, study = list(calibration.rates), calibration.study
-    console.print(_answer(rows, study.name))
+    console.print(plain(_answer(rows, study.name)))
     console.print()
     console.print(_table(rows))
     console.print(
-        f"[dim]Shares of {rows[0].studies} simulated studies each, on {' and '.join(calibration.tasks)}; noise: "
-        f"{calibration.noise_source}. "
+        f"[dim]Shares of {rows[0].studies} simulated studies each, on {plain(' and '.join(calibration.tasks))}; noise: "
+        f"{plain(calibration.noise_source)}. "
         "planted: effect given to one contestant, in nats per byte; all others equal the reference. "
         "noise shared: the batches of a seed affect all contestants together. "
         "interval: the 95 % interval of that contestant excludes zero. p: any adjusted p is below 0.05. "

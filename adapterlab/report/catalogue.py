@@ -22,6 +22,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.peft_method import PeftAdapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import load_causal
+from adapterlab.report.plain import add_plain_row, plain
 from adapterlab.resources import PACKAGE
 from adapterlab.surgery import parameter_count
 
@@ -76,7 +77,7 @@ def show_all(console: Console) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("hypothesis")
     for name, method in sorted(all_adapters().items(), key=lambda item: (item[1].theme.value, item[0])):
-        table.add_row(f"[bold]{name}[/bold]", method.theme.value, method.claim)
+        table.add_row(f"[bold]{plain(name)}[/bold]", method.theme.value, plain(method.claim))
     console.print(table)
 
 
@@ -124,19 +125,19 @@ def show_card(card: AdapterCard, console: Console) -> None:
         card: The card.
         console: Where to print.
     """
-    console.print(f"[bold]{card.name}[/bold]: {card.title}", highlight=False)
-    console.print(f"[italic]{card.claim}[/italic]\n", highlight=False)
+    console.print(f"[bold]{plain(card.name)}[/bold]: {plain(card.title)}", highlight=False)
+    console.print(f"[italic]{plain(card.claim)}[/italic]\n", highlight=False)
     for paragraph in card.description:
-        console.print(paragraph, markup=False, highlight=False)
+        console.print(plain(paragraph), highlight=False)
     console.print("\n[dim]preserves[/dim]")
     for invariant in card.invariants:
-        console.print(f"  {invariant}", markup=False, highlight=False)
+        console.print(plain(f"  {invariant}"), highlight=False)
     console.print(f"  [dim]checked after training on real text, by {INVARIANTS_TEST}[/dim]\n")
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for key, value in card.facts.items():
-        grid.add_row(key, value)
+        add_plain_row(grid, key, value)
     console.print(grid)
 
 

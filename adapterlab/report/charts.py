@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import vl_convert
@@ -19,6 +20,7 @@ import vl_convert
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.pareto import ParetoFront
 from adapterlab.lab.analysis.scoreboard import Row, Scoreboard
+from adapterlab.names import printable
 
 Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.FacetChart
 _PALETTE = [
@@ -54,7 +56,19 @@ def svg(chart: Chart) -> str:
         .configure_legend(labelFontSize=12, titleFontSize=12, symbolSize=90)
         .configure_header(labelFontSize=13, titleFontSize=13, labelFontWeight="bold")
     )
-    return str(vl_convert.vegalite_to_svg(styled.to_dict()))
+    return str(vl_convert.vegalite_to_svg(_printable(styled.to_dict())))
+
+
+def _printable(data: Any) -> Any:
+    """Return plain data without control characters, for which the renderer would end the process."""
+    match data:
+        case str():
+            return printable(data)
+        case dict():
+            return {_printable(key): _printable(value) for key, value in data.items()}
+        case list():
+            return [_printable(value) for value in data]
+    return data
 
 
 def colours(board: Board) -> dict[str, str]:

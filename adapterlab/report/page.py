@@ -22,6 +22,7 @@ from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
 from adapterlab.lab.statistics import Interval, Paired
 from adapterlab.lab.study.sweep import level_name
+from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
 from adapterlab.report.response_charts import response
@@ -134,7 +135,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         remarks=analysis.remarks,
         version=version("adapterlab"),
     )
-    write_text(path, page)
+    write_text(path, printable(page))
 
 
 def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:

@@ -21,6 +21,7 @@ from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.report.counts import thousands
+from adapterlab.report.plain import add_plain_row, plain
 
 SHOWN = 4
 """Trials listed of each kind."""
@@ -36,19 +37,21 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     """
     study = estimate.study
     report = study.report
-    console.print(f"[bold]{study.name}[/bold]{': ' + study.title if study.title else ''}\n", highlight=False)
+    console.print(f"[bold]{study.name}[/bold]{': ' + plain(study.title) if study.title else ''}\n", highlight=False)
     for cell in study.sweep.cells:
         entries = [entry for entry in estimate.entries if entry.cell == cell]
-        console.print(f"[dim]{_heading(study.at(cell), cell)}[/dim]", highlight=False)
+        console.print(f"[dim]{plain(_heading(study.at(cell), cell))}[/dim]", highlight=False)
         console.print(_entries(entries, timed=estimate.seconds is not None))
         for entry in entries:
             if entry.note:
-                console.print(f"[dim]{entry.contestant}: {entry.note}[/dim]", highlight=False)
+                console.print(f"[dim]{plain(entry.contestant)}: {plain(entry.note)}[/dim]", highlight=False)
         console.print()
     if any(entry.flag for entry in estimate.entries):
         console.print("[dim]*: its size is not near the budget[/dim]")
     left_out = "" if study.full_ft else f"full_ft does not run: {study.full_ft_reason}"
-    console.print(f"[dim]{left_out or 'full_ft and the frozen model run too, unranked'}[/dim]\n", highlight=False)
+    console.print(
+        f"[dim]{plain(left_out) or 'full_ft and the frozen model run too, unranked'}[/dim]\n", highlight=False
+    )
     again = ", and again on a tenth of the data" if report.tenth_of_data else ""
     cells, models = study.sweep.count, ", ".join(study.sweep.models or (study.model,))
     rows = {
@@ -76,8 +79,10 @@ def show_estimate(estimate: Estimate, power: Power, console: Console) -> None:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for key, value in rows.items():
-        grid.add_row(key, value)
+        add_plain_row(grid, key, value)
     console.print(grid, highlight=False)
+    for note in estimate.notes:
+        console.print(plain(note), highlight=False)
     show_warning(power, console)
 
 
@@ -128,7 +133,7 @@ def _entries(entries: Sequence[Entry], timed: bool) -> Table:
         cells = [entry.contestant + ("*" if entry.flag else ""), thousands(entry.parameters)]
         if timed:
             cells.append(f"{entry.cost.step * 1000:.0f}" if entry.cost else "?")
-        table.add_row(*cells, entry.settings, style="" if entry.ranked else "dim")
+        add_plain_row(table, *cells, entry.settings, style="" if entry.ranked else "dim")
     return table
 
 
@@ -151,16 +156,16 @@ def show_status(status: StudyStatus, console: Console) -> None:
     _list("failed", [f"{_named(label)}: {label.note}" for label in status.failed], console)
     total = status.steps_done + status.steps_left
     head = (
-        f"[bold]{status.study.name}[/bold]: {status.share:.0%} of {total:,} training steps, "
+        f"[bold]{plain(status.study.name)}[/bold]: {status.share:.0%} of {total:,} training steps, "
         f"{_several(status.trials, 'trial')} done"
     )
     if not status.finished and status.seconds_left is not None:
         head += f", about {duration(status.seconds_left)} left on {_several(status.workers, 'worker')}"
     console.print(head, highlight=False)
-    console.print(_activity(status) + "\n", highlight=False)
+    console.print(plain(_activity(status)) + "\n", highlight=False)
     for cell, phases in status.phases.items():
         if cell.levels:
-            console.print(f"[dim]{cell.words}[/dim]", highlight=False)
+            console.print(f"[dim]{plain(cell.words)}[/dim]", highlight=False)
         console.print(_matrix(phases))
         console.print()
     running = [f"{_named(label)}: {duration(label.seconds or 0.0)} so far" for label in status.running]
@@ -169,7 +174,7 @@ def show_status(status: StudyStatus, console: Console) -> None:
     _list("under way or next" if unknown else "next", [_named(label) for label in status.next], console)
     _list("diverged", [_named(label) for label in status.diverged], console)
     for remark in status.remarks:
-        console.print(remark, highlight=False, markup=False)
+        console.print(plain(remark), highlight=False)
 
 
 def _activity(status: StudyStatus) -> str:
@@ -185,9 +190,9 @@ def _matrix(phases: Mapping[str, Mapping[str, str]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("contestant", no_wrap=True)
     for task in tasks:
-        table.add_column(task, no_wrap=True)
+        table.add_column(plain(task), no_wrap=True)
     for name, by_task in phases.items():
-        table.add_row(name, *(by_task[task] for task in tasks), style="dim" if name == FROZEN else "")
+        add_plain_row(table, name, *(by_task[task] for task in tasks), style="dim" if name == FROZEN else "")
     return table
 
 
@@ -204,7 +209,7 @@ def _list(title: str, lines: Sequence[str], console: Console) -> None:
         return
     console.print(f"[dim]{title} ({len(lines)})[/dim]", highlight=False)
     for line in lines[:SHOWN]:
-        console.print(f"  {line}", markup=False, highlight=False)
+        console.print(plain(f"  {line}"), highlight=False)
     if len(lines) > SHOWN:
         console.print(f"  and {len(lines) - SHOWN} more", highlight=False)
 

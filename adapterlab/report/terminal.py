@@ -18,6 +18,7 @@ from adapterlab.lab.statistics import Paired
 from adapterlab.report.answers import show_answers
 from adapterlab.report.counts import thousands
 from adapterlab.report.page import board_name, file_name
+from adapterlab.report.plain import add_plain_row, plain
 from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
@@ -31,15 +32,15 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
         console: Where to print.
     """
     for failure in analysis.failures:
-        console.print(str(failure), style="red", highlight=False, markup=False)
+        console.print(plain(str(failure)), style="red", highlight=False)
     for board in analysis.others:
         where = f" at {board.cell.words}" if board.cell.levels else ""
         report = f"{folder}/{file_name(board_name(board))}"
-        console.print(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit} ({report}):")
+        console.print(plain(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit} ({report}):"))
         show_board(board, console)
     main = analysis.main
     if main.cell.levels:
-        console.print(f"\nat {main.cell.words}, where the map's claims are judged:")
+        console.print(plain(f"\nat {main.cell.words}, where the map's claims are judged:"))
     show_board(main, console)
     show_answers(analysis.answers, console)
     console.print()
@@ -47,16 +48,18 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
     if analysis.judgement is not None:
         _show_judgement(analysis.judgement, console)
     for remark in analysis.remarks:
-        console.print(f"\n{remark}", highlight=False, markup=False)
+        console.print(plain(f"\n{remark}"), highlight=False)
 
 
 def _show_judgement(judgement: Judgement, console: Console) -> None:
     for title in judgement.theses:
         before, after = judgement.thesis(title)
-        console.print(f"\\[{title}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
+        console.print(f"\\[{plain(title)}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
     for verdict in judgement.tested:
         change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
-        console.print(f"  {change}  {verdict.test.sentence()}", highlight=False, overflow="ellipsis", no_wrap=True)
+        console.print(
+            plain(f"  {change}  {verdict.test.sentence()}"), highlight=False, overflow="ellipsis", no_wrap=True
+        )
     untested = len(judgement.verdicts) - len(judgement.tested)
     if untested:
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study lacks[/dim]")
@@ -71,16 +74,16 @@ def show_board(board: Board, console: Console) -> None:
     """
     scoreboard = board.scoreboard
     console.print()
-    console.print(f"[bold]{scoreboard.answer}[/bold]")
+    console.print(f"[bold]{plain(scoreboard.answer)}[/bold]")
     console.print()
     table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("contestant", no_wrap=True)
-    for heading in ("trained", "learned", "ood", "forgot", f"vs {scoreboard.reference} (95%)", "p"):
+    for heading in ("trained", "learned", "ood", "forgot", f"vs {plain(scoreboard.reference)} (95%)", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in scoreboard.rows:
         mark = "" if row.comparable else "*"
         table.add_row(
-            row.contestant + mark if row.ranked else f"[dim]{row.contestant}{mark}[/dim]",
+            plain(row.contestant) + mark if row.ranked else f"[dim]{plain(row.contestant)}{mark}[/dim]",
             thousands(row.parameters),
             _signed(row.gain.mean),
             _signed(row.gain_ood.mean),
@@ -89,19 +92,20 @@ def show_board(board: Board, console: Console) -> None:
             _p(row.p) if row.versus and row.ranked else "",
         )
     console.print(table)
-    console.print(f"[dim]{scoreboard.unit} against the frozen model; *: size not near the budget[/dim]")
+    console.print(f"[dim]{plain(scoreboard.unit)} against the frozen model; *: size not near the budget[/dim]")
     correction = scoreboard.lead.correction
     console.print(f"[dim]p: {correction} over all pairs of ranked contestants, as in the sentence above[/dim]")
     for row in scoreboard.rows:
         if row.undertuned:
-            console.print(f"[dim]{row.contestant} is {row.undertuned}[/dim]")
+            console.print(f"[dim]{plain(row.contestant)} is {plain(row.undertuned)}[/dim]")
     if not all(row.ranked for row in scoreboard.rows):
         console.print("[dim]full_ft shows how much there is to learn; it is not ranked[/dim]")
     if board.regret.sentence:
-        console.print(board.regret.sentence, highlight=False)
+        console.print(plain(board.regret.sentence), highlight=False)
     for curve in board.doubtful_rates:
         console.print(
-            f"[yellow]{curve.contestant} on {curve.task}: rate {curve.chosen:.2g} is doubtful, {curve.flag.text}[/yellow]",
+            f"[yellow]{plain(curve.contestant)} on {plain(curve.task)}: rate {curve.chosen:.2g} is doubtful, "
+            f"{plain(curve.flag.text)}[/yellow]",
             highlight=False,
         )
 
@@ -120,7 +124,7 @@ def _show_rubric(cards: Sequence[Card], console: Console) -> None:
     for card in cards:
         survey = "not graded" if card.literature is None else f"{card.literature_points:g} {'+'.join(card.literature)}"
         grades = [marks[card.grades[name].finding] for name in POINTS]
-        table.add_row(card.contestant, *grades, f"{card.points:g}", survey)
+        add_plain_row(table, card.contestant, *grades, f"{card.points:g}", survey)
     console.print(table)
     console.print("[dim]?: the interval includes both; -: not measured; the report has the conditions[/dim]")
     console.print()

@@ -12,30 +12,32 @@ written instead, by which loading checks that the base is the same.
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     attach(model, adapter("lora", rank=2)).save(folder)
 ...     saved = read(Path(folder))
->>> saved.settings["name"], {key: tuple(t.shape) for key, t in saved.tensors.items()}
+>>> saved.card.adapter["name"], {key: saved.tensors.shape(key) for key in saved.tensors.names}
 ('lora', {'0/a': (2, 4), '0/b': (4, 2)})
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.surgery.card import Card
+from adapterlab.surgery.model.fingerprint import difference, stored_otherwise
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Site
 from adapterlab.surgery.sites.peft import PeftSite
+from adapterlab.surgery.tensor_file import TensorFile
 
 CARD = "adapter.json"
 """File of the method, its hyperparameters and its places."""
@@ -47,6 +49,10 @@ TRAINED_TOO = "trained_too"
 """Key in `adapter.json`, and first part of the names in `adapter.safetensors`, of modules trained beside the adapter."""
 BELOW = "below"
 """Key in `adapter.json` of the names of the adapters that were attached before."""
+BASE = "base"
+"""Key in `adapter.json` of the fingerprints of the base's parameters."""
+LARGEST_CARD = 64 * 2**20
+"""Size in bytes above which `adapter.json` is not read."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,10 @@ class SavedAdapter:
 
     folder: Path
     """The folder."""
-    settings: dict[str, Any]
-    """The method's `name` and its hyperparameters."""
-    where: Where
-    """The choice of places that the adapter was attached to."""
-    tensors: dict[str, Tensor]
+    card: Card
+    """Content of `adapter.json`."""
+    tensors: TensorFile
     """Tensors by `path/name`, new heads by `fresh/path`."""
-    aliases: dict[str, str]
-    """For tensors that several sites share: the name that was written, by each of the others."""
-    new_heads: Sequence[str]
-    """Paths of the new heads."""
-    trained_too: Sequence[str] = ()
-    """Paths of the other parameters that were trained beside the adapter."""
-    below: Sequence[str] = ()
-    """Names of the adapters that were attached before this one, and that it was trained on top of."""
 
     def key(self, path: str, name: str) -> str:
         """Return the key in `tensors` of a tensor of a site, whether or not it was written.
@@ -78,7 +74,40 @@ class SavedAdapter:
             name: Name of the tensor in the site's state.
         """
         own = f"{path}/{name}"
-        return self.aliases.get(own, own)
+        return self.card.aliases.get(own, own)
+
+    def check_base(self, own: Mapping[str, str]) -> None:
+        """Compare the base that the adapter was trained on with another; warn if the card does not describe it.
+
+        Args:
+            own: Fingerprints of the other base.
+
+        Raises:
+            AdapterlabError: It is another base.
+        """
+        if self.card.base is None:
+            warnings.warn(
+                f"{self.folder / CARD} has no fingerprint of the base, since an older version wrote it: make sure that "
+                "this model is the one that it was trained on, and save it again",
+                stacklevel=4,
+            )
+            return
+        try:
+            found, quantized = difference(self.card.base, own), stored_otherwise(self.card.base, own)
+        except ValueError as error:
+            raise AdapterlabError(f"{self.folder / CARD} is damaged (base: {error})") from error
+        if found:
+            merged = ", or on which adapters were merged since" if self.card.below else ""
+            raise AdapterlabError(
+                f"{self.folder} was trained on another base{merged}: in this model {found}; load it on the model that it "
+                "was attached to, or give any_base=True"
+            )
+        if quantized:
+            warnings.warn(
+                f"{self.folder} was trained on a base that stores {quantized} in another way, quantized or not: such "
+                "weights were not compared, and outputs will differ a little",
+                stacklevel=4,
+            )
 
 
 def write(
@@ -89,6 +118,7 @@ def write(
     new_heads: Mapping[str, Tensor],
     trained_too: Mapping[str, Tensor] | None = None,
     below: Sequence[str] = (),
+    base: Mapping[str, str] | None = None,
 ) -> None:
     """Write an adapter to a folder, each file completely or not at all.
 
@@ -100,6 +130,7 @@ def write(
         new_heads: New heads by path.
         trained_too: Other parameters that were trained beside the adapter, by path.
         below: Names of the adapters that were attached before this one.
+        base: Fingerprints of the base's parameters.
     """
     trained_too = trained_too or {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +144,7 @@ def write(
         NEW_HEADS: list(new_heads),
         TRAINED_TOO: list(trained_too),
         BELOW: list(below),
+        BASE: dict(base or {}),
     }
     write_tensors(folder / TENSORS, tensors)
     partial = folder / f"{CARD}.partial"
@@ -195,7 +227,7 @@ def read(folder: Path) -> SavedAdapter:
         folder: A folder that `write` wrote.
 
     Returns:
-        Its content, with the tensors on the CPU.
+        Its content; of the tensors the header alone is read.
 
     Raises:
         AdapterlabError: A file is missing or damaged, or the tensors are a pickle.
@@ -210,23 +242,15 @@ def read(folder: Path) -> SavedAdapter:
                 f"{folder / pickles[0]} is a pickle, which can run code when read; only {TENSORS} is loaded: "
                 "save the adapter again with adapterlab"
             )
-    for path in (card_path, tensors_path):
-        if not path.exists():
-            raise AdapterlabError(f"{path} does not exist: is {folder} a folder that save() wrote?")
+    if not card_path.is_file():
+        raise AdapterlabError(f"{card_path} does not exist: is {folder} a folder that save() wrote?")
     try:
-        card = json.loads(card_path.read_text())
-        settings, aliases = dict(card["adapter"]), card["aliases"]
-        where = Where(card["targets"], card.get("exclude", ()), card.get("layers"), card.get("settings", {}))
-        settings["name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AdapterlabError(f"{card_path} is damaged ({error!r}); the file was left as it is") from error
-    try:
-        with safe_open(tensors_path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise AdapterlabError(f"{tensors_path} is damaged ({error}); the file was left as it is") from error
-    lists = (card.get(key, ()) for key in (NEW_HEADS, TRAINED_TOO, BELOW))
-    return SavedAdapter(folder, settings, where, tensors, aliases, *lists)
+        if card_path.stat().st_size > LARGEST_CARD:
+            raise ValueError(f"it has more than {LARGEST_CARD >> 20} MiB")
+        card = Card.parse(card_path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise AdapterlabError(f"{card_path} is damaged ({error}); the file was left as it is") from error
+    return SavedAdapter(folder, card, TensorFile(tensors_path))
 
 
 def _other_folder(folder: Path) -> str | None:

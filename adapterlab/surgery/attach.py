@@ -12,7 +12,7 @@ Every site is prepared before anything is changed, so a failure leaves the model
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -34,6 +34,7 @@ from adapterlab.surgery.init.original import original_weight
 from adapterlab.surgery.init.read_only import read_only
 from adapterlab.surgery.init.svd_cache import FactorCache, default_factors
 from adapterlab.surgery.model.checkpointing import keep_gradients
+from adapterlab.surgery.model.fingerprint import fingerprint
 from adapterlab.surgery.model.new_heads import initialize, new_head_parameters
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.trained_modules import outside, trained_parameters
@@ -249,6 +250,7 @@ def install(
         raise AdapterlabError(f"an adapter named {name!r} is attached already: give another name=")
 
     _warn_of_frozen_adapters(model, name)
+    base = base_of(model, places, trained_too or {})
     before = freeze(model.parameters())
     new_heads = new_head_parameters(model)
     trained = dict(trained_too or {})
@@ -257,7 +259,8 @@ def install(
     values_before = {path: p.detach().clone() for path, p in new_heads.items()}
     trained_before = {path: nn.Parameter(p.detach().clone(), requires_grad=False) for path, p in trained.items()}
     hooks = [*keep_gradients(model), *RowsOfCalls(model).hooks]
-    handle = Handle(model, adapter, name, where, {}, before, new_heads, values_before, trained, trained_before, hooks)
+    heads = new_heads, values_before, trained, trained_before
+    handle = Handle(model, adapter, name, where, {}, before, *heads, hooks, base=base)
     parameters: dict[Tensor, nn.Parameter] = {}
     try:
         for path, state in states.items():
@@ -269,11 +272,25 @@ def install(
             )
             handle.sites[path] = places[path].install(State(trainable, frozen, derived), name)
         hold_shared(model, handle.sites, name)
+        add_methods(handle)
     except BaseException:
         handle.detach()
         raise
-    add_methods(handle)
     return handle
+
+
+def base_of(model: nn.Module, places: Mapping[str, Place], trained_too: Collection[str]) -> dict[str, str]:
+    """Return the fingerprints of a model's parameters, without those of adapters that are merged into them.
+
+    Args:
+        model: The model.
+        places: Places of the adapter by path.
+        trained_too: Paths of the parameters that are trained beside it.
+    """
+    own = fingerprint(model, places, {*new_head_parameters(model), *trained_too})
+    for below in reversed(list(attached(model).values())):
+        own |= {path: known for path, known in below.base.items() if path in own}
+    return own
 
 
 def _warn_of_frozen_adapters(model: nn.Module, name: str) -> None:

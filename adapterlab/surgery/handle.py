@@ -87,6 +87,8 @@ class Handle:
     has_reference: bool = field(default=False, repr=False)
     """True once `reference` has been called."""
     _undo: list[Callable[[Handle], None]] = field(default_factory=list, repr=False)
+    base: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Fingerprints of the base's parameters by path, as they were before any adapter was attached."""
 
     def __post_init__(self) -> None:
         vars(self.model).setdefault(_HANDLES, {})[self.name] = self
@@ -328,7 +330,8 @@ class Handle:
 
     def _write(self, folder: str | Path, below: Sequence[str] = ()) -> None:
         self._follow()
-        adapter_files.write(Path(folder), self.adapter, self.where, self.sites, self.new_heads, self.trained_too, below)
+        parts = self.adapter, self.where, self.sites, self.new_heads, self.trained_too
+        adapter_files.write(Path(folder), *parts, below=below, base=self.base)
 
     def save_merged(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write the model with its adapters merged as a folder that `from_pretrained` of transformers loads.

@@ -20,6 +20,7 @@ from pathlib import Path
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp, stamp_of, stamps_below
 from adapterlab.tasks.base import Part
+from adapterlab.tasks.overlap import overlaps
 from adapterlab.tasks.rows import Form, Row, fingerprint, read
 
 MIN_ROWS = 10
@@ -112,6 +113,9 @@ def _read_parts(data: FileData) -> Parts:
         if len(unscored) < len(parts[Part.TRAIN]):
             notes.append(f"{len(parts[Part.TRAIN]) - len(unscored)} training rows are also in {part} and were left out")
         parts[Part.TRAIN] = unscored
+    notes += overlaps(parts, form)
+    if form in (Form.LABEL, Form.IMAGE):
+        notes += _unscored_labels(data.train if data.eval is None else data.eval, parts)
     if not parts[Part.TRAIN]:
         raise AdapterlabError(f"{data.train}: every row is also in a part that is scored: give other rows to --eval")
     images = _images_elsewhere(parts, stamps)
@@ -157,12 +161,42 @@ def _divide(path: str, rows: list[Row], shares: dict[Part, float]) -> dict[Part,
             f"give at least {least}"
         )
     part_of: dict[bytes, Part] = {}
-    start = 0
-    for part, share in shares.items():
-        end = start + max(1, round(share * len(contents)))
-        part_of |= dict.fromkeys(contents[start:end], part)
-        start = end
+    groups = _by_label(rows)
+    if all(len(group) <= len(shares) for group in groups):
+        groups = [contents]
+    for group in groups:
+        start = 0
+        # A label with too few rows for all parts is left to the rest.
+        for part, share in shares.items() if len(group) > len(shares) else ():
+            end = start + max(1, round(share * len(group)))
+            part_of |= dict.fromkeys(group[start:end], part)
+            start = end
     divided: dict[Part, list[Row]] = {part: [] for part in (*shares, rest)}
     for row in rows:
         divided[part_of.get(row.content, rest)].append(row)
     return divided
+
+
+def _by_label(rows: list[Row]) -> list[list[bytes]]:
+    """Return the different contents of the rows of each label, sorted; of all rows if they have no labels."""
+    label_of: dict[bytes, str] = {}
+    for row in rows:
+        label_of.setdefault(row.content, str(row.values.get("label")))
+    groups: dict[str, list[bytes]] = {}
+    for content in sorted(label_of):
+        groups.setdefault(label_of[content], []).append(content)
+    return [groups[label] for label in sorted(groups)]
+
+
+def _unscored_labels(path: str, parts: dict[Part, list[Row]]) -> list[str]:
+    """Return a note on the labels that a scored part lacks."""
+    labels = {part: {str(row.values["label"]) for row in rows} for part, rows in parts.items() if rows}
+    trained = labels.get(Part.TRAIN, set())
+    lacking = {part: sorted(trained - labels.get(part, set())) for part in (Part.VALIDATION, Part.TEST)}
+    return [
+        f"{path} has too few rows with the label {absent[0]!r}"
+        + (f" and {len(absent) - 1} others" if len(absent) > 1 else "")
+        + f" to give one to {part}, so it is not scored there"
+        for part, absent in lacking.items()
+        if absent
+    ]

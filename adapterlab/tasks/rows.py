@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,9 @@ FORMS = "'text', or 'prompt' and 'completion', or 'messages', or 'text' and 'lab
 """The keys that a row may have, for error messages."""
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Endings of image files."""
+NESTED = "a row has values, and at most lists of messages"
+"""End of the message about JSON that is nested too deeply."""
+SURROGATE = re.compile("[\ud800-\udfff]")
 _FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
@@ -62,7 +66,10 @@ class Row:
         digest = hashlib.blake2b(digest_size=12)
         for key, value in sorted(self.values.items()):
             if key == "image" and isinstance(value, str):
-                digest.update(Path(value).read_bytes())
+                try:
+                    digest.update(Path(value).read_bytes())
+                except (OSError, ValueError) as error:
+                    raise AdapterlabError(f"{self.place}: {_missing(value, error)}") from error
             elif hasattr(value, "tobytes"):
                 digest.update(value.tobytes())
             elif key != "label":
@@ -185,6 +192,8 @@ def _json_lines(path: Path) -> Iterator[Row]:
         if line.strip():
             try:
                 values = json.loads(line)
+            except RecursionError as error:
+                raise AdapterlabError(f"{path}:{number}: nested too deeply: {NESTED}") from error
             except ValueError as error:
                 raise AdapterlabError(
                     f"{path}:{number}: not JSON ({error}): each line must be one object, like "
@@ -196,6 +205,8 @@ def _json_lines(path: Path) -> Iterator[Row]:
 def _json(path: Path) -> Iterator[Row]:
     try:
         values = json.loads("".join(line for _, line in _text(path)))
+    except RecursionError as error:
+        raise AdapterlabError(f"{path}: nested too deeply: {NESTED}") from error
     except ValueError as error:
         raise AdapterlabError(
             f"{path}: not JSON ({error}): if each line holds one object, name the file .jsonl"
@@ -235,7 +246,11 @@ def _parquet(path: Path) -> Iterator[Row]:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise AdapterlabError(f"{path}: not Parquet ({str(error).splitlines()[0]}): write the file again") from error
-    for i, values in enumerate(table.to_pylist()):
+    for i in range(table.num_rows):
+        try:
+            (values,) = table.slice(i, 1).to_pylist()
+        except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # such as text that is not UTF-8
+            raise AdapterlabError(f"{path} row {i}: {error}: write the file again, with text as UTF-8") from error
         yield Row(f"{path} row {i}", values)
 
 
@@ -255,10 +270,29 @@ def _check(row: Row, form: Form) -> None:
                 raise AdapterlabError(f"{row.place}: {key!r} is {value!r}, not a string: put it in quotes")
             if not value.strip() and key != "prompt":
                 raise AdapterlabError(f"{row.place}: {key!r} is empty, so there is nothing to learn: take the row out")
+        if wrong := _not_text(value):
+            raise AdapterlabError(
+                f"{row.place}: {key!r} holds {wrong}, half of a character, which is no text: save the file again as UTF-8"
+            )
         if key == "label" and (isinstance(value, float | bool | list | dict) or not str(value).strip()):
             raise AdapterlabError(f"{row.place}: label {value!r} is not a class: give a word or a whole number")
     if form is Form.CHAT:
         _check_messages(row)
+
+
+def _not_text(value: object) -> str | None:
+    """Return a lone surrogate in a value, as an escape, or None; JSON can hold one, and a tokenizer cannot read it."""
+    if isinstance(value, list):
+        return next((wrong for item in value if (wrong := _not_text(item))), None)
+    if isinstance(value, dict):
+        return _not_text([*value, *value.values()])
+    found = SURROGATE.search(value) if isinstance(value, str) else None
+    return None if found is None else ascii(found.group())[1:-1]
+
+
+def _missing(image: str, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or error
+    return f"the image {image!a} cannot be read ({reason}): give the path of a file, or take the row out"
 
 
 def _check_messages(row: Row) -> None:

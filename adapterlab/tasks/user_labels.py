@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ from adapterlab.tasks.scoring import mean_of_rows
 from adapterlab.tasks.text import Tokenizer
 from adapterlab.tasks.user_text import choose
 
+MOST_PIXELS = 100_000_000
+"""Most pixels of an image: a file of a few kilobytes can hold more than fit in memory."""
 EXAMPLES_AT_ONCE = 64
 """Examples per forward pass when scoring."""
 
@@ -195,5 +198,12 @@ def _image(row: Row) -> object:
             f"{row.place}: images need Pillow, which is not installed: pip install 'adapterlab[images]'"
         ) from error
     source = io.BytesIO(value) if isinstance(value, bytes) else Path(value)
-    with Image.open(source) as image:
-        return image.convert("RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the stricter one
+        with Image.open(source) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise AdapterlabError(
+                    f"{row.place}: the image has {image.width:,} x {image.height:,} pixels, more than {MOST_PIXELS:,}: "
+                    "make it smaller, or take it out"
+                )
+            return image.convert("RGB")

@@ -19,10 +19,13 @@ from adapterlab.models.loading import padding
 from adapterlab.tasks.base import Control, Examples, Part, Scores
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.parts import FileData, parts_of
+from adapterlab.tasks.rendering_time import OutOfTimeError, time_limit
 from adapterlab.tasks.rows import Form, Row
 from adapterlab.tasks.scoring import TOKENS_AT_ONCE, score_text
 from adapterlab.tasks.text import TextTask, Tokenizer, Tokens, first_by_hash, to_tensors
 
+RENDERING = 10.0
+"""Seconds that rendering a chat up to one answer may take."""
 T = TypeVar("T")
 
 
@@ -182,8 +185,14 @@ def chat(row: Row, tokenizer: Tokenizer) -> list[list[Span]]:
         if message["role"] != "assistant" or not message["content"].strip():
             continue
         try:
-            before = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
-            after = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False)
+            with time_limit(RENDERING):
+                before = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
+                after = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False)
+        except OutOfTimeError as error:
+            raise AdapterlabError(
+                f"{row.place}: the tokenizer's chat template runs for more than {RENDERING} s on one chat: change the "
+                "template, or give 'prompt' and 'completion'"
+            ) from error
         except Exception as error:  # templates raise errors of many types
             raise AdapterlabError(
                 f"{row.place}: the tokenizer's chat template rejects the messages: {error}: change the messages, or give "

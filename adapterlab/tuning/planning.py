@@ -39,6 +39,7 @@ from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import FileData, parts_of, task_of
+from adapterlab.tasks.truncation import truncations
 from adapterlab.tuning.request import Request, parameters
 
 MIN_STEPS, ENOUGH_STEPS, MAX_STEPS = 20, 100, 5000
@@ -123,6 +124,8 @@ def _planned(
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
     length = request.length or longest_row(request.data, task, processor, model)
+    if task.head.kind != "image":
+        notes += truncations(rows, parts_of(request.data).form, processor, length)
     budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
     contestants = []
     for name in request.contestants:

@@ -22,6 +22,7 @@ from rich.table import Table
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.statistics import Paired
 from adapterlab.report.counts import thousands
+from adapterlab.report.plain import add_plain_row, plain
 from adapterlab.tasks.base import Part
 from adapterlab.tuning.advice import Advice
 
@@ -35,16 +36,16 @@ def show_advice(advice: Advice, console: Console) -> None:
     """
     board = advice.analysis.main
     for failure in advice.analysis.failures:
-        console.print(str(failure), style="red", highlight=False, markup=False)
+        console.print(plain(str(failure)), style="red", highlight=False)
     console.print()
     console.print(ranking(board), highlight=False)
-    console.print(f"[dim]{_legend(board)}[/dim]\n", highlight=False)
+    console.print(f"[dim]{plain(_legend(board))}[/dim]\n", highlight=False)
     if board.regret.sentence:
-        console.print(board.regret.sentence, highlight=False)
+        console.print(plain(board.regret.sentence), highlight=False)
     for line in board.incidents:
-        console.print(line, style="dim", highlight=False, markup=False)
-    console.print(f"[bold]{advice.text}[/bold]", highlight=False)
-    console.print(f"\nThe report: {advice.folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(plain(line), style="dim", highlight=False)
+    console.print(f"[bold]{plain(advice.text)}[/bold]", highlight=False)
+    console.print(plain(f"\nThe report: {advice.folder / 'report.html'}"), highlight=False, soft_wrap=True)
 
 
 def show_winner(advice: Advice, console: Console) -> None:
@@ -57,14 +58,14 @@ def show_winner(advice: Advice, console: Console) -> None:
     winner, folder = advice.winner, advice.folder / "winner"
     if winner is None:
         return
-    console.print(f"{winner.contestant}, trained: {folder / 'adapterlab'}", highlight=False, soft_wrap=True)
+    console.print(plain(f"{winner.contestant}, trained: {folder / 'adapterlab'}"), highlight=False, soft_wrap=True)
     for exists, title, name in ((winner.peft, "for PEFT", "peft"), (winner.merged, "merged into the model", "merged")):
         if exists:
-            console.print(f"{title}: {folder / name}", highlight=False, soft_wrap=True)
+            console.print(plain(f"{title}: {folder / name}"), highlight=False, soft_wrap=True)
     if winner.why:
-        console.print(f"[dim]{winner.why}[/dim]", highlight=False)
+        console.print(f"[dim]{plain(winner.why)}[/dim]", highlight=False)
     console.print("\nTo load it:", highlight=False)
-    console.print(advice.how_to_load, highlight=False, markup=False, soft_wrap=True)
+    console.print(plain(advice.how_to_load), highlight=False, soft_wrap=True)
 
 
 def ranking(board: Board) -> Table:
@@ -95,7 +96,7 @@ def ranking(board: Board) -> Table:
             f"{row.step_seconds * 1000:.0f}" if math.isfinite(row.step_seconds) else "-",
             f"{peak / 1e6:.0f}" if (peak := row.peak_bytes[task]) else "-",
         ]
-        table.add_row(*cells, style="" if row.contestant in order else "dim")
+        add_plain_row(table, *cells, style="" if row.contestant in order else "dim")
     return table
 
 

@@ -30,6 +30,7 @@ from adapterlab.lab.analysis.sweep_answers import SweepAnswers, answer_sweep
 from adapterlab.lab.ledger.origins import Origin, Unused, mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.data_notes import data_notes
 from adapterlab.lab.run.design import DesignHistory
 from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
@@ -63,12 +64,14 @@ class Analysis:
     """Trials that failed, those of the frozen model and the reference first."""
     precision: PrecisionChoice | None = None
     """Precision of the trials, with the measurements that it was chosen by."""
+    notes: tuple[str, ...] = ()
+    """Notes on the study's own data."""
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences about changes of the design, trials of mixed origins and unused trials; empty if there are none."""
+        """Sentences about changes of the design, trials of mixed origins, unused trials, and the data."""
         changes = [] if self.design is None else self.design.remarks
-        return [text for text in (*changes, mixed_origins(self.origins), str(self.unused)) if text]
+        return [text for text in (*changes, mixed_origins(self.origins), str(self.unused), *self.notes) if text]
 
     @property
     def is_incomplete(self) -> bool:
@@ -163,4 +166,5 @@ def analyse(
         design,
         failures_of(contests),
         prepared.resolved.precision,
+        data_notes(prepared.study),
     )

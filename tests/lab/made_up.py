@@ -32,12 +32,14 @@ def played(
     tenth: Mapping[str, float] | None = None,
     reference: str = "lora",
     seed: int = 0,
+    labels: Mapping[str, str] | None = None,
+    title: str = "",
 ) -> Results:
     """A study on two tasks in which a contestant's losses are 1 less its gain, plus noise of its own.
 
     Out-of-domain it gains the share `carried` of that. Where `best` names a strength, the run has a path on which its
     gain is largest there and its forgetting grows as the square of the strength; during training both grow with the
-    steps. `tenth` is the loss from a tenth of the data.
+    steps. `tenth` is the loss from a tenth of the data. `labels` are names in the report that no study file could give.
     """
     study = Study(
         name="made-up",
@@ -48,6 +50,10 @@ def played(
         reference=reference,
         full_ft="full_ft" in names,
         full_ft_reason="" if "full_ft" in names else "not asked here",
+    )
+    entries = tuple(c.model_copy(update={"label": (labels or {}).get(c.adapter, "")}) for c in study.contestants)
+    study = study.model_copy(
+        update={"contestants": entries, "title": title, "reference": (labels or {}).get(reference, reference)}
     )
     rng = np.random.default_rng(seed)
     contests = make_contests(resolve(study), {c.name: c.build() for c in study.entrants})
@@ -70,7 +76,8 @@ def played(
         along = tuple((round(40 * s), scores(mine * s, kept * s)) for s in (0.25, 0.5, 0.75))
         return replace(outcome, peak_bytes=3 << 20, path=path, along=along)
 
-    play_study(contests, lambda contest, trial: run(contest.contestant, trial))
+    adapters = {entry.name: entry.adapter for entry in study.entrants} | {FROZEN: FROZEN}
+    play_study(contests, lambda contest, trial: run(adapters[contest.contestant], trial))
     for contest in contests:
         name = contest.contestant
         if tenth and name in tenth:

@@ -246,8 +246,12 @@ def test_the_end_of_a_modules_path_decides_what_peft_saves_whole(tokens, tmp_pat
     expected = saved_by_peft(plain_llama(), lora(r=3, modules_to_save=["norm"]), tmp_path, tokens)
     model = plain_llama()
     handle = load_peft(model, tmp_path)
-    assert len(handle.new_heads) == 5
+    assert len(handle.trained_too) == 5
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-5, atol=1e-5)
+    handle.save(tmp_path / "ours")
+    again = plain_llama()
+    adapterlab.load(again, tmp_path / "ours")
+    torch.testing.assert_close(logits(again, tokens), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_pruned_adalora(tokens, tmp_path):

@@ -224,3 +224,19 @@ def test_loftq_needs_the_original(original, message, base, tokens):
     with pytest.raises(AdapterlabError, match=message):
         adapterlab.attach(model, adapterlab.adapter("lora", rank=8, start="loftq"), original=given)
     assert torch.equal(model(tokens).logits, before)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8", "torchao"])
+def test_a_quantized_base_is_recognized(kind, base, tmp_path):
+    adapterlab.attach(loaded(base, kind), small("lora")).save(tmp_path / "adapter")
+    adapterlab.load(loaded(base, kind), tmp_path / "adapter")
+    other = tiny_llama(seed=1, hidden_size=64, intermediate_size=128, tie_word_embeddings=False)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(AdapterlabError, match=r"another base: in this model .* has other values"):
+        adapterlab.load(loaded(tmp_path / "other", kind), tmp_path / "adapter")
+
+
+def test_an_adapter_of_a_quantized_base_is_loaded_on_the_plain_one_with_a_warning(base, tmp_path):
+    adapterlab.attach(loaded(base, "nf4"), small("lora")).save(tmp_path)
+    with pytest.warns(UserWarning, match=r"stores .*q_proj\.weight in another way, quantized or not"):
+        adapterlab.load(AutoModelForCausalLM.from_pretrained(base), tmp_path)

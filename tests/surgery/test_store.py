@@ -86,7 +86,10 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_another_model_is_refused(saved):
-    refused(saved, "made for another model", tiny_llama(intermediate_size=64))
+    other = tiny_llama(intermediate_size=64)
+    refused(saved, r"another base: in this model model\.layers\.0\.mlp\.gate_proj\.weight has another shape", other)
+    with pytest.raises(AdapterlabError, match=r"made for another model: at model\.layers\.0\.mlp\.gate_proj/b"):
+        load(other, saved, any_base=True)
 
 
 def test_an_unknown_method_in_the_card_is_named(saved):

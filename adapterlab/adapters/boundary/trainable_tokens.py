@@ -67,6 +67,9 @@ class TrainableTokens(ParameterAdapter):
     def value(self, state: State, parameter: Tensor, strength: float = 1.0) -> Tensor:
         return parameter.index_add(0, state["ids"], strength * (state["rows"] - state["start"]))
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        return None if shape is None else shape[0]
+
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
         (site,) = sites
         module = site.path.rpartition(".")[0]

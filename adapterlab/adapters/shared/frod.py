@@ -98,6 +98,9 @@ class FRoD(LinearAdapter):
         shift = torch.diag_embed(state["l"] - state["start"])
         return shift.flatten().scatter(0, state["entries"], state["s"]).view(shift.shape)
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        return None if shape is None else shape[1] ** 2
+
     def weight(self, state: State, weight: Float[Tensor, "out in"], strength: float = 1.0) -> Float[Tensor, "out in"]:
         return weight + strength * (state["u"] @ self.middle(state) @ state["v"].T)
 

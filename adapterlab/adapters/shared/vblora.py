@@ -129,6 +129,9 @@ class VBLoRA(LinearAdapter):
             packed[f"gaps_{side}"] = top.values[..., 1:] - top.values[..., :1]
         return State(packed)
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        return self.vectors
+
     def unpack(self, state: State) -> State:
         logits = {}
         for side in ("a", "b"):

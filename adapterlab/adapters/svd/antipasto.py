@@ -95,6 +95,9 @@ class AntiPaSTO(LinearAdapter):
         chosen = self._chosen(s, vt, context)
         return State(trainable, {"chosen": chosen}, {"u": u[:, chosen], "s": s[chosen], "vt": vt[chosen]})
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        return None if shape is None else min(shape)
+
     def _chosen(self, s: Float[Tensor, " k"], vt: Float[Tensor, "k in"], context: Context) -> Int[Tensor, " rank"]:
         if (known := context.saved.get("chosen")) is not None or s.is_meta:
             return torch.empty(self.rank, dtype=torch.long, device="meta") if known is None else known.to(s.device)

@@ -78,6 +78,9 @@ class SVFT(LinearAdapter):
             return f"off_diagonals {self.off_diagonals} does not fit the smallest layer: give 0 to {most}"
         return None
 
+    def index_bound(self, name: str, shape: tuple[int, int] | None) -> int | None:
+        return None if shape is None else min(shape) ** 2
+
     @property
     def band(self) -> int:
         """Number of diagonals on either side in a band with as many entries as are trained."""

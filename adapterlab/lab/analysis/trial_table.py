@@ -33,6 +33,8 @@ DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "target
 WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
 REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
 YES_OR_NO = ("chosen", "ranked")
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""Beginnings of a cell that a spreadsheet takes for a formula."""
 SCORED = tuple(part for part in Part if part != Part.TRAIN)
 
 
@@ -87,9 +89,37 @@ def write_table(frame: pd.DataFrame, path: Path, form: Literal["parquet", "csv"]
             if form == "parquet":
                 frame.to_parquet(partial, index=False)
             else:
-                frame.to_csv(partial, index=False)
+                texts = {
+                    name: frame[name].map(inert, na_action="ignore") for name in frame if frame[name].dtype == "string"
+                }
+                frame.assign(**texts).to_csv(partial, index=False)
     except OSError as error:
         raise AdapterlabError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def inert(cell: str) -> str:
+    """Return a cell of a CSV file such that a spreadsheet does not take it for a formula.
+
+    >>> inert("=cmd|x"), inert("lora"), inert("'=x")
+    ("'=cmd|x", 'lora', "''=x")
+
+    Args:
+        cell: The text.
+    """
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # a carriage return alone would end the row
+    return f"'{cell}" if cell.startswith(("'", *FORMULA)) and not _is_number(cell) else cell
+
+
+def _restored(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(("'", *FORMULA)) else cell
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -99,7 +129,9 @@ def read_csv(path: Path) -> pd.DataFrame:
         path: The file.
     """
     header = pd.read_csv(path, nrows=0)
-    return pd.read_csv(path, dtype={name: kind for name, kind in _types(header).items() if name in header})
+    frame = pd.read_csv(path, dtype={name: kind for name, kind in _types(header).items() if name in header})
+    texts = {name: frame[name].map(_restored, na_action="ignore") for name in frame if frame[name].dtype == "string"}
+    return frame.assign(**texts)
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.data_notes import data_notes
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.lr_search import Stage
 from adapterlab.lab.run.precision_choice import PrecisionChoice
@@ -85,6 +86,8 @@ class Estimate:
     workers: int
     device: str
     precision: PrecisionChoice
+    notes: tuple[str, ...] = ()
+    """Notes on the study's own data."""
 
 
 def estimate_study(
@@ -139,6 +142,7 @@ def estimate_study(
         workers,
         "a Ray cluster" if study.limits.cluster else crew[0].device,
         resolved.precision,
+        data_notes(study),
     )
 
 

@@ -39,6 +39,8 @@ _REPLACED = {
     "without it, a check chooses"
 }
 """Keys of older versions, with what takes their place."""
+SHOWN = 80
+"""Characters of a wrong value in a message."""
 
 
 def load_study(path: Path, *, trust: bool = False) -> Study:
@@ -61,7 +63,9 @@ def load_study(path: Path, *, trust: bool = False) -> Study:
         data = tomllib.loads(text)
     except OSError as error:
         raise AdapterlabError(f"cannot read the study {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise AdapterlabError(f"{path} is not TOML: it is nested too deeply") from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise AdapterlabError(f"{path} is not TOML: {error}") from error
     try:
         study = Study.model_validate(data)
@@ -77,6 +81,10 @@ def load_study(path: Path, *, trust: bool = False) -> Study:
     require((*study.adapter_files, *study.task_files), str(path), trust)
     load_files(study)
     for i, entry in enumerate(study.data):
+        if entry.name in all_tasks():
+            raise AdapterlabError(
+                f"{_place(path, text, ('data', i))}: data.name: {entry.name!r} is a task already: give another name"
+            )
         try:
             task_of(entry.files)
         except AdapterlabError as error:
@@ -131,7 +139,9 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         return str(UnknownNameError("setting", key, (tables or [Study])[-1].model_fields, where=where))
     dotted = ".".join(map(str, place))
     reason = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {dotted + ': ' if dotted else ''}{reason}" + (f" (got {first['input']!r})" if dotted else "")
+    given = repr(first["input"]).encode("ascii", "backslashreplace").decode()
+    shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
+    return f"{where}: {dotted + ': ' if dotted else ''}{reason}" + (f" (got {shown})" if dotted else "")
 
 
 def _place(path: Path, text: str, location: tuple[int | str, ...]) -> str:

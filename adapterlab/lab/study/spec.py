@@ -26,14 +26,21 @@ from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_config import PREFIX
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
-from adapterlab.lab.study.table import Count, Rate, Table
+from adapterlab.lab.study.table import LARGEST, Count, Line, Name, Rate, Seed, Table, distinct
 from adapterlab.models.fingerprint import EMBEDDED
+from adapterlab.names import name_problem
 from adapterlab.tasks.parts import FileData
 
 ALL_LINEAR = "all-linear"
 """Targets of a contestant that names none."""
 FULL_FT = "full_ft"
 """Name of the adapter that trains the whole model."""
+RESERVED = {"frozen": "the frozen model", FULL_FT: "full fine-tuning"}
+"""Labels that the lab itself uses, with what they stand for."""
+ALL_TASKS = "all"
+"""Name of the line for all tasks in a comparison, which no task can have."""
+MOST_TRIALS = 1_000_000
+"""Most trials of a study."""
 
 
 class Training(Table):
@@ -43,7 +50,7 @@ class Training(Table):
     """Optimizer steps of a reported run."""
     batch: Count = 4
     """Examples in a step."""
-    length: Annotated[int, Field(ge=8)] = 128
+    length: Annotated[int, Field(ge=8, le=LARGEST)] = 128
     """Tokens in a window of text, or the most in a prompt with its completion."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """`bf16` for a base in bfloat16 and autocast, with all that is trained in float32; `auto` to choose by a check."""
@@ -69,13 +76,13 @@ class Tuning(Table):
     """Rates that may be added to bracket the best one, at most; an optimum without a bracket is flagged."""
     keep: Annotated[int, Field(ge=1, le=5)] = 2
     """Number of rates in the second rung; with 1, the first rung decides and the second is left out."""
-    seeds: tuple[int, int] = (101, 102)
+    seeds: tuple[Seed, Seed] = (101, 102)
     """Seeds of the first and the second rung."""
-    regret_sample: Annotated[int, Field(ge=0)] = 2
+    regret_sample: Annotated[int, Field(ge=0, le=LARGEST)] = 2
     """Number of contestants whose regret is measured, the reference among them; 0 to measure none."""
     regret_contestants: tuple[str, ...] = ()
     """Contestants whose regret is measured beside the reference's, in place of a sample."""
-    regret_seeds: Annotated[tuple[int, ...], Field(min_length=2)] = (201, 202)
+    regret_seeds: Annotated[tuple[Seed, ...], Field(min_length=2)] = (201, 202)
     """Seeds of the runs that measure the regret."""
     extensions: Annotated[int, Field(ge=0, le=5)] = 2
     """Times that all searches are extended while the regret exceeds `report.smallest`, at most."""
@@ -104,11 +111,11 @@ class Tuning(Table):
 class Reporting(Table):
     """Settings of the reported runs, which use other seeds and other data than the search."""
 
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     """Seeds, one run of each contestant on each task for each; in a race, the most that a contestant may get."""
     design: Literal["fixed", "racing"] = "fixed"
     """`racing` to stop a contestant once further seeds cannot change the answer."""
-    fewest_seeds: Annotated[int, Field(ge=2)] = 2
+    fewest_seeds: Annotated[int, Field(ge=2, le=LARGEST)] = 2
     """Seeds that every contestant of a race gets."""
     windows: Count = 48
     """Examples (windows of text or prompts) scored of each part, at most, in the search too."""
@@ -166,7 +173,7 @@ class Limits(Table):
     """Trials that may be trained together in one pass; they differ only by learning rate and seed."""
     shard: Count = 1
     """Devices that the model of one trial is divided over."""
-    cluster: str | None = None
+    cluster: Line | None = None
     """Address of a Ray cluster that runs the trials, `HOST:PORT` or `auto`; None to run them here."""
     micro_batch: Count | None = None
     """Examples in one pass where a whole batch does not fit in memory; gradients are summed up to the batch."""
@@ -186,11 +193,11 @@ class Contestant(Table):
     `peft = "HIRA"` names a method of PEFT in place of `adapter`; the fields of PEFT's config are then keys of the entry.
     """
 
-    adapter: str
+    adapter: Name
     """Name of the adapter."""
-    label: str = ""
+    label: Line = ""
     """Name in the report; the adapter's if empty."""
-    targets: str | tuple[str, ...] = ALL_LINEAR
+    targets: Line | tuple[Line, ...] = ALL_LINEAR
     """Modules that the adapter is attached to, as `attach` takes them."""
     budget: Count | None = None
     """Trained parameters that it is sized to in place of the study's budget; it is flagged if its size is not near that."""
@@ -207,9 +214,19 @@ class Contestant(Table):
             return data
         if not isinstance(data["peft"], str) or "adapter" in data:
             raise ValueError('give either adapter = "..." or peft = "...", the name of a method of PEFT such as "HIRA"')
+        if not isinstance(data.get("settings", {}), Mapping):
+            raise ValueError("settings must be a table")
         own = {key: value for key, value in data.items() if key in cls.model_fields}
         settings = {key: value for key, value in data.items() if key not in own and key != "peft"}
         return {**own, "adapter": PREFIX + data["peft"], "settings": {**own.get("settings", {}), **settings}}
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Contestant:
+        if self.label and (problem := name_problem(self.label)):
+            raise ValueError(f"label {self.label!r} {problem}")
+        if self.name in RESERVED and self.adapter != self.name:
+            raise ValueError(f"label {self.name!r} is the name of {RESERVED[self.name]} in the report: give another")
+        return self
 
     @property
     def name(self) -> str:
@@ -258,11 +275,11 @@ class Contestant(Table):
 class Data(Table):
     """A task made of the user's files; the fields are those of `adapterlab.tasks.parts.FileData`."""
 
-    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
-    train: str
-    eval: str | None = None
-    ood: str | None = None
-    keep: str | None = None
+    name: Annotated[Name, Field(pattern=r"^[\w-]+$")]
+    train: Line
+    eval: Line | None = None
+    ood: Line | None = None
+    keep: Line | None = None
 
     @property
     def files(self) -> FileData:
@@ -282,21 +299,21 @@ class Data(Table):
 class Study(Table):
     """A validated study."""
 
-    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    name: Annotated[Name, Field(pattern=r"^[\w-]+$")]
     """Name of the study and of its folder of results."""
-    title: str = ""
+    title: Line = ""
     """Title of the report."""
-    model: str = EMBEDDED
+    model: Line = EMBEDDED
     """Base model: `embedded`, a folder or a hub id."""
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[Name, ...] = Field(min_length=1)
     """Names of the tasks."""
     budget: Count | None = None
     """Trained parameters that every contestant is sized to, at most; each keeps its own size if None."""
     reference: str = "lora"
     """Contestant that the others are compared with."""
-    adapter_files: tuple[str, ...] = ()
+    adapter_files: tuple[Line, ...] = ()
     """Python files that define adapters; relative paths are resolved against the study's folder."""
-    task_files: tuple[str, ...] = ()
+    task_files: tuple[Line, ...] = ()
     """Python files that define tasks; relative paths are resolved against the study's folder."""
     data: tuple[Data, ...] = ()
     """Tasks made of the user's files; relative paths are resolved against the study's folder."""
@@ -304,7 +321,7 @@ class Study(Table):
     """Adapters that are compared."""
     full_ft: bool = True
     """True to run full fine-tuning too, unranked, as a measure of how much there is to learn."""
-    full_ft_reason: str = ""
+    full_ft_reason: Line = ""
     """Reason why full fine-tuning does not run."""
     sweep: Sweep = Sweep()
     training: Training = Training()
@@ -319,9 +336,13 @@ class Study(Table):
         sweep = data.get("sweep") if isinstance(data, Mapping) else None
         if not sweep:
             return data
+        if not isinstance(sweep, Mapping | Sweep):
+            return data
         given = sweep if isinstance(sweep, Mapping) else sweep.model_dump()
         main = {key: main_level(key, found) for key, found in _swept(given).items()}
         training = data.get("training", {})
+        if not isinstance(training, Mapping | Training):
+            return data
         stated = training if isinstance(training, Mapping) else training.model_dump(exclude_unset=True)
         if "steps" in main:
             training = {"steps": main["steps"], **stated}
@@ -330,6 +351,13 @@ class Study(Table):
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         names = [c.name for c in self.contestants]
+        distinct("tasks", self.tasks)
+        if wrong := sorted({ALL_TASKS} & {*self.tasks, *(entry.name for entry in self.data)}):
+            raise ValueError(f"a task cannot be called {wrong[0]!r}, as the line of all tasks in a comparison is")
+        distinct("report.seeds", self.report.seeds)
+        distinct("tuning.seeds", self.tuning.seeds)
+        distinct("tuning.regret_seeds", self.tuning.regret_seeds)
+        distinct("data", tuple(entry.name for entry in self.data))
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"two contestants are called {', '.join(sorted(repeated))}: give one a label")
@@ -363,6 +391,11 @@ class Study(Table):
                 )
         if "rank" in main and self.budget is not None:
             raise ValueError("sweep.rank and budget both set the size of the contestants: give one of them")
+        runs = self.tuning.bracket + self.report.runs
+        if (least := len(self.entrants) * len(self.tasks) * self.sweep.count * runs) > MOST_TRIALS:
+            raise ValueError(
+                f"the study has {least:,} trials, more than {MOST_TRIALS:,}: give fewer seeds, tasks or levels"
+            )
         if not self.full_ft and not self.full_ft_reason.strip():
             raise ValueError('full_ft = false needs full_ft_reason = "...": state why full fine-tuning does not run')
         return self

@@ -18,9 +18,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from adapterlab.lab.study.table import Count, Table
+from adapterlab.lab.study.table import Count, Line, Table
 
-Targets = str | Annotated[tuple[str, ...], Field(min_length=1)]
+Targets = Line | Annotated[tuple[Line, ...], Field(min_length=1)]
 Level = int | str | tuple[str, ...]
 """Value of a factor."""
 FACTORS = {"steps": "steps", "rank": "rank", "targets": "targets", "models": "model", "budgets": "budget"}
@@ -104,7 +104,7 @@ class Sweep(Table):
     """Trained parameters that every contestant is sized to, rising."""
     targets: tuple[Targets, ...] | None = None
     """Modules that the contestants with the targets `all-linear` are attached to."""
-    models: tuple[str, ...] | None = None
+    models: tuple[Line, ...] | None = None
     """Base models."""
     design: Literal["one-at-a-time", "factorial"] = "one-at-a-time"
     """`one-at-a-time` to change one factor at a time from the main cell, `factorial` to run every combination."""

@@ -1,8 +1,8 @@
 """Cache of singular value decompositions, in memory and on disk, shared by all methods that start from one.
 
 Entries are keyed by a hash of the weight's bytes, so a copy of the model, another process or another method computes
-nothing again. Files are written atomically. The signs of the singular vectors are fixed (the entry of largest magnitude
-in each column of `u` is positive), so that two computations agree.
+nothing again. `svd_files` writes the files, and checks them when it reads them. The signs of the singular vectors are
+fixed (the entry of largest magnitude in each column of `u` is positive), so that two computations agree.
 
 >>> cache = FactorCache()
 >>> weight = torch.arange(6.0).reshape(3, 2)
@@ -18,20 +18,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
+from adapterlab.surgery.init.svd_files import read, write
 
 OVERSAMPLED = 10
 """Number of directions beyond the rank that a randomized decomposition probes."""
+
+
+ALGORITHM = 2
+"""Version of the algorithms of this module; entries of other versions are not read."""
 
 
 def cache_folder() -> Path:
@@ -85,7 +87,7 @@ class FactorCache:
             return Factors(*(weight.new_empty(shape) for shape in shapes))
         randomized = iterations is not None and k < full
         key = f"{_content(weight)}-{k}-{iterations}" if randomized else _content(weight)
-        factors = self._lookup(key)
+        factors = self._lookup(key, weight, k if randomized else full)
         if factors is None:
             factors = _randomized(weight, k, iterations or 0) if randomized else _decompose(weight)
             self.computed += 1
@@ -94,9 +96,9 @@ class FactorCache:
         u, s, vt = (part.to(weight.device) for part in factors)
         return Factors(u[..., :k], s[..., :k], vt[..., :k, :])
 
-    def _lookup(self, key: str) -> Factors | None:
+    def _lookup(self, key: str, weight: Tensor, count: int) -> Factors | None:
         factors = self._memory.get(key)
-        if factors is None and (factors := self._read(key)) is not None:
+        if factors is None and self.folder and (factors := read(self.folder, key, weight, count)) is not None:
             self._remember(key, factors)
         return factors
 
@@ -105,30 +107,14 @@ class FactorCache:
         while len(self._memory) > self.entries:
             self._memory.pop(next(iter(self._memory)))
 
-    def _read(self, key: str) -> Factors | None:
-        path = self.folder and self.folder / f"{key}.safetensors"
-        if not path or not path.exists():
-            return None
-        try:
-            return Factors(**load_file(path))
-        except (SafetensorError, TypeError):
-            return None  # a truncated or foreign file is only a cache miss
-
     def _write(self, key: str, factors: Factors) -> None:
-        if not self.folder:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial", delete=False) as partial:
-                save_file({name: part.contiguous() for name, part in factors._asdict().items()}, partial.name)
-            Path(partial.name).replace(self.folder / f"{key}.safetensors")
-        except OSError:
-            return  # a full or read-only disk costs only the next decomposition
+        if self.folder:
+            write(self.folder, key, factors)
 
 
 def _content(weight: Tensor) -> str:
     data = weight.cpu().contiguous()
-    head = f"{tuple(data.shape)}{data.dtype}".encode()
+    head = f"{ALGORITHM} {tuple(data.shape)}{data.dtype}".encode()
     return hashlib.blake2b(data.view(torch.uint8).numpy().tobytes(), digest_size=20, key=head[:64]).hexdigest()
 
 

@@ -38,7 +38,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.surgery.attach import initial_states, install, refuse_nan
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import default_factors
-from adapterlab.surgery.model.new_heads import mark_new_heads, new_head_parameters
+from adapterlab.surgery.model.new_heads import mark_more_heads
+from adapterlab.surgery.model.trained_modules import may_be_new
 from adapterlab.surgery.model.weights import QuantizedWeight, quantized, weight_of
 from adapterlab.surgery.model.where import Where
 from adapterlab.surgery.sites.base import Place
@@ -63,7 +64,8 @@ def load_peft(model: nn.Module, folder: str | Path, name: str = "default") -> Ha
         name: Name of the adapter on the model.
 
     Returns:
-        The handle of the attached adapter. Modules that PEFT saved whole (`modules_to_save`) are its new heads.
+        The handle of the attached adapter. Modules that PEFT saved whole (`modules_to_save`) are its new heads if they are
+        heads of the model, and otherwise its `trained_too`.
 
     Raises:
         AdapterlabError: A file is missing, damaged or a pickle, was made for another model, or holds a method or a setting
@@ -81,16 +83,20 @@ def load_peft(model: nn.Module, folder: str | Path, name: str = "default") -> Ha
         states = _states(adapter, source, places)
     except AdapterlabError as error:
         raise CannotLoadError(f"{folder} cannot be loaded: {error}") from error
-    marked = list(new_head_parameters(model))
-    mark_new_heads(model, {*marked, *heads})
+    except Exception as error:  # a damaged file can break any step
+        first = " ".join(str(error).split())[:300] or "no reason given"
+        raise CannotLoadError(f"{folder} cannot be loaded ({type(error).__name__}: {first})") from error
+    trained = {path: model.get_parameter(path) for path in heads if not may_be_new(model, path)}
+    unmark = mark_more_heads(model, heads.keys() - trained.keys())
     try:
-        handle = install(model, adapter, where, name, places, states)
-    except AdapterlabError:
-        mark_new_heads(model, marked)
+        handle = install(model, adapter, where, name, places, states, trained)
+    except BaseException:
+        unmark(model)
         raise
+    handle._undo.append(lambda handle: unmark(handle.model))
     with torch.no_grad():
         for path, tensor in heads.items():
-            handle.new_heads[path].copy_(tensor)
+            (handle.trained_too if path in trained else handle.new_heads)[path].copy_(tensor)
     return handle
 
 
@@ -109,12 +115,16 @@ def _read(folder: Path) -> tuple[Mapping[str, object], Mapping[str, Tensor]]:
     try:
         config = json.loads((folder / CONFIG).read_text())
         config["peft_type"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterlabError(f"{folder / CONFIG} is damaged ({error!r}); the file was left as it is") from error
     try:
-        return config, load_file(folder / TENSORS)
+        tensors = load_file(folder / TENSORS)
     except (SafetensorError, OSError) as error:
         raise AdapterlabError(f"{folder / TENSORS} is damaged ({error}); the file was left as it is") from error
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise AdapterlabError(f"{folder / TENSORS}: {key} holds NaN or infinity")
+    return config, tensors
 
 
 def _heads(model: nn.Module, config: Mapping[str, object], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

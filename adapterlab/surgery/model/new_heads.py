@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -25,6 +25,31 @@ def mark_new_heads(model: nn.Module, names: Iterable[str]) -> None:
         names: Paths of the parameters that the checkpoint did not have.
     """
     vars(model)[_MARK] = tuple(sorted(names))
+
+
+def mark_more_heads(model: nn.Module, names: Iterable[str]) -> Callable[[nn.Module], None]:
+    """Mark further parameters as new.
+
+    Args:
+        model: The model.
+        names: Paths of the parameters.
+
+    Returns:
+        A function that takes the model (or a copy of it) and removes the marks that were added.
+    """
+    before: tuple[str, ...] | None = vars(model).get(_MARK)
+    added = set(names) - set(before or ())
+    if added:
+        mark_new_heads(model, {*(before or ()), *added})
+
+    def undo(model: nn.Module) -> None:
+        left = set(vars(model).get(_MARK, ())) - added
+        if before is None and not left:
+            vars(model).pop(_MARK, None)
+        elif added:
+            mark_new_heads(model, left)
+
+    return undo
 
 
 def new_head_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -32,6 +32,23 @@ def head_modules(model: nn.Module) -> list[str]:
     return [name for name, child in children if child is not base and any(True for _ in child.parameters())]
 
 
+def may_be_new(model: nn.Module, path: str) -> bool:
+    """Return True if a parameter can be a new head: it is marked as one, or belongs to a task head, a pooler or the output.
+
+    Args:
+        model: The model.
+        path: Path of the parameter.
+    """
+    if path in new_head_parameters(model):
+        return True
+    owner = path.rpartition(".")[0]
+    own, output = f"{owner}.", getattr(model, "get_output_embeddings", lambda: None)()
+    if output is not None and owner and model.get_submodule(owner) is output:
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        return sum(parameter is parameters[path] for parameter in parameters.values()) == 1
+    return any(own.startswith(f"{head}.") for head in head_modules(model)) or "pooler" in own.split(".")
+
+
 def trained_parameters(model: nn.Module, names: str | Sequence[str] | None) -> dict[str, nn.Parameter]:
     """Return the parameters by path of the modules to train, without new heads, which are trained anyway.
 

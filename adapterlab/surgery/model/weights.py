@@ -62,6 +62,17 @@ def without_codes(*tensors: Tensor) -> list[Tensor]:
     return [tensor for tensor in tensors if not _holds_codes(tensor)]
 
 
+def stored_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the plain tensors in which a quantized one is stored; the codes alone for bitsandbytes.
+
+    Args:
+        tensor: A weight.
+    """
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor.data]
+    return [part for name in tensor.__tensor_flatten__()[0] for part in stored_parts(getattr(tensor, name))]
+
+
 def _format(weight: Tensor) -> str:
     plain = type(weight) in (Tensor, nn.Parameter)
     return str(weight.dtype) if plain or not weight.is_floating_point() else type(weight).__name__

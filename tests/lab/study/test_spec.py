@@ -170,3 +170,89 @@ def test_the_first_rung_is_at_least_half_as_long_as_a_reported_run(tmp_path):
     tuning = load(tmp_path, GOOD).tuning
     assert [tuning.first_steps(steps) for steps in (1, 2, 5, 40)] == [1, 1, 3, 20]
     assert load(tmp_path, GOOD.replace("growth = 5", "first_rung = 1.0")).tuning.first_steps(40) == 40
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("ia3[/b]", r"holds '\['"),
+        ("a/b", "holds '/'"),
+        ("a\\\\b", r"holds '\\\\'"),
+        (".hidden", "begins with a dot"),
+        (" a", "begins or ends with a space"),
+        ("a\\u001b[31m", r"control character '\\x1b'"),
+        ("a\\u0007", r"control character '\\x07'"),
+        ("a\\nb", r"control character '\\n'"),
+        ("a\\u202eb", r"control character '\\u202e'"),
+        ("x" * 81, "has 81 characters: give at most 80"),
+        ("frozen", "is the name of the frozen model"),
+        ("full_ft", "is the name of full fine-tuning"),
+    ],
+)
+def test_a_label_that_could_deceive_is_refused(tmp_path, label, message):
+    with pytest.raises(AdapterlabError, match=rf"study\.toml:\d+: .*{message}") as caught:
+        load(tmp_path, GOOD.replace('adapter = "lora"', f'adapter = "lora"\nlabel = "{label}"', 1))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("label", ["LoRA, rank 8", "<b>", "=cmd", "a & b", "größer", "模型", "peft:LORA"])
+def test_other_labels_are_taken(tmp_path, label):
+    study = load(tmp_path, GOOD.replace('adapter = "oft"', f'adapter = "oft"\nlabel = "{label}"'))
+    assert study.contestants[1].name == label
+
+
+def test_data_called_like_a_task_is_refused(tmp_path):
+    write(tmp_path / "sums.jsonl", completions(30))
+    for name, message in (("prose", "'prose' is a task already"), ("all", "a task cannot be called 'all'")):
+        with pytest.raises(AdapterlabError, match=message):
+            load(tmp_path, OWN.replace('"sums"', f'"{name}"'))
+    again = '\n[[data]]\nname = "sums"\ntrain = "sums.jsonl"\n'
+    with pytest.raises(AdapterlabError, match="data has 'sums' twice"):
+        load(tmp_path, OWN + again)
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[report]\nseeds = []", r"report\.seeds: .*at least 1 item"),
+        ("[report]\nseeds = [1, 1]", r"report\.seeds has 1 twice"),
+        ("[report]\nseeds = [-1]", "greater than or equal to 0"),
+        (f"[report]\nseeds = [{HUGE}]", "less than 9223372036854775808"),
+        (f"[training]\nsteps = {HUGE}", "less than or equal to 9007199254740992"),
+        (f"[training]\nsteps = {'9' * 5000}", "is not TOML"),
+        ("[report]\nsmallest = inf", "finite number"),
+        ("[report]\nsmallest = nan", "finite number|greater than 0"),
+        ("[report]\nseeds = " + str(list(range(1000, 501_000))), "trials, more than 1,000,000"),
+        ("training = 3", "valid dictionary"),
+        ("sweep = 3", "valid dictionary"),
+        ("[sweep]\nsteps = [1, 2]\n[[training]]", "valid dictionary"),
+        ("x = " + "[" * 100_000, "nested too deeply|is not TOML"),
+        ('adapter_files = ["a\\u0000b.py"]', "control character"),
+        ('model = "a\\u0000b"', "control character"),
+    ],
+    ids=range(15),
+)
+def test_values_out_of_range_are_refused_in_one_line(tmp_path, text, message):
+    head = GOOD.replace("[tuning]\ngrowth = 5\n", "") if not text.startswith("[") else GOOD
+    whole = text + "\n" + head if not text.startswith("[") else head + "\n" + text
+    with pytest.raises(AdapterlabError, match=message) as caught:
+        load(tmp_path, whole)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", [HUGE, f"-{HUGE}", "1e308", "inf", "nan", "[1e300]"])
+def test_settings_out_of_range_are_refused(tmp_path, value):
+    with pytest.raises(AdapterlabError, match="above 2\\^53"):
+        load(tmp_path, GOOD.replace("block_size = 8", f"block_size = {value}"))
+
+
+def test_repeated_tasks_are_refused(tmp_path):
+    with pytest.raises(AdapterlabError, match="tasks has 'prose' twice"):
+        load(tmp_path, GOOD.replace('["prose"]', '["prose", "prose"]'))
+    with pytest.raises(AdapterlabError, match="at least 1 item"):
+        load(tmp_path, GOOD.replace('["prose"]', "[]"))
