@@ -240,7 +240,7 @@ def retry(
     Raises:
         AdapterlabError: If nothing has been run into the folder, a run is writing to it, or no trial has such an id.
     """
-    spec, folder = open_study(study, None if out is None else Path(out))
+    spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     ledger = existing_ledger(folder, called(study, spec))
     wanted = {"failed"} if failed or not (diverged or trials) else set()
     wanted |= {"diverged"} if diverged else set()

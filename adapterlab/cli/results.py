@@ -42,12 +42,12 @@ def status(
     from rich.console import Console
 
     from adapterlab import api
-    from adapterlab.lab.run.locate import open_study
+    from adapterlab.lab.run.locate import results_folder
     from adapterlab.report.progress import show_status
 
     found, console = api.status(study, out=out, workers=workers), Console()
     show_status(found, console)
-    exit_if_incomplete(found.is_incomplete, open_study(study, out)[1], console)
+    exit_if_incomplete(found.is_incomplete, results_folder(study, out), console)
 
 
 def compare(
@@ -70,7 +70,7 @@ def compare(
     from rich.console import Console
 
     from adapterlab import api
-    from adapterlab.lab.run.locate import open_study
+    from adapterlab.lab.run.locate import results_folder
     from adapterlab.report.pairwise import show_comparison
 
     wrong = [text for text in at or () if "=" not in text]
@@ -80,7 +80,7 @@ def compare(
     comparison = api.compare(first, second, study=study, tasks=task or (), metric=metric, at=levels, out=out)
     console = Console()
     show_comparison(comparison, console)
-    exit_if_incomplete(comparison.is_incomplete, open_study(study, out)[1], console)
+    exit_if_incomplete(comparison.is_incomplete, results_folder(study, out), console)
 
 
 def retry(
@@ -96,13 +96,13 @@ def retry(
     from rich.console import Console
 
     from adapterlab import api
-    from adapterlab.lab.run.locate import open_study, run_command
+    from adapterlab.lab.run.locate import DEFAULT, results_folder, run_command
+    from adapterlab.report.plain import plain
 
     count = api.retry(study, failed=failed, diverged=diverged, trials=trial or (), out=out)
-    spec, folder = open_study(study, out)
     what = "1 trial is" if count == 1 else f"{count:,} trials are"
-    ran = run_command(api.called(study, spec), folder)
-    Console().print(f"{what} open again: `{ran}` runs them.", highlight=False, markup=False, soft_wrap=True)
+    ran = run_command(study or DEFAULT, results_folder(study, out))
+    Console().print(plain(f"{what} open again: `{ran}` runs them."), highlight=False, soft_wrap=True)
 
 
 def export(
@@ -118,9 +118,9 @@ def export(
     """Write the trials (training runs) of a study as a table for pandas, R or a spreadsheet."""
     from adapterlab import api
     from adapterlab.lab.analysis.trial_table import write_table
-    from adapterlab.lab.run.locate import open_study
+    from adapterlab.lab.run.locate import results_folder
 
-    _, folder = open_study(study, reading=True)
+    folder = results_folder(study)
     frame = api.trials(study)
     kind = form or (Format.CSV if out is not None and out.suffix == ".csv" else Format.PARQUET)
     path = out or folder / f"trials.{kind}"

@@ -81,6 +81,18 @@ def open_study(
     return study, out or Path("runs") / study.name
 
 
+def results_folder(source: str | Path | None, out: Path | None = None) -> Path:
+    """Return the folder of a study's results, without checking the study if the source is that folder.
+
+    Args:
+        source: A file, a shipped study's name, or a folder of results; the quick study if None.
+        out: The folder of results; `runs/NAME` if None.
+    """
+    if source is not None and (Path(source) / LEDGER).is_file():
+        return Path(source)
+    return open_study(source, out, reading=True)[1]
+
+
 def record_study(study: Study, folder: Path) -> None:
     """Write the study to the folder of its results, so that the folder alone identifies it.
 
