@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -112,8 +112,10 @@ def attach(
     places = places_beside(places_for(model, adapter, where), trained, adapter)
     refuse_nan(model)
     factors = factors or default_factors()
-    with read_only(model.parameters(), adapter.name):
-        states = initial_states(adapter, places, seed=seed, factors=factors, loss=loss, runs=runs, original=original)
+    base = list(model.parameters())
+    states = initial_states(
+        adapter, places, seed=seed, factors=factors, loss=loss, runs=runs, original=original, base=base
+    )
     handle = install(model, adapter, where, name, places, states, trained)
     initialize(handle.new_heads, seed)
     return handle
@@ -152,6 +154,7 @@ def initial_states(
     original: nn.Module | str | Path | None = None,
     saved: Mapping[str, Mapping[str, Tensor]] | None = None,
     meta: bool = False,
+    base: Sequence[Tensor] | None = None,
 ) -> dict[str, State]:
     """Return the initial state of an adapter at each place; changes nothing.
 
@@ -165,12 +168,13 @@ def initial_states(
         original: As in `attach`.
         saved: Frozen tensors of an adapter that is being loaded, by path and name.
         meta: True to return states on the meta device, with shapes and no values.
+        base: Tensors that `init` must not write to; by default the weight of each place.
 
     Returns:
         States by path.
 
     Raises:
-        AdapterlabError: The hyperparameters do not fit the places.
+        AdapterlabError: The hyperparameters do not fit the places, or `init` writes to the base.
     """
     shapes = [place.shape for place in places.values() if place.shape is not None]
     for own in dict.fromkeys(place.adapter for place in places.values()):
@@ -185,6 +189,7 @@ def initial_states(
     gradients = cache(partial(weight_gradients, layers, loss)) if loss is not None else None
     inputs = cache(partial(layer_inputs, layers, runs)) if runs else None
     moments = cache(partial(input_moments, layers, runs)) if runs else None
+    protected = [place.like for place in places.values()] if base is None else base
     states = {}
     for path, place in places.items():
         context = Context(
@@ -205,6 +210,25 @@ def initial_states(
         context = replace(context, alike=partial(_alike, linear, context, adapter.name))
         with torch.no_grad():
             states[path] = place.init(context)
+    with nullcontext() if meta else read_only(protected, adapter.name):
+        for path, place in places.items():
+            context = Context(
+                site=path,
+                role=place.role,
+                shapes=shapes,
+                generator=generator,
+                device=torch.device("meta") if meta else place.like.device,
+                dtype=torch.float64 if place.like.dtype == torch.float64 else torch.float32,
+                decompose=factors or FactorCache(),
+                shared=shared,
+                gradient=None if gradients is None else partial(_at, gradients, path),
+                inputs=None if inputs is None else partial(_at, inputs, path),
+                moments=None if moments is None else partial(_at, moments, path),
+                saved={} if saved is None else saved[path],
+            )
+            context = replace(context, alike=partial(_alike, linear, context, adapter.name))
+            with torch.no_grad():
+                states[path] = place.init(context)
     return states
 
 

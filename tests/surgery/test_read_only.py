@@ -13,6 +13,9 @@ from torch import Tensor
 from adapterlab.adapters import LinearAdapter, State, Theme
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach
+from adapterlab.surgery.attach import initial_states
+from adapterlab.surgery.model.where import ALL, Where
+from adapterlab.surgery.sites.find import places_for
 from tests.conftest import tiny_gpt2, tiny_llama
 
 
@@ -110,3 +113,12 @@ def test_the_weights_can_be_written_again_after_attach():
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight.mul_(2)
         model.model.layers[0].mlp.up_proj.weight.numpy()[0] = 1.0
+
+
+def test_states_of_a_loaded_adapter_are_made_under_the_same_guard():
+    before = {name: tensor.clone() for name, tensor in tiny_llama().state_dict().items()}
+    for edit in ("mul_", ".data", "numpy"):
+        places = places_for(model := tiny_llama(), Editing(edit=EDITS[edit]), Where(ALL))
+        with pytest.raises(AdapterlabError, match="changes the base weight in place"):
+            initial_states(Editing(edit=EDITS[edit]), places)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -159,7 +159,7 @@ class Reporting(Table):
 
 
 class Limits(Table):
-    """Hardware and time that trials may use. None of these settings decides the outcome of a trial."""
+    """Hardware and time that trials may use. None of them changes the outcome of a trial by as much as its seed does."""
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which a trial is stopped and tried again; derived from the times of other trials if None."""
