@@ -191,25 +191,6 @@ def initial_states(
     moments = cache(partial(input_moments, layers, runs)) if runs else None
     protected = [place.like for place in places.values()] if base is None else base
     states = {}
-    for path, place in places.items():
-        context = Context(
-            site=path,
-            role=place.role,
-            shapes=shapes,
-            generator=generator,
-            device=torch.device("meta") if meta else place.like.device,
-            dtype=torch.float64 if place.like.dtype == torch.float64 else torch.float32,
-            decompose=factors or FactorCache(),
-            shared=shared,
-            gradient=None if gradients is None else partial(_at, gradients, path),
-            inputs=None if inputs is None else partial(_at, inputs, path),
-            moments=None if moments is None else partial(_at, moments, path),
-            original=None if original is None else partial(original_weight, original, path),
-            saved={} if saved is None else saved[path],
-        )
-        context = replace(context, alike=partial(_alike, linear, context, adapter.name))
-        with torch.no_grad():
-            states[path] = place.init(context)
     with nullcontext() if meta else read_only(protected, adapter.name):
         for path, place in places.items():
             context = Context(
@@ -224,6 +205,7 @@ def initial_states(
                 gradient=None if gradients is None else partial(_at, gradients, path),
                 inputs=None if inputs is None else partial(_at, inputs, path),
                 moments=None if moments is None else partial(_at, moments, path),
+                original=None if original is None else partial(original_weight, original, path),
                 saved={} if saved is None else saved[path],
             )
             context = replace(context, alike=partial(_alike, linear, context, adapter.name))
