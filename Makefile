@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup dev run test soak check bench tasks mutants clean
+.PHONY: setup dev locked lock run test soak check bench tasks mutants clean
 
 setup: .venv/installed
 
@@ -21,6 +21,18 @@ dev: .venv/installed-dev
 .venv/installed-dev: .venv/installed
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# As `make dev`, with the files whose hashes are in requirements.lock and no others: torch is then the index's own build.
+locked: pyproject.toml requirements.lock
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch .venv/installed .venv/installed-dev
+
+# Writes requirements.lock from constraints.txt: the hashes of all files of each version. Needs uv.
+lock:
+	printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --extra dev -c constraints.txt --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements.lock
 
 run: setup
 	@$(BIN)/adapterlab run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -26,6 +27,28 @@ class Built(NamedTuple):
 
     wheel: Path
     sdist: Path
+
+
+def test_the_locked_versions_are_those_of_the_constraints():
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    locked = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text().strip())
+    versions = {}
+    for entry in locked:
+        name, version = re.match(r"([\w.-]+)==([\w.+]+)", entry).groups()
+        versions[name] = version
+        assert "--hash=sha256:" in entry, name
+
+    def normal(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    differing = {
+        name: versions.get(normal(name)) for name, at in pinned.items() if versions.get(normal(name), at) != at
+    }
+    assert not differing, "run: make lock"
+    required = {normal(re.match(r"[\w.-]+", text)[0]) for text in PROJECT["dependencies"]}
+    assert required <= versions.keys()
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert backend == [f"hatchling=={versions['hatchling']}"]
 
 
 @pytest.fixture(scope="module")

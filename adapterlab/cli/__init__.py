@@ -16,6 +16,7 @@ import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.cli import adapters, rate, results, studies, tune
+from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
 
@@ -80,12 +81,16 @@ def _show_warning(others: Callable[..., None], message: Warning | str, *details:
 def main() -> None:
     """Run the command line. An error of the user, or a full disk, prints one message and exits with status 2."""
     warnings.showwarning = partial(_show_warning, warnings.showwarning)
+    stop_on_signals()
     try:
         app()
     except AdapterlabError as error:
         print(f"adapterlab: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):  # the reader of the output is gone, or its terminal
+            drop_output()
+            sys.exit(status_of(error))
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         file = f" for {error.filename}" if error.filename else ""

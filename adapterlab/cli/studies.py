@@ -159,24 +159,25 @@ def exit_if_incomplete(incomplete: bool, folder: Path, console: Console) -> None
 
 @contextmanager
 def exit_on_interrupt(ledgers: Sequence[Path], console: Console) -> Iterator[None]:
-    """On Ctrl-C, print the number of recorded trials and exit with status 130.
+    """On Ctrl-C, TERM or HUP, print the number of recorded trials and exit with 128 and the signal's number.
 
     Args:
         ledgers: File of the ledger; empty as long as there is none.
         console: Where to print.
     """
+    from adapterlab.cli.signals import status_of
     from adapterlab.lab.ledger.store import Ledger
     from adapterlab.report.plain import plain
 
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         for ledger in ledgers:
             count = len(Ledger(ledger)) if ledger.is_file() else 0
             console.print(plain(f"\nStopped. {count} trials are kept in {ledger}; run the same command to resume."))
         if not ledgers:
             console.print("\nStopped before the first trial.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(status_of(stop)) from None
 
 
 @contextmanager

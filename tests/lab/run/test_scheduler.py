@@ -148,12 +148,13 @@ def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, 
         assert (tmp_path / name).exists()
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_so(start, study_file, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_is_done_and_says_so(number, start, study_file, tmp_path):
     process = start(study_file, tmp_path)
     wait_for_trials(tmp_path, 2, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "run the same command to resume" in " ".join(output.split())
     assert "Traceback" not in output
     assert len(Ledger(tmp_path / "ledger.sqlite")) >= 2
