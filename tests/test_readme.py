@@ -39,7 +39,13 @@ def forget_row_gain():
 
 
 AT_ONCE = ("adapterlab map", "adapterlab adapters", "adapterlab explain")
-OF_RESULTS = ("adapterlab run --plan", "adapterlab status", "adapterlab compare", "adapterlab export", "adapterlab retry")
+OF_RESULTS = (
+    "adapterlab run --plan",
+    "adapterlab status",
+    "adapterlab compare",
+    "adapterlab export",
+    "adapterlab retry",
+)
 
 
 def run(command: list[str], cwd: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -68,7 +68,7 @@ NOT_FOR_ALL = {"tests/lab/run/executors/test_cluster.py", "tests/lab/run/test_so
 SLOW = (
     "tests/lab/analysis/test_calibration.py::test_a_real_adapter_trained_twice_is_the_same_to_the_bit",
     "tests/lab/ledger/test_full_disk.py::test_a_full_disk_stops_a_study_that_goes_on_when_there_is_room",
-    "tests/lab/run/test_scheduler.py::test_ctrl_c_keeps_what_is_done_and_says_so",
+    "tests/lab/run/test_scheduler.py::test_a_signal_keeps_what_is_done_and_says_so",
     "tests/lab/run/test_scheduler.py::test_kill_in_the_middle_and_a_rerun_give_the_same_ledger",
     "tests/lab/study/test_shipped_studies.py::test_its_contestants_fit_the_embedded_model_near_the_budget",
 )

@@ -7,7 +7,7 @@ devices, dtypes, merging, strength and saving are handled by `adapterlab.surgery
 >>> method = adapter("lora", rank=4)
 >>> method.settings()
 {'name': 'lora', 'rank': 4, 'alpha': 16.0, 'rslora': False, 'dropout': 0.0, 'lr_ratio': 1.0, 'start': 'uniform',
-'train_a': True}
+'train_a': True, 'project': False}
 >>> print(method)
 lora(rank=4)
 """

@@ -37,8 +37,8 @@ def one_diverged(trials):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=pytest.mark.xdist_group(f"recomputed {name}"))
-        for name in ("as it ran", "with a run that diverged")
+        pytest.param("as it ran", marks=pytest.mark.xdist_group("recomputed")),
+        pytest.param("with a run that diverged", marks=[pytest.mark.xdist_group("recomputed"), pytest.mark.soak]),
     ],
 )
 def quick(request, tmp_path_factory):

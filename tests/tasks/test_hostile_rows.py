@@ -17,7 +17,7 @@ from adapterlab.models.loading import load_causal
 from adapterlab.tasks import user_text
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.files import FileData, task_of
-from adapterlab.tasks.parts import parts_of
+from adapterlab.tasks.parts import _READ, parts_of
 from adapterlab.tasks.rows import Row, read
 from adapterlab.tasks.truncation import truncations
 from adapterlab.tasks.user_labels import images
@@ -182,7 +182,7 @@ CASES |= st.dictionaries(KEYS, VALUES, min_size=1, max_size=3).map(many_rows)
 def check_rows(path, rows, tokenizer):
     """The file is divided and encoded, or refused in one line."""
     path.write_text("\n".join(map(json.dumps, rows)))
-    parts_of.cache_clear()
+    _READ.clear()
     said = ""
     try:
         task = task_of(FileData("mine", str(path)))

@@ -157,7 +157,9 @@ def _pool(star: Mapping[Cell, Effects], cells: Cells) -> Pool:
                 if (contestant, task) in effects.selections:
                     selections[name, task] = effects.selections[contestant, task]
     resolved = cells.main.results.resolved
-    entries = tuple(Contestant(adapter="lora", label=name) for name in dict.fromkeys(names.values()))
+    # These names are made here, from a model's path too, and need not be ones that a user may give.
+    plain = Contestant(adapter="lora")
+    entries = tuple(plain.model_copy(update={"label": name}) for name in dict.fromkeys(names.values()))
     study = resolved.study.model_copy(update={"contestants": entries, "full_ft": False})
     results = Results({}, replace(resolved, study=study))
     return Pool(Effects(results, measured, rows, selections, *variance_priors(results, measured)), names)

@@ -130,8 +130,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     header = pd.read_csv(path, nrows=0)
     frame = pd.read_csv(path, dtype={name: kind for name, kind in _types(header).items() if name in header})
-    texts = {name: frame[name].map(_restored, na_action="ignore") for name in frame if frame[name].dtype == "string"}
-    return frame.assign(**texts)
+    texts = [name for name in frame if frame[name].dtype == "string"]
+    # A column without any text would lose its type.
+    return frame.assign(**{n: frame[n].map(_restored, na_action="ignore").astype(frame[n].dtype) for n in texts})
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:

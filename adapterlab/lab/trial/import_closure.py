@@ -21,7 +21,7 @@ library nor in a folder of installed packages.
 >>> closure = ImportClosure()
 >>> roots = [closure.module("adapterlab.user_code")]
 >>> [module.label for module in closure.modules(roots)]
-['adapterlab/errors.py', 'adapterlab/user_code.py']
+['adapterlab/errors.py', 'adapterlab/names.py', 'adapterlab/user_code.py']
 """
 
 from __future__ import annotations

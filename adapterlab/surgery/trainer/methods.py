@@ -48,8 +48,9 @@ def add_methods(handle: Handle) -> None:
         handle: The adapter that was just attached.
     """
     if isinstance(handle.model, PreTrainedModel):
+        start = _position(handle)  # which runs the method's own code, so it may raise
         methods = vars(handle.model).get(_KEY) or ModelMethods(handle.model)
-        methods.add(handle)
+        methods.add(handle, start)
         handle._undo.append(methods.remove)
 
 
@@ -87,14 +88,15 @@ class ModelMethods:
         self._names = list(own)
         vars(model).update(own)
 
-    def add(self, handle: Handle) -> None:
+    def add(self, handle: Handle, start: float | None) -> None:
         """Add an adapter, which is then the topmost.
 
         Args:
             handle: The adapter.
+            start: Its `_position`.
         """
         self.handles.append(handle)
-        self._start.append(_position(handle))
+        self._start.append(start)
 
     def remove(self, handle: Handle) -> None:
         """Remove an adapter; the last one puts the model's own methods back.

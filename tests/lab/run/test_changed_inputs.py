@@ -72,7 +72,7 @@ def resolved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     patch = pytest.MonkeyPatch()
     patch.syspath_prepend(str(folder))
-    yield resolve(load_study(study_of(folder)))
+    yield resolve(load_study(study_of(folder), trust=True))
     patch.undo()
 
 

@@ -148,7 +148,7 @@ def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, 
         assert (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.soak)])
 def test_a_signal_keeps_what_is_done_and_says_so(number, start, study_file, tmp_path):
     process = start(study_file, tmp_path)
     wait_for_trials(tmp_path, 2, process)

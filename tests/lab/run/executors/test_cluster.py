@@ -85,6 +85,7 @@ def test_a_cluster_makes_the_ledger_of_this_machine_though_a_worker_is_killed(ad
     assert seen == sorted(set(seen) | {0}), "the trials came all at once"
 
 
+@pytest.mark.soak
 def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, monkeypatch, tmp_path):
     monkeypatch.setattr("adapterlab.lab.run.executors.base.MAX_LOSSES", 2)
     plan, _ = study
