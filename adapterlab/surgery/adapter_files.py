@@ -32,6 +32,7 @@ from torch import Tensor
 from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.state import State
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text, writing
 from adapterlab.surgery.card import Card
 from adapterlab.surgery.model.fingerprint import difference, stored_otherwise
 from adapterlab.surgery.model.where import Where
@@ -147,9 +148,7 @@ def write(
         BASE: dict(base or {}),
     }
     write_tensors(folder / TENSORS, tensors)
-    partial = folder / f"{CARD}.partial"
-    partial.write_text(json.dumps(card, indent=2) + "\n")
-    partial.replace(folder / CARD)
+    write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
     for site in sites.values():
         if isinstance(site, PeftSite):
             site.write_files(folder, {**new_heads, **trained_too})
@@ -162,9 +161,8 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
         file: The file; replaced if it exists.
         tensors: Tensors by name.
     """
-    partial = file.with_name(f"{file.name}.partial")
-    save_file(tensors, partial)
-    partial.replace(file)
+    with writing(file) as partial:
+        save_file(tensors, partial)
 
 
 def tensors_of(states: Mapping[str, State]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -123,6 +123,6 @@ def _work(rank: int, cases: Sequence[Case], folder: Path) -> None:
 
 
 def train_all(cases: Sequence[Case], folder: Path) -> dict[Case, list[Any]]:
-    """What each process found, by case."""
+    """Return the measurements of each process, by case."""
     spawn(_work, (list(cases), folder), nprocs=2)
     return {case: [torch.load(folder / f"{'-'.join(case)}-{rank}.pt") for rank in (0, 1)] for case in cases}

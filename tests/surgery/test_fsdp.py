@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(request, folder):
-    """What the processes found of the chosen cases."""
+    """The measurements of the processes for the chosen cases."""
     chosen = [item.callspec.params for item in request.session.items if item.path == request.path]
     cases = list(dict.fromkeys((case["name"], case["precision"]) for case in chosen if "precision" in case))
     return train_all(cases, folder)

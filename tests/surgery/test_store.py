@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import attach, load
+from adapterlab.surgery.adapter_files import CARD, TENSORS
 from tests.adapters.methods import ALL, small
 from tests.conftest import tiny_llama
 from tests.surgery.test_attach import train
@@ -97,3 +98,15 @@ def test_an_unknown_method_in_the_card_is_named(saved):
     card["adapter"]["name"] = "lorra"
     (saved / "adapter.json").write_text(json.dumps(card))
     refused(saved, "unknown adapter 'lorra': did you mean lora")
+
+
+def test_saving_writes_through_no_link(tmp_path):
+    other, folder = tmp_path / "other.txt", tmp_path / "saved"
+    other.write_text("precious")
+    folder.mkdir()
+    for name in (CARD, TENSORS):
+        for link in (name, f"{name}.partial"):
+            (folder / link).symlink_to(other)
+    attach(tiny_llama(), small("lora")).save(folder)
+    assert other.read_text() == "precious"
+    load(tiny_llama(), folder)

@@ -1,4 +1,4 @@
-"""What other programs and users do to the folder of a run costs no trial and no file of theirs, and is named in one line."""
+"""Locks, links, deletions and damage in the folder of a run lose no trial and no other file, and give one line each."""
 
 from __future__ import annotations
 

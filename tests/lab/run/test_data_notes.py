@@ -1,4 +1,4 @@
-"""What is told of a study's own data, in the plan and in the report."""
+"""Notes on a study's own data are in the plan and in the report."""
 
 from __future__ import annotations
 
