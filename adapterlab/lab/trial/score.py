@@ -143,6 +143,8 @@ def score_answers(context: TrialContext) -> dict[str, tuple[float, ...]]:
     if not trial.metric:
         return found
     parts = [part for part in ANSWERED if part in trial.parts]
+    if not parts:
+        return found
     asked = {part: context.load_questions(part, trial.metric_rows) for part in parts}
     with context.generating, mode(context.model, training=False), context.autocast():
         said = {
