@@ -313,6 +313,9 @@ def tune(
     seeds: int | None = None,
     batch: int = 8,
     length: int | None = None,
+    metric: str | None = None,
+    max_new_tokens: int | None = None,
+    trust: bool = False,
     out: str | Path | None = None,
     workers: int | None = None,
     run: tuner.RunContests | None = None,
@@ -335,6 +338,9 @@ def tune(
         seeds: Reported runs of each contestant; chosen by the time if None.
         batch: Examples in a training step.
         length: Tokens in an example, at most; chosen by the data if None.
+        metric: Metric of generated answers: `exact_match`, `f1`, `contains`, or `python:FILE.FUNCTION`; none if None.
+        max_new_tokens: Tokens of a generated answer, at most; 64 if None.
+        trust: True to trust the Python file of `metric`, from now on and as it is.
         out: Folder of the results; `runs/MODEL-DATA` if None.
         workers: Number of worker processes; one for each core or GPU if None.
         run: Runs the planned study, in place of the default.
@@ -368,6 +374,9 @@ def tune(
         seeds=seeds,
         batch=batch,
         length=length,
+        metric=metric,
+        max_new_tokens=max_new_tokens,
+        trust=trust,
     )
     folder = folder or tuner.default_folder(request.model, request.data.name)
     return tuner.tune(
@@ -453,8 +462,9 @@ def _with_inputs(
         if "train" not in parts:
             raise AdapterlabError(f"data[{name!r}] has no training rows: give train")
         saved = {part: save_rows(found, folder) for part, found in parts.items()}
+        scored = {} if name not in entries else entries[name].model_dump(include={"metric", "max_new_tokens"})
         try:
-            entries[name] = Data(name=name, **saved)
+            entries[name] = Data.model_validate({"name": name, **saved, **scored})
         except ValidationError as error:
             raise AdapterlabError(f"data[{name!r}]: a task's name has letters, digits, - and _ alone") from error
     return study.model_copy(update={"data": tuple(entries.values())})

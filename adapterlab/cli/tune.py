@@ -48,6 +48,14 @@ def tune(
     length: Annotated[
         int | None, typer.Option(min=8, help="Tokens in an example, at most; chosen by the data if not given.")
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Score generated answers: exact_match, f1, contains, or python:FILE.FUNCTION for your own."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a generated answer, at most; 64 if not given.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python file of --metric, from now on.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL-DATA if not given.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
@@ -93,6 +101,9 @@ def tune(
             seeds=seeds,
             batch=batch,
             length=length,
+            metric=metric,
+            max_new_tokens=max_new_tokens,
+            trust=trust,
             out=out,
             workers=workers,
             run=run,

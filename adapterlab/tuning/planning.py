@@ -24,6 +24,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
 from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, free_memory, measure_capacity
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import ContestState, Costs, seconds_left
@@ -39,6 +40,7 @@ from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import FileData, parts_of, task_of
+from adapterlab.tasks.generation import prompt_room
 from adapterlab.tasks.truncation import truncations
 from adapterlab.tuning.request import Request, parameters
 
@@ -124,6 +126,9 @@ def _planned(
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
     length = request.length or longest_row(request.data, task, processor, model)
+    if task.metric:
+        room = prompt_room(model, task.max_new_tokens)
+        notes += answer_notes(task, processor, room, Reporting().metric_rows)
     if task.head.kind != "image":
         notes += truncations(rows, parts_of(request.data).form, processor, length)
     budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
@@ -189,9 +194,9 @@ def _timed(
     frozen = next(c for c in contests if c.adapter is None)
     trial = frozen.frozen_trial()
     outcome = runner.run(trial)
-    start_up = time.monotonic() - started - outcome.scoring_seconds
+    start_up = time.monotonic() - started - outcome.scoring_seconds - outcome.generating_seconds
     scoring = outcome.scoring_seconds / len(trial.parts)
-    record(Finished(trial, outcome, environment(runner.device), outcome.scoring_seconds))
+    record(Finished(trial, outcome, environment(runner.device), outcome.scoring_seconds + outcome.generating_seconds))
     watch("timing a few steps of each contestant")
     capacity = measure_capacity(trials, runner)
     runner.clear()
@@ -211,7 +216,8 @@ def _timed(
     rows = len(parts_of(request.data).rows[Part.TRAIN])
     most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
     costs = {(study.model, name, frozen.task): cost for name, cost in capacity.costs.items()}
-    clock = _Clock([c for c in contests if c.contestant in capacity.costs], costs, scoring, start_up, crew)
+    timed = [c for c in contests if c.contestant in capacity.costs]
+    clock = _Clock(timed, costs, scoring, start_up, crew, outcome.generating_seconds)
     study = _filling(request, study, most, clock)
     return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
 
@@ -226,6 +232,8 @@ class _Clock:
     """Seconds to score one part of the task."""
     start_up: float
     workers: int
+    generating: float = 0.0
+    """Seconds to generate the answers of a reported trial."""
 
     def seconds(self, study: Study) -> float:
         """Estimate the time of these contests in a study, and of training the winner again."""
@@ -236,6 +244,7 @@ class _Clock:
                 self.costs,
                 scoring,
                 1,
+                dict.fromkeys(scoring, self.generating),
             )
             or 0.0
             for contest in self.contests

@@ -16,7 +16,10 @@ from adapterlab.adapters.baseline.full_ft import FullFT
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.fingerprint import fingerprint
 from adapterlab.tasks import all_tasks
+from adapterlab.tasks.answer_metrics import MAX_NEW_TOKENS, beside, scorer_of
 from adapterlab.tasks.files import FileData, forget_changed, parts_of
+from adapterlab.tasks.scorer import check_scorer
+from adapterlab.trust import require
 
 SHORTLIST = ("lora", "dora", "pissa", "hra", "miss")
 """Adapters compared by default: additive (lora), with a magnitude (dora), started from singular vectors (pissa), orthogonal
@@ -66,6 +69,9 @@ def make_request(
     seeds: int | None,
     batch: int,
     length: int | None,
+    metric: str | None = None,
+    max_new_tokens: int | None = None,
+    trust: bool = False,
 ) -> Request:
     """Check the options of the command.
 
@@ -81,6 +87,9 @@ def make_request(
         seeds: Reported runs of each contestant.
         batch: Examples in a training step.
         length: Tokens in an example, at most.
+        metric: Metric of generated answers; none if None. The file of a scorer is found from the present folder.
+        max_new_tokens: Tokens of a generated answer, at most.
+        trust: True to trust the file of a scorer, from now on and as it is.
 
     Returns:
         The request, with absolute paths.
@@ -88,8 +97,9 @@ def make_request(
     Raises:
         AdapterlabError: If an option cannot be used as given.
         UnknownNameError: If there is no such adapter.
+        UntrustedCodeError: If the metric is a scorer in a file that is not trusted.
     """
-    paths = [str(p.resolve()) if p is not None else None for p in (evaluate, ood, keep)]
+    eval_file, ood_file, keep_file = (None if p is None else str(p.resolve()) for p in (evaluate, ood, keep))
     names = tuple(dict.fromkeys(part.strip() for part in (contestants or "").split(",") if part.strip()))
     for adapter in names:
         method(adapter, "--contestants")
@@ -97,7 +107,23 @@ def make_request(
         raise AdapterlabError("--contestants: full_ft always runs: name another adapter, such as lora")
     if budget is not None:
         parameters(budget, 10**9)
-    data = FileData(task_name(train), str(train.resolve()), *paths)
+    if max_new_tokens is not None and not metric:
+        raise AdapterlabError(
+            "--max-new-tokens needs a --metric, since no answers are generated without one: give both"
+        )
+    found = beside(metric or "", Path.cwd())
+    scorer = scorer_of(found)
+    check_scorer(scorer)
+    require([] if scorer is None else [scorer.file], f"--metric {metric}", trust)
+    data = FileData(
+        task_name(train),
+        str(train.resolve()),
+        eval_file,
+        ood_file,
+        keep_file,
+        metric=found,
+        max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+    )
     forget_changed(data)
     return Request(
         model=model_name(model),

@@ -75,7 +75,7 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         shutil.rmtree(folder)
     runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
     winners: list[Winner] = []
-    rerun = replace(trial, path=())
+    rerun = replace(trial, path=(), metric="")  # nothing is scored again that the study has scored
     outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
     if outcome.status != "ok" or not winners:

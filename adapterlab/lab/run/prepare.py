@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
 from adapterlab.lab.run.precision_choice import AUTO
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
@@ -19,6 +20,7 @@ from adapterlab.lab.run.sizing import SizedAdapter, size_at
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.models.loading import load
+from adapterlab.tasks.generation import prompt_room
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
         The study, ready to run.
 
     Raises:
-        AdapterlabError: If a file or a model cannot be read, or a contestant does not fit a model.
+        AdapterlabError: If a file or a model cannot be read, a contestant does not fit a model, or no prompt of a task with
+            a metric fits its context.
     """
     resolved = resolve(study)
     study.check_sweep()
@@ -77,7 +80,11 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
     sized: dict[Cell, dict[str, SizedAdapter]] = {}
     parameters, shape = 0, None
     for name in resolved.models:
-        model = load(name, head).model
+        model, processor = load(name, head)
+        for task in resolved.tasks.values():
+            if task.metric:  # a prompt that cannot be answered is an error before anything runs
+                room = prompt_room(model, task.max_new_tokens)
+                answer_notes(task, processor, room, study.report.metric_rows)
         for part in (part for part in resolved.cells if part.study.model == name):
             rank = part.cell.by_factor.get("rank")
             sized[part.cell] = {
