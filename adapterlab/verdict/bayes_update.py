@@ -14,7 +14,7 @@ from adapterlab import argmap
 from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
-from adapterlab.lab.analysis.metrics import LOSS, METRICS, Results, smallest_difference
+from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results, smallest_difference
 from adapterlab.lab.statistics import Paired, equivalence
 from adapterlab.verdict.claims import Equivalent, Reaches, Test, read_test
 from adapterlab.verdict.joint_update import update_together
@@ -200,6 +200,8 @@ def _missing(test: Test, results: Results) -> str:
         return f"this study does not include {' and '.join(tasks)}"
     if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
+    if METRICS[test.metric].unit == ANSWERS and len({results.resolved.tasks[name].metric for name in test.tasks}) > 1:
+        return f"the answers of {' and '.join(test.tasks)} have different metrics"
     return ""
 
 
