@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.progress import Cost, distinct_states, known_costs, replay, seconds_left
+from adapterlab.lab.run.progress import Cost, distinct_states, known_costs, known_generating, replay, seconds_left
 from adapterlab.lab.study.spec import Contestant, Reporting, Tuning
 from adapterlab.lab.trial.spec import FROZEN, Finished
+from adapterlab.tasks.prose import Prose
 from tests.lab.in_process import ENVIRONMENT
 from tests.lab.unplayed import (
     RUN_STEPS,
@@ -175,3 +177,21 @@ def test_contests_that_run_the_same_trials_count_once():
     alone = states_of(prepared_of(study_of("lora")), None)
     costs = {("embedded", "lora", "prose"): COST, ("embedded", "twin", "prose"): COST}
     assert seconds(states, costs=costs) == pytest.approx(seconds(alone, costs=costs))
+
+
+def test_the_reported_trials_and_the_frozen_model_take_the_time_of_their_answers_too(ledger, monkeypatch):
+    monkeypatch.setattr(Prose, "metric", "exact_match")
+    prepared, answering = prepared_of(study_of("lora")), {("embedded", "prose"): 7.0}
+
+    def more(states) -> float:
+        scoring = {("embedded", "prose"): SCORE}
+        return seconds_left(states.values(), COSTS, scoring, 1, answering) - seconds(states)
+
+    assert more(states_of(prepared, None)) == pytest.approx(7 * (1 + 2))
+    (frozen,) = [c.frozen_trial() for c in prepared.contests() if c.contestant == FROZEN]
+    ledger.record(Finished(frozen, replace(outcome_of(frozen), generating_seconds=7.0), ENVIRONMENT, 9.0))
+    states = states_of(prepared, ledger)
+    assert known_generating(states.values()) == answering
+    assert more(states) == pytest.approx(7 * 2)
+    record(ledger, prepared, until=lambda contest, trial: trial.seed != 2)
+    assert more(states_of(prepared, ledger)) == pytest.approx(7)

@@ -51,3 +51,11 @@ def test_a_fixed_limit_applies_to_every_trial():
     limit = TimeLimit(5.0)
     limit.learn(PROSE, 1000.0)
     assert limit.of(PROSE) == limit.of(FROZEN) == 5.0
+
+
+def test_a_trial_that_generates_answers_may_take_twenty_times_the_longest_so_far():
+    limit = TimeLimit()
+    limit.learn(FROZEN, 300.0)  # it answered, and trained nothing
+    limit.learn(PROSE, 0.1)
+    assert limit.of(PROSE) == 120
+    assert limit.of(replace(PROSE, metric="f1")) == 20 * 300
