@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adapterlab.errors import AdapterlabError, ScorerError
+from adapterlab.tasks import scorer_child
 from adapterlab.tasks.answer_metrics import BUILT_IN, Scorer
 from adapterlab.tasks.base import Question
 
@@ -37,7 +38,7 @@ CALL_SECONDS = 10.0
 """Seconds that one call may take."""
 MEMORY = 4 << 30
 """Bytes that the child process may allocate."""
-_CHILD = Path(__file__).with_name("scorer_child.py")
+_CHILD = str(scorer_child.__file__)
 
 
 class Call(NamedTuple):
@@ -115,7 +116,7 @@ def running(scorer: Scorer, seconds: float = CALL_SECONDS, memory: int = MEMORY)
         finite number. The message names the file, the function and the row.
     """
     child = subprocess.Popen(
-        [sys.executable, "-P", str(_CHILD), scorer.file, scorer.function, str(memory)],
+        [sys.executable, "-P", _CHILD, scorer.file, scorer.function, str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -159,7 +160,7 @@ def _answer(child: subprocess.Popen[bytes], scorer: Scorer, where: str, seconds:
         problem = answer["error"]
     raise ScorerError(
         f"the scorer {scorer.function} in {scorer.file}{where} {problem}: correct it, and run the same command again; the "
-        "trials recorded so far are kept, those of other data or metrics are used again"
+        "trials recorded so far are kept"
     )
 
 

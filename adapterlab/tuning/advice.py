@@ -70,13 +70,15 @@ def advise(board: Board) -> str:
         nothing = (
             "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
         )
-        return " ".join([nothing, *(table.reason for table in board.scoreboard.answers if not table.decides)])
+        return f"{nothing} {board.scoreboard.without_improvement}".strip()
     rate = best.rates[board.study.tasks[0]]
+    gain = best.gain.mean
+    change = f"{abs(gain):.3f} {board.unit} {'better' if gain > 0 else 'worse'}"
     sure = f" (95 % interval {best.gain.low:.3f} to {best.gain.high:.3f})" if best.gain.real else ""
     doubt = "" if best.gain.real else ", which cannot be told from chance"
     first = (
-        f"Take {best.contestant} at a learning rate of {rate:.2g}: {best.gain.mean:.3f} {board.unit} better than the "
-        f"untrained model on test rows{sure}{doubt}."
+        f"Take {best.contestant} at a learning rate of {rate:.2g}: {change} than the untrained model on test "
+        f"rows{sure}{doubt}."
     )
     if flag := best.search_flags.get(board.study.tasks[0]):
         first += f" The rate is {flag.text}."

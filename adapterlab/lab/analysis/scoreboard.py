@@ -119,13 +119,31 @@ class Scoreboard:
         return next((table for table in self.answers if table.decides), None)
 
     def improved(self, row: Row) -> bool:
-        """Return True if a contestant is better than the frozen model, by the metric that decides or by the loss.
+        """Return True if a contestant is better than the frozen model: by the metric that decides, else by the loss.
+
+        Where the metric cannot tell it from the frozen model, the loss decides here too.
 
         Args:
             row: Row of a contestant that finished.
         """
         table = self.decided_by
-        return row.gain.mean > 0 or (table is not None and table.row(row.contestant).gain.mean > 0)
+        if table is None:
+            return row.gain.mean > 0
+        answers = table.row(row.contestant).gain
+        return answers.mean > 0 or (not answers.high < 0 and row.gain.mean > 0)
+
+    @property
+    def without_improvement(self) -> str:
+        """Sentences about the metrics of answers for a study in which no contestant is better than the frozen model."""
+        table = self.decided_by
+        found = [other.reason for other in self.answers if not other.decides]
+        if table is not None:
+            best = table.row(table.pairs.names[0])
+            found.append(
+                f"The frozen model has {table.title} {table.frozen:.3f}, the best contestant ({best.contestant}) "
+                f"{best.value.mean:.3f}."
+            )
+        return " ".join(found)
 
     @property
     def uneven(self) -> frozenset[str]:
@@ -297,7 +315,7 @@ def _answer(scoreboard: Scoreboard, results: Results) -> str:
     best, tasks = ranked[0], " and ".join(results.study.tasks)
     if not scoreboard.improved(best):
         nothing = f"No contestant learned anything on {tasks} that the frozen model did not know."
-        return " ".join([nothing, *(table.reason for table in scoreboard.answers if not table.decides)])
+        return f"{nothing} {scoreboard.without_improvement}".strip()
     first = (
         f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
     )

@@ -202,6 +202,17 @@ def test_an_adapter_may_win_by_its_answers_though_its_loss_rose():
     analysis = analysed(with_answers(played(("lora", "oft"), gains=gains, noise=0.001), right(shares)))
     assert winner_of(analysis.main).contestant == "oft"
     assert "0.020 nats per byte worse than the frozen model's" in analysis.answer
+    assert "0.020 nats per byte worse than the untrained model on test rows" in advise(analysis.main)
+
+
+def test_a_contestant_whose_answers_are_worse_than_the_frozen_models_does_not_win():
+    shares = {FROZEN: 0.9, "lora": 0.5, "oft": 0.4}
+    analysis = analysed(with_answers(played(("lora", "oft"), gains=GAINS, noise=0.001), right(shares)))
+    assert winner_of(analysis.main) is None
+    assert "No contestant learned anything" in analysis.answer
+    frozen = f"{analysis.main.scoreboard.answers[0].frozen:.3f}"
+    for text in (analysis.answer, advise(analysis.main)):
+        assert f"The frozen model has exact match {frozen}, the best contestant (lora) 0." in text
 
 
 def test_the_report_the_terminal_and_the_json_show_both(results, tmp_path):
