@@ -117,6 +117,19 @@ def find_target(folder: str, model: str | None = None, contestant: str | None = 
     return Target(folder)
 
 
+def default_out(folder: str) -> Path | None:
+    """Return the file that the results are written to if none is given; None for a model.
+
+    A file in a model's folder would make it another model to the lab, whose trials are named by what the folder holds.
+
+    Args:
+        folder: As for `find_target`.
+    """
+    place = Path(folder)
+    own = (LEDGER, WINNER, CARD, "adapter_config.json", "adapterlab")
+    return place / RESULT if any((place / name).exists() for name in own) else None
+
+
 def _of_results(place: Path, model: str | None, contestant: str | None) -> Target:
     base = model or _base_of(place)
     if contestant is None:

@@ -13,6 +13,7 @@ import adapterlab
 from adapterlab.cli import app
 from adapterlab.errors import AdapterlabError
 from adapterlab.harness import as_table, evaluate, find_target
+from adapterlab.models.fingerprint import fingerprint
 from adapterlab.models.loading import load
 from adapterlab.surgery import attach
 from adapterlab.surgery.export.peft_export import save_peft
@@ -149,6 +150,17 @@ def test_the_command_prints_the_table_and_writes_the_numbers(folder, attached):
     assert numbers(written)["mine_loss"] == pytest.approx(numbers(attached)["mine_loss"])
     assert written["config"]["model"] == f"{folder / 'model'} with {folder / 'adapter'}"
     assert as_table(written).count("mine_loss") == 1
+
+
+def test_nothing_is_written_to_a_models_folder(folder):
+    before, files = fingerprint(str(folder / "model")), sorted((folder / "model").iterdir())
+    options = ["--tasks", "mine_loss", "--include-path", str(folder / "tasks"), "--limit", "2"]
+    result = CliRunner().invoke(app, ["evaluate", str(folder / "model"), *options])
+    assert result.exit_code == 0, result.output
+    assert "mine_loss" in result.stdout
+    assert "The results:" not in result.stdout
+    assert sorted((folder / "model").iterdir()) == files
+    assert fingerprint(str(folder / "model")) == before
 
 
 def test_few_documents_are_a_limit(folder):

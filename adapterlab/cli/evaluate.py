@@ -34,7 +34,7 @@ def evaluate(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows in a forward pass.")] = 8,
     chat: Annotated[bool, typer.Option("--chat", help="Render prompts with the chat template.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File of the results; FOLDER/lm-eval.json if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File of the results; beside the adapter if not given.")] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Run the Python files in --include-path, from now on.")
     ] = False,
@@ -43,7 +43,7 @@ def evaluate(
     from adapterlab import harness
     from adapterlab.names import printable
 
-    target = out or (Path(folder) / harness.RESULT if Path(folder).is_dir() else None)
+    target = out or harness.default_out(folder)
     results = harness.evaluate(
         folder,
         [name.strip() for name in tasks.split(",") if name.strip()],
