@@ -8,8 +8,9 @@ The contestant to choose is the one with the lowest loss among those that the me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from adapterlab.lab.analysis.contrast import value
@@ -18,7 +19,7 @@ from adapterlab.lab.analysis.metrics import ANSWERS_IN_DOMAIN, ANSWERS_OUT_OF_DO
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Lead, PairTable
 from adapterlab.lab.statistics import Paired, equivalence
 from adapterlab.lab.trial.spec import FROZEN
-from adapterlab.tasks.answer_metrics import title_of
+from adapterlab.tasks.answer_metrics import BUILT_IN, title_of
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _table(effects: Effects, metric: str, tasks: Sequence[str]) -> AnswerTable:
     return AnswerTable(
         metric,
         tuple(tasks),
-        tuple(_row(effects, name, tasks, pairs) for name in order),
+        tuple(_row(effects, name, metric, tasks, pairs) for name in order),
         fmean(frozen),
         fmean(frozen_ood) if frozen_ood else None,
         pairs,
@@ -162,19 +163,26 @@ def _table(effects: Effects, metric: str, tasks: Sequence[str]) -> AnswerTable:
     )
 
 
-def _row(effects: Effects, name: str, tasks: Sequence[str], pairs: PairTable) -> AnswerRow:
+def _row(effects: Effects, name: str, metric: str, tasks: Sequence[str], pairs: PairTable) -> AnswerRow:
     study = effects.results.study
     other = name != study.reference
     return AnswerRow(
         name,
-        effects.estimate(value(name, ANSWERS_IN_DOMAIN), tasks),
-        effects.estimate(value(name, ANSWERS_OUT_OF_DOMAIN), tasks),
+        _within(effects.estimate(value(name, ANSWERS_IN_DOMAIN), tasks), metric),
+        _within(effects.estimate(value(name, ANSWERS_OUT_OF_DOMAIN), tasks), metric),
         effects.gained(name, ANSWERS_IN_DOMAIN, tasks),
         effects.compare(name, study.reference, ANSWERS_IN_DOMAIN, tasks) if other else None,
         pairs.p(name, study.reference),
         effects.compare(name, study.reference, ANSWERS_OUT_OF_DOMAIN, tasks) if other else None,
         study.competes(name),
     )
+
+
+def _within(effect: Paired, metric: str) -> Paired:
+    """Return a mean with its interval cut to the range of the metric, from 0 to 1 unless it is the user's."""
+    if metric not in BUILT_IN or not math.isfinite(effect.low):
+        return effect
+    return replace(effect, low=max(0.0, effect.low), high=min(1.0, effect.high))
 
 
 def ordered_by(table: AnswerTable, by_loss: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from adapterlab.lab.analysis.contrast import Contrast, Term, difference, gain
-from adapterlab.lab.analysis.metrics import METRICS, Key, Measurements, Results, measure, smallest_difference
+from adapterlab.lab.analysis.metrics import ANSWERS, METRICS, Key, Measurements, Results, measure, smallest_difference
 from adapterlab.lab.analysis.rate_noise import rate_noise
 from adapterlab.lab.analysis.rate_response import responses_on
 from adapterlab.lab.analysis.rows import Rows, measure_rows
@@ -160,13 +160,19 @@ class Effects:
         if all(seed == 0 for _, seed in numbers):
             return _over_tasks(list(numbers.values()))
         means = [fmean(values) for values in by_task.values()]
-        if not any(numbers.values()):  # from the same runs: differences of exactly 0 have no variance
+        answers = all(METRICS[metric].unit == ANSWERS for metric in contrast.metrics)
+        if not any(numbers.values()) and not answers:  # from the same runs: differences of exactly 0 have no variance
             return from_error(0.0, 0.0, len(numbers) - 1, len(numbers)) if len(numbers) > 1 else paired([0.0])
         seeds = self._over_seeds(contrast, by_task)
         if seeds is None:
             return from_error(fmean(means), math.inf, 0, len(numbers))
         parts = [[seeds[task], *self._selected(contrast, task), *self._rows(contrast, task)] for task in by_task]
-        return average(means, parts, len(numbers))
+        effect = average(means, parts, len(numbers))
+        if (
+            answers and effect.mean == effect.error == 0
+        ):  # all answers were scored as equal, which says little of others
+            return from_error(0.0, math.inf, 0, len(numbers))
+        return effect
 
     def _over_seeds(self, contrast: Contrast, by_task: Mapping[str, Sequence[float]]) -> dict[str, Component] | None:
         """Return by task the variance of the mean over seeds; None if no task has two seeds."""

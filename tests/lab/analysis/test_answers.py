@@ -164,7 +164,17 @@ def test_a_metric_that_is_constant_decides_nothing_and_is_said():
     assert sentence in board.answer
     assert "lora learns most" in board.answer
     assert sentence in advise(analysis.main)
-    assert board.answers[0].row("oft").versus.mean == 0
+    versus = board.answers[0].row("oft").versus
+    assert (versus.mean, versus.p) == (0, 1)
+    assert not math.isfinite(versus.low)  # answers that are all scored as equal say little of others
+
+
+def test_an_interval_ends_where_the_metric_does(results):
+    shares = SHARES | {"oft": 0.99}
+    (table,) = answer_tables(Effects.of(with_answers(played(tuple(GAINS), gains=GAINS, noise=0.01), right(shares))))
+    assert table.row("oft").value.high == 1
+    assert table.row("oft").value.low < table.row("oft").value.mean <= 1
+    assert table.row("oft").versus.high > table.row("oft").versus.mean
 
 
 def test_metrics_that_not_all_tasks_have_do_not_decide():
