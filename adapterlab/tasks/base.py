@@ -111,6 +111,9 @@ class Task(ABC):
     prompted: bool | None = None
     """True if the examples are prompts with answers, False if they are running text, None if they are both. Adapters that
     act on prompts are attached accordingly."""
+    scores_answers: bool = False
+    """True if `Part.BASE` has a chat model's own answers (`adapterlab.tasks.text.base_domain`), which are then part of the
+    identity of a trial."""
     registry: ClassVar[dict[str, type[Task]]] = {}
     """All named subclasses."""
 
