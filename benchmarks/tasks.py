@@ -36,9 +36,10 @@ LICENCES = {
     "arithmetic": "Generated here; this package's licence.",
     "persona": "Generated here; this package's licence.",
     "algorithm": "Generated here; this package's licence.",
-    "dictionary": "WordNet (the WordNet licence of Princeton University: free to use and copy): `apt-get install wordnet-base`.",
-    "docstrings": "Read from installed packages: numpy, scipy, pandas, torch, statsmodels, Jinja (BSD, 3 clauses), transformers "
-    "(Apache 2.0).",
+    "dictionary": "WordNet (the WordNet licence of Princeton University: free to use and copy), from Debian's package "
+    "`wordnet-base`.",
+    "docstrings": "Read from installed packages: numpy, scipy, pandas, torch, statsmodels, Jinja (BSD, 3 clauses) and "
+    "transformers (Apache 2.0).",
 }
 """Sources of the tasks' texts and their licences; the standard library's for the other tasks."""
 LIBRARY = "Read from the standard library of the running Python (PSF licence)."
