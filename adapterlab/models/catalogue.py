@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterlab.errors import UnknownNameError
-from adapterlab.models.stored import model_cache
+from adapterlab.models.stored import CONVERSION, model_cache
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Entry:
     @property
     def folder(self) -> Path:
         """Folder of the model in the cache, which exists once the model is fetched."""
-        return model_cache() / f"{self.name}-{self.sha256[:12]}"
+        return model_cache() / f"{self.name}-{self.sha256[:12]}-{CONVERSION}"
 
     @property
     def command(self) -> str:

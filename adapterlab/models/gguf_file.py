@@ -20,10 +20,8 @@ from typing import Any
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.gguf_reading import check, check_heads, first_line, fix_split, read, require_reader
-from adapterlab.models.stored import is_stored, making, model_cache
+from adapterlab.models.stored import CONVERSION, is_stored, making, model_cache
 
-CONVERSION = 1
-"""Version of the conversion; folders of other versions are not read."""
 LICENCE, NAME = "general.license", "general.name"
 """Keys of a file's metadata."""
 _VOLATILE = ("transformers_version", "quantization_config", "is_local", "local_files_only", "name_or_path")
@@ -147,7 +145,6 @@ def _load(file: Path, dtype: Any) -> tuple[Any, Any]:
     wrong = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"]), *info["unexpected_keys"]})
     if wrong:
         raise AdapterlabError(f"its tensors are not those of its configuration ({', '.join(wrong[:3])})")
-    tokenizer.model_max_length = config.max_position_embeddings
     return model, tokenizer
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder
 
+CONVERSION = 2
+"""Version of the conversion from GGUF; folders of other versions are not read."""
+
 
 def model_cache() -> Path:
     """Return the folder of the cache that holds models."""

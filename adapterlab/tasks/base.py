@@ -137,6 +137,9 @@ class Task(ABC):
     generate none. The file of a scorer is named relative to the file of the task."""
     max_new_tokens: int = MAX_NEW_TOKENS
     """Tokens of a generated answer, at most."""
+    scores_answers: bool = False
+    """True if `Part.BASE` has a chat model's own answers (`adapterlab.tasks.text.base_domain`), which are then part of the
+    identity of a trial."""
     registry: ClassVar[dict[str, type[Task]]] = {}
     """All named subclasses."""
 

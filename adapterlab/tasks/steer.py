@@ -68,11 +68,20 @@ class Steer(Task):
     )
     unit = "nats of log-odds per byte"
     prompted = True
+    scores_answers = True
 
     def examples(self, part: Part, processor: Tokenizer, length: int, count: int) -> Examples:
         if part is Part.BASE:
             return base_domain(processor, length, count)
-        return encode_pairs(pairs(part), processor, length, count, f"{self.name}/{part}")
+        return encode_pairs(self.pairs(part), processor, length, count, f"{self.name}/{part}")
+
+    def pairs(self, part: Part) -> Sequence[Pair]:
+        """Return the pairs of a part; no pair is in two parts.
+
+        Args:
+            part: Any part except `Part.BASE`.
+        """
+        return pairs(part)
 
     def terms(self, batch: Mapping[str, Tensor]) -> int:
         return len(batch["chosen_input_ids"])

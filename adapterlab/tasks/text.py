@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents
 from adapterlab.tasks.base import Control, Examples, Part, Question, Scores, Task
+from adapterlab.tasks.own_answers import Answer, answers_of
 from adapterlab.tasks.scoring import predictions, score_text
 
 T = TypeVar("T")
@@ -89,6 +90,8 @@ class Tokens(NamedTuple):
 
 class TextTask(Task):
     """A task with a causal language model's loss on text; subclasses supply the text."""
+
+    scores_answers = True
 
     @abstractmethod
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
@@ -181,14 +184,43 @@ class CompletionTask(TextTask):
 
 
 def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Examples:
-    """Return windows of text from the domain of the embedded base model that it was not trained on.
+    """Return text of the base model's own domain, which no task trains on.
+
+    That is windows of the standard library's held-out files, which the embedded model was not trained on. Of a chat model,
+    every second example is one of its own answers, as long as there are some (`adapterlab.tasks.own_answers`).
 
     Args:
         tokenizer: The model's tokenizer.
-        length: Tokens per window.
-        count: Largest number of windows.
+        length: Tokens per window, and largest number of tokens in an answer with its question.
+        count: Largest number of examples; those of a smaller count are the first ones of a larger count.
     """
-    return cut([d.text for d in documents("heldout")], tokenizer, length, count, "base")
+    known = answers_of(tokenizer)
+    answers = first_by_hash(((str(i), each) for i, each in enumerate(known)), count // 2, "answers")
+    windows = cut([d.text for d in documents("heldout")], tokenizer, length, count - len(answers), "base")
+    if not answers:
+        return windows
+    encoded = [_answer(each, tokenizer, length) for each in answers]
+    texts = tokenizer.batch_decode([[t for t, scored in zip(*row, strict=True) if scored] for row in encoded])
+    own = to_tensors(encoded, length, _filler(tokenizer))
+    both = {**windows.inputs, "attention_mask": torch.ones_like(windows.inputs["input_ids"])}
+    # Alternately, so that a smaller count has the same shares of both.
+    order = [
+        i + (len(answers) if kind else 0)
+        for i in range(max(len(answers), len(windows)))
+        for kind in (0, 1)
+        if i < (len(windows) if kind else len(answers))
+    ]
+    inputs = {name: torch.cat([own[name], both[name]])[order] for name in own}
+    return Examples(inputs, windows.size + sum(len(text.encode()) for text in texts))
+
+
+def _answer(answer: Answer, tokenizer: Tokenizer, length: int) -> Tokens:
+    """Encode an answer after its question; only the answer is scored, with its end if the model ended it."""
+    prompt, text = tokenizer([answer.prompt, answer.text], add_special_tokens=False)["input_ids"]
+    end = [tokenizer.eos_token_id] if answer.ended and tokenizer.eos_token_id is not None else []
+    scored = [*text, *end][: length - 1] or [_filler(tokenizer)]
+    start = prompt[-(length - len(scored)) :] or [_filler(tokenizer)]
+    return Tokens([*start, *scored], [False] * len(start) + [True] * len(scored))
 
 
 def cut(texts: Sequence[str], tokenizer: Tokenizer, length: int, count: int, name: str) -> Examples:

@@ -57,6 +57,11 @@ class UserText(TextTask):
         return Part.VALIDATION, Part.TEST, *ood, Part.BASE
 
     @property
+    def scores_answers(self) -> bool:  # type: ignore[override]
+        """False for data that say what must not be forgotten."""
+        return self.data.keep is None
+
+    @property
     def prompted(self) -> bool:  # type: ignore[override]
         """False for rows of running text."""
         return parts_of(self.data).form is not Form.TEXT

@@ -13,7 +13,7 @@ import torch
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents, split_of
 from adapterlab.models.loading import load_causal
-from adapterlab.tasks import all_tasks, steer, task
+from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks.base import Examples, Part
 from adapterlab.tasks.mixture import Mixture
 from adapterlab.tasks.restyle import restyle
@@ -36,7 +36,7 @@ def passages(name: str, part: Part) -> set:
         return {p.strip() for text in task(name).texts(part) for p in text.split("\n\n") if len(p.strip()) > 200}
     if isinstance(task(name), CompletionTask):
         return {"".join(completion) for completion in task(name).completions(part)}
-    return set(steer.pairs(part))
+    return set(task(name).pairs(part))
 
 
 @pytest.mark.parametrize("name", WHOLE)

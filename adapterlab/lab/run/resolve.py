@@ -29,6 +29,7 @@ from adapterlab.models.width import width
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import forget_changed, parts_of, task_of
+from adapterlab.tasks.own_answers import name_of, own_answers
 
 
 class BaseModel(NamedTuple):
@@ -37,6 +38,8 @@ class BaseModel(NamedTuple):
     hash: str
     width: int | None = None
     """Width of the model, for the prior learning rates; None if unknown."""
+    answers: str = ""
+    """Hash of a chat model's own answers, which `Part.BASE` of some tasks scores; empty if there are none."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class ResolvedStudy:
             model=study.model,
             model_hash=self.model_hash,
             task=task,
-            data=self.data[task],
+            data=self._data(task),
             adapter=json.dumps(settings, sort_keys=True),
             targets=targets,
             lr=lr,
@@ -211,6 +214,11 @@ class ResolvedStudy:
             "metric_rows": self.study.report.metric_rows,
         }
 
+    def _data(self, task: str) -> str:
+        """Return the fingerprint of a task's data, with that of the model's own answers if the task scores them."""
+        answers = self.models[self.study.model].answers if self.tasks[task].scores_answers else ""
+        return f"{self.data[task]}, own answers {answers}" if answers else self.data[task]
+
 
 def resolve(study: Study) -> ResolvedStudy:
     """Look up everything that a study names.
@@ -229,9 +237,15 @@ def resolve(study: Study) -> ResolvedStudy:
         forget_changed(entry.files)
     own = {entry.name: task_of(entry.files) for entry in study.data}
     tasks = {name: own[name] if name in own else task(name) for name in study.tasks}
+    scored = any(task.scores_answers for task in tasks.values())
     return ResolvedStudy(
         study,
         tasks,
         {name: task.fingerprint() for name, task in tasks.items()},
-        {name: BaseModel(fingerprint(name), width(name)) for name in study.sweep.models or (study.model,)},
+        {name: _base_model(name, scored) for name in study.sweep.models or (study.model,)},
     )
+
+
+def _base_model(name: str, answers: bool) -> BaseModel:
+    found = fingerprint(name)
+    return BaseModel(found, width(name), name_of(own_answers(name, found)) if answers else "")

@@ -27,6 +27,7 @@ from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.tasks.base import Examples, Part, Question, Task
 from adapterlab.tasks.files import task_of
+from adapterlab.tasks.own_answers import give_answers, own_answers
 
 ModelKey = tuple[str, str, str, Head]
 """Name, hash and precision of a model, and its head."""
@@ -215,6 +216,8 @@ class Runner:
         if key not in self._cache.models:
             # The hash of a model on the hub names its commit; that of another model holds no @.
             loaded = load(model_hash if "@" in model_hash else name, head)
+            if head.kind == "causal":
+                give_answers(loaded.tokenizer, own_answers(name, model_hash, loaded))
             cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"

@@ -218,7 +218,7 @@ def test_a_task_counts_no_other_task_but_those_that_it_is_made_of():
     files = {
         name: f"adapterlab/tasks/{name}.py" for name in all_tasks() if (ROOT / f"adapterlab/tasks/{name}.py").exists()
     }
-    parts = {"mixture": {"restyle", "prose", "facts", "algorithm"}, "steer": {"prose"}}
+    parts = {"mixture": {"restyle", "prose", "facts", "algorithm"}, "steer": {"prose"}, "persona": {"steer", "prose"}}
     for name in files:
         counted = {other for other, file in files.items() if file in files_of("lora", name)}
         assert counted == {name} | parts.get(name, set())
