@@ -375,7 +375,7 @@ def tune(
         folder,
         Ledger(folder / LEDGER),
         workers,
-        run or (lambda prepared, ledger: run_study(prepared, ledger)),
+        run or (lambda prepared, ledger, start: run_study(prepared, ledger, start=start)),
         watch=watch,
         planned=planned,
         analysed=analysed,

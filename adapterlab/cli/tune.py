@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapterlab.cli.studies import exit_if_incomplete, exit_on_interrupt, progress_bar
+from adapterlab.cli.studies import exit_if_incomplete, exit_on_interrupt
 
 if TYPE_CHECKING:
     from adapterlab.lab.ledger.store import Ledger
     from adapterlab.lab.run.contest import Contest
     from adapterlab.lab.run.prepare import PreparedStudy
+    from adapterlab.lab.run.scheduler import StartExecutor
     from adapterlab.tuning.advice import Advice
     from adapterlab.tuning.planning import TuningPlan
 
@@ -57,30 +58,32 @@ def tune(
     from rich.console import Console
 
     from adapterlab import api
+    from adapterlab.cli.progress import Stages, study_progress
     from adapterlab.lab.run.scheduler import run_study
     from adapterlab.report.plain import plain
     from adapterlab.tuning.show import show_advice, show_winner
 
     console, ledgers = Console(), list[Path]()
-    display = console.status("reading the data")
+    stages = Stages(console)
 
     def planned(plan: TuningPlan) -> None:
-        display.stop()
+        stages.pause()
         for note in plan.notes:
             console.print(plain(note), highlight=False)
 
-    def run(prepared: PreparedStudy, ledger: Ledger) -> list[Contest]:
-        ledgers.append(ledger.path)
-        with progress_bar(prepared.study.name, ledger.path, console) as watch:
-            return run_study(prepared, ledger, watch=watch)
+    def run(prepared: PreparedStudy, ledger: Ledger, start: StartExecutor) -> list[Contest]:
+        ledgers[:] = [ledger.path]
+        with study_progress(prepared.study.name, ledger.path, console, stages.log) as watch:
+            return run_study(prepared, ledger, watch=watch, start=start)
 
     def analysed(advice: Advice) -> None:
+        stages.pause()
         show_advice(advice, console)
         if advice.contestant is not None:
-            display.update(plain(f"training {advice.contestant} again, to save it"))
-            display.start()
+            stages(f"training {advice.contestant} again, to save it")
 
-    with exit_on_interrupt(ledgers, console), display:
+    with exit_on_interrupt(ledgers, console), stages:
+        stages("reading the data")
         advice = api.tune(
             model,
             train,
@@ -96,7 +99,7 @@ def tune(
             out=out,
             workers=workers,
             run=run,
-            watch=lambda text: display.update(plain(text)),
+            watch=stages,
             planned=planned,
             analysed=analysed,
         )

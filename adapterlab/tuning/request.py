@@ -47,6 +47,12 @@ class Request:
     """Tokens in an example, at most; None to choose by the data."""
     chosen: bool
     """True if the user named the contestants."""
+    ranks: tuple[int, ...] = ()
+    """Ranks to compare, rising; empty to size the contestants to the budget."""
+    targets: tuple[str, ...] = ()
+    """Modules to compare, as `attach` takes them; empty for all linear layers."""
+    racing: bool = False
+    """True to stop contestants once more seeds cannot change the answer."""
 
     def to_json(self) -> dict[str, object]:
         """Return plain data that is equal for equal requests on the same files and weights."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.fingerprint import place_of
 from adapterlab.surgery import Handle
 from adapterlab.surgery.export.peft_export import save_peft
@@ -73,9 +75,9 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
     elif folder.exists():  # its saving was interrupted
         refuse_foreign(folder)
         shutil.rmtree(folder)
-    runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
+    runner = Runner(alone(crews(contest.study.limits, contest.resolved.worker_config())))
     winners: list[Winner] = []
-    rerun = replace(trial, path=())
+    rerun = replace(trial, parts=(), path=(), curve_every=0, rows=False)
     outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
     if outcome.status != "ok" or not winners:
@@ -85,6 +87,16 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         )
     card.write_text(json.dumps({"trial": trial.id, **vars(winners[0])}, indent=1) + "\n")
     return winners[0]
+
+
+def alone(crew: Sequence[Sequence[WorkerConfig]]) -> WorkerConfig:
+    """Return the settings of a process that trains while no other worker does: on a CPU it has the cores of all.
+
+    Args:
+        crew: Settings of the processes of each worker.
+    """
+    first = crew[0][0]
+    return replace(first, threads=first.threads * len(crew)) if first.device == "cpu" else first
 
 
 def refuse_foreign(folder: Path) -> None:
