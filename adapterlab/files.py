@@ -16,6 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    """Return `$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab` if that is not set."""
+    return Path(os.environ.get("ADAPTERLAB_CACHE") or Path.home() / ".cache" / "adapterlab")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place if the `with` block ends without an error.

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from adapterlab.argmap.cli import app as map_app
-from adapterlab.cli import adapters, rate, results, studies, tune
+from adapterlab.cli import adapters, models, rate, results, studies, tune
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
@@ -68,6 +68,7 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(map_app, name="map")
+app.add_typer(models.app, name="models")
 
 
 def _show_warning(others: Callable[..., None], message: Warning | str, *details: Any) -> None:

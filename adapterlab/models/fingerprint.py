@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp, stamp_of
+from adapterlab.models.catalogue import CATALOGUE
+from adapterlab.models.gguf_file import converted, converted_folder
+from adapterlab.models.stored import is_stored
 
 EMBEDDED = "embedded"
 """Name of the model that comes with the package."""
@@ -39,9 +42,17 @@ def folder_of(source: str) -> Path:
     """Return the folder that a source names; for an id on the hub, a path that does not exist.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub.
+
+    Raises:
+        AdapterlabError: If a GGUF file cannot be read.
     """
-    return Path(__file__).parent / "base" if source == EMBEDDED else Path(source)
+    if source == EMBEDDED:
+        return Path(__file__).parent / "base"
+    if source in CATALOGUE:
+        return CATALOGUE[source].folder
+    file = _file_of(source)
+    return converted_folder(file) if file else Path(source)
 
 
 def place_of(source: str) -> Place:
@@ -50,16 +61,29 @@ def place_of(source: str) -> Place:
     The commit of a hub id is the one in the cache of the hub, so a study that is resumed continues with the same weights; if
     there is none, the newest one is asked for.
 
+    A GGUF file that is used for the first time is converted.
+
     Args:
-        source: `"embedded"`, a folder, or an id on the hub, which may end with `@` and a branch, tag or commit.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub, which may end with `@` and a
+            branch, tag or commit.
 
     Raises:
-        AdapterlabError: If there is no such folder, and the hub does not know the id or cannot be reached.
+        AdapterlabError: If there is no such folder, and the hub does not know the id or cannot be reached; the model is not
+            fetched; or a GGUF file cannot be converted.
     """
+    if source in CATALOGUE and not is_stored(CATALOGUE[source].folder):
+        raise AdapterlabError(
+            f"the model {source} is not on this machine: run `{CATALOGUE[source].command}` once "
+            f"({CATALOGUE[source].megabytes} MB)"
+        )
+    if file := _file_of(source):
+        return Place(str(converted(file)))
     folder = folder_of(source)
     if folder.exists():
         return Place(str(folder))
     name, _, revision = source.partition("@")
+    if source.lower().endswith(".gguf"):
+        raise AdapterlabError(f"there is no file {source}: give a GGUF file, a folder of a model, or an id on the hub")
     if source.startswith((".", "/", "~")) or name.count("/") > 1:
         raise AdapterlabError(f"there is no folder {source}: give one that holds a model, or an id on the hub")
     return Place(name, _commit(source, name, revision or "main"))
@@ -69,15 +93,23 @@ def fingerprint(source: str = EMBEDDED) -> str:
     """Return a hash of a local model's files that decide what it computes; for an id on the hub, `ID@COMMIT`.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub.
 
     Raises:
-        AdapterlabError: If there is no such folder, and the hub does not know the id or cannot be reached.
+        AdapterlabError: As `place_of` does.
     """
     place = place_of(source)
     if place.revision is not None:
         return f"{place.where}@{place.revision}"
-    folder = Path(place.where)
+    return hash_folder(Path(place.where))
+
+
+def hash_folder(folder: Path) -> str:
+    """Return a hash of the files in a model's folder that decide what it computes.
+
+    Args:
+        folder: The folder.
+    """
     return _hash(folder, _seen(folder))
 
 
@@ -95,17 +127,23 @@ def model_stamps(source: str) -> list[FileStamp]:
     """Return stamps of the files that `fingerprint` covers; none for an id on the hub, since a commit does not change.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub.
     """
     folder = folder_of(source)
     if not folder.exists():
         return []
-    seen = _seen(folder)
+    file, seen = _file_of(source), _seen(folder)
     hashed = _hash(folder, seen)
     return [
+        *([stamp_of(file)] if file else []),
         stamp_of(folder, _hash_names),
         *(FileStamp(str(file), size, time, hashed, _hash_around) for file, size, time in seen),
     ]
+
+
+def _file_of(source: str) -> Path | None:
+    """Return the file that a source names, which must be a GGUF file; None for other sources."""
+    return Path(source) if source not in (EMBEDDED, *CATALOGUE) and Path(source).is_file() else None
 
 
 Seen = tuple[tuple[Path, int, int], ...]

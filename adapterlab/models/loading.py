@@ -1,4 +1,4 @@
-"""Load a model with its tokenizer or image processor: the embedded model, a folder, or an id on the Hugging Face hub.
+"""Load a model with its tokenizer or image processor: embedded, fetched, of a folder or GGUF file, or from the hub.
 
 >>> model, tokenizer = load_causal()
 >>> type(model).__name__, sum(p.numel() for p in model.parameters())
@@ -48,7 +48,7 @@ def load_causal(source: str = EMBEDDED) -> Loaded:
     """Return a language model and its tokenizer.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub, as in `load`.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub, as in `load`.
     """
     return load(source)
 
@@ -60,7 +60,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     together with any adapter.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub.
         head: Output head of the model.
 
     Raises:
@@ -85,7 +85,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             "ignore_mismatched_sizes": True,
         }
     try:
-        with _quiet(), torch.random.fork_rng():
+        with quiet(), torch.random.fork_rng():
             torch.manual_seed(0)
             model, info = getattr(transformers, _CLASSES[head.kind]).from_pretrained(
                 where, output_loading_info=True, **settings
@@ -129,8 +129,8 @@ _CLASSES = {
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress bars and warnings of transformers and the hub; errors are reported by `load`."""
+def quiet() -> Iterator[None]:
+    """Silence the progress bars and warnings of transformers and the hub; the caller reports the errors."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 

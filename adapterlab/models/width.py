@@ -17,7 +17,7 @@ def width(source: str) -> int | None:
     """Return the hidden size of a model, or None if its configuration cannot be read or does not name one.
 
     Args:
-        source: `"embedded"`, a folder, or an id on the hub.
+        source: `"embedded"`, a fetched model, a folder, a GGUF file, or an id on the hub.
     """
     from transformers import AutoConfig
 

@@ -24,7 +24,6 @@ from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.fingerprint import folder_of
 from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.tasks.base import Examples, Part, Task
 from adapterlab.tasks.files import task_of
@@ -201,8 +200,8 @@ class Runner:
     def _model(self, key: ModelKey) -> _Base:
         name, model_hash, precision, head = key
         if key not in self._cache.models:
-            # The hash of a model on the hub names its commit.
-            loaded = load(name if folder_of(name).exists() else model_hash, head)
+            # The hash of a model on the hub names its commit; that of another model holds no @.
+            loaded = load(model_hash if "@" in model_hash else name, head)
             cast(Any, loaded.model).config.use_cache = False  # a key-value cache serves generation and takes memory
             # A model that is sharded stays in main memory until it is divided.
             device = self.config.device if self.config.ranks == 1 else "cpu"

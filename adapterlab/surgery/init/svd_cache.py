@@ -17,7 +17,6 @@ fixed (the entry of largest magnitude in each column of `u` is positive), so tha
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
+from adapterlab.files import cache_folder
 from adapterlab.surgery.init.svd_files import read, write
 
 OVERSAMPLED = 10
@@ -34,11 +34,6 @@ OVERSAMPLED = 10
 
 ALGORITHM = 2
 """Version of the algorithms of this module; entries of other versions are not read."""
-
-
-def cache_folder() -> Path:
-    """Return `$ADAPTERLAB_CACHE`, or `~/.cache/adapterlab` if that is not set."""
-    return Path(os.environ.get("ADAPTERLAB_CACHE") or Path.home() / ".cache" / "adapterlab")
 
 
 @cache

