@@ -313,6 +313,9 @@ def tune(
     seeds: int | None = None,
     batch: int = 8,
     length: int | None = None,
+    ranks: Sequence[int] | str | None = None,
+    targets: Sequence[str] | str | None = None,
+    methods: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
     run: tuner.RunContests | None = None,
@@ -335,6 +338,10 @@ def tune(
         seeds: Reported runs of each contestant; chosen by the time if None.
         batch: Examples in a training step.
         length: Tokens in an example, at most; chosen by the data if None.
+        ranks: Ranks to compare, such as `(4, 16, 64)`.
+        targets: Modules to compare, as `attach` takes them, such as `("attention", "all-linear")`; those of one level are
+            joined by `+`.
+        methods: `all` to compare all methods that fit the model and the budget, in a race.
         out: Folder of the results; `runs/MODEL-DATA` if None.
         workers: Number of worker processes; one for each core or GPU if None.
         run: Runs the planned study, in place of the default.
@@ -355,19 +362,21 @@ def tune(
         for name, rows in {"evaluate": eval, "ood": ood, "keep": keep}.items()
         if rows is not None
     }
-    names = contestants if isinstance(contestants, str) or contestants is None else ",".join(contestants)
     request = make_request(
         save_model(model, tokenizer, inputs),
         Path(save_rows(train, inputs)),
         evaluate=saved.get("evaluate"),
         ood=saved.get("ood"),
         keep=saved.get("keep"),
-        contestants=names,
+        contestants=_joined(contestants),
         time=time,
         budget=None if budget is None else str(budget),
         seeds=seeds,
         batch=batch,
         length=length,
+        ranks=_joined(ranks),
+        targets=_joined(targets),
+        methods=methods,
     )
     folder = folder or tuner.default_folder(request.model, request.data.name)
     return tuner.tune(
@@ -415,6 +424,10 @@ def predict_rate(
         source, rows = save_model(model, tokenizer, Path(inputs)), Path(save_rows(train, Path(inputs)))
         request = make_rate_request(method, source, rows, steps=steps, rank=rank, batch=batch, length=length)
         return rate.predict_rate(request)
+
+
+def _joined(names: Sequence[object] | str | None) -> str | None:
+    return names if names is None or isinstance(names, str) else ",".join(map(str, names))
 
 
 def called(source: StudySource, study: Study) -> str:

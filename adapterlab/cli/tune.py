@@ -49,6 +49,15 @@ def tune(
     length: Annotated[
         int | None, typer.Option(min=8, help="Tokens in an example, at most; chosen by the data if not given.")
     ] = None,
+    ranks: Annotated[
+        str | None, typer.Option(help="Compare ranks: 4,16,64; of LoRA, or of the --contestants.", show_default=False)
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Compare where to adapt: attention,all-linear.", show_default=False)
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="all: compare every method that fits, in a race.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL-DATA if not given.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
@@ -96,6 +105,9 @@ def tune(
             seeds=seeds,
             batch=batch,
             length=length,
+            ranks=ranks,
+            targets=targets,
+            methods=methods,
             out=out,
             workers=workers,
             run=run,

@@ -157,7 +157,8 @@ def _draft(
     contestants = _fitting(request, model, budget, notes)
     del model
     device = find_device()
-    sweep = Sweep(rank=request.ranks or None, targets=request.targets or None, design="factorial")
+    targets = tuple(tuple(level.split("+")) if "+" in level else level for level in request.targets)
+    sweep = Sweep(rank=request.ranks or None, targets=targets or None, design="factorial")
     draft = Study(
         name=request.data.name,
         title=f"{Path(request.model).name} on {Path(request.data.train).name}",

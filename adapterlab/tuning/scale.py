@@ -67,7 +67,7 @@ class Fitted(NamedTuple):
 
     study: Study
     left_out: tuple[str, ...]
-    """Contestants of the shortlist for which there is no time, the most expensive ones."""
+    """Contestants at the end of the shortlist, for which there is no time."""
 
 
 class Fit(NamedTuple):
@@ -123,7 +123,7 @@ def fit(
     ]
     room = seconds * PLANNED_SHARE
     for least in rounds:
-        for study, left_out in _fewer(draft, clock, least.contestants):
+        for study, left_out in _fewer(draft, least.contestants):
             for scale in _scales(least.seeds, seeds):
                 if found := _longest(study, scale, clock, room, min(least.steps, most), most):
                     return Fitted(_with_more_seeds(found, clock, room, most, seeds), left_out)
@@ -140,7 +140,7 @@ def least_seconds(draft: Study, clock: Clock, *, seeds: int | None = None, chose
         chosen: True if the user chose the contestants.
     """
     few = len(draft.contestants) if chosen else min(len(draft.contestants), FEWEST_CONTESTANTS)
-    study, _ = list(_fewer(draft, clock, few))[-1]
+    study, _ = list(_fewer(draft, few))[-1]
     scale = replace(LADDER[-1], seeds=seeds or FEWEST_SEEDS)
     for steps in itertools.count(MIN_STEPS):
         smallest = at_scale(study, scale, steps, min(MIN_ROWS, clock.lengths.most))
@@ -200,16 +200,11 @@ def _scales(fewest: int, seeds: int | None) -> Sequence[Scale]:
     return list(dict.fromkeys(replace(scale, seeds=seeds) for scale in LADDER))
 
 
-def _fewer(draft: Study, clock: Clock, few: int) -> Iterator[tuple[Study, tuple[str, ...]]]:
-    """Yield the study with ever fewer contestants, without the most expensive ones; the reference stays."""
-    entries, left_out = list(draft.contestants), list[str]()
-    yield draft, ()
-    while len(entries) > few:
-        others = [entry for entry in entries if entry.name != draft.reference]
-        dearest = max(others, key=lambda entry: clock.costs[entry.name].step)
-        entries.remove(dearest)
-        left_out.append(dearest.name)
-        yield draft.model_copy(update={"contestants": tuple(entries)}), tuple(left_out)
+def _fewer(draft: Study, few: int) -> Iterator[tuple[Study, tuple[str, ...]]]:
+    """Yield the study with ever fewer contestants, without the last ones; the reference is the first."""
+    for count in range(len(draft.contestants), few - 1, -1):
+        kept, left_out = draft.contestants[:count], draft.contestants[count:]
+        yield draft.model_copy(update={"contestants": kept}), tuple(entry.name for entry in left_out)
 
 
 def _longest(study: Study, scale: Scale, clock: Clock, room: float, least: int, most: int) -> Study | None:
