@@ -89,7 +89,7 @@ def tune(
         stages.pause()
         show_advice(advice, console)
         if advice.contestant is not None:
-            stages(f"training {advice.contestant} again, to save it")
+            stages(f"saving {advice.contestant}")
 
     with exit_on_interrupt(ledgers, console), stages:
         stages("reading the data")

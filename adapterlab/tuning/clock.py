@@ -15,10 +15,8 @@ from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tuning.row_lengths import RowLengths
 
-WRITING = 5.0
-"""Seconds to analyse a study and write its report."""
-THREADED = 0.85
-"""Share of the speed that several threads have of as many workers."""
+WRITING = 10.0
+"""Seconds to analyse a study, write its report and save its winner."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,9 @@ class Clock:
     """Seconds to score one token."""
     lengths: RowLengths
     workers: int
-    threads: float = 1.0
-    """Threads that train the winner again, for each thread of a worker."""
 
     def seconds(self, study: Study) -> float:
-        """Estimate the time of a study, of training its winner again, and of the report.
+        """Estimate the time of a study and of its report.
 
         Args:
             study: The study, with any numbers of steps, seeds and rows, and some or all of the contestants.
@@ -49,8 +45,7 @@ class Clock:
         last = study.training.steps * max(self.costs[name].step for name in self._names(study))
         # At the end of a study, workers wait for the last trials: on average for half of one.
         waiting = last / 2 if self.workers > 1 else 0.0
-        again = last / max(1.0, THREADED * self.threads)
-        return max(sum(each) / self.workers + waiting, max(each)) + again + WRITING
+        return max(sum(each) / self.workers + waiting, max(each)) + WRITING
 
     def scoring_share(self, study: Study) -> float:
         """Estimate the share of a study's time that is spent on scoring.

@@ -42,7 +42,6 @@ from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
 from adapterlab.tuning.row_lengths import RowLengths
 from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
-from adapterlab.tuning.winner import alone
 from adapterlab.tuning.workers import Workers
 
 MAX_PASSES = 3
@@ -251,9 +250,11 @@ def _timed(
     clock = timing.clock(capacity.costs, token)
     _refuse_if_short(request, draft, clock, started)
     left = request.seconds - (time.monotonic() - started)
-    found = fit(draft, clock, left, most=most, seeds=request.seeds, chosen=request.chosen)
+    found = fit(draft, clock, left, most=most, seeds=request.seeds, chosen=not request.shortlisted)
     if found is None:
-        raise _too_short(request, least_seconds(draft, clock, seeds=request.seeds, chosen=request.chosen), started)
+        raise _too_short(
+            request, least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted), started
+        )
     if found.left_out:
         notes.append(f"left out, since there is no time for all contestants: {', '.join(found.left_out)}")
     if draft.full_ft and not found.study.full_ft:
@@ -310,7 +311,7 @@ class _Timing:
         """
         crew = crews(self._limits, self.prepared.resolved.worker_config())
         known = [contest for contest in self.contests if contest.contestant in {FROZEN, *costs}]
-        return Clock(known, costs, token, self.lengths, len(crew), alone(crew).threads / crew[0][0].threads)
+        return Clock(known, costs, token, self.lengths, len(crew))
 
     @property
     def _limits(self) -> Limits:
@@ -344,7 +345,7 @@ def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: floa
     """Raise an error if the time is too short for the smallest useful study."""
     if not all(math.isfinite(cost.step) for cost in clock.costs.values()):
         return  # the reference does not fit in memory as it is
-    least = least_seconds(draft, clock, seeds=request.seeds, chosen=request.chosen)
+    least = least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted)
     if least > request.seconds - (time.monotonic() - started):
         raise _too_short(request, least, started)
 

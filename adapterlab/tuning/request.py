@@ -51,8 +51,18 @@ class Request:
     """Ranks to compare, rising; empty to size the contestants to the budget."""
     targets: tuple[str, ...] = ()
     """Modules to compare, as `attach` takes them, those of one level joined by `+`; empty for all linear layers."""
-    racing: bool = False
-    """True to stop contestants once more seeds cannot change the answer."""
+    everyone: bool = False
+    """True to compare all methods."""
+
+    @property
+    def racing(self) -> bool:
+        """True to stop contestants once more seeds cannot change the answer."""
+        return self.everyone and self.seeds is None
+
+    @property
+    def shortlisted(self) -> bool:
+        """True if the contestants are a shortlist, whose last ones are left out if time is short."""
+        return not self.chosen and not self.everyone
 
     def to_json(self) -> dict[str, object]:
         """Return plain data that is equal for equal requests on the same files and weights."""
@@ -133,7 +143,7 @@ def make_request(
         chosen=bool(names or levels),
         ranks=levels,
         targets=where,
-        racing=methods == "all" and seeds is None,
+        everyone=methods == "all",
     )
 
 

@@ -211,16 +211,17 @@ def _longest(study: Study, scale: Scale, clock: Clock, room: float, least: int, 
     """Return the study at a scale with the most steps that fit, and with as many rows as leave the scoring its share."""
     if scale.full_ft and FULL_FT not in clock.costs:
         scale = replace(scale, full_ft=False)
+    if clock.seconds(at_scale(study, scale, least, min(MIN_ROWS, clock.lengths.most))) > room:
+        return None
     rows = rows_for(scale.seeds, clock.lengths.most)
+    lengths = range(least, most + 1)
     while True:
-        lengths = range(least, most + 1)
 
         def seconds(steps: int, rows: int = rows) -> float:
             return clock.seconds(at_scale(study, scale, steps, rows))
 
-        fitting = bisect_right(lengths, room, key=seconds)
-        if fitting:
-            found = at_scale(study, scale, lengths[fitting - 1], rows)
+        if seconds(least) <= room:
+            found = at_scale(study, scale, lengths[bisect_right(lengths, room, key=seconds) - 1], rows)
             if clock.scoring_share(found) <= SCORING_SHARE:
                 return found
         if rows <= MIN_ROWS:

@@ -28,7 +28,7 @@ from adapterlab.tuning.clock import WRITING
 from adapterlab.tuning.planning import PlanFile, TuningPlan, plan_tuning
 from adapterlab.tuning.request import Request
 from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_SEEDS, with_seeds
-from adapterlab.tuning.winner import WINNER, Winner, how_to_load, keep_winner, refuse_foreign
+from adapterlab.tuning.winner import ADAPTERS, WINNER, Winner, how_to_load, keep_winner, refuse_foreign
 from adapterlab.tuning.workers import Workers
 from adapterlab.verdict.study_analysis import Analysis, analyse
 
@@ -86,7 +86,7 @@ def tune(
     started = time.monotonic()
     refuse_foreign(folder / WINNER)
     with ledger.sole_writer():  # nothing in the folder changes under another run
-        pool = Workers()
+        pool = Workers(str(folder / ADAPTERS))
         try:
             return _Tuning(request, folder, ledger, run, pool, started).answer(workers, watch, planned, analysed)
         finally:
@@ -178,7 +178,7 @@ class _Tuning:
             return advice(None, "")
         cell = prepared.resolved.main.cell
         own = (c for c in contests if (c.contestant, c.task, c.resolved.cell) == (best.contestant, task, cell))
-        winner = keep_winner(next(own), self._folder / WINNER)
+        winner = keep_winner(next(own), self._folder / WINNER, self._folder / ADAPTERS)
         code = how_to_load(winner, plan.study.model, prepared.resolved.tasks[task], self._folder / WINNER)
         return advice(winner, code)
 
@@ -189,7 +189,7 @@ def more_seeds(prepared: PreparedStudy, ledger: Ledger, seconds: float, workers:
     Args:
         prepared: The study, whose trials are done.
         ledger: Its ledger.
-        seconds: Time that is left, for the winner's training and the report too.
+        seconds: Time that is left, for the report and the winner too.
         workers: Number of workers.
 
     Returns:
@@ -198,8 +198,7 @@ def more_seeds(prepared: PreparedStudy, ledger: Ledger, seconds: float, workers:
     found, costs = None, known_costs(replay(prepared.contests(), ledger))
     if not costs:
         return None
-    steps = prepared.study.training.steps
-    room = max(0.0, seconds - WRITING - steps * max(cost.step for cost in costs.values()))
+    room = max(0.0, seconds - WRITING)
     for count in range(len(prepared.study.report.seeds) + 1, MAX_SEEDS + 1):
         more = _with_seeds(prepared, count)
         states = replay(more.contests(), ledger)

@@ -1,4 +1,4 @@
-"""The winner of a tuning study, trained again and saved in this package's format, and in PEFT's or merged into the model.
+"""The winner of a tuning study, saved in this package's format, and in PEFT's or merged into the model.
 
 >>> Winner("lora", peft=True, merged=False, why="").contestant
 'lora'
@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +18,16 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
-from adapterlab.lab.trial.worker_config import WorkerConfig
+from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.fingerprint import place_of
-from adapterlab.surgery import Handle
+from adapterlab.surgery import Handle, load
 from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
 
 WINNER = "winner"
 """Name of the winner's folder in a folder of results."""
+ADAPTERS = "adapters"
+"""Name of the folder with the trained adapters of all contestants, each by the id of its trial."""
 CARD = "winner.json"
 """File that records which trial the saved winner comes from."""
 SAVED = ("adapterlab", "peft", "merged")
@@ -51,13 +52,14 @@ class Winner:
     """Reason why there is no PEFT folder; empty if there is one."""
 
 
-def keep_winner(contest: Contest, folder: Path) -> Winner:
-    """Train the contest's first reported run again, and save the adapter.
+def keep_winner(contest: Contest, folder: Path, adapters: Path) -> Winner:
+    """Save the adapter of the contest's first reported run, which is trained again if it was not kept.
 
     Args:
         contest: The winner's contest, finished.
-        folder: Where to save; nothing is trained if it has the winner of the same trial. That of another trial is kept
-            beside it, as `winner-1`.
+        folder: Where to save; nothing is done if it has the winner of the same trial. That of another trial is kept beside
+            it, as `winner-1`.
+        adapters: Folder of the adapters that the study kept.
 
     Returns:
         The saved winner.
@@ -75,8 +77,12 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
     elif folder.exists():  # its saving was interrupted
         refuse_foreign(folder)
         shutil.rmtree(folder)
-    runner = Runner(alone(crews(contest.study.limits, contest.resolved.worker_config())))
+    runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
     winners: list[Winner] = []
+    if (kept := adapters / trial.id).is_dir():
+        context = runner.context(trial)
+        winners.append(_save(load(context.model, kept), context, contest, folder))
+        return _recorded(trial, winners[0], card)
     rerun = replace(trial, parts=(), path=(), curve_every=0, rows=False)
     outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
@@ -85,18 +91,12 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
             f"{contest.contestant} {outcome.status} when it was trained again to be saved ({outcome.note}), although it "
             "succeeded in the study: run the same command again"
         )
-    card.write_text(json.dumps({"trial": trial.id, **vars(winners[0])}, indent=1) + "\n")
-    return winners[0]
+    return _recorded(trial, winners[0], card)
 
 
-def alone(crew: Sequence[Sequence[WorkerConfig]]) -> WorkerConfig:
-    """Return the settings of a process that trains while no other worker does: on a CPU it has the cores of all.
-
-    Args:
-        crew: Settings of the processes of each worker.
-    """
-    first = crew[0][0]
-    return replace(first, threads=first.threads * len(crew)) if first.device == "cpu" else first
+def _recorded(trial: Trial, winner: Winner, card: Path) -> Winner:
+    card.write_text(json.dumps({"trial": trial.id, **vars(winner)}, indent=1) + "\n")
+    return winner
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -15,9 +15,14 @@ from adapterlab.lab.trial.spec import Finished, Trial
 
 
 class Workers:
-    """The worker processes of a tuning."""
+    """The worker processes of a tuning.
 
-    def __init__(self) -> None:
+    Args:
+        save_to: Folder for trained adapters of reported runs; empty to save none.
+    """
+
+    def __init__(self, save_to: str = "") -> None:
+        self._save_to = save_to
         self._executor: Executor | None = None
         self._settings: object = None
 
@@ -32,7 +37,7 @@ class Workers:
         settings = limits, resolved.worker_config()
         if self._executor is None or self._settings != settings:
             self.close()
-            self._executor, self._settings = executor_for(limits, resolved, limit), settings
+            self._executor, self._settings = executor_for(limits, resolved, limit, self._save_to), settings
         self._executor.limit = limit
         return self._executor
 
