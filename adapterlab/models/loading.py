@@ -106,6 +106,8 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             f"cannot load the model {source!r}: it lacks {', '.join(sorted(missing)[:3])}; is it a language model?"
         )
     mark_new_heads(model, missing)
+    # Tasks cut long texts themselves; transformers would warn of each process's first.
+    getattr(processor, "deprecation_warnings", {})["sequence-length-is-longer-than-the-specified-maximum"] = True
     if head.kind == "sequence" and model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = padding(processor)
     return Loaded(model.eval(), processor)

@@ -27,7 +27,7 @@ from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import Cost
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
-from adapterlab.lab.run.sizing import size_to_budget
+from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Study, Training
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
@@ -50,6 +50,8 @@ MAX_LENGTH = 512
 """Tokens of an example, at most, if no length is asked for."""
 PROBED_ROWS = 8
 """Rows scored to time the scoring."""
+COLD = 1.5
+"""Factor by which the first step may be slower than later ones."""
 SLOW_STEP, MANY_STEPS = 1.0, 4
 """Seconds of a step above which one step is timed of each contestant, and the number of steps otherwise."""
 
@@ -130,16 +132,13 @@ def plan_tuning(
         AdapterlabError: If the data do not fit the model, the budget is below the smallest size of every contestant, or the
             time is too short for the smallest useful study.
     """
-    draft, notes, whole, lengths = _draft(request, workers, watch)
-    watch("choosing the precision")
-    prepared = prepare(draft, folder)
-    notes.append(str(prepared.resolved.precision))
+    prepared, notes, whole, lengths = _draft(request, folder, workers, watch)
     return _timed(request, prepared, lengths, notes, whole, pool, started, watch)
 
 
 def _draft(
-    request: Request, workers: int | None, watch: Callable[[str], None]
-) -> tuple[Study, list[str], int, RowLengths]:
+    request: Request, folder: Path, workers: int | None, watch: Callable[[str], None]
+) -> tuple[PreparedStudy, list[str], int, RowLengths]:
     """Return the study with all contestants that fit the model, notes, the model's size, and the lengths of the rows."""
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
@@ -154,7 +153,6 @@ def _draft(
     watch("sizing the contestants")
     budget = _budget(request, model, whole)
     contestants = _fitting(request, model, budget, notes)
-    del model
     device = find_device()
     targets = tuple(tuple(level.split("+")) if "+" in level else level for level in request.targets)
     sweep = Sweep(rank=request.ranks or None, targets=targets or None, design="factorial")
@@ -164,7 +162,7 @@ def _draft(
         model=request.model,
         tasks=(request.data.name,),
         budget=budget,
-        reference="lora" if "lora" in contestants else contestants[0],
+        reference="lora" if "lora" in contestants else next(iter(contestants)),
         data=(Data(**vars(request.data)),),
         contestants=tuple(Contestant(adapter=name) for name in contestants),
         sweep=sweep,
@@ -181,7 +179,11 @@ def _draft(
             f"full fine-tuning is left out: it takes about {need / 1e9:.0f} GB, but {free / 1e9:.0f} GB are free"
         )
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
-    return draft, notes, whole, lengths
+    watch("choosing the precision")
+    sizes = None if draft.sweep.factors else contestants
+    prepared = prepare(draft, folder, model=model, sizes=sizes)
+    notes.append(str(prepared.resolved.precision))
+    return prepared, notes, whole, lengths
 
 
 def _budget(request: Request, model: torch.nn.Module, whole: int) -> int | None:
@@ -191,21 +193,21 @@ def _budget(request: Request, model: torch.nn.Module, whole: int) -> int | None:
     return _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
 
 
-def _fitting(request: Request, model: torch.nn.Module, budget: int | None, notes: list[str]) -> list[str]:
-    """Return the contestants that fit the model and the budget; those that the user did not name are left out otherwise."""
-    contestants, too_large = list[str](), list[str]()
+def _fitting(request: Request, model: torch.nn.Module, budget: int | None, notes: list[str]) -> dict[str, SizedAdapter]:
+    """Return the sized contestants that fit the model and the budget; those that the user did not name may be left out."""
+    contestants, too_large = dict[str, SizedAdapter](), list[str]()
     for name in request.contestants:
         try:
-            size = size_to_budget(Contestant(adapter=name), model, budget).parameters
+            sized = size_to_budget(Contestant(adapter=name), model, budget)
         except AdapterlabError as error:
             if request.chosen:
                 raise
             notes.append(f"{name} is left out: {error}")
             continue
-        if budget is not None and size > budget and not request.chosen:
-            too_large.append(f"{name} ({size:,})")
+        if budget is not None and sized.parameters > budget and not request.chosen:
+            too_large.append(f"{name} ({sized.parameters:,})")
         else:
-            contestants.append(name)
+            contestants[name] = sized
     if too_large:
         notes.append(f"left out, since their smallest sizes train more than {budget:,}: {', '.join(too_large)}")
     if not contestants:
@@ -233,7 +235,7 @@ def _timed(
     watch(f"timing a step of {draft.reference}")
     first = timing.first_step()
     everyone = {contest.contestant: Cost(first, 0.0) for contest in contests if contest.adapter is not None}
-    _refuse_if_short(request, draft, timing.clock(everyone, token), started)
+    _refuse_if_short(request, draft, timing.clock(everyone, token), started, doubt=COLD)
     capacity = timing.capacity(1 if first > SLOW_STEP else MANY_STEPS, watch)
     notes += capacity.notes
     fitting = tuple(entry for entry in draft.contestants if entry.name in capacity.costs)
@@ -341,12 +343,12 @@ class _Timing:
         return replace(outcome, seconds=outcome.seconds * self.lengths.trained(trial.batch) / timed)
 
 
-def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: float) -> None:
-    """Raise an error if the time is too short for the smallest useful study."""
+def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: float, doubt: float = 1.0) -> None:
+    """Raise an error if the time is too short for the smallest useful study, even if that is faster by the factor `doubt`."""
     if not all(math.isfinite(cost.step) for cost in clock.costs.values()):
         return  # the reference does not fit in memory as it is
     least = least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted)
-    if least > request.seconds - (time.monotonic() - started):
+    if least / doubt > request.seconds - (time.monotonic() - started):
         raise _too_short(request, least, started)
 
 

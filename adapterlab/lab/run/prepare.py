@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
@@ -56,7 +58,14 @@ class PreparedStudy:
         return {name: sized.adapter for name, sized in self.sized[cell].items()}
 
 
-def prepare(study: Study, folder: Path | None = None, measure: Measure = measure_speedup) -> PreparedStudy:
+def prepare(
+    study: Study,
+    folder: Path | None = None,
+    measure: Measure = measure_speedup,
+    *,
+    model: nn.Module | None = None,
+    sizes: Mapping[str, SizedAdapter] | None = None,
+) -> PreparedStudy:
     """Resolve a study, size its contestants and settle its precision.
 
     Args:
@@ -64,6 +73,8 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
         folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
             without a record.
         measure: Measures the speed of bfloat16.
+        model: The base model of the main cell, if the caller has loaded it.
+        sizes: By contestant, its sized adapter, if the caller has sized it for a study without a sweep.
 
     Returns:
         The study, ready to run.
@@ -77,16 +88,17 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
     sized: dict[Cell, dict[str, SizedAdapter]] = {}
     parameters, shape = 0, None
     for name in resolved.models:
-        model = load(name, head).model
+        base = model if model is not None and name == study.model else load(name, head).model
         for part in (part for part in resolved.cells if part.study.model == name):
             rank = part.cell.by_factor.get("rank")
             sized[part.cell] = {
-                entry.name: size_at(entry, model, part.study.budget, rank if isinstance(rank, int) else None)
+                entry.name: (sizes or {}).get(entry.name)
+                or size_at(entry, base, part.study.budget, rank if isinstance(rank, int) else None)
                 for entry in part.study.entrants
             }
         if name == study.model:
-            parameters, shape = sum(p.numel() for p in model.parameters()), product_of(model, study)
-        del model
+            parameters, shape = sum(p.numel() for p in base.parameters()), product_of(base, study)
+        del base
     prepared = PreparedStudy(resolved, sized, parameters)
     if study.training.precision != AUTO or shape is None:
         return prepared
