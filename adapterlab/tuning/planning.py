@@ -41,7 +41,7 @@ from adapterlab.tasks.truncation import truncations
 from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
 from adapterlab.tuning.row_lengths import RowLengths
-from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
+from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
 from adapterlab.tuning.workers import Workers
 
 MAX_PASSES = 3
@@ -362,7 +362,11 @@ def _too_short(request: Request, least: float, started: float) -> AdapterlabErro
 
 def _chosen(request: Request, study: Study, clock: Clock, started: float) -> str:
     seconds = clock.seconds(study) + time.monotonic() - started
-    more = "" if request.seeds else f"; seeds are added while there is time, up to {spoken(request.seconds)}"
+    more = (
+        ""
+        if request.seeds or len(study.report.seeds) == MAX_SEEDS
+        else f"; seeds are added while there is time, up to {spoken(request.seconds)}"
+    )
     cells = "" if study.sweep.count == 1 else f" at {study.sweep.count} combinations"
     size = "" if study.budget is None else f" of at most {study.budget:,} trained parameters,"
     return (

@@ -150,11 +150,8 @@ def make_request(
 def _contestants(names: tuple[str, ...], *, everyone: bool, comparing_ranks: bool) -> tuple[str, ...]:
     """Return the names of the adapters to compare: the user's, or all, or a shortlist; LoRA alone if ranks are compared."""
     if everyone:
-        shipped = {name: kind for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.")}
-        return (
-            "lora",
-            *(name for name, kind in shipped.items() if name not in ("lora", FullFT.name) and not kind.mixes_rows),
-        )
+        shipped = [name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.")]
+        return ("lora", *(name for name in shipped if name not in ("lora", FullFT.name)))
     chosen = tuple(name for name in names if name != FullFT.name)
     if comparing_ranks:
         fixed = [name for name in chosen if method(name).size_knob != "rank"]
