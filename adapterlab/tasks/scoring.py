@@ -15,7 +15,7 @@ a scored token is predicted, and rows of about equal length are scored together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ from adapterlab.tasks.base import Examples, Scores
 
 TOKENS_AT_ONCE = 8192
 """Tokens per forward pass when scoring."""
+LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU = 2**25, 2**28
+"""Logits per forward pass: 128 MiB in float32 on a CPU, 1 GiB on a GPU; a loss and its gradient need several times that."""
 
 
 class Query(NamedTuple):
@@ -134,6 +136,35 @@ def _head_at(model: nn.Module, size: torch.Size, index: Tensor) -> Iterator[list
         hook.remove()
 
 
+def rows_at_once(model: nn.Module, batch: Mapping[str, Tensor], copies: int = 1) -> int:
+    """Return how many rows of a batch fit in one pass, so that a large vocabulary does not fill the memory with logits.
+
+    Args:
+        model: The model that will run on them.
+        batch: Inputs of the model; one whose name ends in `scored` marks the tokens that need logits.
+        copies: Number of batches of this size in one pass.
+
+    Returns:
+        At least 1; the number of rows if the model has no vocabulary, or nothing is marked.
+    """
+    count = len(next(iter(batch.values())))
+    scored = [mask for name, mask in batch.items() if name.endswith("scored")]
+    return max(1, min(count, _most_rows(model, _terms(scored)) // copies)) if scored else count
+
+
+def _most_rows(model: nn.Module, terms: Int[Tensor, " rows"]) -> int:
+    """Return the number of rows whose logits fit in one pass, if each has as many terms as the largest."""
+    config: Any = getattr(model, "config", None)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", 1) if hasattr(config, "get_text_config") else 1
+    on_gpu = next(model.parameters()).device.type != "cpu"
+    return (LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE) // max(1, int(terms.max()) * vocabulary)
+
+
+def _terms(scored: Sequence[Bool[Tensor, "rows tokens"]]) -> Int[Tensor, " rows"]:
+    """Return the most scored tokens that each row has in any of its texts."""
+    return torch.stack([mask.sum(1) for mask in scored]).amax(0)
+
+
 def scoring_batches(
     examples: Examples, model: nn.Module, tokens: int = TOKENS_AT_ONCE
 ) -> Iterator[tuple[Int[Tensor, " rows"], dict[str, Tensor]]]:
@@ -142,7 +173,7 @@ def scoring_batches(
     Args:
         examples: Examples to score; an input whose name ends in `scored` marks the scored tokens.
         model: The model that will score them.
-        tokens: Tokens per batch, padding included; a batch has at least one row.
+        tokens: Tokens per batch, padding included; a batch has at least one row, and no more logits than fit in one pass.
 
     Yields:
         Numbers of the rows, and the batch.
@@ -150,9 +181,10 @@ def scoring_batches(
     device = next(model.parameters()).device
     used = [_used(mask) for name, mask in examples.inputs.items() if name.endswith("scored")]
     lengths = torch.stack(used).amax(0)
+    terms = _terms([mask for name, mask in examples.inputs.items() if name.endswith("scored")])
     order = lengths.argsort(descending=True, stable=True)
     while len(order):
-        count = max(1, tokens // max(1, int(lengths[order[0]])))
+        count = max(1, min(tokens // max(1, int(lengths[order[0]])), _most_rows(model, terms[order])))
         rows, order = order[:count], order[count:]
         yield rows, {name: t.to(device) for name, t in examples.rows(rows).items()}
 

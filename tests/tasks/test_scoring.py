@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from adapterlab.adapters import adapter
 from adapterlab.surgery import attach
 from adapterlab.tasks.base import Examples
-from adapterlab.tasks.scoring import predictions, score_text, scoring_batches
+from adapterlab.tasks.scoring import predictions, rows_at_once, score_text, scoring_batches
 from tests.adapters.methods import noisy
 from tests.conftest import tiny_gpt2, tiny_llama
 
@@ -97,3 +97,26 @@ def test_a_mask_without_padding_is_left_out(examples):
     predictions(model, examples.rows(torch.tensor([2, 4])))
     predictions(model, examples.rows(torch.tensor([0, 2])))
     assert given == [False, True]
+
+
+@pytest.mark.parametrize("logits", [1, 4 * 64, 12 * 64, 2**25])
+def test_a_large_vocabulary_is_scored_in_more_passes_with_the_same_losses(logits, examples, monkeypatch):
+    model, most = tiny_llama(), []
+    monkeypatch.setattr("adapterlab.tasks.scoring.LOGITS_AT_ONCE", logits)
+    model.lm_head.register_forward_hook(lambda module, args, output: most.append(output.numel()))
+    scores = score_text(model, examples)
+    assert torch.allclose(
+        torch.tensor(scores.rows).double() * 50 / len(LENGTHS), by_hand(tiny_llama(), examples), atol=1e-5
+    )
+    assert max(most) <= max(logits, 4 * 64)  # one row has up to four terms
+    assert (len(most) == 1) is (logits == 2**25)
+
+
+def test_the_rows_of_a_pass_are_those_whose_logits_fit(examples, monkeypatch):
+    model, batch = tiny_llama(), dict(examples.inputs)
+    assert rows_at_once(model, batch) == len(LENGTHS)
+    monkeypatch.setattr("adapterlab.tasks.scoring.LOGITS_AT_ONCE", 4 * 64 * 3)
+    assert rows_at_once(model, batch) == 3
+    assert rows_at_once(model, batch, copies=2) == 1
+    assert rows_at_once(model, {"input_ids": batch["input_ids"]}) == len(LENGTHS)
+    assert rows_at_once(torch.nn.Linear(2, 2), batch) == len(LENGTHS)

@@ -31,7 +31,7 @@ from adapterlab.lab.trial.score import Progress, mode, with_scores
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Task
-from adapterlab.tasks.scoring import Query, logits_at, query, used_length
+from adapterlab.tasks.scoring import Query, logits_at, query, rows_at_once, used_length
 from adapterlab.tasks.text import TextTask
 
 
@@ -181,7 +181,7 @@ def _gradients(context: TrialContext, stack: _Stack, lanes: Sequence[_Lane]) -> 
     task, model, batches = context.task, context.model, [next(lane.batches) for lane in lanes]
     terms, count = [task.terms(batch) for batch in batches], context.trial.batch
     totals = [0.0] * len(lanes)
-    size = context.config.micro_batch or count
+    size = min(context.config.micro_batch or count, *(rows_at_once(model, batch, len(lanes)) for batch in batches))
     for start in range(0, count, size):
         pieces = [
             train.to_device_of(model, {name: t[start : start + size] for name, t in batch.items()}) for batch in batches

@@ -27,6 +27,7 @@ from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.surgery.model.sharded import is_sharded
 from adapterlab.tasks.base import Control, Examples, Task
 from adapterlab.tasks.halving import halving, out_of_memory
+from adapterlab.tasks.scoring import rows_at_once
 
 CALIBRATION_BATCHES = 4
 """Batches given to a method that starts from gradients or activations."""
@@ -270,7 +271,7 @@ def backward(
     control: Control,
     precision: str = "float32",
 ) -> float:
-    """Add the gradient of a batch's mean loss, computed in passes of `micro_batch` examples.
+    """Add the gradient of a batch's mean loss, computed in passes of `micro_batch` examples, or as many as have few logits.
 
     Args:
         task: The task, which defines the loss.
@@ -284,9 +285,10 @@ def backward(
         The mean loss over the terms of the whole batch.
     """
     terms, count = task.terms(batch), len(next(iter(batch.values())))
+    size = min(micro_batch or count, rows_at_once(model, batch))
     total = 0.0
-    for start in range(0, count, micro_batch or count):
-        piece = {name: tensor[start : start + (micro_batch or count)] for name, tensor in batch.items()}
+    for start in range(0, count, size):
+        piece = {name: tensor[start : start + size] for name, tensor in batch.items()}
         for loss in losses(task, model, to_device_of(model, piece), control, precision):
             mean = loss / terms
             torch.autograd.backward(mean)
