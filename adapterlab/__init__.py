@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
     from adapterlab.api import calibrate, compare, estimate, power, predict_rate, retry, run, status, trials, tune
     from adapterlab.errors import AdapterlabError
+    from adapterlab.harness import lm_eval_model
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
@@ -33,6 +34,7 @@ _HOMES = {
         *("retry", "run", "status", "trials", "tune"),
     ),
     "adapterlab.errors": ("AdapterlabError",),
+    "adapterlab.harness": ("lm_eval_model",),
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
     "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
@@ -62,6 +64,7 @@ __all__ = [
     "compare",
     "estimate",
     "eva_ranks",
+    "lm_eval_model",
     "load",
     "load_peft",
     "load_study",

@@ -316,6 +316,9 @@ def tune(
     ranks: Sequence[int] | str | None = None,
     targets: Sequence[str] | str | None = None,
     methods: str | None = None,
+    metric: str | None = None,
+    max_new_tokens: int | None = None,
+    trust: bool = False,
     out: str | Path | None = None,
     workers: int | None = None,
     run: tuner.RunContests | None = None,
@@ -342,6 +345,9 @@ def tune(
         targets: Modules to compare, as `attach` takes them, such as `("attention", "all-linear")`; those of one level are
             joined by `+`.
         methods: `all` to compare all methods that fit the model and the budget, in a race.
+        metric: Metric of generated answers: `exact_match`, `f1`, `contains`, or `python:FILE.FUNCTION`; none if None.
+        max_new_tokens: Tokens of a generated answer, at most; 64 if None.
+        trust: True to trust the Python file of `metric`, from now on and as it is.
         out: Folder of the results; `runs/MODEL-DATA` if None.
         workers: Number of worker processes; one for each core or GPU if None.
         run: Runs the planned study, in place of the default.
@@ -377,6 +383,9 @@ def tune(
         ranks=_joined(ranks),
         targets=_joined(targets),
         methods=methods,
+        metric=metric,
+        max_new_tokens=max_new_tokens,
+        trust=trust,
     )
     folder = folder or tuner.default_folder(request.model, request.data.name)
     return tuner.tune(
@@ -466,8 +475,9 @@ def _with_inputs(
         if "train" not in parts:
             raise AdapterlabError(f"data[{name!r}] has no training rows: give train")
         saved = {part: save_rows(found, folder) for part, found in parts.items()}
+        scored = {} if name not in entries else entries[name].model_dump(include={"metric", "max_new_tokens"})
         try:
-            entries[name] = Data(name=name, **saved)
+            entries[name] = Data.model_validate({"name": name, **saved, **scored})
         except ValidationError as error:
             raise AdapterlabError(f"data[{name!r}]: a task's name has letters, digits, - and _ alone") from error
     return study.model_copy(update={"data": tuple(entries.values())})

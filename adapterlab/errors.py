@@ -25,6 +25,10 @@ class ChangedInputError(AdapterlabError):
     """A file that names the trials of a running study by its content has changed."""
 
 
+class ScorerError(AdapterlabError):
+    """A user's function that scores answers failed; the study stops, since its metric is not known for any contestant."""
+
+
 class UnknownNameError(AdapterlabError):
     """A name that does not exist; the message suggests similar ones, or lists all.
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from adapterlab.argmap.cli import app as map_app
-from adapterlab.cli import adapters, models, rate, results, studies, tune
+from adapterlab.cli import adapters, evaluate, models, rate, results, studies, tune
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
@@ -62,6 +62,7 @@ for _command in (
     results.retry,
     tune.tune,
     rate.rate,
+    evaluate.evaluate,
     adapters.adapters,
     adapters.explain,
     studies.honest,

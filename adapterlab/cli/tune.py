@@ -58,6 +58,14 @@ def tune(
     methods: Annotated[
         str | None, typer.Option(help="all: compare every method that fits, in a race.", show_default=False)
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Score generated answers: exact_match, f1, contains, or python:FILE.FUNCTION for your own."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a generated answer, at most; 64 if not given.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the Python file of --metric, from now on.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL-DATA if not given.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
@@ -108,6 +116,9 @@ def tune(
             ranks=ranks,
             targets=targets,
             methods=methods,
+            metric=metric,
+            max_new_tokens=max_new_tokens,
+            trust=trust,
             out=out,
             workers=workers,
             run=run,

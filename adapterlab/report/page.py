@@ -92,7 +92,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(signed=_signed, interval=_interval, area=_area, pvalue=_p, factor=_factor, loss=_loss)
+    environment.filters.update(signed=_signed, interval=_interval, area=_area, level=_level)
+    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss)
     palette = charts.colours(board)
     scoreboard, front = board.scoreboard, board.pareto
     plane = any(math.isfinite(row.forgetting.mean) for row in scoreboard.rows)
@@ -103,6 +104,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         failures=analysis.failures,
         reference=scoreboard.reference,
         rows=scoreboard.rows,
+        answer_tables=scoreboard.answers,
         uneven=scoreboard.uneven,
         kept_uneven=scoreboard.kept_uneven,
         by_name={row.contestant: row for row in scoreboard.rows},
@@ -215,6 +217,15 @@ def _interval(effect: Paired) -> Markup:
     if not math.isfinite(effect.low):
         return Markup(f"{_number(effect.mean)}<br><small>{'one pair' if effect.n < 2 else 'no interval'}</small>")
     return Markup(f"{_number(effect.mean)}<br><small>{_number(effect.low)} to {_number(effect.high)}</small>")
+
+
+def _level(effect: Paired) -> Markup:
+    """Return a value without a sign, with its interval."""
+    if not math.isfinite(effect.mean):
+        return Markup("-")
+    if not math.isfinite(effect.low):
+        return Markup(f"{effect.mean:.3f}<br><small>no interval</small>")
+    return Markup(f"{effect.mean:.3f}<br><small>{effect.low:.3f} to {effect.high:.3f}</small>")
 
 
 def _area(area: Interval) -> Markup:

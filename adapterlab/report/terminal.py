@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.statistics import Paired
@@ -92,6 +93,8 @@ def show_board(board: Board, console: Console) -> None:
             _p(row.p) if row.versus and row.ranked else "",
         )
     console.print(table)
+    for metric in scoreboard.answers:
+        show_answer_table(metric, scoreboard.reference, console)
     console.print(f"[dim]{plain(scoreboard.unit)} against the frozen model; *: size not near the budget[/dim]")
     correction = scoreboard.lead.correction
     console.print(f"[dim]p: {correction} over all pairs of ranked contestants, as in the sentence above[/dim]")
@@ -108,6 +111,30 @@ def show_board(board: Board, console: Console) -> None:
             f"{plain(curve.flag.text)}[/yellow]",
             highlight=False,
         )
+
+
+def show_answer_table(table: AnswerTable, reference: str, console: Console) -> None:
+    """Print the contestants by a metric of generated answers, and what is chosen by what.
+
+    Args:
+        table: The comparison by the metric.
+        reference: The contestant that the others are compared with.
+        console: Where to print.
+    """
+    console.print()
+    found = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    found.add_column(plain(table.title), overflow="fold")
+    ood = table.frozen_ood is not None
+    for heading in ("value (95%)", *(["ood"] if ood else []), f"vs {plain(reference)} (95%)", "p"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    for row in table.rows:
+        cells = [_level(row.value), *([f"{row.value_ood.mean:.3f}"] if ood else []), _interval(row.versus)]
+        p = _p(row.p) if row.versus and row.ranked else ""
+        add_plain_row(found, row.contestant, *cells, p, style="" if row.ranked else "dim")
+    frozen = [f"{table.frozen:.3f}", *([f"{table.frozen_ood:.3f}"] if ood else [])]
+    add_plain_row(found, "frozen", *frozen, "", "", style="dim")
+    console.print(found)
+    console.print(f"[dim]{table.answers} answers of each run; higher is better. {plain(table.reason)}[/dim]\n")
 
 
 def _show_rubric(cards: Sequence[Card], console: Console) -> None:
@@ -136,6 +163,12 @@ def _signed(value: float) -> str:
 
 def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _level(effect: Paired) -> str:
+    if not math.isfinite(effect.low):
+        return f"{effect.mean:.3f}" if math.isfinite(effect.mean) else "-"
+    return f"{effect.mean:.3f} [{effect.low:.3f},{effect.high:.3f}]"
 
 
 def _interval(effect: Paired | None) -> str:

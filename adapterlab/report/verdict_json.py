@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterlab.files import write_text
+from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.equal_learning import EqualLearning
 from adapterlab.lab.analysis.regret import TuningRegret
@@ -130,9 +131,39 @@ def _board(board: Board) -> Json:
             }
             for row in board.scoreboard.rows
         ],
+        "answers": [_answers(table) for table in board.scoreboard.answers],
+        "order_by": "loss" if board.scoreboard.decided_by is None else board.scoreboard.decided_by.metric,
+        "rates_by": "validation loss",
         "at_equal_learning": {row.contestant: _equal_learning(row) for row in board.equal_learning},
         "tuning_regret": _regret(board.regret),
         "provenance": dict(board.provenance.facts),
+    }
+
+
+def _answers(table: AnswerTable) -> Json:
+    return {
+        "metric": table.metric,
+        "tasks": list(table.tasks),
+        "answers_of_each_run": table.answers,
+        "frozen": table.frozen,
+        "frozen_ood": table.frozen_ood,
+        "constant": table.constant,
+        "decides": table.decides,
+        "reason": table.reason,
+        "not_told_from_the_best": list(table.tied) if table.decides else [],
+        "contestants": [
+            {
+                "name": row.contestant,
+                "ranked": row.ranked,
+                "value": _effect(row.value),
+                "value_ood": _effect(row.value_ood),
+                "better_than_frozen": _effect(row.gain),
+                "versus_reference": _effect(row.versus),
+                "p_holm": row.p if row.versus is not None and row.ranked else None,
+                "versus_reference_ood": _effect(row.versus_ood),
+            }
+            for row in table.rows
+        ],
     }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import CAUSAL, Head
+from adapterlab.tasks.answer_metrics import MAX_NEW_TOKENS, Scorer, scorer_of
 
 
 class Part(StrEnum):
@@ -59,6 +63,23 @@ class Examples:
             which: Row numbers, a boolean mask over the rows, or a slice.
         """
         return {name: tensor[which] for name, tensor in self.inputs.items()}
+
+
+class Question(NamedTuple):
+    """A prompt that a model is asked to answer, with the right answer."""
+
+    ids: tuple[int, ...]
+    """Tokens of the prompt, at least one."""
+    reference: str
+    """The right answer."""
+    place: str
+    """File and line, or part and number, for error messages."""
+    row: Mapping[str, Any]
+    """The whole row, for a scorer of the user."""
+    stops: tuple[int, ...] = ()
+    """Tokens that end an answer, besides the model's end of text."""
+    tail: str = ""
+    """Text that ends an answer, for a chat template whose turns end without a special token; empty for none."""
 
 
 class Scores(NamedTuple):
@@ -111,6 +132,11 @@ class Task(ABC):
     prompted: bool | None = None
     """True if the examples are prompts with answers, False if they are running text, None if they are both. Adapters that
     act on prompts are attached accordingly."""
+    metric: str = ""
+    """Metric of the answers that the model generates, as `adapterlab.tasks.answer_metrics.scorer_of` reads it; empty to
+    generate none. The file of a scorer is named relative to the file of the task."""
+    max_new_tokens: int = MAX_NEW_TOKENS
+    """Tokens of a generated answer, at most."""
     registry: ClassVar[dict[str, type[Task]]] = {}
     """All named subclasses."""
 
@@ -199,6 +225,30 @@ class Task(ABC):
             The scores, with the loss of each row in the order of the examples. A task whose loss is not a mean over its
             rows gives no rows; its reports then lack the variance that comes from the choice of the rows.
         """
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """The user's function that `metric` names, with an absolute path; None for a metric of the package."""
+        found = scorer_of(self.metric)
+        if found is None:
+            return None
+        folder = Path(inspect.getfile(type(self))).parent
+        return found._replace(file=str((folder / found.file).resolve()))
+
+    def questions(self, part: Part, processor: Any, count: int) -> Sequence[Question]:
+        """Return prompts of a part with their answers, those of the first examples.
+
+        Args:
+            part: Part of the data.
+            processor: The model's tokenizer.
+            count: Largest number of prompts.
+
+        Raises:
+            AdapterlabError: If the examples are no prompts with answers.
+        """
+        raise AdapterlabError(
+            f"{self.name}: the examples are not prompts with answers, so there is no {self.metric}: leave the metric out"
+        )
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapterlab.errors import AdapterlabError
+from adapterlab.tasks.answer_metrics import title_of
 from adapterlab.tasks.base import Task
 from adapterlab.tasks.parts import FileData, forget_changed, parts_of
 from adapterlab.tasks.rows import Form, read
@@ -33,7 +35,17 @@ def task_of(data: FileData) -> Task:
         data: The name of the task and the paths of its files.
 
     Raises:
-        AdapterlabError: If the training file is missing or malformed; the message names the line and the fix.
+        AdapterlabError: If the training file is missing or malformed, or has no answers for a metric; the message names the
+            fix.
     """
     form, _ = read(Path(data.train))
+    if data.metric and form in (Form.LABEL, Form.IMAGE):
+        raise AdapterlabError(
+            f"{data.train}: rows of {form} are classified, and the accuracy is reported anyway: leave the metric out"
+        )
+    if data.metric and form is Form.TEXT:
+        raise AdapterlabError(
+            f"{data.train}: running text has no answers that could be scored by {title_of(data.metric)}: give 'prompt' and "
+            "'completion', or 'messages', or leave the metric out"
+        )
     return UserLabels(data, form) if form in (Form.LABEL, Form.IMAGE) else UserText(data)

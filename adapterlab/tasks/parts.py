@@ -19,6 +19,7 @@ from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp, stamp_of, stamps_below
+from adapterlab.tasks.answer_metrics import MAX_NEW_TOKENS
 from adapterlab.tasks.base import Part
 from adapterlab.tasks.overlap import overlaps
 from adapterlab.tasks.rows import Form, Row, fingerprint, read
@@ -42,6 +43,10 @@ class FileData:
     """Rows of another domain; by default the task has no out-of-domain part."""
     keep: str | None = None
     """Rows that the model should not forget; by default the domain of the embedded base model."""
+    metric: str = ""
+    """Metric of generated answers, with an absolute path for a scorer of the user; empty to generate none."""
+    max_new_tokens: int = MAX_NEW_TOKENS
+    """Tokens of a generated answer, at most."""
 
     @property
     def paths(self) -> list[Path]:

@@ -19,7 +19,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Row:
     """File and line, for error messages."""
     values: dict[str, Any]
     """Values by key, as the file's format gives them."""
+    others: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Values of the keys that the form does not need, for a scorer of the user."""
 
     @property
     def content(self) -> bytes:
@@ -103,7 +105,8 @@ def read(path: Path) -> tuple[Form, list[Row]]:
             raise AdapterlabError(
                 f"{row.place}: a row of {found}, but {first} is a row of {form}: give all rows the same keys"
             )
-        rows.append(Row(row.place, {key: row.values[key] for key in form.keys}))
+        others = {key: value for key, value in row.values.items() if key not in form.keys}
+        rows.append(Row(row.place, {key: row.values[key] for key in form.keys}, others))
         _check(rows[-1], form)
     if form is None:
         raise AdapterlabError(f"{path} holds no rows: give it at least one, with {FORMS}")

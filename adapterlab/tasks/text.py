@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import documents
-from adapterlab.tasks.base import Control, Examples, Part, Scores, Task
+from adapterlab.tasks.base import Control, Examples, Part, Question, Scores, Task
 from adapterlab.tasks.scoring import predictions, score_text
 
 T = TypeVar("T")
@@ -162,6 +162,22 @@ class CompletionTask(TextTask):
     def text_examples(self, part: Part, tokenizer: Tokenizer, length: int, count: int) -> Examples:
         arrange = pack if self.packed and part is Part.TRAIN else pad
         return arrange(self.completions(part), tokenizer, length, count, f"{self.name}/{part}")
+
+    def questions(self, part: Part, processor: Tokenizer, count: int) -> Sequence[Question]:
+        numbered = [(i, pair) for i, pair in enumerate(self.completions(part))]
+        chosen = first_by_hash(((str(i), (i, pair)) for i, pair in numbered), count, f"{self.name}/{part}")
+        if not chosen:
+            return []
+        prompts = processor([pair.prompt for _, pair in chosen], add_special_tokens=False)["input_ids"]
+        return [
+            Question(
+                tuple(prompt) or (_filler(processor),),
+                pair.completion,
+                f"{self.name} {part} item {i}",
+                {"prompt": pair.prompt, "completion": pair.completion},
+            )
+            for prompt, (i, pair) in zip(prompts, chosen, strict=True)
+        ]
 
 
 def base_domain(tokenizer: Tokenizer, length: int, count: int) -> Examples:

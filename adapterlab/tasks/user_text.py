@@ -9,14 +9,14 @@ Example:
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import padding
-from adapterlab.tasks.base import Control, Examples, Part, Scores
+from adapterlab.tasks.base import Control, Examples, Part, Question, Scores
 from adapterlab.tasks.halving import halving
 from adapterlab.tasks.parts import FileData, parts_of
 from adapterlab.tasks.rendering_time import OutOfTimeError, time_limit
@@ -49,6 +49,7 @@ class UserText(TextTask):
     def __init__(self, data: FileData) -> None:
         self.data, self.name = data, data.name
         self.title = data.name
+        self.metric, self.max_new_tokens = data.metric, data.max_new_tokens
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -78,6 +79,12 @@ class UserText(TextTask):
             return padded(choose(windows(rows, tokenizer, length), count, seed), tokenizer)
         encoded = (tokens for row in choose(rows, count, seed) for tokens in answers(row, form, tokenizer, length))
         return padded(list(encoded)[:count], tokenizer)
+
+    def questions(self, part: Part, processor: Tokenizer, count: int) -> Sequence[Question]:
+        parts = parts_of(self.data)
+        if parts.form not in (Form.COMPLETION, Form.CHAT):
+            return super().questions(part, processor, count)
+        return [question(row, parts.form, processor) for row in choose(parts.rows[part], count, f"{self.name}/{part}")]
 
     def score(self, model: nn.Module, examples: Examples, control: Control) -> Scores:
         return halving(lambda tokens: score_text(model, examples, tokens), TOKENS_AT_ONCE)[0]
@@ -132,15 +139,11 @@ def answers(row: Row, form: Form, tokenizer: Tokenizer, length: int) -> Iterator
     Raises:
         AdapterlabError: If the last answer of an example alone is too long, or the chat template cannot be used.
     """
-    if form is Form.COMPLETION:
-        spans = [Span(row.values["prompt"], False), Span(row.values["completion"], True)]
-        examples, opening, end = [spans], _opening(tokenizer), _end(tokenizer)
-    else:
-        examples, opening, end = chat(row, tokenizer), [], []  # the chat template adds its own special tokens
+    examples, opening, end = _pieces(row, form, tokenizer)
     for spans in examples:
         ids, scored = list(opening), [False] * len(opening)
         for span in spans:
-            encoded = tokenizer([span.text], add_special_tokens=False)["input_ids"][0] if span.text else []
+            encoded = _encoded(span.text, tokenizer)
             ids += encoded
             scored += [span.scored] * len(encoded)
         ids += end
@@ -155,6 +158,40 @@ def answers(row: Row, form: Form, tokenizer: Tokenizer, length: int) -> Iterator
             ids, scored = [*(end or ids[:1]), *ids], [False, *scored]
         ids, scored = ids[-length:], scored[-length:]
         yield Tokens(ids, [False, *scored[1:]])
+
+
+def question(row: Row, form: Form, tokenizer: Tokenizer) -> Question:
+    """Return the last answer of a row and the prompt before it, which ends with the template's generation prompt in a chat.
+
+    Args:
+        row: A row with a completion or a chat.
+        form: `Form.COMPLETION` or `Form.CHAT`.
+        tokenizer: The model's tokenizer.
+
+    Raises:
+        AdapterlabError: If the chat template cannot be used.
+    """
+    examples, opening, end = _pieces(row, form, tokenizer)
+    *before, last = examples[-1]
+    ids = [*opening, *(token for span in before for token in _encoded(span.text, tokenizer))]
+    ids = ids or end or [padding(tokenizer)]
+    whole = {**row.values, **row.others}
+    if form is Form.COMPLETION:
+        return Question(tuple(ids), row.values["completion"], row.place, whole)
+    reference: str = [
+        m["content"] for m in row.values["messages"] if m["role"] == "assistant" and m["content"].strip()
+    ][-1]
+    tail = last.text.rpartition(reference.strip())[2]
+    special = [token for token in _encoded(tail, tokenizer) if token in _special(tokenizer)]
+    return Question(tuple(ids), reference, row.place, whole, tuple(special[:1]), "" if special else tail.strip())
+
+
+def _pieces(row: Row, form: Form, tokenizer: Tokenizer) -> tuple[list[list[Span]], list[int], list[int]]:
+    """Return the pieces of each example of a row, and the tokens that open and end each example."""
+    if form is Form.COMPLETION:
+        spans = [Span(row.values["prompt"], False), Span(row.values["completion"], True)]
+        return [spans], _opening(tokenizer), _end(tokenizer)
+    return chat(row, tokenizer), [], []  # the chat template adds its own special tokens
 
 
 def chat(row: Row, tokenizer: Tokenizer) -> list[list[Span]]:
@@ -235,3 +272,13 @@ def _opening(tokenizer: Tokenizer) -> list[int]:
 
 def _end(tokenizer: Tokenizer) -> list[int]:
     return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def _encoded(text: str, tokenizer: Tokenizer) -> list[int]:
+    return tokenizer([text], add_special_tokens=False)["input_ids"][0] if text else []
+
+
+def _special(tokenizer: Tokenizer) -> set[int]:
+    """Return the ids of the tokens that the tokenizer calls special, those of the ends of turns among them."""
+    known: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
+    return {number for number, token in known.items() if token.special}

@@ -49,13 +49,13 @@ class Advice:
 
 
 def winner_of(board: Board) -> Row | None:
-    """Return the row of the adapter that learned most, or None if none learned anything.
+    """Return the row of the best adapter, by the loss or the metric of answers, or None if none learned anything.
 
     Args:
         board: The board of the study.
     """
     best = next(iter(board.scoreboard.ranked), None)
-    return best if best is not None and best.gain.mean > 0 else None
+    return best if best is not None and board.scoreboard.improved(best) else None
 
 
 def advise(board: Board) -> str:
@@ -67,7 +67,10 @@ def advise(board: Board) -> str:
     rows = board.scoreboard.ranked
     best = winner_of(board)
     if best is None:
-        return "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
+        nothing = (
+            "No adapter learned anything here that the untrained model did not know: give more time, or better rows."
+        )
+        return " ".join([nothing, *(table.reason for table in board.scoreboard.answers if not table.decides)])
     rate = best.rates[board.study.tasks[0]]
     sure = f" (95 % interval {best.gain.low:.3f} to {best.gain.high:.3f})" if best.gain.real else ""
     doubt = "" if best.gain.real else ", which cannot be told from chance"
@@ -77,7 +80,23 @@ def advise(board: Board) -> str:
     )
     if flag := best.search_flags.get(board.study.tasks[0]):
         first += f" The rate is {flag.text}."
-    return " ".join([first, *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)])
+    return " ".join(
+        [first, *_answers(best, board), *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)]
+    )
+
+
+def _answers(best: Row, board: Board) -> list[str]:
+    """Return sentences about the metric of the adapter's answers, and what is chosen by what."""
+    found = []
+    for table in board.scoreboard.answers:
+        own = table.row(best.contestant)
+        low, high = own.value.low, own.value.high
+        interval = f" (95 % interval {low:.3f} to {high:.3f})" if math.isfinite(low) else ""
+        if table.constant is None:
+            untrained = f"those of the untrained model {table.frozen:.3f}"
+            found.append(f"Its answers have {table.title} {own.value.mean:.3f}{interval}, {untrained}.")
+        found.append(table.reason)
+    return found
 
 
 def _lead(board: Board) -> list[str]:

@@ -31,6 +31,8 @@ class Clock:
     """Seconds to score one token."""
     lengths: RowLengths
     workers: int
+    answers: float = 0.0
+    """Seconds to generate an answer for each part whose answers are scored; 0 for a task without a metric."""
 
     def seconds(self, study: Study) -> float:
         """Estimate the time of a study and of its report.
@@ -41,7 +43,7 @@ class Clock:
         Returns:
             Seconds on this machine.
         """
-        each = self._each(study, self.costs, self.token)
+        each = self._each(study, self.costs)
         last = study.training.steps * max(self.costs[name].step for name in self._names(study))
         # At the end of a study, workers wait for the last trials: on average for half of one.
         waiting = last / 2 if self.workers > 1 else 0.0
@@ -57,17 +59,17 @@ class Clock:
             A share from 0 to 1.
         """
         free = {name: Cost(0.0, 0.0) for name in self.costs}
-        scoring = sum(self._each(study, free, self.token))
-        return scoring / sum(self._each(study, self.costs, self.token))
+        scoring = sum(self._each(study, free))
+        return scoring / sum(self._each(study, self.costs))
 
     def _names(self, study: Study) -> list[str]:
         return [entry.name for entry in study.entrants]
 
-    def _each(self, study: Study, costs: Mapping[str, Cost], token: float) -> list[float]:
+    def _each(self, study: Study, costs: Mapping[str, Cost]) -> list[float]:
         """Return the seconds of one worker for each contest that the study has."""
         names = {FROZEN, *self._names(study)}
         cells = {contest.resolved.cell: study.at(contest.resolved.cell) for contest in self.contests}
-        scoring = token * self.lengths.scored(study.report.windows)
+        scoring = self.token * self.lengths.scored(study.report.windows)
         found = {}
         for contest in self.contests:
             if contest.contestant in names:
@@ -75,7 +77,7 @@ class Clock:
                 task, model = own.task, own.study.model
                 priced = {(model, name, task): cost for name, cost in costs.items()}
                 missing = (own.frozen_trial(),) if own.contestant == FROZEN else ()
-                found[own.key] = (
-                    seconds_left([ContestState(own, {}, missing)], priced, {(model, task): scoring}, 1) or 0.0
-                )
+                state = ContestState(own, {}, missing)
+                answering = {(model, task): self.answers * study.report.metric_rows}
+                found[own.key] = seconds_left([state], priced, {(model, task): scoring}, 1, answering) or 0.0
         return list(found.values())

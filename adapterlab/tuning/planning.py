@@ -23,6 +23,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
 from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, Capacity, find_device, free_memory, measure_capacity, probe
 from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import Cost
@@ -30,6 +31,7 @@ from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Study, Training
 from adapterlab.lab.study.sweep import Sweep
+from adapterlab.lab.trial.score import ANSWERED
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
@@ -37,11 +39,12 @@ from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import FileData, parts_of, task_of
+from adapterlab.tasks.generation import prompt_room
 from adapterlab.tasks.truncation import truncations
 from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
 from adapterlab.tuning.row_lengths import RowLengths
-from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
+from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_ROWS, MAX_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
 from adapterlab.tuning.workers import Workers
 
 MAX_PASSES = 3
@@ -142,11 +145,15 @@ def _draft(
     """Return the study with all contestants that fit the model, notes, the model's size, and the lengths of the rows."""
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
-    model, processor = load(request.model, task.head)
+    loaded = load(request.model, task.head)
+    model, processor = loaded
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
     watch("reading the data")
     length = request.length or longest_row(request.data, task, processor, model)
+    if task.metric:
+        room = prompt_room(model, task.max_new_tokens)
+        notes += answer_notes(task, processor, room, MAX_ROWS)
     if task.head.kind != "image":
         notes += truncations(rows, parts_of(request.data).form, processor, length)
     lengths = RowLengths.of(request.data, processor, length)
@@ -181,7 +188,7 @@ def _draft(
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
     watch("choosing the precision")
     sizes = None if draft.sweep.factors else contestants
-    prepared = prepare(draft, folder, model=model, sizes=sizes)
+    prepared = prepare(draft, folder, loaded=loaded, sizes=sizes)
     notes.append(str(prepared.resolved.precision))
     return prepared, notes, whole, lengths
 
@@ -232,10 +239,14 @@ def _timed(
     timing = _Timing(prepared, contests, lengths, pool)
     watch(f"timing {PROBED_ROWS} rows of the untrained model")
     token = timing.token()
+    answer = 0.0
+    if timing.answers:
+        watch(f"timing {PROBED_ROWS} answers of the untrained model")
+        answer = timing.answer()
     watch(f"timing a step of {draft.reference}")
     first = timing.first_step()
     everyone = {contest.contestant: Cost(first, 0.0) for contest in contests if contest.adapter is not None}
-    _refuse_if_short(request, draft, timing.clock(everyone, token), started, doubt=COLD)
+    _refuse_if_short(request, draft, timing.clock(everyone, token, answer), started, doubt=COLD)
     capacity = timing.capacity(1 if first > SLOW_STEP else MANY_STEPS, watch)
     notes += capacity.notes
     fitting = tuple(entry for entry in draft.contestants if entry.name in capacity.costs)
@@ -249,7 +260,7 @@ def _timed(
             ),
         }
     )
-    clock = timing.clock(capacity.costs, token)
+    clock = timing.clock(capacity.costs, token, answer)
     _refuse_if_short(request, draft, clock, started)
     left = request.seconds - (time.monotonic() - started)
     found = fit(draft, clock, left, most=most, seeds=request.seeds, chosen=not request.shortlisted)
@@ -275,12 +286,22 @@ class _Timing:
 
     def token(self) -> float:
         """Return the seconds to score one token."""
-        frozen = next(contest for contest in self.contests if contest.contestant == FROZEN).frozen_trial()
+        frozen = replace(probe(self._frozen, 0), parts=(Part.VALIDATION.value,), metric="")
         rows = {}
         for count in (2, PROBED_ROWS):  # what is slow only the first time comes first
-            rows = self._on_all(replace(probe(frozen, 0), parts=(Part.VALIDATION.value,), windows=count))
+            rows = self._on_all(replace(frozen, windows=count))
         scored = float(self.lengths.parts[Part.VALIDATION][:PROBED_ROWS].sum())
         return max(outcome.scoring_seconds for outcome in rows.values()) / scored
+
+    @property
+    def answers(self) -> int:
+        """Number of parts whose answers are generated and scored; 0 for a task without a metric."""
+        return sum(part in self._frozen.parts for part in ANSWERED) if self._frozen.metric else 0
+
+    def answer(self) -> float:
+        """Return the seconds to generate one answer; the untrained model's are seldom shorter than those of a trained one."""
+        few = replace(probe(self._frozen, 0), parts=(Part.TEST.value,), windows=1, metric_rows=PROBED_ROWS)
+        return max(outcome.generating_seconds for outcome in self._on_all(few).values()) / PROBED_ROWS
 
     def first_step(self) -> float:
         """Return the seconds of the first step of the reference; infinite if it does not fit in memory."""
@@ -304,16 +325,21 @@ class _Timing:
 
         return measure_capacity({name: probe(trial, steps) for name, trial in self._trials().items()}, run)
 
-    def clock(self, costs: Mapping[str, Cost], token: float) -> Clock:
+    def clock(self, costs: Mapping[str, Cost], token: float, answer: float) -> Clock:
         """Return the clock of the study.
 
         Args:
             costs: By contestant, the cost of its training.
             token: Seconds to score one token.
+            answer: Seconds to generate one answer.
         """
         crew = crews(self._limits, self.prepared.resolved.worker_config())
         known = [contest for contest in self.contests if contest.contestant in {FROZEN, *costs}]
-        return Clock(known, costs, token, self.lengths, len(crew))
+        return Clock(known, costs, token, self.lengths, len(crew), answer * self.answers)
+
+    @property
+    def _frozen(self) -> Trial:
+        return next(contest for contest in self.contests if contest.contestant == FROZEN).frozen_trial()
 
     @property
     def _limits(self) -> Limits:

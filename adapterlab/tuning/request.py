@@ -16,7 +16,10 @@ from adapterlab.adapters.baseline.full_ft import FullFT
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.fingerprint import fingerprint
 from adapterlab.tasks import all_tasks
+from adapterlab.tasks.answer_metrics import MAX_NEW_TOKENS, beside, scorer_of
 from adapterlab.tasks.files import FileData, forget_changed, parts_of
+from adapterlab.tasks.scorer import check_scorer
+from adapterlab.trust import require
 
 SHORTLIST = ("lora", "dora", "pissa", "hra", "miss")
 """Adapters compared by default: additive (lora), with a magnitude (dora), started from singular vectors (pissa), orthogonal
@@ -85,6 +88,9 @@ def make_request(
     ranks: str | None = None,
     targets: str | None = None,
     methods: str | None = None,
+    metric: str | None = None,
+    max_new_tokens: int | None = None,
+    trust: bool = False,
 ) -> Request:
     """Check the options of the command.
 
@@ -103,6 +109,9 @@ def make_request(
         ranks: Ranks to compare, separated by commas.
         targets: Modules to compare, as `attach` takes them, separated by commas; those of one level are joined by `+`.
         methods: `all` to compare all methods that fit the model and the budget, in a race.
+        metric: Metric of generated answers; none if None. The file of a scorer is found from the present folder.
+        max_new_tokens: Tokens of a generated answer, at most.
+        trust: True to trust the file of a scorer, from now on and as it is.
 
     Returns:
         The request, with absolute paths.
@@ -110,8 +119,9 @@ def make_request(
     Raises:
         AdapterlabError: If an option cannot be used as given.
         UnknownNameError: If there is no such adapter.
+        UntrustedCodeError: If the metric is a scorer in a file that is not trusted.
     """
-    paths = [str(p.resolve()) if p is not None else None for p in (evaluate, ood, keep)]
+    eval_file, ood_file, keep_file = (None if p is None else str(p.resolve()) for p in (evaluate, ood, keep))
     names = _listed(contestants)
     for adapter in names:
         method(adapter, "--contestants")
@@ -129,7 +139,23 @@ def make_request(
     if levels and budget is not None:
         raise AdapterlabError("--ranks and --budget both set the size of the adapters: give one of them")
     where = _levels("--targets", targets)
-    data = FileData(task_name(train), str(train.resolve()), *paths)
+    if max_new_tokens is not None and not metric:
+        raise AdapterlabError(
+            "--max-new-tokens needs a --metric, since no answers are generated without one: give both"
+        )
+    found = beside(metric or "", Path.cwd())
+    scorer = scorer_of(found)
+    check_scorer(scorer)
+    require([] if scorer is None else [scorer.file], f"--metric {metric}", trust)
+    data = FileData(
+        task_name(train),
+        str(train.resolve()),
+        eval_file,
+        ood_file,
+        keep_file,
+        metric=found,
+        max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+    )
     forget_changed(data)
     return Request(
         model=model_name(model),

@@ -162,6 +162,7 @@ def at_scale(study: Study, scale: Scale, steps: int, rows: int) -> Study:
     report = {
         "seeds": seeds_to(max(scale.seeds, fewest)),
         "windows": rows,
+        "metric_rows": rows,
         "curve_every": steps if scale.curve == 1 else max(1, steps // scale.curve),
     }
     changes: dict[str, object] = {

@@ -23,6 +23,7 @@ from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.statistics import Paired
 from adapterlab.report.counts import thousands
 from adapterlab.report.plain import add_plain_row, plain
+from adapterlab.report.terminal import show_answer_table
 from adapterlab.tasks.base import Part
 from adapterlab.tuning.advice import Advice
 
@@ -40,6 +41,8 @@ def show_advice(advice: Advice, console: Console) -> None:
     console.print()
     console.print(ranking(board), highlight=False)
     console.print(f"[dim]{plain(_legend(board))}[/dim]\n", highlight=False)
+    for metric in board.scoreboard.answers:
+        show_answer_table(metric, board.scoreboard.reference, console)
     if board.regret.sentence:
         console.print(plain(board.regret.sentence), highlight=False)
     for line in board.incidents:

@@ -19,7 +19,7 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.design import DesignHistory, Plan, lock_design, plan_of
 from adapterlab.lab.run.locate import PLANNING, record_study
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
-from adapterlab.lab.run.progress import known_costs, known_scoring, replay, seconds_left
+from adapterlab.lab.run.progress import known_costs, known_generating, known_scoring, replay, seconds_left
 from adapterlab.lab.run.scheduler import StartExecutor
 from adapterlab.lab.study.spec import Study
 from adapterlab.report.page import write_reports
@@ -202,7 +202,7 @@ def more_seeds(prepared: PreparedStudy, ledger: Ledger, seconds: float, workers:
     for count in range(len(prepared.study.report.seeds) + 1, MAX_SEEDS + 1):
         more = _with_seeds(prepared, count)
         states = replay(more.contests(), ledger)
-        needed = seconds_left(states, known_costs(states), known_scoring(states), workers)
+        needed = seconds_left(states, known_costs(states), known_scoring(states), workers, known_generating(states))
         if needed is None or needed > room:
             break
         found = more

@@ -83,7 +83,7 @@ def keep_winner(contest: Contest, folder: Path, adapters: Path) -> Winner:
         context = runner.context(trial)
         winners.append(_save(load(context.model, kept), context, contest, folder))
         return _recorded(trial, winners[0], card)
-    rerun = replace(trial, parts=(), path=(), curve_every=0, rows=False)
+    rerun = replace(trial, parts=(), path=(), curve_every=0, rows=False, metric="")
     outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
     if outcome.status != "ok" or not winners:

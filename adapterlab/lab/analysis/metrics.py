@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.resolve import ResolvedStudy
@@ -20,6 +21,10 @@ from adapterlab.tasks.base import Part
 
 LOSS = "nats per byte"
 """Unit of a metric that is a loss, and therefore in the unit of its task."""
+ANSWERS = "metric of answers"
+"""Unit of a metric that is the mean of the task's metric over generated answers."""
+ANSWERS_IN_DOMAIN, ANSWERS_OUT_OF_DOMAIN = "answers_in_domain", "answers_out_of_domain"
+"""Names of the metrics of generated answers."""
 Score = tuple[float, float]
 """Loss and accuracy."""
 Key = tuple[str, int]
@@ -34,7 +39,7 @@ class Metric:
     title: str
     """Name in the report."""
     unit: str
-    """Unit of its values; `LOSS` stands for the unit of the task."""
+    """Unit of its values; `LOSS` stands for the unit of the task, `ANSWERS` for the task's metric of answers."""
     better: str
     """`lower` or `higher`."""
     read: Callable[[Results, Contest], dict[int, float]]
@@ -133,6 +138,17 @@ def _loss_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
         instead = results.frozen(contest.task).scores if part in (Part.TEST, Part.OOD) else {}
         scores = {seed: instead if o.status == "diverged" else o.scores for seed, (_, o) in contest.reported.items()}
         return {seed: found[part][0] for seed, found in scores.items() if part in found}
+
+    return read
+
+
+def _answers_on(part: str) -> Callable[[Results, Contest], dict[int, float]]:
+    """Return a function that reads the mean metric of the answers on a part; a run that diverged has the frozen model's."""
+
+    def read(results: Results, contest: Contest) -> dict[int, float]:
+        instead = results.frozen(contest.task).answers
+        found = {s: instead if o.status == "diverged" else o.answers for s, (_, o) in contest.reported.items()}
+        return {seed: fmean(answers[part]) for seed, answers in found.items() if answers.get(part)}
 
     return read
 
@@ -333,6 +349,8 @@ METRICS = {
         Metric("in_domain_rewound", "loss, in-domain, rewound", "nats per byte", "lower", _rewound(Part.TEST)),
         Metric("forgetting_rewound", "forgetting, rewound", "nats per byte", "lower", _forgetting_rewound),
         Metric("operating_point", "operating point", "strength", "higher", _operating_point, smallest=0.1),
+        Metric(ANSWERS_IN_DOMAIN, "answers, in-domain", ANSWERS, "higher", _answers_on(Part.TEST), Part.TEST),
+        Metric(ANSWERS_OUT_OF_DOMAIN, "answers, out-of-domain", ANSWERS, "higher", _answers_on(Part.OOD), Part.OOD),
         Metric("parameters", "trained parameters", "parameters", "lower", _parameters, smallest=0.05),
         Metric("step_time", "time of a step", "milliseconds", "lower", _step_time, smallest=0.05),
         Metric("attach_time", "time to attach", "seconds", "lower", _attach_time, smallest=0.05),
@@ -347,11 +365,13 @@ def smallest_difference(metric: Metric, results: Results) -> float:
 
     Args:
         metric: The metric.
-        results: Results of the study, which states it for losses.
+        results: Results of the study, which states it for losses and for answers.
     """
     study = results.study
     if metric.unit == LOSS:
         return study.report.smallest
+    if metric.unit == ANSWERS:
+        return study.report.smallest_metric
     if metric.unit == "steps":
         return metric.smallest * study.training.steps
     if metric.read in (_rate_width, _accuracy, _operating_point):

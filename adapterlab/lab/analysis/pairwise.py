@@ -18,7 +18,7 @@ from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Evidence, Region
 from adapterlab.lab.analysis.failures import Failure, failures_of
-from adapterlab.lab.analysis.metrics import LOSS, METRICS, Metric, Results, smallest_difference
+from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Metric, Results, smallest_difference
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.lr_search import Flag
@@ -29,6 +29,7 @@ from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.statistics import Paired, equivalence, holm
 from adapterlab.lab.study.sweep import Cell, level_name
 from adapterlab.lab.trial.spec import FROZEN
+from adapterlab.tasks.answer_metrics import title_of
 
 SIGNIFICANT = 0.05
 """P-values below this are called significant."""
@@ -45,24 +46,29 @@ class PairTable:
     adjusted: Mapping[tuple[str, str], float]
     """By pair, the p-value adjusted over all pairs (Holm)."""
     smallest: float
-    """Smallest difference that matters, in the unit of the loss."""
+    """Smallest difference that matters, in the unit of the differences."""
     correction: str = "Holm"
     """Correction of the p-values for several tests."""
 
     @classmethod
-    def of(cls, effects: Effects, names: Sequence[str]) -> PairTable:
+    def of(
+        cls, effects: Effects, names: Sequence[str], metric: str = "in_domain", tasks: Sequence[str] | None = None
+    ) -> PairTable:
         """Compare all pairs of contestants.
 
         Args:
             effects: Effects estimated from the results.
             names: Contestants, best first.
+            metric: Name of the metric.
+            tasks: Tasks; all of the results if None.
 
         Returns:
             The differences, with p-values adjusted over all pairs.
         """
-        pairs = {(a, b): effects.compare(a, b, "in_domain") for a, b in itertools.combinations(names, 2)}
+        pairs = {(a, b): effects.compare(a, b, metric, tasks) for a, b in itertools.combinations(names, 2)}
         adjusted = effects.adjust({pair: effect.p for pair, effect in pairs.items()})
-        return cls(tuple(names), pairs, adjusted, effects.results.study.report.smallest, effects.correction)
+        smallest = smallest_difference(METRICS[metric], effects.results)
+        return cls(tuple(names), pairs, adjusted, smallest, effects.correction)
 
     def p(self, a: str, b: str) -> float:
         """Return the adjusted p-value of a pair in either order; 1 if it was not compared.
@@ -304,7 +310,7 @@ def _compare(
     metric: Metric,
     failures: tuple[Failure, ...],
 ) -> Comparison:
-    units = {results.resolved.unit(name) for name in tasks} if metric.unit == LOSS else {metric.unit}
+    units = {_unit(metric, results, name) for name in tasks}
     if len(units) > 1:
         raise AdapterlabError(
             f"{' and '.join(tasks)} are scored in {' and '.join(sorted(units))}: compare on one, with --task"
@@ -330,6 +336,13 @@ def _compare(
         results.resolved.cell,
         failures,
     )
+
+
+def _unit(metric: Metric, results: Results, task: str) -> str:
+    """Return the unit of a metric on a task."""
+    if metric.unit == ANSWERS:
+        return title_of(results.resolved.tasks[task].metric) or metric.unit
+    return results.resolved.unit(task) if metric.unit == LOSS else metric.unit
 
 
 def _bayes_factor(effects: Effects, names: tuple[str, str], metric: Metric, tasks: tuple[str, ...]) -> float:

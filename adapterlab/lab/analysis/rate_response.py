@@ -22,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from adapterlab.lab.analysis.metrics import METRICS, Metric, Results
+from adapterlab.lab.analysis.metrics import ANSWERS, METRICS, Metric, Results
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 
@@ -100,7 +100,7 @@ def responses_of(results: Results, contest: Contest) -> dict[str, Line]:
     lines = {
         name: fit_line(_at_full_length(results, contest, metric))
         for name, metric in METRICS.items()
-        if name not in ON_TASK
+        if name not in ON_TASK and metric.unit != ANSWERS
     }
     return {name: line for name, line in lines.items() if line is not None}
 

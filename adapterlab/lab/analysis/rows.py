@@ -1,8 +1,8 @@
-"""Losses of single test rows, for the variance that other rows would add to a metric.
+"""Losses of single test rows, and metrics of single answers, for the variance that other rows would add to a metric.
 
 >>> from adapterlab.lab.analysis.metrics import METRICS
 >>> [name for name, metric in METRICS.items() if metric.part is not None]
-['in_domain', 'out_of_domain', 'forgetting', 'tenth_of_data']
+['in_domain', 'out_of_domain', 'forgetting', 'tenth_of_data', 'answers_in_domain', 'answers_out_of_domain']
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adapterlab.lab.analysis.metrics import METRICS, Key, Metric, Results
+from adapterlab.lab.analysis.metrics import ANSWERS, METRICS, Key, Metric, Results
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.trial.spec import FROZEN, Outcome
 
 Rows = Mapping[tuple[str, str], Mapping[Key, np.ndarray]]
-"""By contestant and metric, the losses of each row by task and seed."""
+"""By contestant and metric, the losses (or metrics of answers) of each row by task and seed."""
 
 
 def measure_rows(results: Results) -> Rows:
@@ -52,5 +52,6 @@ def _of_run(results: Results, contest: Contest, metric: Metric, seed: int) -> np
 
 def _losses(outcome: Outcome, metric: Metric) -> np.ndarray | None:
     assert metric.part is not None
-    losses = outcome.rows.get(metric.part.value)
+    values = outcome.answers if metric.unit == ANSWERS else outcome.rows
+    losses = values.get(metric.part.value)
     return None if losses is None else np.array(losses)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import pandas as pd
 
+from adapterlab.lab.analysis.answers import AnswerTable, answer_tables, lead_by, ordered_by
 from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.matched import Matched
@@ -94,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Scoreboard:
-    """All rows, best in-domain first, and the answer."""
+    """All rows, the best first, by the loss in-domain or by the metric of answers, and the answer."""
 
     rows: tuple[Row, ...]
     reference: str
@@ -104,11 +105,27 @@ class Scoreboard:
     """Comparison of the best contestant with the other ranked ones."""
     unit: str = "nats per byte"
     """Unit of gains and forgetting."""
+    answers: tuple[AnswerTable, ...] = ()
+    """Comparisons by the metrics of generated answers; none if no task has a metric."""
 
     @property
     def leads(self) -> bool:
         """True if the best contestant is significantly ahead of another one."""
         return bool(self.lead.behind)
+
+    @property
+    def decided_by(self) -> AnswerTable | None:
+        """The metric of answers that the order follows; None if it follows the loss."""
+        return next((table for table in self.answers if table.decides), None)
+
+    def improved(self, row: Row) -> bool:
+        """Return True if a contestant is better than the frozen model, by the metric that decides or by the loss.
+
+        Args:
+            row: Row of a contestant that finished.
+        """
+        table = self.decided_by
+        return row.gain.mean > 0 or (table is not None and table.row(row.contestant).gain.mean > 0)
 
     @property
     def uneven(self) -> frozenset[str]:
@@ -144,9 +161,10 @@ class Scoreboard:
 
         `gain`, `gain_ood`, `forgetting`, `versus` and `kept` come with the limits of their 95 % intervals, as `gain_low` and
         so on; there are columns `rate_TASK` and `search_flag_TASK` for each task; the flag is empty for a rate without
-        doubts.
+        doubts. With a metric of answers there are `answers`, `answers_ood` and `answers_versus` with their limits, and
+        `answers_p`; with several, each of these names ends with the name of its metric.
         """
-        return pd.DataFrame([_plain(row) for row in self.rows])
+        return pd.DataFrame([_plain(row) | _answer_cells(row.contestant, self.answers) for row in self.rows])
 
 
 def _uneven(p: Mapping[str, float], rows: Sequence[Row]) -> frozenset[str]:
@@ -181,6 +199,22 @@ def _plain(row: Row) -> dict[str, object]:
     }
 
 
+def _answer_cells(name: str, tables: Sequence[AnswerTable]) -> dict[str, object]:
+    cells: dict[str, object] = {}
+    for table in tables:
+        end = f"_{table.metric}" if len(tables) > 1 else ""
+        row = next((row for row in table.rows if row.contestant == name), None)
+        found: dict[str, Paired | None] = dict.fromkeys(("answers", "answers_ood", "answers_versus"))
+        if row is not None:
+            found = {"answers": row.value, "answers_ood": row.value_ood, "answers_versus": row.versus}
+        for key, effect in found.items():
+            cells[f"{key}{end}"] = math.nan if effect is None else effect.mean
+            cells[f"{key}_low{end}"] = math.nan if effect is None else effect.low
+            cells[f"{key}_high{end}"] = math.nan if effect is None else effect.high
+        cells[f"answers_p{end}"] = math.nan if row is None or row.versus is None or not row.ranked else row.p
+    return cells
+
+
 def make_scoreboard(effects: Effects) -> Scoreboard:
     """Compare every contestant with the reference, and state the finding.
 
@@ -198,9 +232,13 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
     pairs = PairTable.of(effects, ranked)
     kept = {name: matched.compare(name, study.reference) for name in ranked if name != study.reference}
     kept_p = effects.adjust({name: effect.p for name, effect in kept.items() if effect.n})
+    answers, lead = answer_tables(effects), Lead.of(pairs)
+    if (table := next((table for table in answers if table.decides and table.pairs.names), None)) is not None:
+        order = ordered_by(table, order)
+        lead = lead_by(table, [name for name in order if name in ranked], pairs)
     rows = tuple(_row(name, effects, matched, pairs.p(name, study.reference), kept_p.get(name, 1.0)) for name in order)
-    lead = Lead.of(pairs)
-    return Scoreboard(rows, study.reference, _answer(rows, lead, results), lead, results.unit)
+    found = Scoreboard(rows, study.reference, "", lead, results.unit, answers)
+    return replace(found, answer=_answer(found, results))
 
 
 def _order(gain: float) -> float:
@@ -252,24 +290,53 @@ def _row(name: str, effects: Effects, matched: Matched, p: float, kept_p: float)
     )
 
 
-def _answer(rows: Sequence[Row], lead: Lead, results: Results) -> str:
-    ranked = [row for row in rows if row.ranked and row.finished]
+def _answer(scoreboard: Scoreboard, results: Results) -> str:
+    ranked, lead, smallest = scoreboard.ranked, scoreboard.lead, results.study.report.smallest
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
     best, tasks = ranked[0], " and ".join(results.study.tasks)
-    if best.gain.mean <= 0:
-        return f"No contestant learned anything on {tasks} that the frozen model did not know."
+    if not scoreboard.improved(best):
+        nothing = f"No contestant learned anything on {tasks} that the frozen model did not know."
+        return " ".join([nothing, *(table.reason for table in scoreboard.answers if not table.decides)])
     first = (
         f"{best.contestant} learns most on {tasks}: {best.gain.mean:.3f} {results.unit} better than the frozen model"
     )
+    if (table := scoreboard.decided_by) is not None:
+        own = table.row(best.contestant)
+        first = (
+            f"{best.contestant} answers best on {tasks}: {table.title} {own.value.mean:.3f}, where the frozen model has "
+            f"{table.frozen:.3f}; its loss is {_change(best, results.unit)}"
+        )
     sentences = [
-        f"{first}{lead.clause(results.study.report.smallest)}.",
+        f"{first}{lead.clause(smallest)}.",
+        *(_tied(best, table) for table in scoreboard.answers if table.decides),
+        *(table.reason for table in scoreboard.answers),
         _cheaper(best, [row for row in ranked if row.contestant in lead.same]),
         _budgets(ranked),
         _kept(ranked, results.study.reference, lead.correction),
         _interactions(ranked, results.study.reference),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _change(best: Row, unit: str) -> str:
+    """Return the change of the loss in words."""
+    gain = best.gain.mean
+    return f"{abs(gain):.3f} {unit} {'better' if gain > 0 else 'worse'} than the frozen model's"
+
+
+def _tied(best: Row, table: AnswerTable) -> str:
+    """Return a sentence about the contestants that the metric cannot tell from the best by it."""
+    highest = table.row(table.pairs.names[0])
+    if len(table.tied) < 2:
+        return ""
+    others = [name for name in table.tied if name != best.contestant]
+    top = (
+        ""
+        if highest.contestant == best.contestant
+        else f" (the highest is {highest.contestant}'s {highest.value.mean:.3f})"
+    )
+    return f"By {table.title} it cannot be told from {listed(others)}{top}; of these it has the lowest loss."
 
 
 def _cheaper(best: Row, equals: Sequence[Row]) -> str:

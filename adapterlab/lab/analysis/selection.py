@@ -24,12 +24,13 @@ from statistics import fmean
 
 import numpy as np
 
-from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.analysis.metrics import ANSWERS_IN_DOMAIN, ANSWERS_OUT_OF_DOMAIN, METRICS, Results
 from adapterlab.lab.analysis.rate_response import ON_TASK, Line, Response, responses_of, typical
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.lr_search import search
 from adapterlab.lab.run.rate_priors import Start
 from adapterlab.lab.statistics.components import Component
+from adapterlab.lab.trial.spec import FROZEN
 
 REPLAYS = 1000
 """Simulated searches from which the distribution of the selected rate is estimated. With 60 of them, which all contests
@@ -177,8 +178,9 @@ def select_again(
 ) -> Selection:
     """Estimate which rates a repeated search of a contest would select, and how its metrics respond to the rate.
 
-    The loss on the task responds as the validation losses of the search do, at the scale of the reported runs. Other metrics
-    respond as they do over the contest's runs of full length at several rates, which are scored on all parts.
+    The loss on the task responds as the validation losses of the search do, at the scale of the reported runs; so does the
+    metric of answers. Other metrics respond as they do over the contest's runs of full length at several rates, which are
+    scored on all parts.
 
     Args:
         results: Results that the contest is part of.
@@ -203,4 +205,18 @@ def select_again(
     shares = repeat_search(contest, curve, scales, noise, replays)
     on_task = dict.fromkeys(ON_TASK, Scaled(curve, gained))
     lent = {metric: typical(lines, contest.rate or contest.start) for metric, lines in (others or {}).items()}
-    return Selection(shares, {**lent, **responses_of(results, contest), **on_task})
+    return Selection(shares, {**lent, **responses_of(results, contest), **on_task, **_answers(results, contest, curve)})
+
+
+def _answers(results: Results, contest: Contest, curve: Curve) -> dict[str, Scaled]:
+    """Return the responses of the metrics of answers, which only reported runs have.
+
+    They are taken to rise as the loss falls: the share of the gain at a rate is that of the loss.
+    """
+    frozen = results.contests[FROZEN, contest.task]
+    found = {}
+    for name in (ANSWERS_IN_DOMAIN, ANSWERS_OUT_OF_DOMAIN):
+        before, after = (METRICS[name].read(results, each).values() for each in (frozen, contest))
+        if before and after:
+            found[name] = Scaled(curve, fmean(before) - fmean(after))
+    return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,9 +30,15 @@ from adapterlab.tasks.base import Part
 Cells = dict[str, Any]
 """Values of one row by column."""
 TEXTS = ("trial", "contestant", "round", "cell", "budget_flag", "status", "note", "curve", "along", "path")
-DECIDES = ("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "precision", "parts")
-WHOLE = ("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes")
-REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds")
+DECIDES = (
+    *("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "precision", "parts"),
+    *("metric", "scorer"),
+)
+WHOLE = (
+    *("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes"),
+    *("max_new_tokens", "metric_rows"),
+)
+REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds", "generating_seconds")
 YES_OR_NO = ("chosen", "ranked")
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """Beginnings of a cell that a spreadsheet takes for a formula."""
@@ -49,7 +56,8 @@ def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
         ledger: Its ledger.
 
     Returns:
-        The table. Losses and accuracies have one column for each part, such as `test_loss`; lists are JSON.
+        The table. Losses and accuracies have one column for each part, such as `test_loss`, and so have the means of the
+        metric of answers, such as `test_answers`; lists are JSON.
     """
     roles: dict[Trial, list[Cells]] = {}
     for state in replay(prepared.contests(), ledger):
@@ -136,7 +144,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:
-    scores = [f"{part}_{score}" for part in SCORED for score in ("loss", "accuracy")]
+    scores = [f"{part}_{score}" for part in SCORED for score in ("loss", "accuracy", "answers")]
     environment = [name for name in frame.columns if str(name).startswith("environment_")]
     return {
         **dict.fromkeys((*TEXTS, *DECIDES, *environment), "string"),
@@ -168,6 +176,8 @@ def _trial(trial: Trial) -> Cells:
         "settings": json.dumps(settings, sort_keys=True),
         "targets": trial.targets if isinstance(trial.targets, str) else json.dumps(trial.targets),
         "parts": json.dumps(trial.parts),
+        "metric": trial.metric or None,
+        "scorer": trial.scorer or None,
     }
     fields.pop("path")  # the strengths asked for; the outcome has the scores at them
     fields.pop("rows")  # whether losses of rows were asked for; the outcome has them
@@ -191,5 +201,10 @@ def _outcome(outcome: Outcome, budget: int | None) -> Cells:
             "along": json.dumps(outcome.along),
             "path": json.dumps(outcome.path),
             "rows": json.dumps(outcome.rows),
+            "answers": json.dumps(outcome.answers),
+        }
+        | {
+            f"{part}_answers": fmean(outcome.answers[part]) if outcome.answers.get(part) else None
+            for part in (Part.TEST, Part.OOD)
         }
     )

@@ -34,6 +34,7 @@ STEPS = {
         "UPDATE trials SET trial = json_remove(json_set(trial, '$.precision', json_extract(trial, '$.dtype')), '$.dtype')"
         " WHERE json_type(trial, '$.dtype') IS NOT NULL",
     ),
+    4: (),  # trials may have a metric, and outcomes the metric of answers, from version 5 on
 }
 """By version, the statements that convert a ledger to the next version."""
 VERSION = max(STEPS) + 1

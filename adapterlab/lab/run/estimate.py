@@ -22,6 +22,7 @@ from adapterlab.lab.run.progress import (
     cost_key,
     distinct_states,
     known_costs,
+    known_generating,
     known_scoring,
     planned,
     replay,
@@ -32,6 +33,7 @@ from adapterlab.lab.run.sizing import budget_flag
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.score import ANSWERED
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.base import Part
 
@@ -39,6 +41,8 @@ PROBE_STEPS = 4
 """Training steps timed of each contestant."""
 PROBE_WINDOWS = 8
 """Examples scored to time the scoring."""
+PROBE_ANSWERS = 16
+"""Answers generated to time the generating, at most."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,12 @@ def estimate_study(
     states = replay(prepared.contests(), ledger)
     trained = [state for state in distinct_states(states) if state.contest.contestant != FROZEN]
     costs = known_costs(states)
-    scoring = known_scoring(states)
+    scoring, generating = known_scoring(states), known_generating(states)
     if measure and not all(state.contest.finished for state in states):
         runner, contests = Runner(crew[0]), [state.contest for state in states]
         frozen = {(c.study.model, c.task): c for c in contests if c.contestant == FROZEN}
         scoring |= {key: _time_scoring(c, runner, watch) for key, c in frozen.items() if key not in scoring}
+        generating |= {key: _time_answers(c, runner) for key, c in frozen.items() if key not in generating}
         # Of equal keys the last is kept: of each model, the cell nearest to the main one.
         largest = {cost_key(c): c for c in contests if c.contestant != FROZEN}
         costs |= _measure_costs(largest.values(), costs, scoring, runner, watch)
@@ -138,7 +143,7 @@ def estimate_study(
         sum(state.steps + state.steps_left for state in trained),
         len({trial for state in states for trial in state.done}),
         sum(state.steps for state in trained),
-        seconds_left(states, costs, scoring, workers),
+        seconds_left(states, costs, scoring, workers, generating),
         workers,
         "a Ray cluster" if study.limits.cluster else crew[0].device,
         resolved.precision,
@@ -196,6 +201,18 @@ def _time_training(contest: Contest, runner: Runner) -> Cost:
     probe = contest.trial(contest.start, contest.study.tuning.seeds[0], PROBE_STEPS, reported=False)
     outcome = runner.run(replace(probe, windows=PROBE_WINDOWS))
     return Cost(outcome.seconds / PROBE_STEPS, outcome.attach_seconds)
+
+
+def _time_answers(frozen: Contest, runner: Runner) -> float:
+    """Return the seconds to generate the answers of a reported trial; 0 for a task without a metric."""
+    trial = frozen.frozen_trial()
+    if not trial.metric:
+        return 0.0
+    probe = replace(
+        trial, parts=(Part.TEST.value,), path=(), windows=1, metric_rows=min(PROBE_ANSWERS, trial.metric_rows)
+    )
+    parts = sum(part in trial.parts for part in ANSWERED)
+    return runner.run(probe).generating_seconds * parts * trial.metric_rows / probe.metric_rows
 
 
 def _time_scoring(frozen: Contest, runner: Runner, watch: Callable[[str], None]) -> float:

@@ -17,7 +17,7 @@ from adapterlab.adapters import is_known
 from adapterlab.errors import AdapterlabError, AdapterlabWarning, UnknownNameError
 from adapterlab.files import write_text
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.study.load import load_study
+from adapterlab.lab.study.load import load_files, load_study, scorer_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.resources import shipped
 from adapterlab.tasks import all_tasks
@@ -78,6 +78,9 @@ def open_study(
         if reading and not trust and untrusted(files):
             return _without_code(study, folder), folder
         require(files, str(folder), trust)
+        load_files(study)
+        if not reading:  # what is only read runs no scorer
+            require(scorer_files(study), str(folder), trust)
         return study, folder
     study = load_study(find_study(str(source or DEFAULT)), trust=trust)
     return study, out or Path("runs") / study.name

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
-
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
+from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
 from adapterlab.lab.run.precision_choice import AUTO
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_at
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.models.loading import load
+from adapterlab.models.loading import Loaded, load
+from adapterlab.tasks.generation import prompt_room
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def prepare(
     folder: Path | None = None,
     measure: Measure = measure_speedup,
     *,
-    model: nn.Module | None = None,
+    loaded: Loaded | None = None,
     sizes: Mapping[str, SizedAdapter] | None = None,
 ) -> PreparedStudy:
     """Resolve a study, size its contestants and settle its precision.
@@ -73,14 +73,15 @@ def prepare(
         folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
             without a record.
         measure: Measures the speed of bfloat16.
-        model: The base model of the main cell, if the caller has loaded it.
+        loaded: The base model of the main cell, if the caller has loaded it.
         sizes: By contestant, its sized adapter, if the caller has sized it for a study without a sweep.
 
     Returns:
         The study, ready to run.
 
     Raises:
-        AdapterlabError: If a file or a model cannot be read, or a contestant does not fit a model.
+        AdapterlabError: If a file or a model cannot be read, a contestant does not fit a model, or no prompt of a task with
+            a metric fits its context.
     """
     resolved = resolve(study)
     study.check_sweep()
@@ -88,7 +89,11 @@ def prepare(
     sized: dict[Cell, dict[str, SizedAdapter]] = {}
     parameters, shape = 0, None
     for name in resolved.models:
-        base = model if model is not None and name == study.model else load(name, head).model
+        base, processor = loaded if loaded is not None and name == study.model else load(name, head)
+        for task in resolved.tasks.values():
+            if task.metric:  # a prompt that cannot be answered is an error before anything runs
+                room = prompt_room(base, task.max_new_tokens)
+                answer_notes(task, processor, room, study.report.metric_rows)
         for part in (part for part in resolved.cells if part.study.model == name):
             rank = part.cell.by_factor.get("rank")
             sized[part.cell] = {

@@ -200,6 +200,22 @@ def known_scoring(states: Iterable[ContestState]) -> dict[tuple[str, str], float
     }
 
 
+def known_generating(states: Iterable[ContestState]) -> dict[tuple[str, str], float]:
+    """Return the seconds to generate the answers of a reported trial, by model and task, from the frozen model's trials.
+
+    The frozen model seldom ends an answer early, so trained models take less.
+
+    Args:
+        states: States of one study's contests.
+    """
+    return {
+        (trial.model, trial.task): outcome.generating_seconds
+        for state in states
+        for trial, outcome in state.done.items()
+        if trial.method == FROZEN and outcome.generating_seconds
+    }
+
+
 def _scorings(trial: Trial) -> float:
     """Return the work to score a trial, in times that one part is scored with all windows."""
     strengths = 1 if trial.method == FROZEN else len(trial.path) + 1
@@ -208,7 +224,13 @@ def _scorings(trial: Trial) -> float:
     return curve * (1 + (len(trial.parts) - 1) * share) + len(trial.parts) * (1 + strengths * share)
 
 
-def seconds_left(states: Iterable[ContestState], costs: Costs, scoring: Scoring, workers: int) -> float | None:
+def seconds_left(
+    states: Iterable[ContestState],
+    costs: Costs,
+    scoring: Scoring,
+    workers: int,
+    generating: Scoring | None = None,
+) -> float | None:
     """Estimate the time that the rest of a study takes.
 
     Args:
@@ -216,6 +238,7 @@ def seconds_left(states: Iterable[ContestState], costs: Costs, scoring: Scoring,
         costs: Known costs; a contestant without any is given the mean cost.
         scoring: By model and task, the seconds to score one part.
         workers: Number of workers.
+        generating: By model and task, the seconds to generate the answers of a reported trial; none if None.
 
     Returns:
         Seconds; None if the time of no step is known.
@@ -225,10 +248,21 @@ def seconds_left(states: Iterable[ContestState], costs: Costs, scoring: Scoring,
         return None if rest else 0.0
     mean = Cost(fmean(cost.step for cost in costs.values()), fmean(cost.attach for cost in costs.values()))
     costed = [(state, state.contest, costs.get(cost_key(state.contest), mean)) for state in rest]
-    return (
-        sum(_seconds(state, cost, scoring.get((own.study.model, own.task), 0.0)) for state, own, cost in costed)
-        / workers
-    )
+    known = generating or {}
+    each = [
+        _seconds(state, cost, scoring.get((own.study.model, own.task), 0.0))
+        + _answered(state) * known.get((own.study.model, own.task), 0.0)
+        for state, own, cost in costed
+    ]
+    return sum(each) / workers
+
+
+def _answered(state: ContestState) -> int:
+    """Return the number of trials to go whose answers are scored."""
+    count, _ = ahead(state.contest).get(Stage.REPORT, (0, 0))
+    final = state.contest.trial(1.0, 0, state.contest.study.training.steps, reported=True)
+    later = count // state.contest.study.report.runs_of_seed if final.metric else 0
+    return later + sum(bool(trial.metric) for trial in state.missing)
 
 
 def _seconds(state: ContestState, cost: Cost, score: float) -> float:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from adapterlab.adapters.base import Adapter
 from adapterlab.input_files import FileStamp
@@ -21,7 +21,7 @@ from adapterlab.lab.run.rate_priors import Start, rate_priors
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.lab.trial.code_version import code_version, decisive_stamps
+from adapterlab.lab.trial.code_version import code_version, decisive_stamps, scorer_code
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.fingerprint import EMBEDDED, fingerprint, model_stamps
@@ -123,7 +123,13 @@ class ResolvedStudy:
         ]
         models = [stamp for name in self.models for stamp in model_stamps(name)]
         data = [stamp for entry in self.study.data if entry.name in self.tasks for stamp in parts_of(entry.files).files]
-        return tuple({stamp.path: stamp for stamp in (*code, *models, *data)}.values())
+        scorers = [stamp for _, stamps in self._scorers.values() for stamp in stamps]
+        return tuple({stamp.path: stamp for stamp in (*code, *models, *data, *scorers)}.values())
+
+    @cached_property
+    def _scorers(self) -> Mapping[str, tuple[str, tuple[FileStamp, ...]]]:
+        """By task with a scorer of the user, the hash of its code and the stamps of its files."""
+        return {name: scorer_code(task.scorer) for name, task in self.tasks.items() if task.scorer is not None}
 
     def worker_config(self) -> WorkerConfig:
         """Return the settings of a worker that runs the study's trials, on a CPU until a device is chosen."""
@@ -160,7 +166,8 @@ class ResolvedStudy:
             seed: Seed of the run.
             steps: Optimizer steps.
             reported: True for a run whose scores are reported: it is scored on all parts and along the strength path, and
-                the loss of each row is recorded. Other runs are scored on the validation part alone.
+                the loss of each row is recorded; a task with a metric has its prompts answered. Other runs are
+                scored on the validation part alone.
             all_parts: True to score another run on all parts too, so that the response of every metric to the rate is known.
             share: Share of the training data used.
         """
@@ -189,7 +196,20 @@ class ResolvedStudy:
             share=share,
             path_windows=study.report.path_rows if path else 0,
             rows=reported,
+            **(self._answers(task) if reported and share == 1 else {}),
         )
+
+    def _answers(self, task: str) -> dict[str, Any]:
+        """Return the fields of a trial about its metric; none for a task without one."""
+        found, scorer = self.tasks[task], self.tasks[task].scorer
+        if not found.metric:
+            return {}
+        return {
+            "metric": found.metric if scorer is None else scorer.name,
+            "scorer": self._scorers[task][0] if scorer is not None else "",
+            "max_new_tokens": found.max_new_tokens,
+            "metric_rows": self.study.report.metric_rows,
+        }
 
 
 def resolve(study: Study) -> ResolvedStudy:

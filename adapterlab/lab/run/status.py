@@ -14,7 +14,15 @@ from adapterlab.lab.ledger.origins import mixed_origins
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy
-from adapterlab.lab.run.progress import ContestState, distinct_states, known_costs, known_scoring, replay, seconds_left
+from adapterlab.lab.run.progress import (
+    ContestState,
+    distinct_states,
+    known_costs,
+    known_generating,
+    known_scoring,
+    replay,
+    seconds_left,
+)
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
@@ -106,7 +114,7 @@ def study_status(prepared: PreparedStudy, ledger: Ledger, command: str, workers:
         sum(state.steps_left for state in distinct),
         len(done),
         all(state.contest.finished for state in states),
-        seconds_left(states, known_costs(states), known_scoring(states), count),
+        seconds_left(states, known_costs(states), known_scoring(states), count, known_generating(states)),
         count,
         ledger.is_locked(),
         bool(started),

@@ -53,4 +53,6 @@ class TimeLimit:
             return self._fixed
         if self._slowest is None:
             return max(LEAST_UNMEASURED, UNMEASURED * trial.steps)
-        return max(LEAST, SLACK * self._slowest * trial.steps, SLACK * self._longest if not trial.steps else 0.0)
+        # Generating answers takes a time of its own, which the frozen model's trial has too.
+        answers = SLACK * self._longest if trial.metric or not trial.steps else 0.0
+        return max(LEAST, SLACK * self._slowest * trial.steps, answers)

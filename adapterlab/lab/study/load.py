@@ -16,9 +16,11 @@ from adapterlab.adapters import load_file, method
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.lab.study.sweep import Sweep
-from adapterlab.tasks import all_tasks
+from adapterlab.tasks import all_tasks, task
 from adapterlab.tasks import load_file as load_task_file
+from adapterlab.tasks.answer_metrics import scorer_of
 from adapterlab.tasks.files import task_of
+from adapterlab.tasks.scorer import check_scorer
 from adapterlab.trust import require
 
 _TABLES: dict[str, type[BaseModel]] = {
@@ -89,10 +91,11 @@ def load_study(path: Path, *, trust: bool = False) -> Study:
             task_of(entry.files)
         except AdapterlabError as error:
             raise AdapterlabError(f"{_place(path, text, ('data', i))}: {error}") from error
+    require(scorer_files(study), str(path), trust)
     known = sorted({*all_tasks(), *(entry.name for entry in study.data)})
-    for task in study.tasks:
-        if task not in known:
-            raise UnknownNameError("task", task, known, where=_place(path, text, ("tasks",)))
+    for name in study.tasks:
+        if name not in known:
+            raise UnknownNameError("task", name, known, where=_place(path, text, ("tasks",)))
     for i, contestant in enumerate(study.contestants):
         where = _place(path, text, ("contestants", i))
         method(contestant.adapter, where)
@@ -109,6 +112,24 @@ def load_study(path: Path, *, trust: bool = False) -> Study:
     except AdapterlabError as error:
         raise AdapterlabError(f"{_place(path, text, ('sweep',))}: {error}") from error
     return study
+
+
+def scorer_files(study: Study) -> tuple[str, ...]:
+    """Return the Python files of the user's scorers that a study's tasks name; each is checked without running it.
+
+    Args:
+        study: The study, whose own files are loaded.
+
+    Raises:
+        AdapterlabError: If a task has a metric that does not exist, or whose file does not define the function.
+    """
+    own = {entry.name: scorer_of(entry.metric) for entry in study.data}
+    known = [
+        own[name] if name in own else task(name).scorer for name in study.tasks if name in own or name in all_tasks()
+    ]
+    for scorer in known:
+        check_scorer(scorer)
+    return tuple(dict.fromkeys(scorer.file for scorer in known if scorer is not None))
 
 
 def load_files(study: Study) -> None:

@@ -29,6 +29,7 @@ from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
 from adapterlab.lab.study.table import LARGEST, Count, Line, Name, Rate, Seed, Table, distinct
 from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.names import name_problem
+from adapterlab.tasks.answer_metrics import MAX_NEW_TOKENS, beside, scorer_of
 from adapterlab.tasks.parts import FileData
 
 ALL_LINEAR = "all-linear"
@@ -129,6 +130,10 @@ class Reporting(Table):
     """True to repeat every reported run on a tenth of the training data."""
     smallest: Annotated[float, Field(gt=0)] = 0.005
     """Smallest difference that matters, in the unit of the loss; contestants that differ by less are called equivalent."""
+    metric_rows: Count = 48
+    """Answers generated of each of the test and the out-of-domain part, at most, for tasks with a metric."""
+    smallest_metric: Annotated[float, Field(gt=0)] = 0.01
+    """Smallest difference in the metric of answers that matters, in its unit."""
 
     @property
     def path_rows(self) -> int:
@@ -280,6 +285,23 @@ class Data(Table):
     eval: Line | None = None
     ood: Line | None = None
     keep: Line | None = None
+    metric: Line = ""
+    max_new_tokens: Count = MAX_NEW_TOKENS
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        try:
+            scorer_of(metric)
+        except AdapterlabError as error:
+            raise ValueError(str(error)) from error
+        return metric
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Data:
+        if not self.metric and self.max_new_tokens != MAX_NEW_TOKENS:
+            raise ValueError("max_new_tokens needs a metric, since no answers are generated without one: give both")
+        return self
 
     @property
     def files(self) -> FileData:
@@ -292,8 +314,9 @@ class Data(Table):
         Args:
             folder: The folder.
         """
-        paths = self.model_dump(exclude={"name"}, exclude_none=True)
-        return self.model_copy(update={key: str((folder / path).resolve()) for key, path in paths.items()})
+        paths = self.model_dump(include={"train", "eval", "ood", "keep"}, exclude_none=True)
+        found = {key: str((folder / path).resolve()) for key, path in paths.items()}
+        return self.model_copy(update={**found, "metric": beside(self.metric, folder)})
 
 
 class Study(Table):

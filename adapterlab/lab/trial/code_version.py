@@ -21,12 +21,15 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from adapterlab.adapters import method
 from adapterlab.adapters.base import Adapter
+from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp
 from adapterlab.lab.trial.import_closure import ImportClosure, Module
 from adapterlab.lab.trial.spec import FROZEN
+from adapterlab.tasks.answer_metrics import Scorer
 from adapterlab.tasks.base import Task
 
 WORKER = "adapterlab.lab.run.executors.worker"
@@ -76,6 +79,25 @@ def decisive_stamps(adapter: str, task: Task, closure: ImportClosure | None = No
     """
     closure = closure or _shared(tuple(registered().items()))
     return closure.stamps(_roots(_bases(_classes(adapter, task)), closure))
+
+
+def scorer_code(scorer: Scorer) -> tuple[str, tuple[FileStamp, ...]]:
+    """Return a hash of the code of a user's scorer, with all files of the user that it imports, and their stamps.
+
+    Args:
+        scorer: The scorer.
+
+    Raises:
+        AdapterlabError: If its file is missing or is not Python.
+    """
+    file, closure = Path(scorer.file), ImportClosure()
+    roots = [Module(file, file.parent)]
+    try:
+        content = f"{closure.digests(roots)}/{scorer.function}"
+        stamps = tuple(closure.stamps(roots))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise AdapterlabError(f"the scorer {scorer.name} in {file} cannot be read: {error}") from error
+    return hashlib.blake2b(content.encode(), digest_size=6).hexdigest(), stamps
 
 
 def registered() -> dict[str, tuple[str, ...]]:

@@ -8,7 +8,7 @@ device(type='cpu')
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,8 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.precision import autocast
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.tasks.base import Examples, Part, Task
+from adapterlab.tasks.answer_metrics import Scorer
+from adapterlab.tasks.base import Examples, Part, Question, Task
 
 EVERY_EXAMPLE = 1 << 30
 """A number of examples that no task exceeds."""
@@ -66,8 +67,14 @@ class TrialContext:
     config: WorkerConfig
     load_examples: Callable[[Part, int], Examples]
     """Prepare at most this number of examples of a part; cached by the caller."""
+    load_questions: Callable[[Part, int], Sequence[Question]]
+    """Prepare at most this number of prompts of a part for the metric of generated answers; cached by the caller."""
+    scorer: Scorer | None = None
+    """The user's scorer, if the trial's metric is one."""
     scoring: Stopwatch = field(default_factory=lambda: Stopwatch(), compare=False)
-    """Time that the trial has spent on scoring."""
+    """Time that the trial has spent on scoring, generating included."""
+    generating: Stopwatch = field(default_factory=lambda: Stopwatch(), compare=False)
+    """Time that the trial has spent on generating answers and scoring them."""
 
     @property
     def device(self) -> torch.device:

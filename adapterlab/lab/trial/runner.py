@@ -30,7 +30,7 @@ from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.loading import Head, Loaded, load
 from adapterlab.surgery import Handle
-from adapterlab.tasks.base import Examples, Part, Task
+from adapterlab.tasks.base import Examples, Part, Question, Task
 from adapterlab.tasks.files import task_of
 
 ModelKey = tuple[str, str, str, Head]
@@ -52,11 +52,14 @@ class _Cache:
     models: dict[ModelKey, _Base] = field(default_factory=dict)
     examples: dict[tuple[object, ...], Examples] = field(default_factory=dict)
     """By the key of the model, then what else decides them."""
+    questions: dict[tuple[object, ...], Sequence[Question]] = field(default_factory=dict)
+    """By the key of the model, then what else decides them."""
 
     def drop(self, key: ModelKey) -> None:
         """Forget a model and all that was computed with it."""
         del self.models[key]
         self.examples = {own: found for own, found in self.examples.items() if own[: len(key)] != key}
+        self.questions = {own: found for own, found in self.questions.items() if own[: len(key)] != key}
 
 
 class Runner:
@@ -133,8 +136,17 @@ class Runner:
                 self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
             return self._cache.examples[key]
 
+        def questions(part: Part, count: int) -> Sequence[Question]:
+            key = (*model_key, trial.task, trial.data, part, count)
+            if key not in self._cache.questions:
+                self._cache.questions[key] = task.questions(part, loaded.tokenizer, count)
+            return self._cache.questions[key]
+
         adapter = None if trial.method == FROZEN else trial.build()
-        return TrialContext(trial, task, adapter, loaded.model, loaded.tokenizer, self.config, examples)
+        scorer = task.scorer if trial.metric else None
+        return TrialContext(
+            trial, task, adapter, loaded.model, loaded.tokenizer, self.config, examples, questions, scorer
+        )
 
     def run(self, trial: Trial, on_trained: OnTrained | None = None) -> Outcome:
         """Run one trial, and leave the model as it was.
@@ -185,6 +197,7 @@ class Runner:
         """Free the models and data that this runner has loaded."""
         self._cache.models.clear()
         self._cache.examples.clear()
+        self._cache.questions.clear()
 
     @contextmanager
     def _checked(self, trials: Sequence[Trial]) -> Iterator[list[Outcome]]:

@@ -20,6 +20,11 @@ from adapterlab.lab.trial.merged import merged
 from adapterlab.lab.trial.spec import FROZEN_STRENGTH, FULL_STRENGTH, ROW_DIGITS, Outcome, PathScores
 from adapterlab.surgery.handle import Handle
 from adapterlab.tasks.base import Control, Part, Scores
+from adapterlab.tasks.generation import answers
+from adapterlab.tasks.scorer import answer_scorer
+
+ANSWERED = (Part.TEST, Part.OOD)
+"""Parts whose prompts the model answers."""
 
 
 def score_parts(
@@ -89,11 +94,12 @@ def with_scores(outcome: Outcome, context: TrialContext, handle: Handle) -> Outc
         with context.scoring, merged(handle, context.can_merge and bool(context.trial.parts)) as control:
             trained = with_parts(trained, context, control)
             if all(math.isfinite(loss) for loss, _ in trained.scores.values()):
+                trained = replace(trained, answers=score_answers(context))
                 trained = replace(trained, path=_score_path(context, control, handle))
             else:
                 note = "the loss is not finite after training"
                 trained = replace(trained, status="diverged", note=note, scores={}, rows={})
-    return replace(trained, scoring_seconds=context.scoring.seconds)
+    return _timed(trained, context)
 
 
 def load_parts(context: TrialContext) -> None:
@@ -116,7 +122,44 @@ def frozen_scores(context: TrialContext) -> Outcome:
     if context.scores_fewer_on_path:
         scores = score_parts(context, NoAdapter(), context.trial.parts, context.path_windows)
         found = replace(found, path=((FROZEN_STRENGTH, pairs(scores)),))
-    return replace(found, scoring_seconds=context.scoring.seconds)
+    with context.scoring:
+        found = replace(found, answers=score_answers(context))
+    return _timed(found, context)
+
+
+def score_answers(context: TrialContext) -> dict[str, tuple[float, ...]]:
+    """Return the metric of each answer that the model gives to the prompts of the reported parts, by part.
+
+    Args:
+        context: The resolved trial, with its adapter at full strength; the time is added to its `generating`.
+
+    Returns:
+        The values, rounded to `ROW_DIGITS` digits; nothing if the trial has no metric.
+
+    Raises:
+        ScorerError: If the user's scorer fails.
+    """
+    trial, found = context.trial, dict[str, tuple[float, ...]]()
+    if not trial.metric:
+        return found
+    parts = [part for part in ANSWERED if part in trial.parts]
+    if not parts:
+        return found
+    asked = {part: context.load_questions(part, trial.metric_rows) for part in parts}
+    with context.generating, mode(context.model, training=False), context.autocast():
+        said = {
+            part: answers(context.model, context.processor, questions, trial.max_new_tokens)
+            for part, questions in asked.items()
+        }
+    with context.generating, answer_scorer(trial.metric, context.scorer) as score:
+        for part, texts in said.items():
+            found[part.value] = rounded([score(q, text) for q, text in zip(asked[part], texts, strict=True)])
+    return found
+
+
+def _timed(outcome: Outcome, context: TrialContext) -> Outcome:
+    generating = context.generating.seconds
+    return replace(outcome, scoring_seconds=context.scoring.seconds - generating, generating_seconds=generating)
 
 
 def with_parts(outcome: Outcome, context: TrialContext, control: Control) -> Outcome:

@@ -80,11 +80,23 @@ class Trial:
     """Examples scored of each part along the path, at most: the first ones of the part; 0 for `windows`."""
     rows: bool = False
     """True to record the loss of every scored row, as reported trials do."""
+    metric: str = ""
+    """Metric of the answers that the model generates after training; empty to generate none."""
+    scorer: str = ""
+    """Hash of the code of the user's scorer; empty for a metric that comes with the package."""
+    max_new_tokens: int = 0
+    """Tokens of a generated answer, at most."""
+    metric_rows: int = 0
+    """Answers generated for each part, at most."""
 
     @property
     def id(self) -> str:
-        """Name of the trial: 16 hexadecimal digits of a hash over all fields but `model`."""
-        decides = {key: value for key, value in asdict(self).items() if key != "model"}
+        """Name of the trial: 16 hexadecimal digits of a hash over all fields but `model`.
+
+        Without a metric, the fields about it are left out, as they were before there were metrics.
+        """
+        left_out = {"model", *(() if self.metric else ("metric", "scorer", "max_new_tokens", "metric_rows"))}
+        decides = {key: value for key, value in asdict(self).items() if key not in left_out}
         return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
@@ -149,6 +161,11 @@ class Outcome:
     rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """By part, the loss of each row at full strength, rounded to `ROW_DIGITS` digits; their plain mean is the part's loss.
     Only of trials with `Trial.rows`, and without the parts of a task that gives no rows."""
+    answers: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By part, the metric of each generated answer at full strength, rounded to `ROW_DIGITS` digits; higher is better. Only
+    of trials with `Trial.metric`."""
+    generating_seconds: float = 0.0
+    """Time to generate answers, which is not part of `scoring_seconds`."""
 
     @property
     def validation(self) -> float:
@@ -164,7 +181,8 @@ class Outcome:
         """Return the outcome that `to_json` was called on.
 
         Args:
-            data: The fields by name; lists stand for tuples. `path`, `along` and `rows` may be missing in old ledgers.
+            data: The fields by name; lists stand for tuples. `path`, `along`, `rows` and `answers` may be missing in
+                old ledgers.
         """
         return cls(
             **{
@@ -174,6 +192,7 @@ class Outcome:
                 "path": tuple((strength, _pairs(scores)) for strength, scores in data.get("path", ())),
                 "along": tuple((step, _pairs(scores)) for step, scores in data.get("along", ())),
                 "rows": {part: tuple(losses) for part, losses in data.get("rows", {}).items()},
+                "answers": {part: tuple(values) for part, values in data.get("answers", {}).items()},
             }
         )
 

@@ -36,8 +36,8 @@ from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Finished, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.resources import PACKAGE
+from adapterlab.tasks.answer_metrics import PYTHON, scorer_of
 from adapterlab.tasks.base import Task
-from adapterlab.tasks.parts import FileData
 
 
 class RayCluster:
@@ -176,6 +176,8 @@ class Parcel:
             config: Settings of a worker.
         """
         named = [*config.adapter_files, *config.task_files, *(str(path) for data in config.data for path in data.paths)]
+        scorers = [scorer_of(data.metric) for data in config.data]
+        named += [scorer.file for scorer in scorers if scorer is not None]
         return cls(config, {name: _read(Path(name)) for name in named})
 
     def unpacked(self, folder: Path) -> WorkerConfig:
@@ -205,7 +207,14 @@ class Parcel:
             task_files=tuple(places[name] for name in config.task_files),
             inputs=tuple(_moved(stamp, places) for stamp in config.inputs if not _in_package(stamp)),
             data=tuple(
-                FileData(d.name, places[str(Path(d.train))], moved(d.eval), moved(d.ood), moved(d.keep))
+                replace(
+                    d,
+                    train=places[str(Path(d.train))],
+                    eval=moved(d.eval),
+                    ood=moved(d.ood),
+                    keep=moved(d.keep),
+                    metric=_moved_metric(d.metric, places),
+                )
                 for d in config.data
             ),
         )
@@ -218,6 +227,12 @@ def _moved(stamp: FileStamp, places: Mapping[str, str]) -> FileStamp:
         if path == Path(name) or Path(name) in path.parents:
             return replace(stamp, path=str(Path(place) / path.relative_to(name)))
     return stamp
+
+
+def _moved_metric(metric: str, places: Mapping[str, str]) -> str:
+    """Return a metric with the file of its scorer on this node."""
+    scorer = scorer_of(metric)
+    return metric if scorer is None else f"{PYTHON}{Path(places[scorer.file]).with_suffix('')}.{scorer.function}"
 
 
 def _in_package(stamp: FileStamp) -> bool:

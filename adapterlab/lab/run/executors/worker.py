@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from adapterlab.errors import AdapterlabError, ChangedInputError
+from adapterlab.errors import AdapterlabError, ChangedInputError, ScorerError
 from adapterlab.lab.run.executors.base import Job
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.runner import Runner
@@ -50,7 +50,7 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
     if len(job) > 1:
         try:
             outcomes = runner.run_batched(job)
-        except (OSError, ChangedInputError):
+        except (OSError, ChangedInputError, ScorerError):
             raise
         except Exception:
             # The method cannot run under vmap, or memory is too short for all lanes; alone, each may still run.
@@ -63,10 +63,13 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
 
 
 def _outcome(runner: Runner, trial: Trial) -> Outcome:
-    """Return the outcome of a trial; a contestant that raises an error fails, and the study goes on without it."""
+    """Return the outcome of a trial; a contestant that raises an error fails, and the study goes on without it.
+
+    An error of a file, a changed input or the user's scorer is not the contestant's, and ends the study.
+    """
     try:
         return runner.run(trial)
-    except (OSError, ChangedInputError):
+    except (OSError, ChangedInputError, ScorerError):
         raise
     except Exception as error:
         return Outcome("failed", {}, (), 0, 0.0, 0.0, last_line(error))
