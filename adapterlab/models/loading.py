@@ -87,7 +87,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     try:
         with quiet(), torch.random.fork_rng():
             torch.manual_seed(0)
-            model, info = getattr(transformers, _CLASSES[head.kind]).from_pretrained(
+            model, info = getattr(transformers, class_of(where, head, revision)).from_pretrained(
                 where, output_loading_info=True, **settings
             )
             if head.kind == "image":
@@ -113,6 +113,23 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     return Loaded(model.eval(), processor)
 
 
+def class_of(where: str, head: Head, revision: str | None = None) -> str:
+    """Return the name of the class of transformers that loads a model with a head.
+
+    Args:
+        where: A folder, or an id on the hub.
+        head: Output head of the model.
+        revision: Commit of an id on the hub.
+    """
+    if head.kind != "causal":
+        return _CLASSES[head.kind]
+    from transformers import AutoConfig
+
+    settings = {} if revision is None else {"revision": revision}
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False, **settings)
+    return ENCODER_DECODER if config.is_encoder_decoder else _CLASSES[head.kind]
+
+
 def padding(tokenizer: Any) -> int:
     """Return the token id to pad with: the tokenizer's padding token, else its end of text, else 0.
 
@@ -123,6 +140,7 @@ def padding(tokenizer: Any) -> int:
     return next(token for token in known if token is not None)
 
 
+ENCODER_DECODER = "AutoModelForSeq2SeqLM"
 _CLASSES = {
     "causal": "AutoModelForCausalLM",
     "sequence": "AutoModelForSequenceClassification",

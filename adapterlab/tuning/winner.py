@@ -20,6 +20,7 @@ from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.fingerprint import place_of
+from adapterlab.models.loading import class_of
 from adapterlab.surgery import Handle, load
 from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
@@ -32,11 +33,12 @@ CARD = "winner.json"
 """File that records which trial the saved winner comes from."""
 SAVED = ("adapterlab", "peft", "merged")
 """Names of the folders that a winner is saved in."""
-_CLASSES = {
-    "causal": ("AutoModelForCausalLM", "CAUSAL_LM"),
-    "sequence": ("AutoModelForSequenceClassification", "SEQ_CLS"),
-    "image": ("AutoModelForImageClassification", None),
+_PEFT_TYPES = {
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "AutoModelForSequenceClassification": "SEQ_CLS",
 }
+"""By class of transformers, PEFT's name of the task; it has none for images."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,9 @@ def _free_name(folder: Path) -> Path:
 def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:
     task = context.task
     handle.save(folder / "adapterlab")
-    base = place_of(contest.study.model).where
+    base, revision = place_of(contest.study.model)
     try:
-        save_peft(handle, folder / "peft", base, _CLASSES[task.head.kind][1])
+        save_peft(handle, folder / "peft", base, _PEFT_TYPES.get(class_of(base, task.head, revision)))
     except CannotExportError as error:
         why = str(error)
     else:
@@ -147,8 +149,8 @@ def how_to_load(winner: Winner, model: str, task: Task, folder: Path) -> str:
         task: The task, for the kind of head.
         folder: Where the winner is saved.
     """
-    name = _CLASSES[task.head.kind][0]
-    source = place_of(model).where
+    source, revision = place_of(model)
+    name = class_of(source, task.head, revision)
     if winner.merged:
         return f'from transformers import {name}\nmodel = {name}.from_pretrained("{folder / "merged"}")'
     settings = ""

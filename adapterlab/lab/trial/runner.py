@@ -28,9 +28,10 @@ from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import Head, Loaded, load
+from adapterlab.models.loading import CAUSAL, Head, Loaded, load
 from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Examples, Part, Question, Task
+from adapterlab.tasks.encoder_decoder import is_encoder_decoder, with_one_answer
 from adapterlab.tasks.files import task_of
 
 ModelKey = tuple[str, str, str, Head]
@@ -133,7 +134,10 @@ class Runner:
             # The model's hash is, since examples keep results of the model on them.
             key = (*model_key, trial.task, trial.data, part, trial.length, count)
             if key not in self._cache.examples:
-                self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
+                found = task.examples(Part(part), loaded.tokenizer, trial.length, count)
+                if task.head == CAUSAL and is_encoder_decoder(loaded.model):
+                    found = with_one_answer(found, loaded.tokenizer, task.name)
+                self._cache.examples[key] = found
             return self._cache.examples[key]
 
         def questions(part: Part, count: int) -> Sequence[Question]:
