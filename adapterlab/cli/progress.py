@@ -1,5 +1,4 @@
-"""Progress of a command: a bar or a spinner on a terminal; elsewhere (nohup, CI, a pipe) a line at each stage and every half
-minute.
+"""Progress of a command: a bar or a spinner on a terminal; elsewhere a line at each stage and every half minute.
 
 >>> from rich.console import Console
 >>> with Stages(Console()) as stages:

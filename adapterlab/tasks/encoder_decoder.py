@@ -9,6 +9,7 @@ False
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def with_one_answer(examples: Examples, tokenizer: Any, name: str) -> Examples:
     ids, scored = examples.inputs["input_ids"], examples.inputs["scored"].clone()
     for row in scored:
         positions = row.nonzero()[:, 0].tolist()
-        ends = [i for i, (a, b) in enumerate(zip(positions, positions[1:], strict=False), 1) if b != a + 1]
+        ends = [i for i, (a, b) in enumerate(itertools.pairwise(positions), 1) if b != a + 1]
         run = positions[ends[-1] if ends else 0 :]
         start = run[0] if run[0] > 1 else run[0] + max(1, len(run) // 2) if len(run) > 1 else run[0]
         row[:start] = False

@@ -123,14 +123,14 @@ def _batch(
     model: nn.Module, tokenizer: Any, questions: Sequence[Question], most: int, room: int, stops: list[int]
 ) -> list[str]:
     device, filler = next(model.parameters()).device, padding(tokenizer)
-    prompts = [question.ids[-room:] for question in questions]
+    prompts = [list(question.ids[-room:]) for question in questions]
     if both := is_encoder_decoder(model):
-        prompts = [encoder_prompt(model.config, list(row)) for row in prompts]
+        prompts = [encoder_prompt(model.config, row) for row in prompts]
     width = max(map(len, prompts))
     gaps = [width - len(row) for row in prompts]
     # A decoder goes on where the prompt ends; an encoder may count positions from the first token, padding or not.
     padded = [(0, gap) if both else (gap, 0) for gap in gaps]
-    rows = [(before, list(row), after) for (before, after), row in zip(padded, prompts, strict=True)]
+    rows = [(before, row, after) for (before, after), row in zip(padded, prompts, strict=True)]
     ids = torch.tensor([[filler] * before + row + [filler] * after for before, row, after in rows], device=device)
     mask = torch.tensor([[0] * before + [1] * len(row) + [0] * after for before, row, after in rows], device=device)
     with _plain_generation(model, max_new_tokens=most, eos_token_id=stops or None, pad_token_id=filler):

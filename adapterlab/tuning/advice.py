@@ -19,7 +19,6 @@ from adapterlab.report.counts import thousands
 from adapterlab.tuning.winner import Winner
 from adapterlab.verdict.study_analysis import Analysis
 
-
 NORMAL = 1.96
 """Standard errors on either side of an estimate that a 95 % interval has, if the error is well known."""
 
@@ -116,7 +115,9 @@ def more_time(board: Board) -> list[str]:
     if sources.rows > sources.seeds:
         share = sources.rows / sum(sources)
         rows = board.study.report.windows
-        found += f" The choice of the {rows} test rows makes {share:.0%} of that variance: more rows to test on would help more."
+        found += (
+            f" The choice of the {rows} test rows makes {share:.0%} of its variance: more test rows would help more."
+        )
     return [found]
 
 

@@ -299,7 +299,7 @@ class _Timing:
         return sum(part in self._frozen.parts for part in ANSWERED) if self._frozen.metric else 0
 
     def answer(self) -> float:
-        """Return the seconds to generate one answer; the untrained model's are seldom shorter than those of a trained one."""
+        """Return the seconds to generate one answer; the untrained model's are seldom shorter than a trained one's."""
         few = replace(probe(self._frozen, 0), parts=(Part.TEST.value,), windows=1, metric_rows=PROBED_ROWS)
         return max(outcome.generating_seconds for outcome in self._on_all(few).values()) / PROBED_ROWS
 
@@ -370,7 +370,7 @@ class _Timing:
 
 
 def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: float, doubt: float = 1.0) -> None:
-    """Raise an error if the time is too short for the smallest useful study, even if that is faster by the factor `doubt`."""
+    """Raise an error if the smallest useful study takes too long, even if it is faster by the factor `doubt`."""
     if not all(math.isfinite(cost.step) for cost in clock.costs.values()):
         return  # the reference does not fit in memory as it is
     least = least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted)
@@ -382,7 +382,7 @@ def _too_short(request: Request, least: float, started: float) -> AdapterlabErro
     minutes = math.ceil((least + time.monotonic() - started) * 1.1 / 60)
     return AdapterlabError(
         f"--time {spoken(request.seconds)} is too short: the smallest study that can compare adapters on this model and "
-        f"data takes about {minutes} min here: give --time {minutes}m, or fewer --contestants, or a smaller --length or --batch"
+        f"data takes about {minutes} min here: give --time {minutes}m, fewer --contestants, or a smaller --length or --batch"
     )
 
 

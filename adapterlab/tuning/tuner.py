@@ -127,6 +127,7 @@ class _Tuning:
         prepared = self._prepared(plan.study)
         design = lock_design(self._folder, self._design(prepared), len(self._ledger))
         if plan.done or self._request.seeds is not None:
+            record_study(prepared.study, self._folder)
             return prepared, self._run(prepared, self._ledger, self._pool.start), design
         fewest = plan.study.report.fewest_seeds + 1 if plan.study.report.racing else FEWEST_SEEDS
         prepared = _with_seeds(prepared, min(fewest, len(plan.study.report.seeds)))

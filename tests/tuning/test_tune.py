@@ -35,8 +35,8 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def board_of(text: str) -> str:
-    """From the board's heading on."""
-    return text[text.index("  contestant ") :]
+    """From the board's heading on, without the lines of the log."""
+    return re.sub(r"(?m)^\[ *\d+ s\].*\n", "", text[text.index("  contestant ") :])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,9 @@ def test_the_advice_names_adapter_rate_doubt_and_costs(said):
 def test_it_says_what_it_chose(said):
     text = " ".join(said.split())
     assert "14 linear layers are adapted (q_proj, k_proj" in text
-    assert re.search(r"\d+ steps of 8 examples, 2 seeds, 3 contestants, of at most [\d,]+ trained parameters, on", text)
+    assert re.search(
+        r"\d+ steps of 8 examples, 2 seeds, 3 contestants, of at most [\d,]+ trained parameters, \d+ rows", text
+    )
 
 
 def test_the_report_has_no_map_and_every_trial(out):
@@ -201,7 +203,7 @@ def test_a_mistake_is_one_line(name, folder, monkeypatch, capsys):
 
 def test_a_time_that_is_too_short_is_one_line_and_nothing_is_kept(folder):
     process = start(folder, "sums.jsonl", "--time", "10s", "--out", "short")
-    out, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 2
     assert re.search(r"--time 10 s is too short: .* give --time \d+m", err)
     assert len(Ledger(folder / "short/ledger.sqlite")) == 0

@@ -124,7 +124,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
     results = effects.results
     frozen = {task: results.frozen(task) for task in results.study.tasks}
     scoreboard = make_scoreboard(effects)
-    best = [row.contestant for row in scoreboard.ranked[:2]]
+    best = [row.contestant for row in scoreboard.ranked]
     return Board(
         results.study,
         results.resolved.cell,
@@ -140,7 +140,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         tuple(_trials(results)),
         tuple(_incidents(results)),
         provenance_of(results, origins),
-        effects.sources(difference(*best, "in_domain")) if len(best) == 2 else None,
+        effects.sources(difference(best[0], best[1], "in_domain")) if len(best) > 1 else None,
     )
 
 

@@ -18,8 +18,7 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.surgery.model.roles import ATTENTION, MLP, group_of, role_of
 
 Targets: TypeAlias = str | Sequence[str]
-"""Places to adapt: `"all-linear"`, or one or more groups (`"attention"`, `"mlp"`), roles, endings of a path, or patterns with
-`*`."""
+"""Places to adapt: `"all-linear"`, or one or more groups (`"attention"`, `"mlp"`), roles, endings of a path, or patterns."""
 ALL = "all-linear"
 """Every linear layer except output heads; every place of a method that adapts something else."""
 
