@@ -313,6 +313,9 @@ def tune(
     seeds: int | None = None,
     batch: int = 8,
     length: int | None = None,
+    ranks: Sequence[int] | str | None = None,
+    targets: Sequence[str] | str | None = None,
+    methods: str | None = None,
     metric: str | None = None,
     max_new_tokens: int | None = None,
     trust: bool = False,
@@ -338,6 +341,10 @@ def tune(
         seeds: Reported runs of each contestant; chosen by the time if None.
         batch: Examples in a training step.
         length: Tokens in an example, at most; chosen by the data if None.
+        ranks: Ranks to compare, such as `(4, 16, 64)`.
+        targets: Modules to compare, as `attach` takes them, such as `("attention", "all-linear")`; those of one level are
+            joined by `+`.
+        methods: `all` to compare all methods that fit the model and the budget, in a race.
         metric: Metric of generated answers: `exact_match`, `f1`, `contains`, or `python:FILE.FUNCTION`; none if None.
         max_new_tokens: Tokens of a generated answer, at most; 64 if None.
         trust: True to trust the Python file of `metric`, from now on and as it is.
@@ -361,19 +368,21 @@ def tune(
         for name, rows in {"evaluate": eval, "ood": ood, "keep": keep}.items()
         if rows is not None
     }
-    names = contestants if isinstance(contestants, str) or contestants is None else ",".join(contestants)
     request = make_request(
         save_model(model, tokenizer, inputs),
         Path(save_rows(train, inputs)),
         evaluate=saved.get("evaluate"),
         ood=saved.get("ood"),
         keep=saved.get("keep"),
-        contestants=names,
+        contestants=_joined(contestants),
         time=time,
         budget=None if budget is None else str(budget),
         seeds=seeds,
         batch=batch,
         length=length,
+        ranks=_joined(ranks),
+        targets=_joined(targets),
+        methods=methods,
         metric=metric,
         max_new_tokens=max_new_tokens,
         trust=trust,
@@ -384,7 +393,7 @@ def tune(
         folder,
         Ledger(folder / LEDGER),
         workers,
-        run or (lambda prepared, ledger: run_study(prepared, ledger)),
+        run or (lambda prepared, ledger, start: run_study(prepared, ledger, start=start)),
         watch=watch,
         planned=planned,
         analysed=analysed,
@@ -424,6 +433,10 @@ def predict_rate(
         source, rows = save_model(model, tokenizer, Path(inputs)), Path(save_rows(train, Path(inputs)))
         request = make_rate_request(method, source, rows, steps=steps, rank=rank, batch=batch, length=length)
         return rate.predict_rate(request)
+
+
+def _joined(names: Sequence[object] | str | None) -> str | None:
+    return names if names is None or isinstance(names, str) else ",".join(map(str, names))
 
 
 def called(source: StudySource, study: Study) -> str:

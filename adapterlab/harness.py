@@ -32,7 +32,7 @@ from adapterlab.surgery import Handle, load_peft
 from adapterlab.surgery import load as load_adapter
 from adapterlab.surgery.adapter_files import CARD
 from adapterlab.trust import require
-from adapterlab.tuning.winner import WINNER, keep_winner
+from adapterlab.tuning.winner import ADAPTERS, WINNER, keep_winner
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -143,7 +143,7 @@ def _of_results(place: Path, model: str | None, contestant: str | None) -> Targe
     if not found or found[-1].adapter is None:
         names = ", ".join(entry.name for entry in study.entrants)
         raise AdapterlabError(f"{place} has no reported run of {contestant}: its contestants are {names}")
-    keep_winner(found[-1], place / CONTESTANTS / contestant)
+    keep_winner(found[-1], place / CONTESTANTS / contestant, place / ADAPTERS)
     return _saved(place / CONTESTANTS / contestant, base, str(place))
 
 

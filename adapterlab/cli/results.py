@@ -42,10 +42,16 @@ def status(
     from rich.console import Console
 
     from adapterlab import api
-    from adapterlab.lab.run.locate import results_folder
+    from adapterlab.lab.run.locate import planning_stage, results_folder
+    from adapterlab.report.plain import plain
     from adapterlab.report.progress import show_status
 
-    found, console = api.status(study, out=out, workers=workers), Console()
+    console = Console()
+    if study is not None and (planning := planning_stage(Path(study))):
+        stage, seconds = planning
+        console.print(plain(f"{study}: planning for {seconds:.0f} s: {stage}"), highlight=False)
+        return
+    found = api.status(study, out=out, workers=workers)
     show_status(found, console)
     exit_if_incomplete(found.is_incomplete, results_folder(study, out), console)
 

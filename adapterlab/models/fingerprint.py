@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 """Name of the model that comes with the package."""
 TEMPLATES = "additional_chat_templates"
 """Folder of chat templates beside the default one, in a model's folder."""
-_DECISIVE = {
+DECISIVE = {
     *(".safetensors", ".json", ".jinja", ".txt", ".model"),
     *(".spm", ".bpe", ".codes", ".vocab", ".tiktoken", ".tokenizer", ".jsonl"),
 }
@@ -120,7 +120,7 @@ def decisive_files(folder: Path) -> list[Path]:
         folder: The model's folder.
     """
     files = [*folder.glob("*"), *folder.glob(f"{TEMPLATES}/*")]
-    return sorted(file for file in files if file.suffix in _DECISIVE and file.is_file())
+    return sorted(file for file in files if file.suffix in DECISIVE and file.is_file())
 
 
 def model_stamps(source: str) -> list[FileStamp]:

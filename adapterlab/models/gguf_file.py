@@ -99,7 +99,7 @@ def convert(file: Path, folder: Path, facts: dict[str, str]) -> None:
         parameters = sum(tensor.numel() for tensor in weights.values())
         known = {"name": str(metadata.get(NAME, "")), "licence": str(metadata.get(LICENCE, "not stated"))}
         made = {"parameters": f"{parameters:,}", "made by": "conversion of the GGUF file to safetensors, by adapterlab"}
-        _write_card(partial, {**known, **facts, **made})
+        write_card(partial, {**known, **facts, **made})
 
 
 def card_of(folder: Path) -> dict[str, str]:
@@ -177,7 +177,13 @@ def _save(model: Any, weights: dict[str, Any], tokenizer: Any, folder: Path) -> 
         (folder / name).write_text(json.dumps(kept, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
 
 
-def _write_card(folder: Path, rows: dict[str, str]) -> None:
+def write_card(folder: Path, rows: dict[str, str]) -> None:
+    """Write the card of a model in the cache, with the hash of its files.
+
+    Args:
+        folder: The model's folder.
+        rows: Facts about the model.
+    """
     from adapterlab.models.fingerprint import hash_folder
 
     known = {**rows, "fingerprint": hash_folder(folder)}

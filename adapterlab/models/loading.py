@@ -87,7 +87,7 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
     try:
         with quiet(), torch.random.fork_rng():
             torch.manual_seed(0)
-            model, info = getattr(transformers, _CLASSES[head.kind]).from_pretrained(
+            model, info = getattr(transformers, class_of(where, head, revision)).from_pretrained(
                 where, output_loading_info=True, **settings
             )
             if head.kind == "image":
@@ -106,9 +106,28 @@ def load(source: str = EMBEDDED, head: Head = CAUSAL) -> Loaded:
             f"cannot load the model {source!r}: it lacks {', '.join(sorted(missing)[:3])}; is it a language model?"
         )
     mark_new_heads(model, missing)
+    # Tasks cut long texts themselves; transformers would warn of each process's first.
+    getattr(processor, "deprecation_warnings", {})["sequence-length-is-longer-than-the-specified-maximum"] = True
     if head.kind == "sequence" and model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = padding(processor)
     return Loaded(model.eval(), processor)
+
+
+def class_of(where: str, head: Head, revision: str | None = None) -> str:
+    """Return the name of the class of transformers that loads a model with a head.
+
+    Args:
+        where: A folder, or an id on the hub.
+        head: Output head of the model.
+        revision: Commit of an id on the hub.
+    """
+    if head.kind != "causal":
+        return _CLASSES[head.kind]
+    from transformers import AutoConfig
+
+    settings = {} if revision is None else {"revision": revision}
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False, **settings)
+    return ENCODER_DECODER if config.is_encoder_decoder else _CLASSES[head.kind]
 
 
 def padding(tokenizer: Any) -> int:
@@ -121,6 +140,7 @@ def padding(tokenizer: Any) -> int:
     return next(token for token in known if token is not None)
 
 
+ENCODER_DECODER = "AutoModelForSeq2SeqLM"
 _CLASSES = {
     "causal": "AutoModelForCausalLM",
     "sequence": "AutoModelForSequenceClassification",

@@ -23,6 +23,7 @@ from torch import nn
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.loading import padding
 from adapterlab.tasks.base import Question
+from adapterlab.tasks.encoder_decoder import encoder_prompt, is_encoder_decoder
 from adapterlab.tasks.halving import halving
 
 TOKENS_AT_ONCE = 8192
@@ -122,14 +123,20 @@ def _batch(
     model: nn.Module, tokenizer: Any, questions: Sequence[Question], most: int, room: int, stops: list[int]
 ) -> list[str]:
     device, filler = next(model.parameters()).device, padding(tokenizer)
-    prompts = [question.ids[-room:] for question in questions]
+    prompts = [list(question.ids[-room:]) for question in questions]
+    if both := is_encoder_decoder(model):
+        prompts = [encoder_prompt(model.config, row) for row in prompts]
     width = max(map(len, prompts))
-    ids = torch.tensor([[filler] * (width - len(row)) + list(row) for row in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
+    gaps = [width - len(row) for row in prompts]
+    # A decoder goes on where the prompt ends; an encoder may count positions from the first token, padding or not.
+    padded = [(0, gap) if both else (gap, 0) for gap in gaps]
+    rows = [(before, row, after) for (before, after), row in zip(padded, prompts, strict=True)]
+    ids = torch.tensor([[filler] * before + row + [filler] * after for before, row, after in rows], device=device)
+    mask = torch.tensor([[0] * before + [1] * len(row) + [0] * after for before, row, after in rows], device=device)
     with _plain_generation(model, max_new_tokens=most, eos_token_id=stops or None, pad_token_id=filler):
         call: Any = model
-        rows = call.generate(input_ids=ids, attention_mask=mask).tolist()
-    new = [row if call.config.is_encoder_decoder else row[width:] for row in rows]
+        written = call.generate(input_ids=ids, attention_mask=mask).tolist()
+    new = [row[1:] if both else row[width:] for row in written]  # a decoder of its own begins with its start token
     ended = [row[: next((i for i, token in enumerate(row) if token in stops), len(row))] for row in new]
     texts = tokenizer.batch_decode(ended, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [text.partition(q.tail)[0] if q.tail else text for text, q in zip(texts, questions, strict=True)]

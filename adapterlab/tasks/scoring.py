@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy
 from adapterlab.surgery.sites.positions import ANSWER_MASK
 from adapterlab.surgery.sites.residual import takes_answer_mask
 from adapterlab.tasks.base import Examples, Scores
+from adapterlab.tasks.encoder_decoder import divided, is_encoder_decoder
 
 TOKENS_AT_ONCE = 8192
 """Tokens per forward pass when scoring."""
@@ -70,6 +71,9 @@ def query(model: nn.Module, batch: Mapping[str, Tensor], length: int | None = No
         batch: `input_ids` and `scored`, both `(rows, tokens)`, and other inputs.
         length: Columns to keep; by default those up to the last scored token.
     """
+    if is_encoder_decoder(model):
+        config: Any = model.config
+        return Query(*divided(config, batch["input_ids"], batch["scored"], length))
     used = used_length(batch) if length is None else length
     cropped = {name: tensor[:, :used] if tensor.ndim > 1 else tensor for name, tensor in batch.items()}
     scored = cropped.pop("scored")
@@ -108,7 +112,8 @@ def logits_at(
         index: Positions, counted over the flattened rows.
         call: Calls the model with the inputs, for a caller that must do more than that; by default the model itself.
     """
-    with _head_at(model, inputs["input_ids"].shape[:2], index) as picked:
+    entered = inputs["decoder_input_ids"] if "decoder_input_ids" in inputs else inputs["input_ids"]
+    with _head_at(model, entered.shape[:2], index) as picked:
         logits: Tensor = (call or model)(**inputs).logits
     return logits.flatten(0, 1) if picked else logits.flatten(0, 1).index_select(0, index)
 

@@ -19,6 +19,9 @@ from adapterlab.report.counts import thousands
 from adapterlab.tuning.winner import Winner
 from adapterlab.verdict.study_analysis import Analysis
 
+NORMAL = 1.96
+"""Standard errors on either side of an estimate that a 95 % interval has, if the error is well known."""
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -83,8 +86,41 @@ def advise(board: Board) -> str:
     if flag := best.search_flags.get(board.study.tasks[0]):
         first += f" The rate is {flag.text}."
     return " ".join(
-        [first, *_answers(best, board), *_lead(board), *_excess(best, rows, board), _costs(best, rows, board)]
+        [
+            first,
+            *_answers(best, board),
+            *_lead(board),
+            *_excess(best, rows, board),
+            _costs(best, rows, board),
+            *more_time(board),
+        ]
     )
+
+
+def more_time(board: Board) -> list[str]:
+    """Return what more time would buy: the interval of a difference with twice the seeds, and if rows limit it more.
+
+    Args:
+        board: The board of the study.
+
+    Returns:
+        Sentences; none if the variance is unknown.
+    """
+    sources, seeds = board.sources, len(board.study.report.seeds)
+    if sources is None or sources.error == 0:
+        return []
+    twice = sources._replace(seeds=sources.seeds / 2)
+    found = (
+        f"A difference between two adapters is known to ±{NORMAL * sources.error:.2g} {board.unit} with {seeds} seeds; "
+        f"twice as many, in about twice the time, would give ±{NORMAL * twice.error:.2g}."
+    )
+    if sources.rows > sources.seeds:
+        share = sources.rows / sum(sources)
+        rows = board.study.report.windows
+        found += (
+            f" The choice of the {rows} test rows makes {share:.0%} of its variance: more test rows would help more."
+        )
+    return [found]
 
 
 def _answers(best: Row, board: Board) -> list[str]:

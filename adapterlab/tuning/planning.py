@@ -1,4 +1,4 @@
-"""Plan the study that answers a tuning request: time the contestants here, and choose steps and seeds to fill the time.
+"""Plan the study that answers a tuning request: time the contestants here, and choose what fills the time.
 
 >>> spoken(200)
 '3 min'
@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
+import math
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,18 +21,18 @@ from pydantic import ValidationError
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
-from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, free_memory, measure_capacity
+from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, Capacity, find_device, free_memory, measure_capacity, probe
 from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
-from adapterlab.lab.run.progress import ContestState, Costs, seconds_left
-from adapterlab.lab.run.resolve import resolve
-from adapterlab.lab.run.sizing import size_to_budget
-from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Reporting, Study, Training, Tuning
-from adapterlab.lab.trial.environment import environment
-from adapterlab.lab.trial.runner import Runner
-from adapterlab.lab.trial.spec import Finished
+from adapterlab.lab.run.progress import Cost
+from adapterlab.lab.run.resolve import ResolvedStudy, resolve
+from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
+from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Study, Training
+from adapterlab.lab.study.sweep import Sweep
+from adapterlab.lab.trial.score import ANSWERED
+from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.linear_layers import linears
@@ -42,22 +41,22 @@ from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import FileData, parts_of, task_of
 from adapterlab.tasks.generation import prompt_room
 from adapterlab.tasks.truncation import truncations
+from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
+from adapterlab.tuning.row_lengths import RowLengths
+from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_ROWS, MAX_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
+from adapterlab.tuning.workers import Workers
 
-MIN_STEPS, ENOUGH_STEPS, MAX_STEPS = 20, 100, 5000
-"""Steps of a reported run: at least, enough to prefer more seeds over more steps, and at most."""
 MAX_PASSES = 3
 """Passes over the training rows, at most."""
-SEEDS = (5, 4, 3)
-"""Numbers of seeds, tried until there is time for enough steps."""
-MAX_SEEDS = 10
-"""Seeds of a study that has time left after the most steps."""
 MAX_LENGTH = 512
 """Tokens of an example, at most, if no length is asked for."""
-MAX_SCORED = 128
-"""Rows scored of each part, at most."""
-PLANNED_SHARE = 0.9
-"""Share of the time that is planned for."""
+PROBED_ROWS = 8
+"""Rows scored to time the scoring."""
+COLD = 1.5
+"""Factor by which the first step may be slower than later ones."""
+SLOW_STEP, MANY_STEPS = 1.0, 4
+"""Seconds of a step above which one step is timed of each contestant, and the number of steps otherwise."""
 
 
 @dataclass(frozen=True)
@@ -68,101 +67,118 @@ class TuningPlan:
     notes: tuple[str, ...]
     """Remarks for the user: what was chosen, what did not fit, what was left out."""
     model_parameters: int
+    workers: int
+    """Number of workers that the study was planned for."""
+    done: bool = False
+    """True once the study has run to its end: no more seeds are added then."""
+
+
+class PlanFile:
+    """The file of a plan. A plan for the same request is read back: with another one, the ledger's trials would not be used.
+
+    Args:
+        path: The file.
+        request: The request.
+    """
+
+    def __init__(self, path: Path, request: Request) -> None:
+        self._path = path
+        self._request = json.loads(json.dumps(request.to_json()))
+
+    def read(self) -> TuningPlan | None:
+        """Return the plan, or None if there is none for this request."""
+        if not self._path.exists():
+            return None
+        known = json.loads(self._path.read_text())
+        if known["request"] != self._request:
+            return None
+        with suppress(ValidationError, KeyError):  # a plan of an older version, whose trials are not used either
+            study = Study.model_validate(known["study"])
+            return TuningPlan(study, tuple(known["notes"]), known["model_parameters"], known["workers"], known["done"])
+        return None
+
+    def write(self, plan: TuningPlan) -> None:
+        """Replace the plan.
+
+        Args:
+            plan: The plan.
+        """
+        content = {
+            "request": self._request,
+            "study": plan.study.model_dump(mode="json"),
+            "notes": plan.notes,
+            "model_parameters": plan.model_parameters,
+            "workers": plan.workers,
+            "done": plan.done,
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._path, json.dumps(content, indent=1) + "\n")
 
 
 def plan_tuning(
-    request: Request,
-    file: Path,
-    workers: int | None,
-    watch: Callable[[str], None],
-    record: Callable[[Finished], None] = lambda _: None,
+    request: Request, folder: Path, workers: int | None, pool: Workers, started: float, watch: Callable[[str], None]
 ) -> TuningPlan:
     """Plan the study that answers a request.
 
-    A plan for the same request is read back from its file: with another plan, the trials of the ledger would not be reused.
-
     Args:
         request: The request.
-        file: File of the plan.
+        folder: Folder of the results.
         workers: Number of worker processes; None for one for each core or GPU.
+        pool: Worker processes, which time the contestants.
+        started: Start of the command, on `time.monotonic`'s clock.
         watch: Called with what is being done.
-        record: Called with the trial of the frozen model, which is part of the study and is run to plan it.
 
     Returns:
         The plan.
 
     Raises:
-        AdapterlabError: If the data do not fit the model, or the budget is below the smallest size of every contestant.
+        AdapterlabError: If the data do not fit the model, the budget is below the smallest size of every contestant, or the
+            time is too short for the smallest useful study.
     """
-    request_json = json.loads(json.dumps(request.to_json()))
-    if file.exists():
-        known = json.loads(file.read_text())
-        if known["request"] == request_json:
-            with suppress(ValidationError):  # a plan of an older version, whose trials are not used either
-                study = Study.model_validate(known["study"])
-                return TuningPlan(study, tuple(known["notes"]), known["model_parameters"])
-    plan = _planned(request, file.parent, workers, watch, record)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "request": request_json,
-        "study": plan.study.model_dump(mode="json"),
-        "notes": plan.notes,
-        "model_parameters": plan.model_parameters,
-    }
-    write_text(file, json.dumps(content, indent=1) + "\n")
-    return plan
+    prepared, notes, whole, lengths = _draft(request, folder, workers, watch)
+    return _timed(request, prepared, lengths, notes, whole, pool, started, watch)
 
 
-def _planned(
-    request: Request,
-    folder: Path,
-    workers: int | None,
-    watch: Callable[[str], None],
-    record: Callable[[Finished], None],
-) -> TuningPlan:
+def _draft(
+    request: Request, folder: Path, workers: int | None, watch: Callable[[str], None]
+) -> tuple[PreparedStudy, list[str], int, RowLengths]:
+    """Return the study with all contestants that fit the model, notes, the model's size, and the lengths of the rows."""
     task, rows = task_of(request.data), parts_of(request.data).rows
     watch("reading the model")
-    model, processor = load(request.model, task.head)
+    loaded = load(request.model, task.head)
+    model, processor = loaded
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
+    watch("reading the data")
     length = request.length or longest_row(request.data, task, processor, model)
     if task.metric:
         room = prompt_room(model, task.max_new_tokens)
-        notes += answer_notes(task, processor, room, Reporting().metric_rows)
+        notes += answer_notes(task, processor, room, MAX_ROWS)
     if task.head.kind != "image":
         notes += truncations(rows, parts_of(request.data).form, processor, length)
-    budget = _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
-    contestants = []
-    for name in request.contestants:
-        try:
-            size = size_to_budget(Contestant(adapter=name), model, budget).parameters
-        except AdapterlabError as error:
-            if request.chosen:
-                raise
-            notes.append(f"{name} is left out: {error}")
-            continue
-        if size > budget and not request.chosen:
-            notes.append(f"{name} is left out: its smallest size trains {size:,} parameters, above {budget:,}")
-        else:
-            contestants.append(name)
-    if not contestants:
-        raise AdapterlabError(f"--budget {budget:,} is below the smallest size of every contestant: give more")
-    del model
+    lengths = RowLengths.of(request.data, processor, length)
+    watch("sizing the contestants")
+    budget = _budget(request, model, whole)
+    contestants = _fitting(request, model, budget, notes)
     device = find_device()
+    targets = tuple(tuple(level.split("+")) if "+" in level else level for level in request.targets)
+    sweep = Sweep(rank=request.ranks or None, targets=targets or None, design="factorial")
     draft = Study(
         name=request.data.name,
         title=f"{Path(request.model).name} on {Path(request.data.train).name}",
         model=request.model,
         tasks=(request.data.name,),
         budget=budget,
-        reference="lora" if "lora" in contestants else contestants[0],
+        reference="lora" if "lora" in contestants else next(iter(contestants)),
         data=(Data(**vars(request.data)),),
         contestants=tuple(Contestant(adapter=name) for name in contestants),
+        sweep=sweep,
         training=Training(batch=request.batch, length=length),
-        tuning=Tuning(regret_sample=1),
-        report=Reporting(windows=min(MAX_SCORED, max(len(rows[part]) for part in rows if part is not Part.TRAIN) * 4)),
         limits=Limits(workers=workers),
     )
+    if request.racing:
+        report = draft.report.model_copy(update={"design": "racing", "fewest_seeds": FEWEST_SEEDS})
+        draft = draft.model_copy(update={"report": report})
     crew = len(crews(draft.limits, resolve(draft).worker_config()))
     need, free = whole * BYTES_OF_FULL_FT * (1 if device == "cuda" else crew), free_memory(device)
     if free is not None and need > free / 2:
@@ -171,39 +187,70 @@ def _planned(
         )
         draft = draft.model_copy(update={"full_ft": False, "full_ft_reason": notes[-1]})
     watch("choosing the precision")
-    prepared = prepare(draft, folder)
+    sizes = None if draft.sweep.factors else contestants
+    prepared = prepare(draft, folder, loaded=loaded, sizes=sizes)
     notes.append(str(prepared.resolved.precision))
-    return _timed(request, prepared, crew, notes, whole, watch, record)
+    return prepared, notes, whole, lengths
+
+
+def _budget(request: Request, model: torch.nn.Module, whole: int) -> int | None:
+    """Return the trained parameters of every contestant, at most; None if the study compares ranks."""
+    if request.ranks:
+        return None
+    return _lora_of_rank_8(model) if request.budget is None else parameters(request.budget, whole)
+
+
+def _fitting(request: Request, model: torch.nn.Module, budget: int | None, notes: list[str]) -> dict[str, SizedAdapter]:
+    """Return the sized contestants that fit the model and the budget; those that the user did not name may be left out."""
+    contestants, too_large = dict[str, SizedAdapter](), list[str]()
+    for name in request.contestants:
+        try:
+            sized = size_to_budget(Contestant(adapter=name), model, budget)
+        except AdapterlabError as error:
+            if request.chosen:
+                raise
+            notes.append(f"{name} is left out: {error}")
+            continue
+        if budget is not None and sized.parameters > budget and not request.chosen:
+            too_large.append(f"{name} ({sized.parameters:,})")
+        else:
+            contestants[name] = sized
+    if too_large:
+        notes.append(f"left out, since their smallest sizes train more than {budget:,}: {', '.join(too_large)}")
+    if not contestants:
+        raise AdapterlabError(f"--budget {budget:,} is below the smallest size of every contestant: give more")
+    return contestants
 
 
 def _timed(
     request: Request,
     prepared: PreparedStudy,
-    crew: int,
+    lengths: RowLengths,
     notes: list[str],
     whole: int,
+    pool: Workers,
+    started: float,
     watch: Callable[[str], None],
-    record: Callable[[Finished], None],
 ) -> TuningPlan:
-    """Time every contestant here, and choose steps and seeds."""
-    started = time.monotonic()
+    """Time every contestant here, and choose what fills the time."""
     draft, contests = prepared.study, prepared.contests()
-    runner = Runner(replace(prepared.resolved.worker_config(), device=find_device()))
-    trials = {c.contestant: c.trial(c.start, 0, 1, reported=False) for c in contests if c.adapter is not None}
-    watch("scoring the untrained model")
-    frozen = next(c for c in contests if c.adapter is None)
-    trial = frozen.frozen_trial()
-    outcome = runner.run(trial)
-    start_up = time.monotonic() - started - outcome.scoring_seconds - outcome.generating_seconds
-    scoring = outcome.scoring_seconds / len(trial.parts)
-    record(Finished(trial, outcome, environment(runner.device), outcome.scoring_seconds + outcome.generating_seconds))
-    watch("timing a few steps of each contestant")
-    capacity = measure_capacity(trials, runner)
-    runner.clear()
-    gc.collect()
+    rows = len(parts_of(request.data).rows[Part.TRAIN])
+    most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
+    timing = _Timing(prepared, contests, lengths, pool)
+    watch(f"timing {PROBED_ROWS} rows of the untrained model")
+    token = timing.token()
+    answer = 0.0
+    if timing.answers:
+        watch(f"timing {PROBED_ROWS} answers of the untrained model")
+        answer = timing.answer()
+    watch(f"timing a step of {draft.reference}")
+    first = timing.first_step()
+    everyone = {contest.contestant: Cost(first, 0.0) for contest in contests if contest.adapter is not None}
+    _refuse_if_short(request, draft, timing.clock(everyone, token, answer), started, doubt=COLD)
+    capacity = timing.capacity(1 if first > SLOW_STEP else MANY_STEPS, watch)
     notes += capacity.notes
     fitting = tuple(entry for entry in draft.contestants if entry.name in capacity.costs)
-    study = draft.model_copy(
+    draft = draft.model_copy(
         update={
             "contestants": fitting,
             **({} if FULL_FT in capacity.costs else {"full_ft": False, "full_ft_reason": "it does not fit in memory"}),
@@ -213,87 +260,145 @@ def _timed(
             ),
         }
     )
-    rows = len(parts_of(request.data).rows[Part.TRAIN])
-    most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
-    costs = {(study.model, name, frozen.task): cost for name, cost in capacity.costs.items()}
-    timed = [c for c in contests if c.contestant in capacity.costs]
-    clock = _Clock(timed, costs, scoring, start_up, crew, outcome.generating_seconds)
-    study = _filling(request, study, most, clock)
-    return TuningPlan(study, (*notes, _chosen(request, study, clock)), whole)
+    clock = timing.clock(capacity.costs, token, answer)
+    _refuse_if_short(request, draft, clock, started)
+    left = request.seconds - (time.monotonic() - started)
+    found = fit(draft, clock, left, most=most, seeds=request.seeds, chosen=not request.shortlisted)
+    if found is None:
+        raise _too_short(
+            request, least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted), started
+        )
+    if found.left_out:
+        notes.append(f"left out, since there is no time for all contestants: {', '.join(found.left_out)}")
+    if draft.full_ft and not found.study.full_ft:
+        notes.append(f"full fine-tuning is left out: {found.study.full_ft_reason}")
+    return TuningPlan(found.study, (*notes, _chosen(request, found.study, clock, started)), whole, clock.workers)
 
 
 @dataclass(frozen=True)
-class _Clock:
-    """Times measured on this machine."""
+class _Timing:
+    """Times the contestants of a study on all workers at once, as they will run."""
 
+    prepared: PreparedStudy
     contests: Sequence[Contest]
-    costs: Costs
-    scoring: float
-    """Seconds to score one part of the task."""
-    start_up: float
-    workers: int
-    generating: float = 0.0
-    """Seconds to generate the answers of a reported trial."""
+    lengths: RowLengths
+    pool: Workers
 
-    def seconds(self, study: Study) -> float:
-        """Estimate the time of these contests in a study, and of training the winner again."""
-        scoring = {(study.model, task): self.scoring for task in study.tasks}
-        each = [
-            seconds_left(
-                [ContestState(replace(contest, resolved=replace(contest.resolved, study=study)), {})],
-                self.costs,
-                scoring,
-                1,
-                dict.fromkeys(scoring, self.generating),
-            )
-            or 0.0
-            for contest in self.contests
-        ]
-        slowest = max(cost.step for cost in self.costs.values())
-        again = (
-            study.training.steps * slowest + len(self.contests[0].resolved.tasks[study.tasks[0]].parts) * self.scoring
-        )
-        return self.start_up + max(sum(each) / self.workers, max(each)) + again
+    def token(self) -> float:
+        """Return the seconds to score one token."""
+        frozen = replace(probe(self._frozen, 0), parts=(Part.VALIDATION.value,), metric="")
+        rows = {}
+        for count in (2, PROBED_ROWS):  # what is slow only the first time comes first
+            rows = self._on_all(replace(frozen, windows=count))
+        scored = float(self.lengths.parts[Part.VALIDATION][:PROBED_ROWS].sum())
+        return max(outcome.scoring_seconds for outcome in rows.values()) / scored
+
+    @property
+    def answers(self) -> int:
+        """Number of parts whose answers are generated and scored; 0 for a task without a metric."""
+        return sum(part in self._frozen.parts for part in ANSWERED) if self._frozen.metric else 0
+
+    def answer(self) -> float:
+        """Return the seconds to generate one answer; the untrained model's are seldom shorter than a trained one's."""
+        few = replace(probe(self._frozen, 0), parts=(Part.TEST.value,), windows=1, metric_rows=PROBED_ROWS)
+        return max(outcome.generating_seconds for outcome in self._on_all(few).values()) / PROBED_ROWS
+
+    def first_step(self) -> float:
+        """Return the seconds of the first step of the reference; infinite if it does not fit in memory."""
+        trial = probe(self._trials()[self.prepared.study.reference], 1)
+        return max(self._per_step(trial, outcome) for trial, outcome in self._on_all(trial).items())
+
+    def capacity(self, steps: int, watch: Callable[[str], None]) -> Capacity:
+        """Return the settings with which the contestants fit in memory, and their costs.
+
+        Args:
+            steps: Steps timed of each.
+            watch: Called with what is being done.
+        """
+
+        def run(trials: Mapping[str, Trial], checkpointing: bool) -> Mapping[str, Outcome]:
+            words = "a step" if steps == 1 else f"{steps} steps"
+            watch(f"timing {words} of each contestant")
+            limits = self._limits.model_copy(update={"checkpointing": checkpointing})
+            done = self.pool.run(limits, self._resolved(limits), list(trials.values()))
+            return {name: self._scaled(trial, done[trial].outcome) for name, trial in trials.items()}
+
+        return measure_capacity({name: probe(trial, steps) for name, trial in self._trials().items()}, run)
+
+    def clock(self, costs: Mapping[str, Cost], token: float, answer: float) -> Clock:
+        """Return the clock of the study.
+
+        Args:
+            costs: By contestant, the cost of its training.
+            token: Seconds to score one token.
+            answer: Seconds to generate one answer.
+        """
+        crew = crews(self._limits, self.prepared.resolved.worker_config())
+        known = [contest for contest in self.contests if contest.contestant in {FROZEN, *costs}]
+        return Clock(known, costs, token, self.lengths, len(crew), answer * self.answers)
+
+    @property
+    def _frozen(self) -> Trial:
+        return next(contest for contest in self.contests if contest.contestant == FROZEN).frozen_trial()
+
+    @property
+    def _limits(self) -> Limits:
+        return self.prepared.study.limits
+
+    def _resolved(self, limits: Limits) -> ResolvedStudy:
+        return replace(self.prepared.resolved, study=self.prepared.study.model_copy(update={"limits": limits}))
+
+    def _trials(self) -> dict[str, Trial]:
+        """Return a trial of each contestant, at the main cell."""
+        trained = [contest for contest in self.contests if contest.adapter is not None]
+        return {contest.contestant: contest.trial(contest.start, 0, 1, reported=False) for contest in trained}
+
+    def _on_all(self, trial: Trial) -> dict[Trial, Outcome]:
+        """Run a trial on each worker at the same time, with different seeds."""
+        crew = len(crews(self._limits, self.prepared.resolved.worker_config()))
+        trials = [replace(trial, seed=seed) for seed in range(crew)]
+        done = self.pool.run(self._limits, self.prepared.resolved, trials)
+        return {trial: done[trial].outcome for trial in trials}
+
+    def _per_step(self, trial: Trial, outcome: Outcome) -> float:
+        return self._scaled(trial, outcome).seconds / trial.steps if outcome.status != "failed" else math.inf
+
+    def _scaled(self, trial: Trial, outcome: Outcome) -> Outcome:
+        """Return the outcome with the time that batches of average size would have taken."""
+        timed = self.lengths.trained(trial.batch, trial.steps, trial.seed)
+        return replace(outcome, seconds=outcome.seconds * self.lengths.trained(trial.batch) / timed)
 
 
-def _filling(request: Request, study: Study, most: int, clock: _Clock) -> Study:
-    """Return the study with as many steps and seeds as fit in the time."""
-    room = request.seconds * PLANNED_SHARE
-
-    def of(steps: int, seeds: int) -> Study:
-        return study.model_copy(
-            update={
-                "training": study.training.model_copy(update={"steps": steps}),
-                "report": study.report.model_copy(
-                    update={"seeds": tuple(range(1, seeds + 1)), "curve_every": max(1, steps // 5)}
-                ),
-            }
-        )
-
-    def longest(seeds: int) -> int:
-        lengths = range(MIN_STEPS, most + 1)
-        count = bisect_right(lengths, room, key=lambda steps: clock.seconds(of(steps, seeds)))
-        return lengths[max(0, count - 1)]
-
-    for seeds in SEEDS if request.seeds is None else (request.seeds,):
-        steps = longest(seeds)
-        if steps >= min(ENOUGH_STEPS, most):
-            break
-    if request.seeds is None and steps == most:
-        while seeds < MAX_SEEDS and clock.seconds(of(steps, seeds + 1)) <= room:
-            seeds += 1
-    return of(steps, seeds)
+def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: float, doubt: float = 1.0) -> None:
+    """Raise an error if the smallest useful study takes too long, even if it is faster by the factor `doubt`."""
+    if not all(math.isfinite(cost.step) for cost in clock.costs.values()):
+        return  # the reference does not fit in memory as it is
+    least = least_seconds(draft, clock, seeds=request.seeds, chosen=not request.shortlisted)
+    if least / doubt > request.seconds - (time.monotonic() - started):
+        raise _too_short(request, least, started)
 
 
-def _chosen(request: Request, study: Study, clock: _Clock) -> str:
-    seconds = clock.seconds(study)
-    note = (
-        f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
-        f"{len(clock.costs)} contestants, of at most {study.budget:,} trained parameters, on {find_device()} in "
-        f"{clock.contests[0].resolved.precision.precision}: about {spoken(seconds)}"
+def _too_short(request: Request, least: float, started: float) -> AdapterlabError:
+    minutes = math.ceil((least + time.monotonic() - started) * 1.1 / 60)
+    return AdapterlabError(
+        f"--time {spoken(request.seconds)} is too short: the smallest study that can compare adapters on this model and "
+        f"data takes about {minutes} min here: give --time {minutes}m, fewer --contestants, or a smaller --length or --batch"
     )
+
+
+def _chosen(request: Request, study: Study, clock: Clock, started: float) -> str:
+    seconds = clock.seconds(study) + time.monotonic() - started
+    more = (
+        ""
+        if request.seeds or len(study.report.seeds) == MAX_SEEDS
+        else f"; seeds are added while there is time, up to {spoken(request.seconds)}"
+    )
+    cells = "" if study.sweep.count == 1 else f" at {study.sweep.count} combinations"
+    size = "" if study.budget is None else f" of at most {study.budget:,} trained parameters,"
     return (
-        note if seconds <= request.seconds else f"{note}, the shortest useful study; it takes more than the time given"
+        f"{study.training.steps} steps of {study.training.batch} examples, {len(study.report.seeds)} seeds, "
+        f"{len(study.entrants)} contestants{cells},{size} {study.report.windows} rows scored of each part, on "
+        f"{find_device()} in {clock.contests[0].resolved.precision.precision}: about {spoken(seconds)}{more}"
     )
 
 

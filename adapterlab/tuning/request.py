@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterlab.adapters import method
+from adapterlab.adapters import all_adapters, method
 from adapterlab.adapters.baseline.full_ft import FullFT
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.fingerprint import fingerprint
@@ -50,6 +50,22 @@ class Request:
     """Tokens in an example, at most; None to choose by the data."""
     chosen: bool
     """True if the user named the contestants."""
+    ranks: tuple[int, ...] = ()
+    """Ranks to compare, rising; empty to size the contestants to the budget."""
+    targets: tuple[str, ...] = ()
+    """Modules to compare, as `attach` takes them, those of one level joined by `+`; empty for all linear layers."""
+    everyone: bool = False
+    """True to compare all methods."""
+
+    @property
+    def racing(self) -> bool:
+        """True to stop contestants once more seeds cannot change the answer."""
+        return self.everyone and self.seeds is None
+
+    @property
+    def shortlisted(self) -> bool:
+        """True if the contestants are a shortlist, whose last ones are left out if time is short."""
+        return not self.chosen and not self.everyone
 
     def to_json(self) -> dict[str, object]:
         """Return plain data that is equal for equal requests on the same files and weights."""
@@ -69,6 +85,9 @@ def make_request(
     seeds: int | None,
     batch: int,
     length: int | None,
+    ranks: str | None = None,
+    targets: str | None = None,
+    methods: str | None = None,
     metric: str | None = None,
     max_new_tokens: int | None = None,
     trust: bool = False,
@@ -87,6 +106,9 @@ def make_request(
         seeds: Reported runs of each contestant.
         batch: Examples in a training step.
         length: Tokens in an example, at most.
+        ranks: Ranks to compare, separated by commas.
+        targets: Modules to compare, as `attach` takes them, separated by commas; those of one level are joined by `+`.
+        methods: `all` to compare all methods that fit the model and the budget, in a race.
         metric: Metric of generated answers; none if None. The file of a scorer is found from the present folder.
         max_new_tokens: Tokens of a generated answer, at most.
         trust: True to trust the file of a scorer, from now on and as it is.
@@ -100,13 +122,23 @@ def make_request(
         UntrustedCodeError: If the metric is a scorer in a file that is not trusted.
     """
     eval_file, ood_file, keep_file = (None if p is None else str(p.resolve()) for p in (evaluate, ood, keep))
-    names = tuple(dict.fromkeys(part.strip() for part in (contestants or "").split(",") if part.strip()))
+    names = _listed(contestants)
     for adapter in names:
         method(adapter, "--contestants")
     if names and set(names) <= {FullFT.name}:
         raise AdapterlabError("--contestants: full_ft always runs: name another adapter, such as lora")
+    if methods is not None and (methods != "all" or names):
+        raise AdapterlabError(
+            f"--methods {methods!r} is not known: give all, or the names of adapters to --contestants"
+            if methods != "all"
+            else "--methods all and --contestants cannot be combined: give one of them"
+        )
     if budget is not None:
         parameters(budget, 10**9)
+    levels = _ranks(ranks)
+    if levels and budget is not None:
+        raise AdapterlabError("--ranks and --budget both set the size of the adapters: give one of them")
+    where = _levels("--targets", targets)
     if max_new_tokens is not None and not metric:
         raise AdapterlabError(
             "--max-new-tokens needs a --metric, since no answers are generated without one: give both"
@@ -128,14 +160,50 @@ def make_request(
     return Request(
         model=model_name(model),
         data=data,
-        contestants=tuple(n for n in names if n != FullFT.name) or SHORTLIST,
+        contestants=_contestants(names, everyone=methods == "all", comparing_ranks=bool(levels)),
         seconds=duration(time),
         budget=budget,
         seeds=seeds,
         batch=batch,
         length=length,
-        chosen=bool(names),
+        chosen=bool(names or levels),
+        ranks=levels,
+        targets=where,
+        everyone=methods == "all",
     )
+
+
+def _contestants(names: tuple[str, ...], *, everyone: bool, comparing_ranks: bool) -> tuple[str, ...]:
+    """Return the names of the adapters to compare: the user's, or all, or a shortlist; LoRA alone if ranks are compared."""
+    if everyone:
+        shipped = [name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.")]
+        return ("lora", *(name for name in shipped if name not in ("lora", FullFT.name)))
+    chosen = tuple(name for name in names if name != FullFT.name)
+    if comparing_ranks:
+        fixed = [name for name in chosen if method(name).size_knob != "rank"]
+        if fixed:
+            raise AdapterlabError(f"--ranks: {', '.join(fixed)} has no rank: leave it out of --contestants")
+    return chosen or (("lora",) if comparing_ranks else SHORTLIST)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _levels(option: str, text: str | None) -> tuple[str, ...]:
+    """Return the levels of an option, two or more; none if it was not given."""
+    levels = _listed(text)
+    if text is not None and len(levels) < 2:
+        raise AdapterlabError(f"{option} {text!r} names fewer than two levels: give them separated by commas")
+    return levels
+
+
+def _ranks(text: str | None) -> tuple[int, ...]:
+    """Return the ranks to compare, rising."""
+    levels = _levels("--ranks", text)
+    if not all(level.isdecimal() and int(level) > 0 for level in levels):
+        raise AdapterlabError(f"--ranks {text!r} are not ranks: give numbers like 4,16,64")
+    return tuple(sorted({int(level) for level in levels}))
 
 
 def task_name(train: Path) -> str:

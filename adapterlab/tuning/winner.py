@@ -1,4 +1,4 @@
-"""The winner of a tuning study, trained again and saved in this package's format, and in PEFT's or merged into the model.
+"""The winner of a tuning study, saved in this package's format, and in PEFT's or merged into the model.
 
 >>> Winner("lora", peft=True, merged=False, why="").contestant
 'lora'
@@ -18,22 +18,27 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.runner import Runner
+from adapterlab.lab.trial.spec import Trial
 from adapterlab.models.fingerprint import place_of
-from adapterlab.surgery import Handle
+from adapterlab.models.loading import class_of
+from adapterlab.surgery import Handle, load
 from adapterlab.surgery.export.peft_export import save_peft
 from adapterlab.tasks.base import Task
 
 WINNER = "winner"
 """Name of the winner's folder in a folder of results."""
+ADAPTERS = "adapters"
+"""Name of the folder with the trained adapters of all contestants, each by the id of its trial."""
 CARD = "winner.json"
 """File that records which trial the saved winner comes from."""
 SAVED = ("adapterlab", "peft", "merged")
 """Names of the folders that a winner is saved in."""
-_CLASSES = {
-    "causal": ("AutoModelForCausalLM", "CAUSAL_LM"),
-    "sequence": ("AutoModelForSequenceClassification", "SEQ_CLS"),
-    "image": ("AutoModelForImageClassification", None),
+_PEFT_TYPES = {
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+    "AutoModelForSequenceClassification": "SEQ_CLS",
 }
+"""By class of transformers, PEFT's name of the task; it has none for images."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,14 @@ class Winner:
     """Reason why there is no PEFT folder; empty if there is one."""
 
 
-def keep_winner(contest: Contest, folder: Path) -> Winner:
-    """Train the contest's first reported run again, and save the adapter.
+def keep_winner(contest: Contest, folder: Path, adapters: Path) -> Winner:
+    """Save the adapter of the contest's first reported run, which is trained again if it was not kept.
 
     Args:
         contest: The winner's contest, finished.
-        folder: Where to save; nothing is trained if it has the winner of the same trial. That of another trial is kept
-            beside it, as `winner-1`.
+        folder: Where to save; nothing is done if it has the winner of the same trial. That of another trial is kept beside
+            it, as `winner-1`.
+        adapters: Folder of the adapters that the study kept.
 
     Returns:
         The saved winner.
@@ -75,7 +81,11 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
         shutil.rmtree(folder)
     runner = Runner(crews(contest.study.limits, contest.resolved.worker_config())[0][0])
     winners: list[Winner] = []
-    rerun = replace(trial, path=(), metric="")  # nothing is scored again that the study has scored
+    if (kept := adapters / trial.id).is_dir():
+        context = runner.context(trial)
+        winners.append(_save(load(context.model, kept), context, contest, folder))
+        return _recorded(trial, winners[0], card)
+    rerun = replace(trial, parts=(), path=(), curve_every=0, rows=False, metric="")
     outcome = runner.run(rerun, lambda handle: winners.append(_save(handle, runner.context(rerun), contest, folder)))
     runner.clear()
     if outcome.status != "ok" or not winners:
@@ -83,8 +93,12 @@ def keep_winner(contest: Contest, folder: Path) -> Winner:
             f"{contest.contestant} {outcome.status} when it was trained again to be saved ({outcome.note}), although it "
             "succeeded in the study: run the same command again"
         )
-    card.write_text(json.dumps({"trial": trial.id, **vars(winners[0])}, indent=1) + "\n")
-    return winners[0]
+    return _recorded(trial, winners[0], card)
+
+
+def _recorded(trial: Trial, winner: Winner, card: Path) -> Winner:
+    card.write_text(json.dumps({"trial": trial.id, **vars(winner)}, indent=1) + "\n")
+    return winner
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -113,9 +127,9 @@ def _free_name(folder: Path) -> Path:
 def _save(handle: Handle, context: TrialContext, contest: Contest, folder: Path) -> Winner:
     task = context.task
     handle.save(folder / "adapterlab")
-    base = place_of(contest.study.model).where
+    base, revision = place_of(contest.study.model)
     try:
-        save_peft(handle, folder / "peft", base, _CLASSES[task.head.kind][1])
+        save_peft(handle, folder / "peft", base, _PEFT_TYPES.get(class_of(base, task.head, revision)))
     except CannotExportError as error:
         why = str(error)
     else:
@@ -135,8 +149,8 @@ def how_to_load(winner: Winner, model: str, task: Task, folder: Path) -> str:
         task: The task, for the kind of head.
         folder: Where the winner is saved.
     """
-    name = _CLASSES[task.head.kind][0]
-    source = place_of(model).where
+    source, revision = place_of(model)
+    name = class_of(source, task.head, revision)
     if winner.merged:
         return f'from transformers import {name}\nmodel = {name}.from_pretrained("{folder / "merged"}")'
     settings = ""

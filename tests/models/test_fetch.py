@@ -58,7 +58,7 @@ def left_behind(tmp_path: Path) -> list[Path]:
 def test_it_is_named_until_it_is_fetched_and_then_loads_everywhere(entry, tmp_path):
     with pytest.raises(AdapterlabError, match=r"smollm2 is not on this machine: run `adapterlab models fetch smollm2`"):
         load("smollm2")
-    assert "not fetched" in CliRunner().invoke(app, ["models"]).stdout
+    assert "models fetch smollm2" in " ".join(CliRunner().invoke(app, ["models"]).stdout.split())
     result = CliRunner().invoke(app, ["models", "fetch", "smollm2"])
     assert result.exit_code == 0, result.exception
     assert "smollm2 is ready" in result.stdout
@@ -67,7 +67,7 @@ def test_it_is_named_until_it_is_fetched_and_then_loads_everywhere(entry, tmp_pa
     assert place_of("smollm2").where == str(entry.folder)
     assert fingerprint("smollm2") == fingerprint(str(entry.folder)) == fingerprint(str(tmp_path / "tiny.gguf"))
     assert model_stamps("smollm2")
-    assert "not fetched" not in CliRunner().invoke(app, ["models"]).stdout
+    assert "models fetch smollm2" not in " ".join(CliRunner().invoke(app, ["models"]).stdout.split())
     card = (entry.folder / "README.md").read_text()
     assert all(fact in card for fact in (entry.licence, entry.sha256, "tiny-llm 0.1.2", entry.source))
 

@@ -63,3 +63,47 @@ def test_other_rows_are_another_request(tmp_path):
     first = asked(tmp_path).to_json()
     assert asked(tmp_path).to_json() == first
     assert asked(tmp_path, time="2m").to_json() != first
+
+
+def test_ranks_are_compared_of_lora_if_nothing_else_is_named(tmp_path):
+    request = asked(tmp_path, ranks="16,4,64")
+    assert (request.ranks, request.contestants, request.shortlisted) == ((4, 16, 64), ("lora",), False)
+    assert asked(tmp_path, ranks="4,8", contestants="dora,lora").contestants == ("dora", "lora")
+
+
+def test_targets_are_levels_of_one_or_more_names(tmp_path):
+    assert asked(tmp_path, targets="attention,all-linear,q_proj+v_proj").targets == (
+        "attention",
+        "all-linear",
+        "q_proj+v_proj",
+    )
+
+
+def test_all_methods_race_unless_the_seeds_are_given(tmp_path):
+    request = asked(tmp_path, methods="all")
+    assert request.contestants[0] == "lora"
+    assert {"oft", "vera", "ia3", "prefix"} <= set(request.contestants)
+    assert "full_ft" not in request.contestants
+    assert (request.racing, request.shortlisted) == (True, False)
+    assert not asked(tmp_path, methods="all", seeds=3).racing
+
+
+WRONG = {
+    "one rank": ({"ranks": "8"}, "--ranks '8' names fewer than two levels"),
+    "no rank": ({"ranks": "4,many"}, "--ranks '4,many' are not ranks"),
+    "rank and budget": ({"ranks": "4,8", "budget": "1%"}, "--ranks and --budget both set the size"),
+    "a method without rank": ({"ranks": "4,8", "contestants": "lora,ia3"}, "ia3 has no rank"),
+    "one target": ({"targets": "attention"}, "--targets 'attention' names fewer than two levels"),
+    "methods": ({"methods": "some"}, "--methods 'some' is not known: give all"),
+    "methods and names": (
+        {"methods": "all", "contestants": "lora"},
+        "--methods all and --contestants cannot be combined",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_levels_that_cannot_be_compared_are_one_line(name, tmp_path):
+    options, message = WRONG[name]
+    with pytest.raises(AdapterlabError, match=message):
+        asked(tmp_path, **options)

@@ -20,7 +20,7 @@ from adapterlab.lab.ledger.store import Ledger
 from tests.lab.tiny import save_model
 from tests.tasks.user_files import completions, labelled, texts, write
 
-OPTIONS = ["--contestants", "lora,ia3", "--budget", "3%", "--time", "20s", "--seeds", "2", "--workers", "2"]
+OPTIONS = ["--contestants", "lora,ia3", "--budget", "3%", "--time", "5m", "--seeds", "2", "--workers", "2"]
 
 
 def start(folder: Path, train: str, *options: str) -> subprocess.Popen:
@@ -35,8 +35,8 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def board_of(text: str) -> str:
-    """From the board's heading on."""
-    return text[text.index("  contestant ") :]
+    """From the board's heading on, without the lines of the log."""
+    return re.sub(r"(?m)^\[ *\d+ s\].*\n", "", text[text.index("  contestant ") :])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,9 @@ def test_the_advice_names_adapter_rate_doubt_and_costs(said):
 def test_it_says_what_it_chose(said):
     text = " ".join(said.split())
     assert "14 linear layers are adapted (q_proj, k_proj" in text
-    assert re.search(r"\d+ steps of 8 examples, 2 seeds, 3 contestants, of at most [\d,]+ trained parameters, on", text)
+    assert re.search(
+        r"\d+ steps of 8 examples, 2 seeds, 3 contestants, of at most [\d,]+ trained parameters, \d+ rows", text
+    )
 
 
 def test_the_report_has_no_map_and_every_trial(out):
@@ -161,7 +163,7 @@ def test_a_second_call_runs_nothing_anew(folder, out, said):
 
 
 def test_a_classifier_from_a_language_model(folder, monkeypatch):
-    text = finish(start(folder, "films.jsonl", "--contestants", "lora", "--time", "15s", "--seeds", "2"))
+    text = finish(start(folder, "films.jsonl", "--contestants", "lora", "--time", "5m", "--seeds", "2"))
     assert "score.weight is new and is trained too" in " ".join(text.split())
     assert "nats per example" in text
     assert "forgets" not in text
@@ -197,3 +199,21 @@ def test_a_mistake_is_one_line(name, folder, monkeypatch, capsys):
     assert stop.value.code == 2
     assert re.search(message, error)
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_time_that_is_too_short_is_one_line_and_nothing_is_kept(folder):
+    process = start(folder, "sums.jsonl", "--time", "10s", "--out", "short")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 2
+    assert re.search(r"--time 10 s is too short: .* give --time \d+m", err)
+    assert len(Ledger(folder / "short/ledger.sqlite")) == 0
+    assert not (folder / "short/plan.json").exists()
+
+
+def test_without_a_terminal_each_stage_is_a_line(said, stopped):
+    lines = (stopped[0] + said).splitlines()
+    stages = [line.partition("] ")[2] for line in lines if re.match(r"\[ *\d+ s\] ", line)]
+    assert stages[:2] == ["reading the data", "reading the model"]
+    for stage in ("timing 8 rows of the untrained model", "timing a step of lora", "writing the report"):
+        assert stage in stages
+    assert any(re.match(r"sums: running, [\d,]+ training steps", stage) for stage in stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def contest_of(folder: Path, name: str):
 @pytest.mark.parametrize("name", ["lora", "svft", "full_ft", "ln_tuning", "reft"])
 def test_the_snippet_gives_the_trained_model(folder, name, tmp_path):
     contest = contest_of(folder, name)
-    winner = keep_winner(contest, tmp_path)
+    winner = keep_winner(contest, tmp_path, tmp_path / "none")
     assert (winner.peft, winner.merged) == {
         "svft": (False, True),
         "full_ft": (False, True),
@@ -75,6 +76,30 @@ def test_the_snippet_gives_the_trained_model(folder, name, tmp_path):
 
 def test_what_is_there_is_not_trained_again(folder, tmp_path, monkeypatch):
     contest = contest_of(folder, "lora")
-    first = keep_winner(contest, tmp_path)
+    first = keep_winner(contest, tmp_path, tmp_path / "none")
     monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("trained again"))
-    assert keep_winner(contest, tmp_path) == first
+    assert keep_winner(contest, tmp_path, tmp_path / "none") == first
+
+
+def test_an_adapter_that_the_study_kept_is_not_trained_again(folder, tmp_path, monkeypatch):
+    contest = contest_of(folder, "lora")
+    trial, outcome = contest.reported[1]
+    config = replace(contest.resolved.worker_config(), save_to=str(tmp_path / "adapters"))
+    kept = Runner(config).run(trial)
+    assert kept.scores == outcome.scores
+    trained = keep_winner(contest, tmp_path / "trained", tmp_path / "none")
+    monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("trained again"))
+    assert keep_winner(contest, tmp_path / "kept", tmp_path / "adapters") == trained
+    for name in ("adapterlab/adapter.safetensors", "peft/adapter_model.safetensors"):
+        assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "trained" / name).read_bytes()
+
+
+def test_only_the_first_reported_run_is_kept_and_never_full_fine_tuning(folder, tmp_path):
+    for name in ("lora", "full_ft"):
+        contest = contest_of(folder, name)
+        trial, _ = contest.reported[1]
+        runner = Runner(replace(contest.resolved.worker_config(), save_to=str(tmp_path / name)))
+        for other in (trial, replace(trial, seed=2), replace(trial, rows=False, seed=101)):
+            runner.run(other)
+        found = [path.name for path in (tmp_path / name).glob("*")]
+        assert found == ([trial.id] if name == "lora" else [])

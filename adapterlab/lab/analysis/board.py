@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adapterlab.lab.analysis.effects import Effects
+from adapterlab.lab.analysis.contrast import difference
+from adapterlab.lab.analysis.effects import Effects, Sources
 from adapterlab.lab.analysis.equal_learning import EqualLearning, compare_at_equal_learning
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
@@ -84,6 +85,9 @@ class Board:
     incidents: tuple[str, ...]
     """Trials that ran out of memory, diverged or failed, in words."""
     provenance: Provenance
+    sources: Sources | None = None
+    """Variance of the in-domain difference between the best two contestants, by its sources; None if there are not two, or
+    it is unknown."""
 
     @property
     def unit(self) -> str:
@@ -119,10 +123,12 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
     """
     results = effects.results
     frozen = {task: results.frozen(task) for task in results.study.tasks}
+    scoreboard = make_scoreboard(effects)
+    best = [row.contestant for row in scoreboard.ranked]
     return Board(
         results.study,
         results.resolved.cell,
-        make_scoreboard(effects),
+        scoreboard,
         pareto_front(effects),
         compare_at_equal_learning(effects),
         measure_rank_stability(effects),
@@ -134,6 +140,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         tuple(_trials(results)),
         tuple(_incidents(results)),
         provenance_of(results, origins),
+        effects.sources(difference(best[0], best[1], "in_domain")) if len(best) > 1 else None,
     )
 
 

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,26 @@ K = TypeVar("K")
 V = TypeVar("V")
 FEWEST_TASKS = 3
 """Fewest tasks that are taken as a sample: two numbers from a coarse grid may agree by chance."""
+
+
+class Sources(NamedTuple):
+    """Variance of an estimate by its sources.
+
+    >>> Sources(seeds=4e-6, search=0.0, rows=5e-6).error
+    0.003
+    """
+
+    seeds: float
+    """Due to the seeds of the reported runs."""
+    search: float
+    """Due to the selection of the learning rates."""
+    rows: float
+    """Due to the choice of the test rows."""
+
+    @property
+    def error(self) -> float:
+        """Standard error of the estimate."""
+        return math.sqrt(sum(self))
 
 
 @dataclass(frozen=True)
@@ -173,6 +193,28 @@ class Effects:
         ):  # all answers were scored as equal, which says little of others
             return from_error(0.0, math.inf, 0, len(numbers))
         return effect
+
+    def sources(self, contrast: Contrast) -> Sources | None:
+        """Return the variance of an estimate by its sources, with equal weights over the tasks.
+
+        Args:
+            contrast: The contrast.
+
+        Returns:
+            The variances; None if that of the seeds is unknown.
+        """
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for (task, _), number in self.numbers(contrast).items():
+            by_task[task].append(number)
+        seeds = self._over_seeds(contrast, by_task)
+        if seeds is None or not by_task:
+            return None
+        weight = 1 / len(by_task) ** 2
+        return Sources(
+            weight * sum(seeds[task].variance for task in by_task),
+            weight * sum(part.variance for task in by_task for part in self._selected(contrast, task)),
+            weight * sum(part.variance for task in by_task for part in self._rows(contrast, task)),
+        )
 
     def _over_seeds(self, contrast: Contrast, by_task: Mapping[str, Sequence[float]]) -> dict[str, Component] | None:
         """Return by task the variance of the mean over seeds; None if no task has two seeds."""

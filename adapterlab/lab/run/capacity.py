@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,10 @@ import torch
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.progress import Cost
-from adapterlab.lab.trial.runner import Runner
-from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.spec import Outcome, Trial
 
 PROBE_STEPS = 4
-"""Training steps that are timed of each contestant."""
+"""Training steps of a trial that is only timed."""
 BYTES_OF_FULL_FT = 4 * 5
 """Bytes for each parameter in full fine-tuning: the change, the changed value, the gradient and Adam's two moments, all
 in float32."""
@@ -47,6 +46,16 @@ def free_memory(device: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+def probe(trial: Trial, steps: int = PROBE_STEPS) -> Trial:
+    """Return a trial that only trains for a few steps.
+
+    Args:
+        trial: The trial to take the settings from.
+        steps: Training steps.
+    """
+    return dataclasses.replace(trial, steps=steps, parts=(), curve_every=0, path=(), path_windows=0, rows=False)
+
+
 @dataclass(frozen=True)
 class Capacity:
     """Settings with which every contestant fits in memory, and the cost of each."""
@@ -61,15 +70,19 @@ class Capacity:
     """Remarks for the user: what did not fit in memory, and how that was handled."""
 
 
-def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
+RunProbes = Callable[[Mapping[str, Trial], bool], Mapping[str, Outcome]]
+"""Runs a short trial of each contestant and returns their outcomes; its second argument: True to recompute activations."""
+
+
+def measure_capacity(trials: Mapping[str, Trial], run: RunProbes) -> Capacity:
     """Train each contestant for a few steps, with the largest micro-batch that fits in memory.
 
     If memory is short, the micro-batch is halved; where not even one example fits, activations are recomputed in the
     backward pass, for every contestant.
 
     Args:
-        trials: By contestant, a trial to take the settings from.
-        runner: Runs the trials in this process.
+        trials: By contestant, a trial of a few steps (`probe`).
+        run: Runs the trials.
 
     Returns:
         The settings that fit, and each contestant's cost.
@@ -80,11 +93,7 @@ def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
     notes: list[str] = []
     checkpointing = False
     while True:
-        trying = runner.with_settings(checkpointing=checkpointing)
-        outcomes = {
-            name: trying.run(dataclasses.replace(trial, steps=PROBE_STEPS, parts=(), curve_every=0, path=()))
-            for name, trial in trials.items()
-        }
+        outcomes = run(trials, checkpointing)
         failed = [name for name, outcome in outcomes.items() if outcome.status == "failed"]
         if not failed or checkpointing:
             break
@@ -104,5 +113,5 @@ def measure_capacity(trials: Mapping[str, Trial], runner: Runner) -> Capacity:
         notes.append(
             f"a batch of {batch} does not fit in memory: it is split into passes of {micro_batch}, and gradients are summed"
         )
-    costs = {name: Cost(o.seconds / PROBE_STEPS, o.attach_seconds) for name, o in fits.items()}
+    costs = {name: Cost(o.seconds / trials[name].steps, o.attach_seconds) for name, o in fits.items()}
     return Capacity(None if micro_batch >= batch else micro_batch, checkpointing, costs, notes)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import warnings
 from pathlib import Path
 
@@ -23,8 +25,8 @@ from adapterlab.trust import require, untrusted
 
 DEFAULT = "quick"
 """Name of the study that runs if none is named."""
-LEDGER, STUDY = "ledger.sqlite", "study.json"
-"""Names of files in a folder of results."""
+LEDGER, STUDY, PLANNING = "ledger.sqlite", "study.json", "planning.json"
+"""Names of files in a folder of results; the last is there while `tune` plans a study."""
 
 
 def find_study(name: str) -> Path:
@@ -94,6 +96,21 @@ def results_folder(source: str | Path | None, out: Path | None = None) -> Path:
     if source is not None and (Path(source) / LEDGER).is_file():
         return Path(source)
     return open_study(source, out, reading=True)[1]
+
+
+def planning_stage(folder: Path) -> tuple[str, float] | None:
+    """Return what `tune` is doing while it plans a study in a folder, and the seconds since it began; None otherwise.
+
+    Args:
+        folder: The folder of results.
+    """
+    try:
+        found = json.loads((folder / PLANNING).read_text("utf-8"))
+        if not Ledger(folder / LEDGER).is_locked():
+            return None  # left by a process that was killed
+        return str(found["stage"]), time.time() - float(found["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def record_study(study: Study, folder: Path) -> None:

@@ -19,7 +19,7 @@ from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_at
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.models.loading import load
+from adapterlab.models.loading import Loaded, load
 from adapterlab.tasks.generation import prompt_room
 
 
@@ -58,7 +58,14 @@ class PreparedStudy:
         return {name: sized.adapter for name, sized in self.sized[cell].items()}
 
 
-def prepare(study: Study, folder: Path | None = None, measure: Measure = measure_speedup) -> PreparedStudy:
+def prepare(
+    study: Study,
+    folder: Path | None = None,
+    measure: Measure = measure_speedup,
+    *,
+    loaded: Loaded | None = None,
+    sizes: Mapping[str, SizedAdapter] | None = None,
+) -> PreparedStudy:
     """Resolve a study, size its contestants and settle its precision.
 
     Args:
@@ -66,6 +73,8 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
         folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
             without a record.
         measure: Measures the speed of bfloat16.
+        loaded: The base model of the main cell, if the caller has loaded it.
+        sizes: By contestant, its sized adapter, if the caller has sized it for a study without a sweep.
 
     Returns:
         The study, ready to run.
@@ -80,20 +89,21 @@ def prepare(study: Study, folder: Path | None = None, measure: Measure = measure
     sized: dict[Cell, dict[str, SizedAdapter]] = {}
     parameters, shape = 0, None
     for name in resolved.models:
-        model, processor = load(name, head)
+        base, processor = loaded if loaded is not None and name == study.model else load(name, head)
         for task in resolved.tasks.values():
             if task.metric:  # a prompt that cannot be answered is an error before anything runs
-                room = prompt_room(model, task.max_new_tokens)
+                room = prompt_room(base, task.max_new_tokens)
                 answer_notes(task, processor, room, study.report.metric_rows)
         for part in (part for part in resolved.cells if part.study.model == name):
             rank = part.cell.by_factor.get("rank")
             sized[part.cell] = {
-                entry.name: size_at(entry, model, part.study.budget, rank if isinstance(rank, int) else None)
+                entry.name: (sizes or {}).get(entry.name)
+                or size_at(entry, base, part.study.budget, rank if isinstance(rank, int) else None)
                 for entry in part.study.entrants
             }
         if name == study.model:
-            parameters, shape = sum(p.numel() for p in model.parameters()), product_of(model, study)
-        del model
+            parameters, shape = sum(p.numel() for p in base.parameters()), product_of(base, study)
+        del base
     prepared = PreparedStudy(resolved, sized, parameters)
     if study.training.precision != AUTO or shape is None:
         return prepared

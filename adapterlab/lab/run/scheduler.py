@@ -12,8 +12,10 @@ from adapterlab.lab.run.contest import Contest, distinct
 from adapterlab.lab.run.executors import Executor, executor_for
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.run.progress import replay, steps_ahead
+from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.run.study_play import Request, StudyPlay
 from adapterlab.lab.run.time_limit import TimeLimit
+from adapterlab.lab.study.spec import Limits
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 
@@ -36,10 +38,17 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+StartExecutor = Callable[[Limits, ResolvedStudy, TimeLimit], Executor]
+"""Starts an executor, as `executor_for` does."""
 
 
 def run_study(
-    prepared: PreparedStudy, ledger: Ledger, *, wait: Callable[[], None] | None = None, watch: Watch = lambda _: None
+    prepared: PreparedStudy,
+    ledger: Ledger,
+    *,
+    wait: Callable[[], None] | None = None,
+    watch: Watch = lambda _: None,
+    start: StartExecutor | None = None,
 ) -> list[Contest]:
     """Run the trials of a study that its ledger lacks.
 
@@ -50,6 +59,7 @@ def run_study(
         ledger: Where trials are recorded.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
+        start: Starts the executor, which the caller closes; None for one that ends with the study.
 
     Returns:
         All contests of the study, finished.
@@ -65,11 +75,12 @@ def run_study(
             return contests
         study, contests = prepared.study, prepared.contests()
         limit = TimeLimit(study.limits.trial_seconds)
-        executor = executor_for(study.limits, prepared.resolved, limit)
+        executor = (start or executor_for)(study.limits, prepared.resolved, limit)
         try:
             _Schedule(contests, ledger, executor, limit, study.limits.model_dump(), watch).run()
         finally:
-            executor.close()
+            if start is None:
+                executor.close()
     return contests
 
 

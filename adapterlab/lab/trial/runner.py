@@ -7,9 +7,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ import torch
 
 from adapterlab import adapters, tasks
 from adapterlab.input_files import InputFiles
+from adapterlab.lab.study.spec import FULL_FT
 from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.base_sums import changed, checksums
 from adapterlab.lab.trial.context import TrialContext
@@ -24,8 +28,10 @@ from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
 from adapterlab.lab.trial.worker_config import WorkerConfig
-from adapterlab.models.loading import Head, Loaded, load
+from adapterlab.models.loading import CAUSAL, Head, Loaded, load
+from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Examples, Part, Question, Task
+from adapterlab.tasks.encoder_decoder import is_encoder_decoder, with_one_answer
 from adapterlab.tasks.files import task_of
 from adapterlab.tasks.own_answers import give_answers, own_answers
 
@@ -129,7 +135,10 @@ class Runner:
             # The model's hash is, since examples keep results of the model on them.
             key = (*model_key, trial.task, trial.data, part, trial.length, count)
             if key not in self._cache.examples:
-                self._cache.examples[key] = task.examples(Part(part), loaded.tokenizer, trial.length, count)
+                found = task.examples(Part(part), loaded.tokenizer, trial.length, count)
+                if task.head == CAUSAL and is_encoder_decoder(loaded.model):
+                    found = with_one_answer(found, loaded.tokenizer, task.name)
+                self._cache.examples[key] = found
             return self._cache.examples[key]
 
         def questions(part: Part, count: int) -> Sequence[Question]:
@@ -161,6 +170,8 @@ class Runner:
             AdapterlabError: If the adapter cannot be attached to the model.
         """
         context = self.context(trial)
+        saves = self.config.save_to and trial.rows and trial.seed == self.config.save_seed and trial.method != FULL_FT
+        on_trained = on_trained or (partial(save_adapter, Path(self.config.save_to), trial) if saves else None)
         with self._checked([trial]) as failed:
             if self.config.ranks > 1:
                 from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
@@ -225,6 +236,21 @@ class Runner:
             model = loaded.model.to(device=device)
             self._cache.models[key] = _Base(Loaded(model, loaded.tokenizer), checksums(model))
         return self._cache.models[key]
+
+
+def save_adapter(folder: Path, trial: Trial, handle: Handle) -> None:
+    """Save the trained adapter of a trial, whole or not at all.
+
+    Args:
+        folder: Folder of saved adapters; each is in a folder with the name of its trial's id.
+        trial: The trial.
+        handle: The trained adapter.
+    """
+    partial_folder, whole = folder / f".{trial.id}-{os.getpid()}", folder / trial.id
+    handle.save(partial_folder)
+    if whole.exists():  # saved by a run that ended before its outcome was recorded
+        shutil.rmtree(whole)
+    partial_folder.rename(whole)
 
 
 def _changed_base(trial: Trial, paths: Sequence[str]) -> Outcome:

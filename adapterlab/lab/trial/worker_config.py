@@ -33,6 +33,10 @@ class WorkerConfig:
     """True to recompute activations in the backward pass (gradient checkpointing), which takes less memory."""
     inputs: Sequence[FileStamp] = ()
     """Files that name the trials by their content: code, data and models, as the scheduler read them."""
+    save_to: str = ""
+    """Folder to which the trained adapters of reported runs are saved, each by the id of its trial; empty to save none."""
+    save_seed: int = 1
+    """Seed of the runs whose adapters are saved."""
     rank: int = 0
     """Index of this process among the `ranks` processes that share one model."""
     ranks: int = 1

@@ -27,6 +27,29 @@ _ROLES = {
 }
 
 
+ATTENTION, MLP = "attention", "mlp"
+"""Names of the two groups of linear layers in a block."""
+
+
+def group_of(path: str) -> str:
+    """Return the part of its block that a linear layer belongs to, judged by its path.
+
+    Args:
+        path: Dotted path of the layer.
+
+    Returns:
+        `"attention"`, `"mlp"`, or an empty string if it is neither.
+
+    >>> group_of("model.layers.0.self_attn.qkv_proj"), group_of("h.0.mlp.c_proj"), group_of("lm_head")
+    ('attention', 'mlp', '')
+    """
+    role = role_of(path)
+    if role in (Role.GATE, Role.UP, Role.DOWN):
+        return MLP
+    inside = any("attn" in part or "attention" in part for part in path.lower().split("."))
+    return ATTENTION if inside or role in (Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT) else ""
+
+
 def role_of(path: str) -> Role:
     """Return the role of a linear layer in its block, judged by its name.
 

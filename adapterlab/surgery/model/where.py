@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 from adapterlab.adapters.context import Role
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.surgery.model.roles import role_of
+from adapterlab.surgery.model.roles import ATTENTION, MLP, group_of, role_of
 
 Targets: TypeAlias = str | Sequence[str]
-"""Places to adapt: `"all-linear"`, or one or more roles, endings of a path, or patterns with `*`."""
+"""Places to adapt: `"all-linear"`, or one or more groups (`"attention"`, `"mlp"`), roles, endings of a path, or patterns."""
 ALL = "all-linear"
 """Every linear layer except output heads; every place of a method that adapts something else."""
 
@@ -28,8 +28,8 @@ class Where:
     """A choice among the places that a method can adapt."""
 
     targets: Targets = ALL
-    """Places to adapt. Each is a role (`"query"`, `"down"`), an ending of a path (`"q_proj"`, `"layers.0.mlp.up_proj"`),
-    or a pattern (`"model.layers.0.*"`)."""
+    """Places to adapt. Each is a group (`"attention"`, `"mlp"`), a role (`"query"`, `"down"`), an ending of a path
+    (`"q_proj"`, `"layers.0.mlp.up_proj"`), or a pattern (`"model.layers.0.*"`)."""
     exclude: Targets = ()
     """Places to leave out, named in the same way."""
     layers: Sequence[int] | None = None
@@ -130,6 +130,9 @@ def _listed(targets: Targets) -> Iterable[str]:
 
 def _named(target: str, paths: Iterable[str]) -> bool:
     return any(
-        role_of(path) == target or f".{path}".endswith(f".{target}") or fnmatch.fnmatchcase(path, target)
+        role_of(path) == target
+        or (target in (ATTENTION, MLP) and group_of(path) == target)
+        or f".{path}".endswith(f".{target}")
+        or fnmatch.fnmatchcase(path, target)
         for path in paths
     )

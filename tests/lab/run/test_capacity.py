@@ -9,7 +9,7 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.capacity import find_device, measure_capacity
+from adapterlab.lab.run.capacity import RunProbes, find_device, measure_capacity, probe
 from adapterlab.lab.trial import train
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Trial
@@ -38,6 +38,16 @@ def trial(sums, tmp_path_factory) -> Trial:
 @pytest.fixture(scope="module")
 def runner(sums) -> Runner:
     return runner_of(sums)
+
+
+def probes(runner: Runner) -> RunProbes:
+    """Runs the trials in this process."""
+
+    def run(trials, checkpointing):
+        trying = runner.with_settings(checkpointing=checkpointing)
+        return {name: trying.run(trial) for name, trial in trials.items()}
+
+    return run
 
 
 def _checkpointed(model) -> bool:
@@ -133,7 +143,7 @@ def test_an_attach_that_does_not_fit_is_a_recorded_failure(trial, runner, monkey
 
 def test_the_largest_pieces_that_fit_are_found(trial, runner, small_memory):
     small_memory(5)
-    found = measure_capacity({"lora": trial}, runner)
+    found = measure_capacity({"lora": probe(trial)}, probes(runner))
     assert (found.micro_batch, found.checkpointing) == (4, False)
     assert found.notes == [
         "a batch of 8 does not fit in memory: it is split into passes of 4, and gradients are summed"
@@ -142,13 +152,13 @@ def test_the_largest_pieces_that_fit_are_found(trial, runner, small_memory):
 
 
 def test_what_fits_whole_is_left_whole(trial, runner):
-    found = measure_capacity({"lora": trial}, runner)
+    found = measure_capacity({"lora": probe(trial)}, probes(runner))
     assert (found.micro_batch, found.checkpointing, found.notes) == (None, False, [])
 
 
 def test_recomputing_comes_in_where_one_example_does_not_fit(trial, runner, small_memory):
     small_memory(2, bare=0)
-    found = measure_capacity({"lora": trial}, runner)
+    found = measure_capacity({"lora": probe(trial)}, probes(runner))
     assert (found.micro_batch, found.checkpointing) == (2, True)
     assert "activations are recomputed in the backward pass" in found.notes[0]
 
@@ -156,7 +166,7 @@ def test_recomputing_comes_in_where_one_example_does_not_fit(trial, runner, smal
 def test_a_machine_too_small_is_named(trial, runner, small_memory):
     small_memory(0)
     with pytest.raises(AdapterlabError, match="give a smaller --length, or a smaller model"):
-        measure_capacity({"lora": trial}, runner)
+        measure_capacity({"lora": probe(trial)}, probes(runner))
 
 
 def test_one_that_never_fits_is_left_out(trial, runner, monkeypatch):
@@ -168,7 +178,7 @@ def test_one_that_never_fits_is_left_out(trial, runner, monkeypatch):
 
     monkeypatch.setattr(Runner, "run", fails_for_dora)
     other = dataclasses.replace(trial, adapter='{"name": "dora"}')
-    found = measure_capacity({"lora": trial, "dora": other}, runner)
+    found = measure_capacity({"lora": probe(trial), "dora": probe(other)}, probes(runner))
     assert list(found.costs) == ["lora"]
     assert any("dora is left out" in note for note in found.notes)
 

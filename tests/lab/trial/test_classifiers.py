@@ -23,14 +23,14 @@ from tests.surgery.test_attach import bits, same_bits
 from tests.tasks.user_files import labelled, write
 
 
-def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
+def trial_of(model, data: FileData, method: str = "lora", **changes) -> Trial:
     task = task_of(data)
     settings = {
         "model": str(model),
         "model_hash": fingerprint(str(model)),
         "task": task.name,
         "data": task.fingerprint(),
-        "adapter": json.dumps(adapterlab.adapter(adapter).settings()),
+        "adapter": json.dumps(adapterlab.adapter(method).settings()),
         "targets": "all-linear",
         "lr": 1e-2,
         "seed": 1,
@@ -40,7 +40,7 @@ def trial_of(model, data: FileData, adapter: str = "lora", **changes) -> Trial:
         "parts": tuple(task.parts),
         "windows": 64,
         "curve_every": 0,
-        "code": code_version(adapter, task),
+        "code": code_version(method, task),
         "rows": True,
     }
     return Trial(**(settings | changes))

@@ -18,13 +18,14 @@ from adapterlab.lab.study.spec import Limits
 from adapterlab.lab.trial.worker_config import WorkerConfig
 
 
-def executor_for(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> Executor:
+def executor_for(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit, save_to: str = "") -> Executor:
     """Start the executor that a study's limits ask for.
 
     Args:
         limits: Device, number of workers, threads, cluster and so on.
         resolved: The study.
         limit: Time limit of each trial.
+        save_to: Folder for trained adapters of reported runs: see `WorkerConfig`.
 
     Returns:
         The executor; close it after use.
@@ -32,7 +33,7 @@ def executor_for(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> E
     Raises:
         AdapterlabError: If a device or a cluster is not there.
     """
-    config, tasks = resolved.worker_config(), resolved.tasks
+    config, tasks = replace(resolved.worker_config(), save_to=save_to), resolved.tasks
     if limits.cluster is not None:
         from adapterlab.lab.run.executors.ray import RayCluster
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import torch
 
+from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.trial.batched import batch_key
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
@@ -34,6 +35,9 @@ class Executor(Protocol):
     A trial whose worker is lost (killed, out of memory, stopped at its time limit) is tried again; after `MAX_LOSSES` losses
     it is recorded as failed.
     """
+
+    limit: TimeLimit
+    """Time limit of each trial; it may be replaced between trials."""
 
     def submit(self, trials: Sequence[Trial]) -> None:
         """Queue trials.

@@ -66,7 +66,7 @@ class LocalPool:
         limit: TimeLimit | None = None,
         lanes: int = 1,
     ) -> None:
-        self._limit, self._lanes, self._tasks = limit or TimeLimit(), lanes, tasks
+        self.limit, self._lanes, self._tasks = limit or TimeLimit(), lanes, tasks
         self._workers = [_Worker(configs) for configs in crews]
         self._queue: deque[Job] = deque()
         self._losses = LostWorkers()
@@ -112,7 +112,7 @@ class LocalPool:
         for worker in self._workers:
             if self._queue and not worker.job:
                 job = self._queue.popleft()
-                worker.begin(job, sum(self._limit.of(trial) for trial in job))
+                worker.begin(job, sum(self.limit.of(trial) for trial in job))
 
     def _receive(self, worker: _Worker, ready: Container[object]) -> Iterator[Finished]:
         try:

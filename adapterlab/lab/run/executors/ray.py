@@ -64,7 +64,7 @@ class RayCluster:
         lanes: int = 1,
         device: str = "auto",
     ) -> None:
-        self._ray, self._limit, self._lanes, self._losses = _connect(address), limit, lanes, LostWorkers()
+        self._ray, self.limit, self._lanes, self._losses = _connect(address), limit, lanes, LostWorkers()
         self._tasks = tasks
         gpus = 1 if device != "cpu" and self._ray.cluster_resources().get("GPU") else 0
         if device == "cuda" and not gpus:
@@ -87,7 +87,7 @@ class RayCluster:
             self._submit(job)
 
     def _submit(self, job: Job) -> None:
-        seconds = sum(self._limit.of(trial) for trial in job)
+        seconds = sum(self.limit.of(trial) for trial in job)
         self._running[self._perform.remote(self._parcel, job, seconds)] = job
 
     def __iter__(self) -> Iterator[Finished]:
