@@ -23,6 +23,7 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder, write_text
 from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.models.loading import Loaded, load, padding
+from adapterlab.tasks.encoder_decoder import is_encoder_decoder
 from adapterlab.tasks.rendering_time import OutOfTimeError, time_limit
 
 EDITION = 1
@@ -92,13 +93,22 @@ def own_answers(source: str, model_hash: str, loaded: Loaded | None = None) -> t
     found = _read(stored)
     if found is None:
         model, tokenizer = loaded or load(model_hash if "@" in model_hash else source)
-        found = generate(model, tokenizer, _prompts(tokenizer))
+        found = () if is_encoder_decoder(model) else generate(model, tokenizer, _prompts(tokenizer))
         with suppress(OSError):  # a cache that cannot be written costs time alone
             stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             text = json.dumps(found)
             write_text(stored, f"{_digest(text)}\n{text}")
             found = _read(stored) or found
     return found
+
+
+def asks(tokenizer: Any) -> bool:
+    """Return True if a model with this tokenizer is asked questions: if it has a chat template.
+
+    Args:
+        tokenizer: The model's tokenizer or image processor.
+    """
+    return bool(getattr(tokenizer, "chat_template", None))
 
 
 def name_of(answers: Sequence[Answer]) -> str:
@@ -161,7 +171,7 @@ def answers_of(tokenizer: Any) -> tuple[Answer, ...]:
 
 def _prompts(tokenizer: Any) -> list[str]:
     """Return the questions in the tokenizer's chat template; none without one, or if it rejects a question."""
-    if not getattr(tokenizer, "chat_template", None):
+    if not asks(tokenizer):
         return []
     prompts = []
     for question in QUESTIONS:

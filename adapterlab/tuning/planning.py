@@ -33,6 +33,7 @@ from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Study, 
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.score import ANSWERED
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.models.fingerprint import fingerprint
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.linear_layers import linears
@@ -40,6 +41,7 @@ from adapterlab.surgery.model.new_heads import new_head_parameters
 from adapterlab.tasks.base import Part, Task
 from adapterlab.tasks.files import FileData, parts_of, task_of
 from adapterlab.tasks.generation import prompt_room
+from adapterlab.tasks.own_answers import asks, give_answers, own_answers
 from adapterlab.tasks.truncation import truncations
 from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
@@ -149,6 +151,9 @@ def _draft(
     model, processor = loaded
     whole = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in new_head_parameters(model).values())
     notes = [*parts_of(request.data).notes, _adapted(model, task.head)]
+    if task.scores_answers and asks(processor):
+        watch("asking the model, to measure what it forgets")
+        give_answers(processor, own_answers(request.model, fingerprint(request.model), loaded))
     watch("reading the data")
     length = request.length or longest_row(request.data, task, processor, model)
     if task.metric:
