@@ -125,7 +125,8 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
         AdapterlabError: If a claim's test cannot be read.
     """
     weight = relevance(parameters)
-    tests = {title: read_test(title, data) for title, data in the_map.tests.items()}
+    tasks = effects.results.study.tasks
+    tests = {title: read_test(title, data).in_study(tasks) for title, data in the_map.tests.items()}
     stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
     found = {title: judge_claim(title, tests[title], credence, effects) for title, credence in stated.items()}
     regions = {title: _region(tests[title], effects) for title, verdict in found.items() if not verdict.untested}

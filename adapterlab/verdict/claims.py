@@ -6,6 +6,8 @@ There are three forms:
     {reaches: 0.6, who: ia3, of: full_ft, in: in_domain, on: [restyle]}
     {equivalent: goft, to: boft, within: 0.01, in: in_domain, on: [restyle]}
 
+`or_on` names tasks that take the place of those of `on` in a study that lacks them.
+
 >>> read_test("DoRA Beats LoRA", {"better": "dora", "than": "lora", "in": "in_domain", "on": "prose"}).sentence()
 'dora is better than lora by a difference that matters: loss, in-domain on prose'
 """
@@ -13,8 +15,8 @@ There are three forms:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Collection, Mapping
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -30,11 +32,23 @@ class _Test(BaseModel, ABC):
     """Name of the metric."""
     tasks: tuple[str, ...] = Field(alias="on", min_length=1)
     """Names of the tasks."""
+    others: tuple[str, ...] = Field(default=(), alias="or_on")
+    """Names of the tasks that take their place in a study without them, such as one of a larger model."""
 
-    @field_validator("tasks", mode="before")
+    @field_validator("tasks", "others", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    def in_study(self, tasks: Collection[str]) -> Self:
+        """Return the test on the tasks that a study has: the other ones if it lacks the first.
+
+        Args:
+            tasks: Names of the study's tasks.
+        """
+        if set(self.tasks) <= set(tasks) or not self.others or not set(self.others) <= set(tasks):
+            return self
+        return self.model_copy(update={"tasks": self.others, "others": ()})
 
     @abstractmethod
     def contestants(self) -> tuple[str, str]:

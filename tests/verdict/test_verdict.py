@@ -130,3 +130,14 @@ def test_every_test_of_the_built_in_map_can_be_read():
     assert len(the_map.tests) >= 7
     for title, data in the_map.tests.items():
         assert read_test(title, data).sentence()
+
+
+def test_a_study_without_the_tasks_of_a_claim_is_judged_on_those_that_take_their_place():
+    gains = {"lora": 0.1, "oft": 0.2}
+    elsewhere = "{better: oft, than: lora, in: in_domain, on: [docstrings], or_on: [prose, restyle]}"
+    assert verdict(elsewhere, gains)[0].after == verdict(BETTER, gains)[0].after
+    assert "on prose and restyle" in verdict(elsewhere, gains)[0].test.sentence()
+    both = BETTER.replace("}", ", or_on: [docstrings]}")
+    assert verdict(both, gains)[0].test.tasks == ("prose", "restyle")
+    neither = "{better: oft, than: lora, in: in_domain, on: [docstrings], or_on: [arithmetic, prose]}"
+    assert verdict(neither, gains)[0].untested == "this study does not include docstrings"

@@ -38,7 +38,7 @@ def the_map():
 
 
 def test_there_is_one_for_each_theme_and_one_for_all():
-    assert sorted([*THEMES, "full", "quick", "sweep"]) == NAMES
+    assert sorted([*THEMES, "full", "quick", "real", "sweep"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
