@@ -25,18 +25,27 @@ def _models(context: typer.Context) -> None:
     from rich.table import Table
 
     from adapterlab.models.listing import listed
-    from adapterlab.report.plain import plain
+    from adapterlab.report.plain import add_plain_row, plain
 
+    console, models = Console(), listed()
     table = Table(box=None, pad_edge=False)
-    for heading, justify in {"name": "left", "parameters": "right", "size": "right", "licence": "left"}.items():
+    columns = {
+        "name": "left",
+        "parameters": "right",
+        "size": "right",
+        "licence": "left",
+        "here, or how to get it": "left",
+    }
+    for heading, justify in columns.items():
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("where", overflow="fold")
-    for model in listed():
-        where = str(model.folder) if model.folder else f"not fetched: {model.command}"
+    for model in models:
         parameters = f"{model.parameters / 1e6:,.1f} M" if model.parameters else "?"
-        row = (model.name, parameters, f"{model.megabytes:,.0f} MB", model.licence, f"{model.title}\n{where}")
-        table.add_row(*(plain(text) for text in row))
-    Console().print(table)
+        there = "here" if model.folder else model.command
+        add_plain_row(table, model.name, parameters, f"{model.megabytes:,.0f} MB", model.licence, there)
+    console.print(table)
+    for model in models:
+        place = f", in {model.folder}" if model.folder else ""
+        console.print(plain(f"\n{model.name}: {model.title}{place}"), highlight=False, soft_wrap=True)
 
 
 @app.command()

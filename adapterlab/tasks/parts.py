@@ -26,6 +26,8 @@ from adapterlab.tasks.rows import Form, Row, fingerprint, read
 
 MIN_ROWS = 10
 """Smallest number of different rows that is divided into training, validation and test."""
+MOST_SHARED = 0.01
+"""Largest share of the rows of a scored file that may be in the training file too; they are then left out of training."""
 _VALIDATION, _TEST = 0.1, 0.2
 
 
@@ -112,6 +114,7 @@ def _read_parts(data: FileData) -> Parts:
     keep_form = form
     if data.keep is not None:
         keep_form, parts[Part.BASE] = read(Path(data.keep))
+    _refuse_leaks(data, parts)
     for part in (Part.TEST, Part.VALIDATION, Part.OOD, Part.BASE):
         scored = {row.content for row in parts.get(part, ())}
         unscored = [row for row in parts[Part.TRAIN] if row.content not in scored]
@@ -129,6 +132,19 @@ def _read_parts(data: FileData) -> Parts:
         content = "".join([hashed, *(image.digest for image in images)])
         hashed = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
     return Parts(form, parts, hashed, (*stamps, *images), notes, keep_form)
+
+
+def _refuse_leaks(data: FileData, parts: dict[Part, list[Row]]) -> None:
+    """Raise an error if many rows of a file that is scored are also trained on: then the files were divided wrongly."""
+    trained = {row.content for row in parts[Part.TRAIN]}
+    for path, scored in ((data.eval, (Part.VALIDATION, Part.TEST)), (data.ood, (Part.OOD,))):
+        rows = [row for part in scored for row in parts.get(part, ())] if path else []
+        shared = sum(row.content in trained for row in rows)
+        if shared > MOST_SHARED * len(rows):
+            raise AdapterlabError(
+                f"{path}: {shared:,} of its {len(rows):,} rows ({shared / len(rows):.0%}) are also in {data.train}, so "
+                "scores on them would say little: take them out of one of the two files"
+            )
 
 
 def forget_changed(data: FileData) -> None:
