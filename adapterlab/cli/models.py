@@ -3,7 +3,7 @@
 >>> from typer.testing import CliRunner
 >>> from adapterlab.cli import app
 >>> str(CliRunner().invoke(app, ["models", "fetch", "smolm"]).exception)
-"unknown model to fetch 'smolm': did you mean smollm2?"
+"unknown model to fetch 'smolm': did you mean smollm2, minilm?"
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -51,7 +51,7 @@ class InProcess:
 
 
 def use(patch: pytest.MonkeyPatch, executor: InProcess | None = None) -> list[InProcess]:
-    """Let `run_study` run trials in this process.
+    """Let `run_study` and `tune` run trials in this process.
 
     Args:
         patch: Restores the real executor at the end.
@@ -62,10 +62,12 @@ def use(patch: pytest.MonkeyPatch, executor: InProcess | None = None) -> list[In
     """
     started: list[InProcess] = []
 
-    def start(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit) -> InProcess:
-        started.append(executor or InProcess(Runner(resolved.worker_config()).run))
+    def start(limits: Limits, resolved: ResolvedStudy, limit: TimeLimit, save_to: str = "") -> InProcess:
+        config = replace(resolved.worker_config(), save_to=save_to)
+        started.append(executor or InProcess(Runner(config).run))
         started[-1].limit = limit
         return started[-1]
 
     patch.setattr("adapterlab.lab.run.scheduler.executor_for", start)
+    patch.setattr("adapterlab.tuning.workers.executor_for", start)
     return started

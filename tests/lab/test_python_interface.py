@@ -315,12 +315,14 @@ def test_saved_rows_have_the_values_that_were_given(tmp_path):
 def tuned(on_disk, tokenizer, executors, tmp_path_factory):
     """Advice for a model and rows in memory, the folder, and the number of executors at its end."""
     out = tmp_path_factory.mktemp("tuned")
-    advice = tune(AutoModelForCausalLM.from_pretrained(on_disk), completions(40), tokenizer, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapterlab.tuning.planning.MIN_STEPS", 4)  # fewer steps than are useful
+        advice = tune(AutoModelForCausalLM.from_pretrained(on_disk), completions(40), tokenizer, out)
     return advice, out, what_counts(Ledger(out / "ledger.sqlite"))
 
 
 def tune(model, rows, tokenizer, out: Path | None, **options) -> adapterlab.Advice:
-    settings = {"contestants": ["lora", "ia3"], "budget": "3%", "time": "1s", "seeds": 2, "workers": 1, "batch": 2}
+    settings = {"contestants": ["lora", "ia3"], "budget": "3%", "time": "10m", "seeds": 2, "workers": 1, "batch": 8}
     return adapterlab.tune(model, rows, tokenizer=tokenizer, out=out, **(settings | options))
 
 
@@ -368,7 +370,7 @@ def test_rows_in_memory_of_every_part_are_saved_under_runs_by_default(
     monkeypatch.chdir(tmp_path)
     planned = []
 
-    def stop(prepared, ledger):
+    def stop(prepared, ledger, start):
         planned.append(prepared)
         raise AdapterlabError("planned")
 

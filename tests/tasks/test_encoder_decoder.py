@@ -161,7 +161,8 @@ def test_adapters_learn_on_an_encoder_decoder(model_folder, sums, name):
     assert outcome.validation < frozen.validation
 
 
-def test_tune_answers_for_an_encoder_decoder(model_folder, sums, tmp_path):
+def test_tune_answers_for_an_encoder_decoder(tmp_path, sums):
+    model_folder = save(tmp_path / "model", "T5")
     advice = adapterlab.tune(
         model_folder, sums.train, keep=sums.keep, contestants="lora,ia3", time="5m", seeds=2, out=tmp_path / "out"
     )

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import adapterlab
 from adapterlab.cli import app
-from adapterlab.errors import AdapterlabError, ScorerError
+from adapterlab.errors import AdapterlabError
 from adapterlab.harness import find_target
 from adapterlab.lab.analysis.trial_table import read_csv, write_table
 from adapterlab.lab.ledger.store import Ledger
@@ -21,7 +21,8 @@ from tests.lab.in_process import use
 from tests.lab.tiny import save_model
 from tests.tasks.user_files import labelled, texts, write
 
-OPTIONS = {"contestants": "lora,ia3", "time": "1s", "seeds": 2, "budget": "3%", "workers": 1}
+pytestmark = pytest.mark.xdist_group("tune-by-answers")  # one worker runs the study once for all tests
+OPTIONS = {"contestants": "lora,ia3", "time": "10m", "seeds": 2, "budget": "3%", "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
 def advice(folder):
     with pytest.MonkeyPatch.context() as patch:
         use(patch)
-        patch.setattr("adapterlab.tuning.planning.MIN_STEPS", 6, raising=False)
+        patch.setattr("adapterlab.tuning.planning.MIN_STEPS", 6)
         return adapterlab.tune(
             folder / "model",
             folder / "mine.jsonl",
@@ -132,7 +133,7 @@ def test_a_scorer_is_run_only_if_it_is_trusted_and_its_failure_is_found_before_a
     (folder / "broken.py").write_text("def score(prediction, reference, row): return row['no']\n")
     with pytest.raises(UntrustedCodeError, match=r"broken.py, which is not trusted"):
         tune(folder, metric="python:broken.score")
-    with pytest.raises(ScorerError, match=r"score in .*broken.py on .*mine.jsonl:\d+ raised KeyError: 'no'"):
+    with pytest.raises(AdapterlabError, match=r"score in .*broken.py on .*mine.jsonl:\d+ raised KeyError: 'no'"):
         tune(folder, metric="python:broken.score", trust=True)
     assert len(Ledger(folder / "bad" / "ledger.sqlite")) == 0
 

@@ -20,7 +20,6 @@ import torch
 
 from adapterlab import adapters, tasks
 from adapterlab.input_files import InputFiles
-from adapterlab.lab.study.spec import FULL_FT
 from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.base_sums import changed, checksums
 from adapterlab.lab.trial.context import TrialContext
@@ -35,6 +34,8 @@ from adapterlab.tasks.encoder_decoder import is_encoder_decoder, with_one_answer
 from adapterlab.tasks.files import task_of
 from adapterlab.tasks.own_answers import give_answers, own_answers
 
+NOT_SAVED = "full_ft"
+"""Method whose trained weights are never saved by a study: they are as large as the model."""
 ModelKey = tuple[str, str, str, Head]
 """Name, hash and precision of a model, and its head."""
 
@@ -170,7 +171,7 @@ class Runner:
             AdapterlabError: If the adapter cannot be attached to the model.
         """
         context = self.context(trial)
-        saves = self.config.save_to and trial.rows and trial.seed == self.config.save_seed and trial.method != FULL_FT
+        saves = self.config.save_to and trial.rows and trial.seed == self.config.save_seed and trial.method != NOT_SAVED
         on_trained = on_trained or (partial(save_adapter, Path(self.config.save_to), trial) if saves else None)
         with self._checked([trial]) as failed:
             if self.config.ranks > 1:

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.trial.batched import batch_key
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 from adapterlab.tasks.base import Task
+
+if TYPE_CHECKING:
+    from adapterlab.lab.run.time_limit import TimeLimit
 
 MAX_LOSSES = 3
 """Workers that a trial may lose before it is recorded as failed."""
