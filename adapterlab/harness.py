@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -305,10 +304,6 @@ def _tasks(names: Sequence[str], include_path: str | Path | None, shots: int | N
 
 
 def _require_harness() -> None:
-    with suppress(
-        ImportError
-    ):  # a library below the harness imports distutils, which setuptools replaces only if it is first
-        import_module("setuptools")
     try:
         import lm_eval.models.huggingface  # noqa: F401
     except ImportError as error:

