@@ -6,7 +6,7 @@ r"""Lengths of the rows of a user's data, from which the time that other rows ta
 >>> with TemporaryDirectory() as folder:
 ...     file = Path(folder) / "rows.jsonl"
 ...     _ = file.write_text("".join(f'{{"prompt": "{i} + 1 =", "completion": " {i + 1}"}}\n' for i in range(60)))
-...     lengths = RowLengths.of(FileData("sums", str(file), keep=str(file)), load_causal().tokenizer, length=64)
+...     lengths = RowLengths.of(FileData("sums", str(file)), load_causal().tokenizer, length=64)
 >>> lengths.scored(rows=2) < lengths.scored(rows=4)
 True
 """
