@@ -184,7 +184,7 @@ def test_its_tune_commands_run(command, tmp_path):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab models fetch")])
 def test_its_fetch_commands_name_models_of_the_catalogue(command):
-    """That they fetch is tested in tests/models, with a wheel made there, and at length with the real one."""
+    """Fetching itself is tested in tests/models."""
     assert shlex.split(command)[3] in CATALOGUE
 
 

@@ -98,7 +98,7 @@ def advise(board: Board) -> str:
 
 
 def more_time(board: Board) -> list[str]:
-    """Return what more time would buy: the interval of a difference with twice the seeds, and if rows limit it more.
+    """Return what more time would buy: the interval of a difference with twice the seeds, and what else limits it more.
 
     Args:
         board: The board of the study.
@@ -114,11 +114,13 @@ def more_time(board: Board) -> list[str]:
         f"A difference between two adapters is known to ±{NORMAL * sources.error:.2g} {board.unit} with {seeds} seeds; "
         f"twice as many, in about twice the time, would give ±{NORMAL * twice.error:.2g}."
     )
-    if sources.rows > sources.seeds:
-        share = sources.rows / sum(sources)
+    share = max(sources) / sum(sources)
+    if sources.rows == max(sources):
         rows = board.study.report.windows
+        found += f" The choice of the {rows} test rows makes {share:.0%} of its variance: more rows would help more."
+    elif sources.search == max(sources):
         found += (
-            f" The choice of the {rows} test rows makes {share:.0%} of its variance: more test rows would help more."
+            f" The choice of the learning rates makes {share:.0%} of its variance, which more seeds leave as it is."
         )
     return [found]
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from adapterlab.lab.analysis.board import Board
+from adapterlab.lab.analysis.effects import Sources
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Contestant, Reporting, Study
 from adapterlab.lab.trial.spec import FROZEN, Outcome
-from adapterlab.tuning.advice import advise
+from adapterlab.tuning.advice import advise, more_time
 from adapterlab.tuning.show import ranking
 from tests.adapters.methods import small
 from tests.lab.made_up import analysed
@@ -123,3 +125,18 @@ def test_the_board_fits_80_columns(name):
     assert max(map(len, lines)) <= 80
     assert not any("\u2026" in line for line in lines)
     assert lines[1].split()[:2] == ["1", "dora"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        (Sources(seeds=9e-6, search=1e-6, rows=1e-6), None),
+        (Sources(seeds=1e-6, search=9e-6, rows=2e-6), "The choice of the learning rates makes 75% of its variance"),
+        (Sources(seeds=1e-6, search=2e-6, rows=9e-6), "test rows makes 75% of its variance: more rows would help more"),
+    ],
+)
+def test_more_time_names_what_limits_the_comparison(sources, words):
+    board = replace(board_of(results_of({"lora": 1.5, "oft": 1.4})), sources=sources)
+    (sentence,) = more_time(board)
+    assert f"±{1.96 * sources.error:.2g} nats per byte with 4 seeds" in sentence
+    assert words in sentence if words else "variance" not in sentence
