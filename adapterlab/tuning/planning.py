@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,15 @@ from pydantic import ValidationError
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
-from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, Capacity, find_device, free_memory, measure_capacity, probe
-from adapterlab.lab.run.contest import Contest
+from adapterlab.lab.run.capacity import BYTES_OF_FULL_FT, find_device, free_memory
 from adapterlab.lab.run.data_notes import answer_notes
 from adapterlab.lab.run.executors import crews
 from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import Cost
-from adapterlab.lab.run.resolve import ResolvedStudy, resolve
+from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_to_budget
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Data, Limits, Study, Training
 from adapterlab.lab.study.sweep import Sweep
-from adapterlab.lab.trial.score import ANSWERED
-from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.models.fingerprint import fingerprint
 from adapterlab.models.loading import CAUSAL, Head, load
 from adapterlab.surgery import parameter_count
@@ -47,18 +44,15 @@ from adapterlab.tuning.clock import Clock
 from adapterlab.tuning.request import Request, parameters
 from adapterlab.tuning.row_lengths import RowLengths
 from adapterlab.tuning.scale import FEWEST_SEEDS, MAX_ROWS, MAX_SEEDS, MAX_STEPS, MIN_STEPS, fit, least_seconds
+from adapterlab.tuning.timing import MANY_STEPS, PROBED_ROWS, SLOW_STEP, Timing
 from adapterlab.tuning.workers import Workers
 
 MAX_PASSES = 3
 """Passes over the training rows, at most."""
 MAX_LENGTH = 512
 """Tokens of an example, at most, if no length is asked for."""
-PROBED_ROWS = 8
-"""Rows scored to time the scoring."""
 COLD = 1.5
 """Factor by which the first step may be slower than later ones."""
-SLOW_STEP, MANY_STEPS = 1.0, 4
-"""Seconds of a step above which one step is timed of each contestant, and the number of steps otherwise."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +235,7 @@ def _timed(
     draft, contests = prepared.study, prepared.contests()
     rows = len(parts_of(request.data).rows[Part.TRAIN])
     most = max(3 * MIN_STEPS, min(MAX_STEPS, -(-MAX_PASSES * rows // request.batch)))
-    timing = _Timing(prepared, contests, lengths, pool)
+    timing = Timing(prepared, contests, lengths, pool)
     watch(f"timing {PROBED_ROWS} rows of the untrained model")
     token = timing.token()
     answer = 0.0
@@ -278,100 +272,6 @@ def _timed(
     if draft.full_ft and not found.study.full_ft:
         notes.append(f"full fine-tuning is left out: {found.study.full_ft_reason}")
     return TuningPlan(found.study, (*notes, _chosen(request, found.study, clock, started)), whole, clock.workers)
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """Times the contestants of a study on all workers at once, as they will run."""
-
-    prepared: PreparedStudy
-    contests: Sequence[Contest]
-    lengths: RowLengths
-    pool: Workers
-
-    def token(self) -> float:
-        """Return the seconds to score one token."""
-        frozen = replace(probe(self._frozen, 0), parts=(Part.VALIDATION.value,), metric="")
-        rows = {}
-        for count in (2, PROBED_ROWS):  # what is slow only the first time comes first
-            rows = self._on_all(replace(frozen, windows=count))
-        scored = float(self.lengths.parts[Part.VALIDATION][:PROBED_ROWS].sum())
-        return max(outcome.scoring_seconds for outcome in rows.values()) / scored
-
-    @property
-    def answers(self) -> int:
-        """Number of parts whose answers are generated and scored; 0 for a task without a metric."""
-        return sum(part in self._frozen.parts for part in ANSWERED) if self._frozen.metric else 0
-
-    def answer(self) -> float:
-        """Return the seconds to generate one answer; the untrained model's are seldom shorter than a trained one's."""
-        few = replace(probe(self._frozen, 0), parts=(Part.TEST.value,), windows=1, metric_rows=PROBED_ROWS)
-        return max(outcome.generating_seconds for outcome in self._on_all(few).values()) / PROBED_ROWS
-
-    def first_step(self) -> float:
-        """Return the seconds of the first step of the reference; infinite if it does not fit in memory."""
-        trial = probe(self._trials()[self.prepared.study.reference], 1)
-        return max(self._per_step(trial, outcome) for trial, outcome in self._on_all(trial).items())
-
-    def capacity(self, steps: int, watch: Callable[[str], None]) -> Capacity:
-        """Return the settings with which the contestants fit in memory, and their costs.
-
-        Args:
-            steps: Steps timed of each.
-            watch: Called with what is being done.
-        """
-
-        def run(trials: Mapping[str, Trial], checkpointing: bool) -> Mapping[str, Outcome]:
-            words = "a step" if steps == 1 else f"{steps} steps"
-            watch(f"timing {words} of each contestant")
-            limits = self._limits.model_copy(update={"checkpointing": checkpointing})
-            done = self.pool.run(limits, self._resolved(limits), list(trials.values()))
-            return {name: self._scaled(trial, done[trial].outcome) for name, trial in trials.items()}
-
-        return measure_capacity({name: probe(trial, steps) for name, trial in self._trials().items()}, run)
-
-    def clock(self, costs: Mapping[str, Cost], token: float, answer: float) -> Clock:
-        """Return the clock of the study.
-
-        Args:
-            costs: By contestant, the cost of its training.
-            token: Seconds to score one token.
-            answer: Seconds to generate one answer.
-        """
-        crew = crews(self._limits, self.prepared.resolved.worker_config())
-        known = [contest for contest in self.contests if contest.contestant in {FROZEN, *costs}]
-        return Clock(known, costs, token, self.lengths, len(crew), answer * self.answers)
-
-    @property
-    def _frozen(self) -> Trial:
-        return next(contest for contest in self.contests if contest.contestant == FROZEN).frozen_trial()
-
-    @property
-    def _limits(self) -> Limits:
-        return self.prepared.study.limits
-
-    def _resolved(self, limits: Limits) -> ResolvedStudy:
-        return replace(self.prepared.resolved, study=self.prepared.study.model_copy(update={"limits": limits}))
-
-    def _trials(self) -> dict[str, Trial]:
-        """Return a trial of each contestant, at the main cell."""
-        trained = [contest for contest in self.contests if contest.adapter is not None]
-        return {contest.contestant: contest.trial(contest.start, 0, 1, reported=False) for contest in trained}
-
-    def _on_all(self, trial: Trial) -> dict[Trial, Outcome]:
-        """Run a trial on each worker at the same time, with different seeds."""
-        crew = len(crews(self._limits, self.prepared.resolved.worker_config()))
-        trials = [replace(trial, seed=seed) for seed in range(crew)]
-        done = self.pool.run(self._limits, self.prepared.resolved, trials)
-        return {trial: done[trial].outcome for trial in trials}
-
-    def _per_step(self, trial: Trial, outcome: Outcome) -> float:
-        return self._scaled(trial, outcome).seconds / trial.steps if outcome.status != "failed" else math.inf
-
-    def _scaled(self, trial: Trial, outcome: Outcome) -> Outcome:
-        """Return the outcome with the time that batches of average size would have taken."""
-        timed = self.lengths.trained(trial.batch, trial.steps, trial.seed)
-        return replace(outcome, seconds=outcome.seconds * self.lengths.trained(trial.batch) / timed)
 
 
 def _refuse_if_short(request: Request, draft: Study, clock: Clock, started: float, doubt: float = 1.0) -> None:
