@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -32,8 +32,32 @@ KEPT = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 """Settings of a model's own generation that say how its outputs start; all others, such as penalties, are left out."""
 
 
+class Generated(NamedTuple):
+    """An answer as the model generated it."""
+
+    text: str
+    """Without special tokens."""
+    ended: bool
+    """True if the model ended the answer itself, by a token that ends an answer."""
+
+
 def answers(model: nn.Module, tokenizer: Any, questions: Sequence[Question], max_new_tokens: int) -> list[str]:
-    """Return the model's greedy answer to each question, without special tokens.
+    """Return the texts of `generate`.
+
+    Args:
+        model: A causal language model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        questions: The prompts.
+        max_new_tokens: Tokens of an answer, at most.
+
+    Raises:
+        AdapterlabError: If the model's context has no room for a prompt beside so long an answer.
+    """
+    return [answer.text for answer in generate(model, tokenizer, questions, max_new_tokens)]
+
+
+def generate(model: nn.Module, tokenizer: Any, questions: Sequence[Question], max_new_tokens: int) -> list[Generated]:
+    """Return the model's greedy answer to each question.
 
     Args:
         model: A causal language model, in evaluation mode.
@@ -105,23 +129,22 @@ def stop_tokens(model: nn.Module, tokenizer: Any, questions: Iterable[Question])
 
 def _in_batches(
     model: nn.Module, tokenizer: Any, questions: Sequence[Question], most: int, room: int, tokens: int
-) -> list[str]:
+) -> list[Generated]:
     order = sorted(range(len(questions)), key=lambda i: -len(questions[i].ids))
-    stops, found = stop_tokens(model, tokenizer, questions), [""] * len(questions)
+    stops, found = stop_tokens(model, tokenizer, questions), [Generated("", False)] * len(questions)
     while order:
         longest = min(room, len(questions[order[0]].ids)) + most
         count = max(1, tokens // longest)
         batch, order = order[:count], order[count:]
-        for i, text in zip(
-            batch, _batch(model, tokenizer, [questions[i] for i in batch], most, room, stops), strict=True
-        ):
-            found[i] = text
+        written = _batch(model, tokenizer, [questions[i] for i in batch], most, room, stops)
+        for i, answer in zip(batch, written, strict=True):
+            found[i] = answer
     return found
 
 
 def _batch(
     model: nn.Module, tokenizer: Any, questions: Sequence[Question], most: int, room: int, stops: list[int]
-) -> list[str]:
+) -> list[Generated]:
     device, filler = next(model.parameters()).device, padding(tokenizer)
     prompts = [list(question.ids[-room:]) for question in questions]
     if both := is_encoder_decoder(model):
@@ -137,9 +160,11 @@ def _batch(
         call: Any = model
         written = call.generate(input_ids=ids, attention_mask=mask).tolist()
     new = [row[1:] if both else row[width:] for row in written]  # a decoder of its own begins with its start token
-    ended = [row[: next((i for i, token in enumerate(row) if token in stops), len(row))] for row in new]
-    texts = tokenizer.batch_decode(ended, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [text.partition(q.tail)[0] if q.tail else text for text, q in zip(texts, questions, strict=True)]
+    lengths = [next((i for i, token in enumerate(row) if token in stops), len(row)) for row in new]
+    cut = [row[:length] for row, length in zip(new, lengths, strict=True)]
+    texts = tokenizer.batch_decode(cut, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = [text.partition(q.tail)[0] if q.tail else text for text, q in zip(texts, questions, strict=True)]
+    return [Generated(text, length < len(row)) for text, length, row in zip(texts, lengths, new, strict=True)]
 
 
 @contextmanager

@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder, write_text
 from adapterlab.models.fingerprint import EMBEDDED
-from adapterlab.models.loading import Loaded, load, padding
+from adapterlab.models.loading import Loaded, load
+from adapterlab.tasks.base import Question
 from adapterlab.tasks.encoder_decoder import is_encoder_decoder
+from adapterlab.tasks.generation import generate
 from adapterlab.tasks.rendering_time import OutOfTimeError, time_limit
 
-EDITION = 1
+EDITION = 2
 """Version of the questions and of the way of answering; answers of other versions are not read."""
 MOST_TOKENS = 32
 """Most tokens of an answer."""
-AT_ONCE = 32
-"""Questions answered in one batch."""
 RENDERING = 10.0
 """Seconds that rendering one question may take."""
 _WORDS = {
@@ -93,7 +92,7 @@ def own_answers(source: str, model_hash: str, loaded: Loaded | None = None) -> t
     found = _read(stored)
     if found is None:
         model, tokenizer = loaded or load(model_hash if "@" in model_hash else source)
-        found = () if is_encoder_decoder(model) else generate(model, tokenizer, _prompts(tokenizer))
+        found = () if is_encoder_decoder(model) else generate_answers(model, tokenizer, _prompts(tokenizer))
         with suppress(OSError):  # a cache that cannot be written costs time alone
             stored.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             text = json.dumps(found)
@@ -121,7 +120,7 @@ def name_of(answers: Sequence[Answer]) -> str:
 
 
 @torch.no_grad()
-def generate(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Answer, ...]:
+def generate_answers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Answer, ...]:
     """Return a model's greedy answers.
 
     Args:
@@ -129,24 +128,10 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Answer
         tokenizer: Its tokenizer.
         prompts: Texts to continue.
     """
-    from transformers import GenerationConfig
-
-    known = getattr(model.generation_config, "eos_token_id", None)
-    ends = {*(known if isinstance(known, list) else [known]), tokenizer.eos_token_id} - {None}
-    pad = padding(tokenizer)
-    settings = GenerationConfig(
-        do_sample=False, max_new_tokens=MOST_TOKENS, eos_token_id=sorted(ends) or None, pad_token_id=pad, use_cache=True
-    )
-    found = []
-    for start in range(0, len(prompts), AT_ONCE):
-        some = list(prompts[start : start + AT_ONCE])
-        encoded = tokenizer(some, add_special_tokens=False)["input_ids"]
-        ids, mask = _left_padded(encoded, pad)
-        for prompt, row in zip(some, model.generate(ids, attention_mask=mask, generation_config=settings), strict=True):
-            new = row[ids.shape[1] :].tolist()
-            stop = next((i for i, token in enumerate(new) if token in ends), None)
-            found.append(Answer(prompt, tokenizer.decode(new[:stop], skip_special_tokens=True), stop is not None))
-    return tuple(found)
+    encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
+    questions = [Question(tuple(ids), "", text, {}) for ids, text in zip(encoded, prompts, strict=True)]
+    found = generate(model, tokenizer, questions, MOST_TOKENS)
+    return tuple(Answer(prompt, *answer) for prompt, answer in zip(prompts, found, strict=True))
 
 
 def give_answers(tokenizer: Any, answers: Sequence[Answer]) -> None:
@@ -186,12 +171,6 @@ def _prompts(tokenizer: Any) -> list[str]:
         except Exception:  # templates raise errors of many types; data with chats report them
             return []
     return prompts
-
-
-def _left_padded(encoded: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    width = max(map(len, encoded))
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in encoded])
-    return ids, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in encoded])
 
 
 def _read(stored: Path) -> tuple[Answer, ...] | None:

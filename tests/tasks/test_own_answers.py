@@ -18,7 +18,7 @@ from adapterlab.models.loading import load
 from adapterlab.tasks import own_answers as module
 from adapterlab.tasks import task
 from adapterlab.tasks.base import Part
-from adapterlab.tasks.own_answers import QUESTIONS, answers_of, generate, give_answers, name_of, own_answers
+from adapterlab.tasks.own_answers import QUESTIONS, answers_of, generate_answers, give_answers, name_of, own_answers
 from adapterlab.tasks.text import base_domain
 from tests.lab.tiny import save_study
 from tests.tasks.user_files import completions, write
@@ -67,7 +67,7 @@ def test_they_are_generated_once_and_again_if_the_file_is_damaged(study, monkeyp
     found = answers(study)
     (stored,) = (study.parent / "cache/answers").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "generate", None)
+        patch.setattr(module, "generate_answers", None)
         assert answers(study) == found
     stored.write_text(stored.read_text().replace("[a]", "[b]"))
     assert answers(study) == found
@@ -143,4 +143,4 @@ def test_data_that_say_what_to_keep_do_not_depend_on_them(study, tmp_path):
 
 def test_without_prompts_nothing_is_generated():
     model, tokenizer = load("embedded")
-    assert generate(model, tokenizer, []) == ()
+    assert generate_answers(model, tokenizer, []) == ()

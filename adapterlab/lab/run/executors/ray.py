@@ -15,11 +15,12 @@ the same path on every node.
 from __future__ import annotations
 
 import faulthandler
+import inspect
 import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -70,7 +71,7 @@ class RayCluster:
         if device == "cuda" and not gpus:
             self.close()
             raise AdapterlabError(f"limits.device is cuda, but the cluster at {address} has no GPU: give auto or cpu")
-        parcel = Parcel.of(replace(config, device="cuda" if gpus else "cpu"))
+        parcel = Parcel.of(replace(config, device="cuda" if gpus else "cpu"), tasks)
         InputFiles(config.inputs).check()  # what was sent is what the trials are named by
         self._device = torch.device(parcel.config.device)
         self._parcel = self._ray.put(parcel)
@@ -166,19 +167,29 @@ class Parcel:
 
     config: WorkerConfig
     contents: Mapping[str, Mapping[str, bytes]]
-    """By path on the scheduler's machine, the contents by path within the folder, or by `.` for a single file."""
+    """By path on the scheduler's machine, the contents by path below the file's or folder's own parent."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """By path of a scorer that a task file names, the path of that task file: it is put where it stands beside it."""
 
     @classmethod
-    def of(cls, config: WorkerConfig) -> Parcel:
+    def of(cls, config: WorkerConfig, tasks: Mapping[str, Task] | None = None) -> Parcel:
         """Return settings with the contents of the files and folders that they name.
 
         Args:
             config: Settings of a worker.
+            tasks: By name, the tasks of the trials, for the scorers of those that are defined in `config.task_files`.
+
+        Raises:
+            AdapterlabError: If a task's scorer is not in the folder of the task's file, or below it.
         """
         named = [*config.adapter_files, *config.task_files, *(str(path) for data in config.data for path in data.paths)]
         scorers = [scorer_of(data.metric) for data in config.data]
         named += [scorer.file for scorer in scorers if scorer is not None]
-        return cls(config, {name: _read(Path(name)) for name in named})
+        contents = {name: _read(Path(name)) for name in named}
+        beside = _scorers_beside(config.task_files, tasks or {})
+        for scorer_file, task_file in beside.items():
+            contents[task_file] |= {str(_below(scorer_file, task_file)): Path(scorer_file).read_bytes()}
+        return cls(config, contents, beside)
 
     def unpacked(self, folder: Path) -> WorkerConfig:
         """Write the files to a folder.
@@ -191,11 +202,13 @@ class Parcel:
         """
         places = {}
         for i, (name, files) in enumerate(self.contents.items()):
-            root = folder / str(i) / Path(name).name
+            root = folder / str(i)
             for part, content in files.items():
                 (root / part).parent.mkdir(parents=True, exist_ok=True)
                 (root / part).write_bytes(content)
-            places[name] = str(root)
+            places[name] = str(root / Path(name).name)
+        for scorer_file, task_file in self.beside.items():
+            places[scorer_file] = str(Path(places[task_file]).parent / _below(scorer_file, task_file))
 
         def moved(name: str | None) -> str | None:
             return name and places[str(Path(name))]
@@ -241,9 +254,29 @@ def _in_package(stamp: FileStamp) -> bool:
 
 
 def _read(path: Path) -> dict[str, bytes]:
-    if path.is_file():
-        return {".": path.read_bytes()}
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+
+
+def _scorers_beside(task_files: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return the files of the scorers of tasks that are defined in the given files, each with its task's file."""
+    defined = {str(Path(name).resolve()): name for name in task_files}
+    found = {}
+    for task in tasks.values():
+        task_file = defined.get(str(Path(inspect.getfile(type(task))).resolve()))
+        if task_file is not None and task.scorer is not None:
+            found[task.scorer.file] = task_file
+    return found
+
+
+def _below(scorer_file: str, task_file: str) -> Path:
+    """Return the path of a scorer below the folder of its task's file."""
+    folder = Path(task_file).resolve().parent
+    if not Path(scorer_file).is_relative_to(folder):
+        raise AdapterlabError(
+            f"{scorer_file} cannot be sent to the cluster: put the scorer into {folder}, the folder of its task's file"
+        )
+    return Path(scorer_file).relative_to(folder)
 
 
 _started: list[tuple[TemporaryDirectory[str], Runner]] = []

@@ -3,8 +3,9 @@
 Needs the extra `lm-eval`. The model and its tokenizer are handed over as objects, so nothing is asked of a hub for them; the
 harness loads the data of its tasks as it always does.
 
->>> Target("embedded").name
-'embedded'
+>>> evaluate("embedded", [])
+Traceback (most recent call last):
+adapterlab.errors.AdapterlabError: no task is named: give --tasks
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,42 +22,19 @@ from torch import nn
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
-from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.locate import LEDGER, STUDY, open_study
-from adapterlab.lab.run.prepare import prepare
-from adapterlab.lab.run.progress import replay
+from adapterlab.harness.targets import find_target
 from adapterlab.lab.trial.merged import merged
 from adapterlab.models.loading import load
 from adapterlab.surgery import Handle, load_peft
 from adapterlab.surgery import load as load_adapter
 from adapterlab.surgery.adapter_files import CARD
 from adapterlab.trust import require
-from adapterlab.tuning.winner import ADAPTERS, WINNER, keep_winner
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
-CONTESTANTS = "contestants"
-"""Folder in a folder of results with the contestants that were trained again to be evaluated."""
 FEW_SHOT_SEED = 1234
 """Seed of the choice of the examples in a prompt, as in `lm_eval.simple_evaluate`."""
-RESULT = "lm-eval.json"
-"""File that the harness's results are written to."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A model to evaluate: a base model, with an adapter or without."""
-
-    model: str
-    """Base model: `embedded`, a folder or a hub id."""
-    adapter: Path | None = None
-    """Folder of the adapter, in this package's format or PEFT's; None for the base model alone."""
-
-    @property
-    def name(self) -> str:
-        """Name in the results."""
-        return self.model if self.adapter is None else f"{self.model} with {self.adapter}"
 
 
 def lm_eval_model(model: nn.Module, tokenizer: Any, *, batch_size: int = 8, **settings: Any) -> HFLM:
@@ -81,88 +58,6 @@ def lm_eval_model(model: nn.Module, tokenizer: Any, *, batch_size: int = 8, **se
     own: Any = model
     with _weights_left(own):
         return HFLM(pretrained=own, tokenizer=tokenizer, batch_size=batch_size, **settings)
-
-
-def find_target(folder: str, model: str | None = None, contestant: str | None = None) -> Target:
-    """Return the model that a folder names.
-
-    Args:
-        folder: A folder of results with a winner, a saved adapter (of this package or of PEFT), a model's folder, a hub id,
-            or `embedded`.
-        model: Base model of a saved adapter; that of the study for the adapters of its folder.
-        contestant: Contestant of a folder of results, which is trained again with its first reported seed and kept; the
-            saved winner if None.
-
-    Raises:
-        AdapterlabError: If the folder has no such adapter, or its base model is not known.
-    """
-    place = Path(folder)
-    if (place / LEDGER).is_file():
-        return _of_results(place, model, contestant)
-    if contestant is not None:
-        raise AdapterlabError(f"{folder} is not a folder of results, so it has no contestant {contestant}")
-    if (place / WINNER).is_dir() or place.name == WINNER:
-        place = place if place.name == WINNER else place / WINNER
-        return _saved(place, model or _base_of(place.parent), folder)
-    if (place / CARD).is_file() or (place / "adapter_config.json").is_file():
-        base = model or _base_of(place.parent.parent)
-        if base is None:
-            raise AdapterlabError(f"{folder} is an adapter, which needs its base model: give --model")
-        return Target(base, place)
-    if place.is_dir() and not (place / "config.json").is_file():
-        raise AdapterlabError(
-            f"{folder} holds neither results, nor an adapter, nor a model: give a folder of results of tune or run, a "
-            "saved adapter, or a model"
-        )
-    return Target(folder)
-
-
-def default_out(folder: str) -> Path | None:
-    """Return the file that the results are written to if none is given; None for a model.
-
-    A file in a model's folder would make it another model to the lab, whose trials are named by what the folder holds.
-
-    Args:
-        folder: As for `find_target`.
-    """
-    place = Path(folder)
-    own = (LEDGER, WINNER, CARD, "adapter_config.json", "adapterlab")
-    return place / RESULT if any((place / name).exists() for name in own) else None
-
-
-def _of_results(place: Path, model: str | None, contestant: str | None) -> Target:
-    base = model or _base_of(place)
-    if contestant is None:
-        if not (place / WINNER).is_dir():
-            raise AdapterlabError(f"{place} has no saved winner: name a contestant with --contestant")
-        return _saved(place / WINNER, base, str(place))
-    study, _ = open_study(str(place))
-    prepared = prepare(study, place)
-    states = replay(prepared.contests(), Ledger(place / LEDGER))
-    found = [state.contest for state in states if state.contest.contestant == contestant and state.contest.reported]
-    if not found or found[-1].adapter is None:
-        names = ", ".join(entry.name for entry in study.entrants)
-        raise AdapterlabError(f"{place} has no reported run of {contestant}: its contestants are {names}")
-    keep_winner(found[-1], place / CONTESTANTS / contestant, place / ADAPTERS)
-    return _saved(place / CONTESTANTS / contestant, base, str(place))
-
-
-def _saved(winner: Path, base: str | None, folder: str) -> Target:
-    """Return the target of a winner's folder."""
-    if not (winner / "adapterlab" / CARD).is_file():
-        raise AdapterlabError(f"{folder} has no saved adapter in {winner}: run the same tune command again")
-    if base is None:
-        raise AdapterlabError(f"{folder} does not record its base model: give --model")
-    return Target(base, winner / "adapterlab")
-
-
-def _base_of(results: Path) -> str | None:
-    """Return the base model of a study's results, or None if the folder is not one."""
-    try:
-        found = json.loads((results / STUDY).read_text("utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
 
 
 def evaluate(
@@ -279,13 +174,13 @@ def _weights_left(model: Any) -> Iterator[None]:
 def _tasks(names: Sequence[str], include_path: str | Path | None, shots: int | None) -> Any:
     from lm_eval.tasks import TaskManager
 
+    if not names:
+        raise AdapterlabError("no task is named: give --tasks")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     own = TaskManager(include_path=include_path, include_defaults=False) if include_path is not None else None
     # Reading the harness's own tasks takes seconds.
     manager = own if own is not None and set(names) <= set(own.all_tasks) else TaskManager(include_path=include_path)
     unknown = [name for name in names if name not in manager.all_tasks]
-    if not names:
-        raise AdapterlabError("no task is named: give --tasks")
     if unknown:
         where = f" or in {include_path}" if include_path is not None else ": give --include-path for tasks of your own"
         raise AdapterlabError(f"lm-eval has no task {', '.join(unknown)}{where}; `lm-eval ls tasks` lists its own")
