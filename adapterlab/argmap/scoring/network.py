@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map, Relation, RelationKind, Step
@@ -93,12 +92,52 @@ def build(
         AdapterlabError: The map has errors and `skip_broken` is False, or a number is outside [0, 1].
         UnknownNameError: A title in `credences` is unknown.
     """
+    if not skip_broken:
+        require_whole(the_map)
+    return _Builder(the_map, _overrides(the_map, credences or {}), log_odds).build()
+
+
+def require_whole(the_map: Map) -> None:
+    """Raise an error if a map has parts that cannot be read.
+
+    Args:
+        the_map: The map.
+
+    Raises:
+        AdapterlabError: The map has errors; the message has the first.
+    """
     found = errors(the_map.diagnostics)
-    if found and not skip_broken:
+    if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         first = f"{the_map.source.name}:{found[0].line}: {found[0].message}{more}"
         raise AdapterlabError(f"{first}; fix it, or skip the broken parts (skip_broken, --skip-broken)")
-    return _Builder(the_map, _overrides(the_map, credences or {}), log_odds).build()
+
+
+def counted_elsewhere(the_map: Map) -> set[tuple[Endpoint, Endpoint, RelationKind]]:
+    """Return the relations of earlier conclusions of an argument that is written with the same relation.
+
+    The argument and its earlier conclusion count as one supporter or attacker.
+
+    Args:
+        the_map: The map.
+
+    Returns:
+        Source, target and kind of each such relation.
+    """
+    of_arguments = {
+        (Endpoint("claim", step.conclusion), relation.target, relation.kind)
+        for relation in the_map.relations
+        for source, _, _ in relation.written
+        if source.kind == "argument"
+        for step in the_map.arguments[source.title].steps
+        if relation.source != Endpoint("claim", step.conclusion)
+    }
+    return {
+        key
+        for relation in the_map.relations
+        if not any(source.kind == "argument" for source, _, _ in relation.written)
+        and (key := (relation.source, relation.target, relation.kind)) in of_arguments
+    }
 
 
 def parameter(the_map: Map, name: str) -> str:
@@ -120,10 +159,19 @@ def parameter(the_map: Map, name: str) -> str:
 
 
 def _overrides(the_map: Map, credences: Mapping[str, float]) -> dict[str, float]:
-    return {parameter(the_map, name): _probability(value, name) for name, value in credences.items()}
+    return {parameter(the_map, name): probability(value, name) for name, value in credences.items()}
 
 
-def _probability(value: float, name: str) -> float:
+def probability(value: float, name: str) -> float:
+    """Return a number of a map.
+
+    Args:
+        value: The number.
+        name: Its name in messages.
+
+    Raises:
+        AdapterlabError: It is outside [0, 1].
+    """
     if not 0.0 <= value <= 1.0:
         raise AdapterlabError(f"{name}: a credence must be between 0 and 1, not {value:g}")
     return float(value)
@@ -138,6 +186,7 @@ class _Builder:
         self.attackers: dict[Endpoint, list[Endpoint]] = defaultdict(list)
         self.concluding: dict[str, list[int]] = defaultdict(list)
         """For each conclusion, the nodes of the steps that conclude it."""
+        self.elsewhere = counted_elsewhere(the_map)
 
     def build(self) -> Network:
         for relation in self.map.relations:
@@ -157,7 +206,9 @@ class _Builder:
     def _sort(self, relation: Relation) -> None:
         """Enter a relation into `supporters` or `attackers`."""
         source, target = relation.source, relation.target
-        if source == target or self._broken(source) or self._broken(target) or self._counted_elsewhere(relation):
+        if source == target or self._broken(source) or self._broken(target):
+            return
+        if (source, target, relation.kind) in self.elsewhere:
             return
         if relation.kind in SUPPORTS:
             self.supporters[target].append(source)
@@ -176,27 +227,6 @@ class _Builder:
 
     def _broken(self, end: Endpoint) -> bool:
         return end.kind != "claim" and self.map.arguments[end.title].broken
-
-    def _counted_elsewhere(self, relation: Relation) -> bool:
-        """Return True if the source is an earlier conclusion of an argument that is written with the same relation.
-
-        The argument and its earlier conclusion count as one supporter or attacker.
-        """
-        if relation.source.kind != "claim" or any(source.kind == "argument" for source, _, _ in relation.written):
-            return False
-        return (relation.source.title, relation.target, relation.kind) in self._relations_of_arguments
-
-    @cached_property
-    def _relations_of_arguments(self) -> set[tuple[str, Endpoint, RelationKind]]:
-        """Relations written with an argument as source, repeated for the conclusions of its earlier steps."""
-        return {
-            (step.conclusion, relation.target, relation.kind)
-            for relation in self.map.relations
-            for source, _, _ in relation.written
-            if source.kind == "argument"
-            for step in self.map.arguments[source.title].steps
-            if relation.source != Endpoint("claim", step.conclusion)
-        }
 
     def _argument(self, argument: Argument) -> None:
         network, previous_conclusion = self.network, None
@@ -241,7 +271,7 @@ class _Builder:
             base = network.add(Node("noisy_or", concluding))
         elif claim.role == "thesis" or (claim.credence is None and (self.supporters[end] or self.attackers[end])):
             prior = NEUTRAL if claim.prior is None else claim.prior
-            base = network.add(Node("given", given=_probability(prior, f"{name} prior")))
+            base = network.add(Node("given", given=probability(prior, f"{name} prior")))
             if claim.credence is not None:
                 network.warnings.append(
                     f"the credence of the thesis {name} is ignored, because it is computed (prior: sets its start)"
@@ -267,6 +297,6 @@ class _Builder:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.network.warnings.append(f"{name} {missing}: {NEUTRAL} is used")
             value = NEUTRAL
-        index = self.network.add(Node("given", given=_probability(value, name)))
+        index = self.network.add(Node("given", given=probability(value, name)))
         self.network.parameters[name] = index
         return index
