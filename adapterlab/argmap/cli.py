@@ -21,7 +21,13 @@ app = typer.Typer(help="Check, score, compare, edit and draw argument maps.", no
 
 File = Annotated[Path, typer.Argument(help="A map in Argdown.", show_default=False)]
 SemanticsName = Annotated[
-    str, typer.Option("--semantics", help="Rule that computes credences: quadratic-energy, df-quad or log-odds.")
+    str | None,
+    typer.Option(
+        "--semantics",
+        help="Rule that computes credences: bayes, quadratic-energy, df-quad or log-odds. Default: bayes if the map "
+        "states what its claims predict, otherwise quadratic-energy.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out the parts of the map that have errors.")]
@@ -29,13 +35,13 @@ Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help='A new number: "[Claim]=0.3" for a credence, "<Argument>=0.8" for an inference. May be repeated.',
+        help='A new number: "[Claim]=0.3" for a credence, "<Argument>=0.8" for an inference, "[A] if [B]=0.7" or '
+        '"[A] if not [B]=0.4" for what is predicted of A. May be repeated.',
     ),
 ]
 ThesisTitle = Annotated[
     str | None, typer.Option("--thesis", help="Title of a claim. Default: the first thesis in the map.")
 ]
-DEFAULT_SEMANTICS = "quadratic-energy"
 
 
 @app.command("check")
@@ -93,7 +99,7 @@ def _moved_folders(links: list[str]) -> dict[str, str]:
 @app.command("score")
 def _score(
     file: File,
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    semantics: SemanticsName = None,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
     interval: Annotated[bool, typer.Option("--interval", help="Add 90 % intervals from a simulation.")] = False,
@@ -114,6 +120,7 @@ def _score(
         return
     for warning in scores.warnings:
         print(f"warning: {warning}")
+    print(f"{scores.semantics}")
     order = {"thesis": 0, "conclusion": 1, "claim": 2, "premise": 3}
     for title, claim in sorted(scores.claims.items(), key=lambda item: order[item[1].role]):
         span_shown = f"  [{spans[title].low:.2f}, {spans[title].high:.2f}]" if title in spans else ""
@@ -124,7 +131,7 @@ def _score(
 def _crux(
     file: File,
     thesis: ThesisTitle = None,
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    semantics: SemanticsName = None,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
     top: Annotated[int, typer.Option(help="Number of rows.")] = 20,
@@ -139,12 +146,18 @@ def _crux(
     title = thesis or first_thesis(the_map)
     title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
     found = one_way_sensitivities(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
-    credence = score(the_map, semantics, skip_broken=skip_broken).claims[title].credence
+    scores = score(the_map, semantics, skip_broken=skip_broken)
+    credence = scores.claims[title].credence
     if as_json:
-        shown = {"thesis": title, "credence": credence, "cruxes": [asdict(c) | {"swing": c.swing} for c in found]}
+        shown = {
+            "thesis": title,
+            "credence": credence,
+            "semantics": scores.semantics,
+            "cruxes": [asdict(c) | {"swing": c.swing} for c in found],
+        }
         print(json.dumps(shown, indent=1, ensure_ascii=False))
         return
-    print(f"[{title}] {credence:.3f}  ({semantics})")
+    print(f"[{title}] {credence:.3f}  ({scores.semantics})")
     print(" slope   at 0   at 1  tips at   0" + " " * 18 + "half" + " " * 17 + "1")
     for c in found:
         tips = f"{c.tips_at:.2f}" if c.tips_at is not None else "never"
@@ -163,7 +176,7 @@ def _bar(low: float, high: float, now: float, width: int = 41) -> str:
 def _what_if(
     file: File,
     sets: Sets = None,
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    semantics: SemanticsName = None,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
     write: Annotated[
@@ -210,7 +223,7 @@ def _numbers(sets: list[str] | None) -> dict[str, float]:
 def _diff(
     before: File,
     after: File,
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    semantics: SemanticsName = None,
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
 ) -> None:
@@ -234,7 +247,7 @@ def _diff(
 def _render(
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", help="Output file: .html, .svg or .dot.", show_default=False)],
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
+    semantics: SemanticsName = None,
     skip_broken: SkipBroken = False,
 ) -> None:
     """Draw a map as an HTML page, an SVG image, or a DOT file for Graphviz."""

@@ -10,6 +10,7 @@ import pytest
 from pgmpy.factors.discrete import TabularCPD
 from pgmpy.inference import VariableElimination
 from pgmpy.models import DiscreteBayesianNetwork
+from scipy.optimize import brentq
 
 from adapterlab.argmap.scoring import belief_network
 from adapterlab.argmap.scoring.belief_network import BeliefNetwork, CyclicError, Prediction, Variable
@@ -70,7 +71,8 @@ def by_pgmpy(network: BeliefNetwork) -> tuple[list[float], list[float]]:
         base.append(rate)
         if variable.credence is not None and 0 < rate < 1:
             credence = network.given[variable.credence]
-            factor = np.array([(1 - credence) / (1 - rate), credence / rate]) ** variable.weight
+            factor = np.array([(1 - credence) / (1 - rate), credence / rate])
+            factor = discounted(factor, arrows, network.given, variable.weight)
             virtual.append(TabularCPD(str(i), 2, (factor / factor.sum())[:, None]))
     inference = VariableElimination(model)
     after = [
@@ -78,6 +80,22 @@ def by_pgmpy(network: BeliefNetwork) -> tuple[list[float], list[float]]:
         for i in range(len(base))
     ]
     return base, after
+
+
+def discounted(factor: np.ndarray, arrows: list[Prediction], given: list[float], weight: float) -> np.ndarray:
+    """The likelihood whose Bayes factor for the only parent is that of `factor` to the power of the weight, by a search."""
+    if weight == 1:
+        return factor
+    if len(arrows) != 1 or arrows[0].undercutters or given[arrows[0].rates[0]] == given[arrows[0].rates[1]]:
+        return factor**weight
+    a, b = (given[k] for k in arrows[0].rates)
+
+    def for_parent(share: float) -> float:
+        """The logarithm of the Bayes factor of a likelihood of `share` if true and `1 - share` if false."""
+        return float(np.log(a * share + (1 - a) * (1 - share)) - np.log(b * share + (1 - b) * (1 - share)))
+
+    share = brentq(lambda s: for_parent(s) - weight * for_parent(factor[1] / factor.sum()), 0.0, 1.0, xtol=1e-15)
+    return np.array([1 - share, share])
 
 
 def where_void(model: DiscreteBayesianNetwork, arrow: Prediction) -> float:
@@ -99,19 +117,19 @@ def test_it_is_exact(seed, together, monkeypatch):
     monkeypatch.setattr(belief_network, "MOST_TOGETHER", together)
     network = random_network(seed)
     base, after = by_pgmpy(network)
-    assert [rate.item() for rate in network.base_rates()] == pytest.approx(base, abs=1e-9)
+    assert network.base_rates() == pytest.approx(base, abs=1e-9)
     assert [value.item() for value in network.posterior()] == pytest.approx(after, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_without_evidence_every_claim_has_its_base_rate(seed):
     network = random_network(seed, evidence=False)
-    base = [rate.item() for rate in network.base_rates()]
+    base = network.base_rates()
     assert [value.item() for value in network.posterior()] == pytest.approx(base, abs=1e-12)
     full = random_network(seed)
     base = full.base_rates()
     silent = {full.names[v.credence]: base[i] for i, v in enumerate(full.variables) if v.credence is not None}
-    assert [value.item() for value in full.posterior(silent)] == pytest.approx([b.item() for b in base], abs=1e-12)
+    assert [value.item() for value in full.posterior(silent)] == pytest.approx(base, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:10])

@@ -100,8 +100,8 @@ def test_scores_hold_the_numbers_of_the_map_and_their_log_odds() -> None:
     found = argmap.score(argmap.parse(TWO_STAGES), "df-quad")
     assert (found.semantics, found.warnings, found.settled) == ("df-quad", [], True)
     assert list(found.claims) == ["T", "P", "Q", "I", "R", "C", "S", "D"]
-    assert found.claims["P"] == (0.9, pytest.approx(math.log(9)), 0.9, "premise")
-    assert found.claims["C"] == (pytest.approx(0.162), pytest.approx(math.log(0.162 / 0.838)), None, "conclusion")
+    assert found.claims["P"] == (0.9, pytest.approx(math.log(9)), 0.9, "premise", None)
+    assert found.claims["C"] == (pytest.approx(0.162), pytest.approx(math.log(0.162 / 0.838)), None, "conclusion", None)
     assert found.claims["T"].role == "thesis"
     assert found.arguments == {"A": (pytest.approx(0.162), 0.6, "C"), "B": (pytest.approx(0.2), 0.5, "D")}
     described = argmap.score(argmap.parse("[T]: t\n  + <A>\n\n<A>: described {credence: 0.3}\n")).arguments["A"]

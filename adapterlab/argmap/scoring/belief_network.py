@@ -6,7 +6,8 @@ probability of what is predicted if the claim is true, and if it is false. A cla
 each claim has a base rate, which it has before any evidence.
 
 - A credence is evidence. It says how likely a claim is by what is known about it alone, so its Bayes factor is
-  credence / (1 - credence) over the odds of the base rate. A credence equal to the base rate says nothing.
+  credence / (1 - credence) over the odds of the base rate. A credence equal to the base rate says nothing. With another
+  prior, or other predictions, the evidence keeps its Bayes factor: it was found against the base rates of the map.
 - A claim that several claims predict has the mean of their predictions (the weighted sum of Das 2004, with equal weights).
 - An arrow that is undercut predicts nothing where an undercutter is true: the child then has the rate that it has given the
   undercutter alone. Undercutting moves no base rate.
@@ -14,7 +15,7 @@ each claim has a base rate, which it has before any evidence.
 >>> wet, rain = Variable("[Wet]", prior=0), Variable("[Rain]", credence=3)
 >>> names, numbers = ["[Wet]", "if", "if not", "[Rain]"], [0.2, 0.9, 0.1, 0.9]
 >>> network = BeliefNetwork([wet, rain], [Prediction(0, 1, rates=(1, 2))], names, numbers)
->>> [rate.round(2).item() for rate in network.base_rates()]
+>>> [round(rate, 2) for rate in network.base_rates()]
 [0.2, 0.26]
 >>> [network.posterior({"[Rain]": credence})[0].round(3).item() for credence in (0.26, 0.9, 1.0)]
 [0.2, 0.626, 0.692]
@@ -59,7 +60,8 @@ class Variable:
     credence: int | None = None
     """Index of its credence; None without evidence."""
     weight: float = 1.0
-    """Exponent on its evidence, below 1 if the evidence shares sources with others."""
+    """Exponent on the Bayes factor that its evidence has for the claim that predicts it, below 1 if the evidence shares
+    sources with others. Of a claim that nothing predicts, or several claims, it is the exponent on its own Bayes factor."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class BeliefNetwork:
     names: list[str]
     """Name of each number."""
     given: list[float]
-    """The numbers."""
+    """The numbers; not a number for a credence that is not stated, which is no evidence."""
 
     def __post_init__(self) -> None:
         self._arrows: list[list[Prediction]] = [[] for _ in self.variables]
@@ -133,18 +135,32 @@ class BeliefNetwork:
             Arrays with one value, or one for each draw.
         """
         numbers = self._numbers(changed or {})
-        rates, voids = self._rates(numbers)
+        _, voids = self._rates(numbers)
         tables = [factor.table(numbers, voids) for factor in self._all]
         for i in self._order:
-            credence, weight = self.variables[i].credence, self.variables[i].weight
-            no_evidence = np.ones((1, 2))
-            tables.append(no_evidence if credence is None else likelihood(numbers[credence], rates[i], weight))
+            credence = self.variables[i].credence
+            tables.append(np.ones((1, 2)) if credence is None else self._likelihood(i, numbers[credence]))
         found = self._tree.calibrate(tables)
         return [found.marginal((i,))[:, 1] for i in range(len(self.variables))]
 
-    def base_rates(self) -> list[Draws]:
+    def base_rates(self) -> list[float]:
         """Return the probability of each variable without evidence."""
+        return [float(rate[0]) for rate in self._base]
+
+    @cached_property
+    def _base(self) -> list[Draws]:
         return self._rates(self._numbers({}))[0]
+
+    def _likelihood(self, i: int, credence: Draws) -> Table:
+        """Return the likelihood of the evidence for a variable, if it is false and if it is true, `(draws, 2)`."""
+        table = likelihood(credence, self._base[i])
+        weight, arrows = self.variables[i].weight, self._arrows[i]
+        if weight == 1.0:
+            return table
+        if len(arrows) != 1 or arrows[0].undercutters:
+            return table**weight
+        true, false = arrows[0].probabilities(self._numbers({}))
+        return discounted(table, true, false, weight)
 
     def _numbers(self, changed: Mapping[str, float | Draws]) -> list[Draws]:
         found = [np.array([value]) for value in self.given]
@@ -292,20 +308,45 @@ def _predicted(
     return np.broadcast_to(found, (found.shape[0], *(2,) * len(others)))
 
 
-def likelihood(credence: Draws, rate: Draws, weight: float = 1.0) -> Table:
+def likelihood(credence: Draws, rate: Draws) -> Table:
     """Return the likelihood of the evidence that makes a claim with a base rate as likely as a credence.
 
     Args:
-        credence: The credence.
+        credence: The credence; where it is not a number, there is no evidence.
         rate: The base rate; where it is 0 or 1, nothing is evidence.
-        weight: Exponent on the Bayes factor.
 
     Returns:
         Values if the claim is false, and if it is true, the larger one 1, `(draws, 2)`.
     """
     credence, rate = np.broadcast_arrays(credence, rate)
-    open_ = (rate > 0.0) & (rate < 1.0)
-    safe = np.where(open_, rate, 0.5)
-    table = np.stack([(1.0 - credence) / (1.0 - safe), credence / safe], axis=1) ** weight
-    table = table / table.max(axis=1, keepdims=True)
-    return np.where(open_[:, None], table, 1.0)
+    open_ = (rate > 0.0) & (rate < 1.0) & ~np.isnan(credence)
+    credence, rate = np.where(open_, credence, 0.5), np.where(open_, rate, 0.5)
+    table: Table = np.stack([(1.0 - credence) / (1.0 - rate), credence / rate], axis=1)
+    scaled: Table = table / table.max(axis=1, keepdims=True)
+    return scaled
+
+
+def discounted(table: Table, true: Draws, false: Draws, weight: float) -> Table:
+    """Return the likelihood whose Bayes factor for what predicts a claim is a power of that of another likelihood.
+
+    The Bayes factor of evidence (l0, l1) for the claim that predicts with the rates a and b is
+    (a l1 + (1 - a) l0) / (b l1 + (1 - b) l0).
+
+    Args:
+        table: Likelihood if the claim is false, and if it is true, `(draws, 2)`.
+        true: Probability a of the claim if what predicts it is true.
+        false: Probability b if that is false.
+        weight: The exponent, from 0 to 1.
+
+    Returns:
+        The likelihood, the larger value 1, `(draws, 2)`; where the claim is not predicted at all, the power of `table`.
+    """
+    no, yes = table[:, 0], table[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = ((true * yes + (1.0 - true) * no) / (false * yes + (1.0 - false) * no)) ** weight
+        found = np.stack([true - false * factor, (1.0 - false) * factor - (1.0 - true)], axis=1)
+        found = np.where((true < false)[:, None], -found, found)
+        found = found / found.max(axis=1, keepdims=True)
+    sound = np.isfinite(found).all(axis=1) & (found >= 0.0).all(axis=1) & (true != false)
+    chosen: Table = np.where(sound[:, None], found, table**weight)
+    return chosen

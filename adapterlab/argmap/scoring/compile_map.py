@@ -6,9 +6,10 @@ true, and if it is false; `predicted: {"Title": [0.8, 0.4]}` if it bears on seve
 from the old style: an inference i stands for a Bayes factor of (1 + i) / (1 - i), evenly divided between the premises of
 its step; a relation stands for the inference `belief_network.INFERENCE`, and a contradiction for `[0, 1]`.
 
-Evidence that shares a source (`source:`, a name or a list) is not independent. Of claims that share one, each counts with
-the weight 1 / (1 + the sum of its dependences on the others), which is the design effect of Kish (1965). The front matter
-may give the dependence of a source, `sources: {NAME: 0.8}`; otherwise it is `DEPENDENCE`.
+Evidence that shares a source (`source:`, a name or a list) is not independent. Of claims that share one, the logarithm of
+each one's Bayes factor for what predicts it is divided by 1 + the sum of its dependences on the others, the design effect of
+Kish (1965): evidence that is named n times with a dependence of 1 counts once. The front matter may give the dependence
+of a source, `sources: {NAME: 0.8}`; otherwise it is `DEPENDENCE`.
 
 >>> from adapterlab.argmap.model.build import parse
 >>> weather = parse("[Wet]: It is wet. {prior: 0.2}\n  + [Rain]: It rains. {predicted: [0.9, 0.1], credence: 0.9}")
@@ -21,11 +22,12 @@ may give the dependence of a source, `sources: {NAME: 0.8}`; otherwise it is `DE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map
-from adapterlab.argmap.scoring.belief_network import BeliefNetwork, Prediction, Variable
+from adapterlab.argmap.scoring.belief_network import BeliefNetwork, Draws, Prediction, Variable
 from adapterlab.argmap.scoring.network import counted_elsewhere, parameter, probability, require_whole
 from adapterlab.errors import AdapterlabError
 
@@ -44,7 +46,23 @@ class CompiledMap:
     """Arrows with numbers of their own."""
     assumed: int
     """Arrows whose numbers follow from an inference or a relation."""
+    changed: dict[str, float] = field(default_factory=dict)
+    """Numbers in place of those in the map, by name."""
     warnings: list[str] = field(default_factory=list)
+
+    def posterior(self, changed: Mapping[str, float | Draws] | None = None) -> list[Draws]:
+        """Return the probability of each variable given all evidence: see `BeliefNetwork.posterior`.
+
+        Args:
+            changed: Further numbers in place of those in the map, by name.
+        """
+        return self.network.posterior({**self.changed, **(changed or {})})
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All numbers by name, those that were changed with their new values."""
+        given = dict(zip(self.network.names, self.network.given, strict=True))
+        return {**given, **self.changed}
 
 
 def compile_map(the_map: Map, credences: Mapping[str, float] | None = None, skip_broken: bool = False) -> CompiledMap:
@@ -119,13 +137,13 @@ class _Compiler:
         network = BeliefNetwork(variables, predictions, list(self.numbers), list(self.numbers.values()))
         stated = sum(prediction.rates is not None for prediction in predictions)
         claims = {end.title: i for end, i in places.items() if end.kind == "claim"}
-        return CompiledMap(network, claims, stated, len(predictions) - stated, self.warnings)
+        return CompiledMap(network, claims, stated, len(predictions) - stated, self.changed, self.warnings)
 
     def _number(self, name: str, value: float) -> int:
-        """Enter a number of the map, or the one that replaces it, and return its index."""
+        """Enter a number of the map and return its index."""
         if name not in self.places:
             self.places[name] = len(self.places)
-            self.numbers[name] = self.changed.get(name, probability(value, name))
+            self.numbers[name] = value if math.isnan(value) else probability(value, name)
         return self.places[name]
 
     def _variable(self, end: Endpoint, predicted: bool, predicting: bool, concluded: bool) -> Variable:
@@ -141,7 +159,7 @@ class _Compiler:
             return Variable(name, prior=self._number(name, 0.5 if prior is None else prior))
         if credence is None and name not in self.changed:
             return Variable(name)
-        return Variable(name, credence=self._number(name, 0.5 if credence is None else credence))
+        return Variable(name, credence=self._number(name, math.nan if credence is None else credence))
 
     def _element(self, end: Endpoint) -> Claim | Argument:
         return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]

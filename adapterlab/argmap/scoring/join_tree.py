@@ -125,7 +125,8 @@ class Calibrated:
             scope: The variables.
 
         Returns:
-            The table, `(draws, states of the first, ...)`; its sum over the states is 1.
+            The table, `(draws, states of the first, ...)`; its sum over the states is 1. It is not a number where the
+            product of all factors is 0.
         """
         first = min(scope, key=self.tree.position.__getitem__)
         clique = self.tree.cliques[first]
@@ -133,7 +134,8 @@ class Calibrated:
         kept = [variable for variable in clique if variable in scope]
         shape = (table.shape[0], *(self.tree.states[variable] for variable in kept))
         full = np.broadcast_to(table, shape)
-        full = full / full.reshape(full.shape[0], -1).sum(axis=1).reshape(-1, *(1,) * len(kept))
+        with np.errstate(invalid="ignore"):  # impossible evidence has no probabilities
+            full = full / full.reshape(full.shape[0], -1).sum(axis=1).reshape(-1, *(1,) * len(kept))
         ordered: Table = full.transpose((0, *(1 + kept.index(variable) for variable in scope)))
         return ordered
 

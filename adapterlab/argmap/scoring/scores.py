@@ -8,16 +8,28 @@ r"""Scores of a map: the credence of each claim and the strength of each argumen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from adapterlab.argmap.model.map import Map, Role
 from adapterlab.argmap.scoring.network import Network, Node, build
 from adapterlab.argmap.scoring.propagation import Values, evaluate
-from adapterlab.argmap.scoring.semantics import DEFAULT, LogOdds, Semantics, logit, semantics_named
+from adapterlab.argmap.scoring.semantics import (
+    BAYES,
+    DEFAULT,
+    LogOdds,
+    Semantics,
+    default_semantics,
+    logit,
+    semantics_named,
+)
 from adapterlab.argmap.syntax.gc_pause import gc_paused
-from adapterlab.errors import UnknownNameError
+from adapterlab.errors import AdapterlabError, UnknownNameError
+
+if TYPE_CHECKING:
+    from adapterlab.argmap.scoring.compile_map import CompiledMap
 
 
 class ClaimScore(NamedTuple):
@@ -30,13 +42,15 @@ class ClaimScore(NamedTuple):
     stated: float | None
     """The credence in the map."""
     role: Role
+    base: float | None = None
+    """Probability without evidence; None in semantics that have none."""
 
 
 class ArgumentScore(NamedTuple):
     """The score of an argument."""
 
     strength: float
-    """Product of premises and inference of the last step, in [0, 1]."""
+    """Product of premises and inference of the last step, in [0, 1]; in `bayes` the credence of its conclusion."""
     inference: float | None
     """The inference of the last step in the map."""
     conclusion: str | None
@@ -69,34 +83,88 @@ class Scores:
     """False if the map has cycles and their iteration did not converge."""
 
     def to_json(self) -> ScoresJson:
-        """Return the scores as JSON: the fields with their names, and claims and arguments as objects by title."""
+        """Return the scores as JSON: the fields with their names, and claims and arguments as objects by title.
+
+        Claims have a `base` only in semantics with base rates.
+        """
         return {
             "semantics": self.semantics,
-            "claims": {title: claim._asdict() for title, claim in self.claims.items()},
+            "claims": {title: _json(claim) for title, claim in self.claims.items()},
             "arguments": {title: argument._asdict() for title, argument in self.arguments.items()},
             "warnings": list(self.warnings),
             "settled": self.settled,
         }
 
 
+def _json(claim: ClaimScore) -> dict[str, object]:
+    return {key: value for key, value in claim._asdict().items() if key != "base" or value is not None}
+
+
 def score(
-    the_map: Map, semantics: str = DEFAULT, credences: Mapping[str, float] | None = None, skip_broken: bool = False
+    the_map: Map,
+    semantics: str | None = None,
+    credences: Mapping[str, float] | None = None,
+    skip_broken: bool = False,
 ) -> Scores:
     """Score a map.
 
     Args:
         the_map: The map.
-        semantics: `quadratic-energy` (Potyka 2018), `df-quad` (Rago and others 2016) or `log-odds`.
+        semantics: `bayes`, `quadratic-energy` (Potyka 2018), `df-quad` (Rago and others 2016) or `log-odds`; None for
+            `bayes` if the map states what its claims predict, and for `quadratic-energy` if not.
         credences: Numbers that replace those in the map, by title (see `network.build`).
         skip_broken: Leave out the parts with errors instead of refusing the map.
 
     Returns:
-        Credences of claims and strengths of arguments.
+        Credences of claims and strengths of arguments. `Scores.semantics` is the one that was used: a map that is no
+        Bayesian network is not scored by `bayes`, which a warning says.
 
     Raises:
         AdapterlabError: The map has errors, a number is outside [0, 1], or a title is unknown.
     """
-    rules = semantics_named(semantics)
+    name = semantics or default_semantics(the_map)
+    if name != BAYES:
+        return _gradual(the_map, semantics_named(name), credences, skip_broken)
+    from adapterlab.argmap.scoring.bayes import try_compile  # numpy is not needed elsewhere
+
+    compiled, problem = try_compile(the_map, credences, skip_broken)
+    if compiled is not None:
+        return _by_inference(the_map, compiled)
+    found = _gradual(the_map, semantics_named(DEFAULT), credences, skip_broken)
+    return replace(found, warnings=[f"{problem}: {BAYES} cannot score it, so {DEFAULT} does", *found.warnings])
+
+
+def _by_inference(the_map: Map, compiled: CompiledMap) -> Scores:
+    after, base = compiled.posterior(), compiled.network.base_rates()
+    warnings = list(compiled.warnings)
+    if compiled.assumed:
+        warnings.append(
+            f"{compiled.assumed} of {compiled.assumed + compiled.stated} relations and premises have no predicted: their "
+            "numbers follow from inferences"
+        )
+    credences = {name: float(after[i][0]) for i, name in enumerate(v.name for v in compiled.network.variables)}
+    if any(math.isnan(credence) for credence in credences.values()):
+        raise AdapterlabError(
+            f"{the_map.source.name}: the evidence is impossible: certain credences (0 or 1) contradict what the map predicts"
+        )
+    claims = {
+        title: ClaimScore(credences[f"[{title}]"], logit(credences[f"[{title}]"]), claim.credence, claim.role, base[i])
+        for title, claim in the_map.claims.items()
+        for i in [compiled.claims[title]]
+    }
+    arguments = {
+        title: ArgumentScore(
+            credences[f"[{argument.conclusion}]" if argument.steps else f"<{title}>"],
+            argument.inference,
+            argument.conclusion,
+        )
+        for title, argument in the_map.arguments.items()
+        if not argument.broken
+    }
+    return Scores(BAYES, claims, arguments, warnings)
+
+
+def _gradual(the_map: Map, rules: Semantics, credences: Mapping[str, float] | None, skip_broken: bool) -> Scores:
     network, values = propagate(the_map, rules, credences, skip_broken)
     warnings = list(network.warnings)
     if not values.settled:
@@ -151,10 +219,23 @@ def claim_node(network: Network, title: str) -> int:
     Raises:
         UnknownNameError: There is no such claim; the message names similar ones.
     """
+    return network.claims[claim_title(network.claims, title)]
+
+
+def claim_title(claims: Mapping[str, int], title: str) -> str:
+    """Return the bare title of a claim.
+
+    Args:
+        claims: All claims, by title.
+        title: Title of the claim, bare or in brackets.
+
+    Raises:
+        UnknownNameError: There is no such claim; the message names similar ones.
+    """
     bare = title[1:-1] if title.startswith("[") and title.endswith("]") else title
-    if bare not in network.claims:
-        raise UnknownNameError("claim", title, network.claims)
-    return network.claims[bare]
+    if bare not in claims:
+        raise UnknownNameError("claim", title, claims)
+    return bare
 
 
 def _unsound(network: Network, values: Values[float]) -> list[str]:

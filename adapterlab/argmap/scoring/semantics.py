@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, overload
 
+from adapterlab.argmap.model.map import Map
 from adapterlab.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -235,10 +236,25 @@ def _logit_slope(probability: float) -> float:
 SEMANTICS: dict[str, Semantics] = {s.name: s for s in (QuadraticEnergy(), DFQuAD(), LogOdds())}
 """All semantics by name."""
 DEFAULT = "quadratic-energy"
+"""Semantics of a map that does not state what its claims predict."""
+BAYES = "bayes"
+"""Name of the semantics that reads a map as a Bayesian network (`bayes.py`)."""
+NAMES = (BAYES, *SEMANTICS)
+"""Names of all semantics."""
+
+
+def default_semantics(the_map: Map) -> str:
+    """Return the semantics by which a map is scored if none is asked for: `BAYES` if it states what its claims predict.
+
+    Args:
+        the_map: The map.
+    """
+    elements = (*the_map.claims.values(), *the_map.arguments.values())
+    return BAYES if any("predicted" in element.data for element in elements) else DEFAULT
 
 
 def semantics_named(name: str) -> Semantics:
-    """Return a semantics.
+    """Return a gradual semantics.
 
     Args:
         name: `quadratic-energy`, `df-quad` or `log-odds`.
@@ -247,5 +263,5 @@ def semantics_named(name: str) -> Semantics:
         UnknownNameError: There is no semantics of this name; the message names similar ones.
     """
     if name not in SEMANTICS:
-        raise UnknownNameError("semantics", name, SEMANTICS)
+        raise UnknownNameError("semantics", name, NAMES)
     return SEMANTICS[name]

@@ -16,13 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adapterlab.argmap.model.map import Map
 from adapterlab.argmap.scoring.network import NEUTRAL
 from adapterlab.argmap.scoring.propagation import derivatives, downstream, reevaluate
-from adapterlab.argmap.scoring.scores import claim_node, propagate
-from adapterlab.argmap.scoring.semantics import DEFAULT, semantics_named
+from adapterlab.argmap.scoring.scores import claim_node, claim_title, propagate
+from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, Semantics, default_semantics, semantics_named
 from adapterlab.errors import AdapterlabError
+
+if TYPE_CHECKING:
+    from adapterlab.argmap.scoring.compile_map import CompiledMap
 
 BISECTIONS = 40
 """Steps of the search for a tipping point; each halves its error."""
@@ -31,7 +35,7 @@ BISECTIONS = 40
 def sensitivities(
     the_map: Map,
     thesis: str,
-    semantics: str = DEFAULT,
+    semantics: str | None = None,
     credences: Mapping[str, float] | None = None,
     skip_broken: bool = False,
 ) -> dict[str, float]:
@@ -45,18 +49,42 @@ def sensitivities(
         skip_broken: As in `score`.
 
     Returns:
-        Derivatives by name, the largest absolute values first. Names are `[Claim]` for a credence, `<Argument>` for the
-        inference of an argument's last step, and `<Argument>/1` for that of an earlier step.
+        Derivatives by name, the largest absolute values first. Names are `[Claim]` for a credence or a prior, `<Argument>`
+        for the inference of an argument's last step, `<Argument>/1` for that of an earlier step, and in `bayes` `[A] if [B]`
+        and `[A] if not [B]` for what is predicted of A.
 
     Raises:
         AdapterlabError: As in `score`.
         UnknownNameError: There is no such claim.
     """
-    rules = semantics_named(semantics)
-    network, values = propagate(the_map, rules, credences, skip_broken)
-    slope = derivatives(network, rules, values, claim_node(network, thesis))
-    effects = {name: slope[index] for name, index in network.parameters.items()}
+    compiled = _network(the_map, semantics, credences, skip_broken)
+    if compiled is not None:
+        from adapterlab.argmap.scoring.bayes import slopes
+
+        effects = slopes(compiled, claim_title(compiled.claims, thesis))
+    else:
+        rules = _gradual(the_map, semantics)
+        network, values = propagate(the_map, rules, credences, skip_broken)
+        slope = derivatives(network, rules, values, claim_node(network, thesis))
+        effects = {name: slope[index] for name, index in network.parameters.items()}
     return dict(sorted(effects.items(), key=lambda item: -abs(item[1])))
+
+
+def _network(
+    the_map: Map, semantics: str | None, credences: Mapping[str, float] | None, skip_broken: bool
+) -> CompiledMap | None:
+    """Return the Bayesian network of a map if it is scored by one, as `score` decides."""
+    if (semantics or default_semantics(the_map)) != BAYES:
+        return None
+    from adapterlab.argmap.scoring.bayes import try_compile
+
+    return try_compile(the_map, credences, skip_broken)[0]
+
+
+def _gradual(the_map: Map, semantics: str | None) -> Semantics:
+    """Return the gradual semantics of a map that is not scored by a Bayesian network."""
+    name = semantics or default_semantics(the_map)
+    return semantics_named(DEFAULT if name == BAYES else name)
 
 
 @dataclass(frozen=True)
@@ -64,7 +92,7 @@ class Sensitivity:
     """The effect of one number in the map on the credence of a thesis."""
 
     name: str
-    """`[Claim]`, `<Argument>` or, for an earlier step, `<Argument>/1`."""
+    """Its name, as in `sensitivities`."""
     stated: float
     """The number in the map."""
     slope: float
@@ -85,7 +113,7 @@ class Sensitivity:
 def one_way_sensitivities(
     the_map: Map,
     thesis: str | None = None,
-    semantics: str = DEFAULT,
+    semantics: str | None = None,
     credences: Mapping[str, float] | None = None,
     skip_broken: bool = False,
     limit: int | None = 50,
@@ -106,7 +134,10 @@ def one_way_sensitivities(
     Raises:
         AdapterlabError: As in `score`, or the map has no thesis.
     """
-    rules = semantics_named(semantics)
+    compiled = _network(the_map, semantics, credences, skip_broken)
+    if compiled is not None:
+        return _one_way_by_inference(compiled, claim_title(compiled.claims, thesis or first_thesis(the_map)), limit)
+    rules = _gradual(the_map, semantics)
     network, values = propagate(the_map, rules, credences, skip_broken)
     node = claim_node(network, thesis or first_thesis(the_map))
     slopes = derivatives(network, rules, values, node)
@@ -122,6 +153,26 @@ def one_way_sensitivities(
         low, high = at(0.0), at(1.0)
         tips_at = _crossing(at) if (low - NEUTRAL) * (high - NEUTRAL) < 0 else None
         found.append(Sensitivity(name, network.nodes[index].given, slopes[index], low, high, tips_at))
+    return sorted(found, key=lambda sensitivity: -sensitivity.swing)
+
+
+def _one_way_by_inference(compiled: CompiledMap, title: str, limit: int | None) -> list[Sensitivity]:
+    import numpy as np
+
+    from adapterlab.argmap.scoring.bayes import along, slopes
+
+    slope = slopes(compiled, title)
+    names = sorted(slope, key=lambda name: -abs(slope[name]))[:limit]
+    extremes = along(compiled, title, dict.fromkeys(names, np.array([0.0, 1.0])))
+    found = []
+    for name in names:
+        low, high = map(float, extremes[name])
+
+        def at(value: float, name: str = name) -> float:
+            return float(along(compiled, title, {name: np.array([value])})[name][0])
+
+        tips_at = _crossing(at) if (low - NEUTRAL) * (high - NEUTRAL) < 0 else None
+        found.append(Sensitivity(name, compiled.numbers[name], float(slope[name]), low, high, tips_at))
     return sorted(found, key=lambda sensitivity: -sensitivity.swing)
 
 

@@ -9,15 +9,17 @@ r"""Intervals of scores: the numbers in a map as Beta distributions, propagated 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapterlab.argmap.model.map import Map
-from adapterlab.argmap.scoring.network import Network
 from adapterlab.argmap.scoring.propagation import evaluate
 from adapterlab.argmap.scoring.scores import propagate
-from adapterlab.argmap.scoring.semantics import DEFAULT, semantics_named
+from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics, semantics_named
 from adapterlab.errors import AdapterlabError
+
+if TYPE_CHECKING:
+    from adapterlab.argmap.scoring.compile_map import CompiledMap
 
 DRAWS, MIN_DRAWS, MAX_NUMBERS = 4000, 200, 20_000_000
 """Draws of a simulation, the fewest draws for large maps, and the number of values (draws x nodes) that limits them."""
@@ -35,7 +37,7 @@ class Interval(NamedTuple):
 
 def intervals(
     the_map: Map,
-    semantics: str = DEFAULT,
+    semantics: str | None = None,
     size: float = DEFAULT_SIZE,
     level: float = 0.9,
     credences: Mapping[str, float] | None = None,
@@ -67,9 +69,16 @@ def intervals(
 
     if not 0.0 < level < 1.0:
         raise AdapterlabError(f"the level of an interval must be between 0 and 1, not {level:g}")
-    rules = semantics_named(semantics)
+    name = semantics or default_semantics(the_map)
+    if name == BAYES:
+        from adapterlab.argmap.scoring.bayes import try_compile
+
+        compiled, _ = try_compile(the_map, credences, skip_broken)
+        if compiled is not None:
+            return _by_inference(the_map, compiled, size, level, seed)
+    rules = semantics_named(DEFAULT if name == BAYES else name)
     network, point = propagate(the_map, rules, credences, skip_broken)
-    sizes = _sizes(the_map, network, size)
+    sizes = _sizes(the_map, network.parameters, size)
     uncertain = {name: i for name, i in network.parameters.items() if 0.0 < network.nodes[i].given < 1.0}
     if not uncertain:
         return {title: Interval(*[point.values[i]] * 3) for title, i in network.claims.items()}
@@ -95,11 +104,40 @@ def intervals(
     return found
 
 
-def _sizes(the_map: Map, network: Network, size: float) -> dict[str, float]:
-    """Return the sample size of each number in the map, by name."""
+def _by_inference(the_map: Map, compiled: CompiledMap, size: float, level: float, seed: int) -> dict[str, Interval]:
+    import numpy as np
+    from scipy.special import betaincinv
+    from scipy.stats import qmc
+
+    from adapterlab.argmap.scoring.bayes import credences_of
+
+    numbers = {name: value for name, value in compiled.numbers.items() if 0.0 < value < 1.0}
+    sizes = _sizes(the_map, numbers, size)
+    count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // max(1, len(numbers))))
+    generator = np.random.default_rng(seed)
+    if 0 < len(numbers) <= 1000:
+        uniform = qmc.LatinHypercube(len(numbers), rng=generator).random(count).T
+    else:
+        uniform = generator.random((len(numbers), count))
+    drawn = {
+        name: betaincinv(mean * sizes[name], (1.0 - mean) * sizes[name], row)
+        for row, (name, mean) in zip(uniform, numbers.items(), strict=True)
+    }
+    tail = (1.0 - level) / 2.0
     found = {}
-    for name in network.parameters:
-        if name.startswith("["):
+    for title, values in credences_of(compiled, drawn).items():
+        low, high = np.quantile(values, [tail, 1.0 - tail])
+        found[title] = Interval(float(low), float(values.mean()), float(high))
+    return found
+
+
+def _sizes(the_map: Map, names: Iterable[str], size: float) -> dict[str, float]:
+    """Return the sample size of each number in the map, by name; numbers of `predicted:` have the general one."""
+    found = {}
+    for name in names:
+        if " if " in name:
+            stated = None
+        elif name.startswith("["):
             stated = the_map.claims[name[1:-1]].data.get("n")
         else:
             title, _, earlier = name.rpartition(">")

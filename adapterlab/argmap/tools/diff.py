@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from adapterlab.argmap.model.map import Argument, Claim, Map
 from adapterlab.argmap.scoring.scores import Scores, score
-from adapterlab.argmap.scoring.semantics import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class MapDiff:
     """Scores of the second map."""
 
 
-def diff_maps(before: Map, after: Map, semantics: str = DEFAULT, skip_broken: bool = False) -> MapDiff:
+def diff_maps(before: Map, after: Map, semantics: str | None = None, skip_broken: bool = False) -> MapDiff:
     """Compare two maps; claims and arguments with equal titles are the same.
 
     Args:
