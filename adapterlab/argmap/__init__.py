@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapterlab.argmap.model.build import parse
     from adapterlab.argmap.model.files import load
     from adapterlab.argmap.model.map import Argument, Claim, Map, Relation, Section
+    from adapterlab.argmap.scoring.belief_network import BayesFactor
     from adapterlab.argmap.scoring.scores import ArgumentScore, ClaimScore, Scores, score
     from adapterlab.argmap.scoring.sensitivity import sensitivities
     from adapterlab.argmap.syntax.diagnostics import Diagnostic
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from adapterlab.argmap.tools.edit import with_credences
 
 _HOMES = {
+    "BayesFactor": "scoring.belief_network",
     "Diagnostic": "syntax.diagnostics",
     "to_svg": "tools.draw",
     "with_credences": "tools.edit",
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "Argument",
     "ArgumentScore",
+    "BayesFactor",
     "Claim",
     "ClaimScore",
     "Diagnostic",

@@ -26,7 +26,7 @@ from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
 from adapterlab.report.response_charts import response
-from adapterlab.verdict.bayes_update import DEFAULT_SEMANTICS, SEMANTICS, Judgement
+from adapterlab.verdict.bayes_update import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 Values = dict[str, object]
@@ -39,8 +39,9 @@ _QUESTIONS = {
     "model": "On each model",
 }
 _NOTES = {
-    "quadratic-energy": "the default; an attacker can only lower a credence, a supporter only raise it",
-    "df-quad": "as monotone as the default; saturates",
+    "bayes": "a probability: what the claims predict, and the evidence for each, with shared runs counted once",
+    "quadratic-energy": "an attacker can only lower a strength, a supporter only raise it; no probability",
+    "df-quad": "as monotone; saturates; no probability",
     "log-odds": "the first semantics of the map; an attacker with a credence below one half raises what it attacks",
 }
 
@@ -174,7 +175,7 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
 def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
         return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0}
-    after, before = judgement.after[DEFAULT_SEMANTICS], judgement.before[DEFAULT_SEMANTICS]
+    after, before = judgement.after[judgement.semantics], judgement.before[judgement.semantics]
     return {
         "map": Markup(argmap.to_svg(judgement.map, after, before)),
         "theses": [_thesis(judgement, title) for title in judgement.theses],
@@ -187,10 +188,10 @@ def _argument(judgement: Judgement | None) -> Values:
 def _thesis(judgement: Judgement, title: str) -> Values:
     before, after = judgement.thesis(title)
     ways = []
-    for semantics in SEMANTICS:
+    for semantics in judgement.before:
         low, high = judgement.thesis(title, semantics)
         ways.append({"semantics": semantics, "before": low, "after": high, "note": _NOTES[semantics]})
-    return {"title": title, "before": before, "after": after, "ways": ways}
+    return {"title": title, "semantics": judgement.semantics, "before": before, "after": after, "ways": ways}
 
 
 def _budget_note(board: Board) -> str:

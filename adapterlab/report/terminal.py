@@ -55,7 +55,9 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
 def _show_judgement(judgement: Judgement, console: Console) -> None:
     for title in judgement.theses:
         before, after = judgement.thesis(title)
-        console.print(f"\\[{plain(title)}] {before:.3f} -> [bold]{after:.3f}[/bold]", highlight=False)
+        console.print(
+            f"\\[{plain(title)}] {before:.3f} -> [bold]{after:.3f}[/bold] ({judgement.semantics})", highlight=False
+        )
     for verdict in judgement.tested:
         change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
         console.print(

@@ -87,6 +87,7 @@ def _judgement(judgement: Judgement) -> Json:
     }
     return {
         "relevance": judgement.relevance,
+        "semantics": judgement.semantics,
         "theses": theses,
         "claims": [_claim(verdict) for verdict in judgement.verdicts],
     }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
+from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics
 from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
@@ -19,10 +20,8 @@ from adapterlab.lab.statistics import Paired, equivalence
 from adapterlab.verdict.claims import Equivalent, Reaches, Test, read_test
 from adapterlab.verdict.joint_update import update_together
 
-SEMANTICS = ("quadratic-energy", "df-quad", "log-odds")
-"""Semantics by which a map is scored."""
-DEFAULT_SEMANTICS = SEMANTICS[0]
-"""Semantics of the headline number."""
+GRADUAL = ("quadratic-energy", "df-quad", "log-odds")
+"""Semantics by which a map is scored besides `bayes`, for comparison."""
 MIN_PAIRS = 2
 """Pairs of runs that a verdict needs."""
 
@@ -88,6 +87,8 @@ class Judgement:
     """Exponent with which the likelihood counts."""
     theses: tuple[str, ...] = field(default=())
     """Titles of the map's theses."""
+    semantics: str = DEFAULT
+    """Semantics of the headline number: `bayes` if the map states what its claims predict."""
 
     @property
     def credences(self) -> dict[str, float]:
@@ -99,14 +100,15 @@ class Judgement:
         """Verdicts on the claims that were tested."""
         return [verdict for verdict in self.verdicts if not verdict.untested]
 
-    def thesis(self, title: str, semantics: str = DEFAULT_SEMANTICS) -> tuple[float, float]:
+    def thesis(self, title: str, semantics: str | None = None) -> tuple[float, float]:
         """Return the credence of a thesis before and after.
 
         Args:
             title: Title of the thesis.
-            semantics: One of `SEMANTICS`.
+            semantics: A key of `before`; that of the headline if None.
         """
-        before, after = (scores[semantics].claims[title].credence for scores in (self.before, self.after))
+        name = semantics or self.semantics
+        before, after = (scores[name].claims[title].credence for scores in (self.before, self.after))
         return before, after
 
 
@@ -134,14 +136,49 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
     for title, change in updated.items():
         found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=weight)
     moved = {title: change.after for title, change in updated.items()}
+    before = {name: argmap.score(the_map, name) for name in GRADUAL}
+    after = {name: argmap.score(the_map, name, moved) for name in GRADUAL}
+    semantics = default_semantics(the_map)
+    if semantics == BAYES:
+        factors = _factors([found[title] for title in moved])
+        scored = argmap.score(the_map, BAYES), argmap.score(the_map, BAYES, factors=factors)
+        if scored[0].semantics == BAYES:
+            before, after = {BAYES: scored[0], **before}, {BAYES: scored[1], **after}
     return Judgement(
         the_map,
         tuple(found.values()),
-        {name: argmap.score(the_map, name) for name in SEMANTICS},
-        {name: argmap.score(the_map, name, moved) for name in SEMANTICS},
+        before,
+        after,
         weight,
         tuple(the_map.theses),
+        semantics if semantics in before else DEFAULT,
     )
+
+
+def _factors(verdicts: Sequence[Verdict]) -> dict[str, argmap.BayesFactor]:
+    """Return what the contests say of each claim, as evidence for a map that is a Bayesian network.
+
+    Claims that share runs depend on each other by the share of the runs that they have in common, so that no run counts
+    twice: each has the weight 1 / (1 + the sum of these shares).
+    """
+    runs = [frozenset(trial for pair in verdict.pairs for trial in pair.trials) for verdict in verdicts]
+    found = {}
+    for own, verdict in zip(runs, verdicts, strict=True):
+        if not 0 < verdict.before < 1:
+            continue
+        shared = sum(len(own & other) / len(own | other) for other in runs) - 1.0  # without itself
+        ratio = odds(verdict.after) / odds(verdict.before)
+        found[verdict.claim] = argmap.BayesFactor(ratio, 1.0 / (1.0 + shared))
+    return found
+
+
+def odds(credence: float) -> float:
+    """Return the odds of a credence between 0 and 1.
+
+    Args:
+        credence: The credence.
+    """
+    return credence / (1 - credence)
 
 
 def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Verdict:

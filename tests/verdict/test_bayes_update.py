@@ -10,7 +10,7 @@ import pytest
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.statistics import equivalence
 from adapterlab.verdict import judge, relevance
-from adapterlab.verdict.bayes_update import SEMANTICS
+from adapterlab.verdict.bayes_update import GRADUAL
 from tests.lab.made_up import played
 from tests.verdict.test_verdict import BETTER, a_map, verdict
 
@@ -106,7 +106,7 @@ def test_losses_of_different_units_are_not_averaged():
 def test_the_map_is_scored_by_every_semantics(effects):
     the_map = a_map(BETTER)
     judgement = judge(the_map, effects, 10**10)
-    assert tuple(judgement.before) == tuple(judgement.after) == SEMANTICS
+    assert tuple(judgement.before) == tuple(judgement.after) == GRADUAL
     assert judgement.theses == ("Thesis",)
     assert judgement.relevance == 1.0
     assert judgement.tested == list(judgement.verdicts)

@@ -98,6 +98,16 @@ class Prediction:
         return (1.0 - true, true) if self.attacks else (true, 1.0 - true)
 
 
+@dataclass(frozen=True)
+class BayesFactor:
+    """Evidence for a variable."""
+
+    ratio: float
+    """Probability of the evidence if the variable is true, over that if it is false."""
+    weight: float = 1.0
+    """Exponent, as `Variable.weight`."""
+
+
 @dataclass
 class BeliefNetwork:
     """Variables, arrows and numbers."""
@@ -125,11 +135,14 @@ class BeliefNetwork:
         """Index of each number, by name."""
         return {name: i for i, name in enumerate(self.names)}
 
-    def posterior(self, changed: Mapping[str, float | Draws] | None = None) -> list[Draws]:
+    def posterior(
+        self, changed: Mapping[str, float | Draws] | None = None, factors: Mapping[int, BayesFactor] | None = None
+    ) -> list[Draws]:
         """Return the probability of each variable given all evidence.
 
         Args:
             changed: Numbers in place of the given ones, by name; arrays of equal length for several draws.
+            factors: By variable, evidence beside its credence.
 
         Returns:
             Arrays with one value, or one for each draw.
@@ -138,8 +151,13 @@ class BeliefNetwork:
         _, voids = self._rates(numbers)
         tables = [factor.table(numbers, voids) for factor in self._all]
         for i in self._order:
-            credence = self.variables[i].credence
-            tables.append(np.ones((1, 2)) if credence is None else self._likelihood(i, numbers[credence]))
+            credence, further = self.variables[i].credence, (factors or {}).get(i)
+            table = np.ones((1, 2)) if credence is None else likelihood(numbers[credence], self._base[i])
+            table = self._discounted(i, table, self.variables[i].weight)
+            if further is not None:
+                own = np.array([[1.0, further.ratio]]) / max(1.0, further.ratio)
+                table = table * self._discounted(i, own, further.weight)
+            tables.append(table)
         found = self._tree.calibrate(tables)
         return [found.marginal((i,))[:, 1] for i in range(len(self.variables))]
 
@@ -151,10 +169,9 @@ class BeliefNetwork:
     def _base(self) -> list[Draws]:
         return self._rates(self._numbers({}))[0]
 
-    def _likelihood(self, i: int, credence: Draws) -> Table:
-        """Return the likelihood of the evidence for a variable, if it is false and if it is true, `(draws, 2)`."""
-        table = likelihood(credence, self._base[i])
-        weight, arrows = self.variables[i].weight, self._arrows[i]
+    def _discounted(self, i: int, table: Table, weight: float) -> Table:
+        """Return the likelihood of evidence for a variable with a weight, `(draws, 2)`."""
+        arrows = self._arrows[i]
         if weight == 1.0:
             return table
         if len(arrows) != 1 or arrows[0].undercutters:

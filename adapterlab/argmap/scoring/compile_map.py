@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map
-from adapterlab.argmap.scoring.belief_network import BeliefNetwork, Draws, Prediction, Variable
+from adapterlab.argmap.scoring.belief_network import BayesFactor, BeliefNetwork, Draws, Prediction, Variable
 from adapterlab.argmap.scoring.network import counted_elsewhere, parameter, probability, require_whole
 from adapterlab.errors import AdapterlabError
 
@@ -50,13 +50,17 @@ class CompiledMap:
     """Numbers in place of those in the map, by name."""
     warnings: list[str] = field(default_factory=list)
 
-    def posterior(self, changed: Mapping[str, float | Draws] | None = None) -> list[Draws]:
+    def posterior(
+        self, changed: Mapping[str, float | Draws] | None = None, factors: Mapping[str, BayesFactor] | None = None
+    ) -> list[Draws]:
         """Return the probability of each variable given all evidence: see `BeliefNetwork.posterior`.
 
         Args:
             changed: Further numbers in place of those in the map, by name.
+            factors: Evidence beside the credences, by title of the claim.
         """
-        return self.network.posterior({**self.changed, **(changed or {})})
+        by_variable = {self.claims[title]: factor for title, factor in (factors or {}).items()}
+        return self.network.posterior({**self.changed, **(changed or {})}, by_variable)
 
     @property
     def numbers(self) -> dict[str, float]:

@@ -29,6 +29,7 @@ from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.errors import AdapterlabError, UnknownNameError
 
 if TYPE_CHECKING:
+    from adapterlab.argmap.scoring.belief_network import BayesFactor
     from adapterlab.argmap.scoring.compile_map import CompiledMap
 
 
@@ -105,6 +106,7 @@ def score(
     semantics: str | None = None,
     credences: Mapping[str, float] | None = None,
     skip_broken: bool = False,
+    factors: Mapping[str, BayesFactor] | None = None,
 ) -> Scores:
     """Score a map.
 
@@ -114,6 +116,7 @@ def score(
             `bayes` if the map states what its claims predict, and for `quadratic-energy` if not.
         credences: Numbers that replace those in the map, by title (see `network.build`).
         skip_broken: Leave out the parts with errors instead of refusing the map.
+        factors: Evidence beside the credences, by title of the claim; only `bayes` takes it into account.
 
     Returns:
         Credences of claims and strengths of arguments. `Scores.semantics` is the one that was used: a map that is no
@@ -129,13 +132,13 @@ def score(
 
     compiled, problem = try_compile(the_map, credences, skip_broken)
     if compiled is not None:
-        return _by_inference(the_map, compiled)
+        return _by_inference(the_map, compiled, factors)
     found = _gradual(the_map, semantics_named(DEFAULT), credences, skip_broken)
     return replace(found, warnings=[f"{problem}: {BAYES} cannot score it, so {DEFAULT} does", *found.warnings])
 
 
-def _by_inference(the_map: Map, compiled: CompiledMap) -> Scores:
-    after, base = compiled.posterior(), compiled.network.base_rates()
+def _by_inference(the_map: Map, compiled: CompiledMap, factors: Mapping[str, BayesFactor] | None) -> Scores:
+    after, base = compiled.posterior(factors=factors), compiled.network.base_rates()
     warnings = list(compiled.warnings)
     if compiled.assumed:
         warnings.append(
