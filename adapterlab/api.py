@@ -42,6 +42,7 @@ from adapterlab.tuning.advice import Advice
 from adapterlab.tuning.planning import TuningPlan
 from adapterlab.tuning.rate import make_rate_request
 from adapterlab.tuning.request import make_request
+from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.study_analysis import Analysis, analyse
 
 StudySource = str | Path | Study | None
@@ -99,6 +100,7 @@ def run(
     spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
+    read_tests(the_map, [entry.name for entry in spec.entrants])  # a mistake surfaces before anything is trained
     ledger = Ledger(folder / LEDGER)
     with ledger.sole_writer(wait):  # nothing in the folder changes under another run
         record_study(spec, folder)

@@ -58,6 +58,7 @@ def _check(
     """Find errors and warnings in a map. The exit code is 1 if there are errors."""
     from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
+    from adapterlab.argmap.lint.further import further_checks
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
     from adapterlab.errors import UnknownNameError
@@ -67,6 +68,8 @@ def _check(
     moved = _moved_folders(links or [])
     the_map = read(file)
     found = check(the_map)
+    found.extend(diagnostic for further in further_checks() for diagnostic in further(the_map))
+    found.sort(key=lambda d: (d.line, d.column))
     if evidence:
         severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
         found.extend(check_evidence(the_map, file.parent, severity, moved))

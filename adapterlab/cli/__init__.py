@@ -10,15 +10,19 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from adapterlab.argmap.cli import app as map_app
+from adapterlab.argmap.lint import further
 from adapterlab.cli import adapters, evaluate, models, rate, results, studies, tune
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
+
+if TYPE_CHECKING:
+    from adapterlab.argmap import Diagnostic, Map
 
 ABOUT = "Compare adapters: which one, at which learning rate, and is the difference real?"
 
@@ -69,6 +73,17 @@ for _command in (
 ):
     app.command()(_command)
 app.add_typer(map_app, name="map")
+
+
+def _check_tests(the_map: Map) -> list[Diagnostic]:
+    if not any("test" in claim.data for claim in the_map.claims.values()):
+        return []  # the rest of the package is not needed
+    from adapterlab.verdict.check_tests import check_tests
+
+    return check_tests(the_map)
+
+
+further.CHECKS.append(_check_tests)
 app.add_typer(models.app, name="models")
 
 

@@ -12,16 +12,21 @@ from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
 from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics
+from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
 from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results, smallest_difference
 from adapterlab.lab.statistics import Paired, equivalence
-from adapterlab.verdict.claims import Equivalent, Reaches, Test, read_test
+from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.claims import Equivalent, Reaches, Test
 from adapterlab.verdict.joint_update import update_together
+from adapterlab.verdict.wanted import Wanted
 
 GRADUAL = ("quadratic-energy", "df-quad", "log-odds")
 """Semantics by which a map is scored besides `bayes`, for comparison."""
+SLACK = 0.1
+"""Share by which a contestant may exceed the size that a claim allows it: sizes come in steps."""
 MIN_PAIRS = 2
 """Pairs of runs that a verdict needs."""
 
@@ -128,10 +133,11 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
     """
     weight = relevance(parameters)
     tasks = effects.results.study.tasks
-    tests = {title: read_test(title, data).in_study(tasks) for title, data in the_map.tests.items()}
+    read = read_tests(the_map, effects.results.contestants)
+    tests = {title: test.in_study(tasks) for title, test in read.items()}
     stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
     found = {title: judge_claim(title, tests[title], credence, effects) for title, credence in stated.items()}
-    regions = {title: _region(tests[title], effects) for title, verdict in found.items() if not verdict.untested}
+    regions = {title: _region(verdict.test, effects) for title, verdict in found.items() if not verdict.untested}
     updated = update_together(regions, stated, effects, weight)
     for title, change in updated.items():
         found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=weight)
@@ -190,13 +196,16 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Ve
         credence: Its credence stated in the map.
         effects: Effects estimated from finished contests.
     """
-    missing = _missing(test, effects.results)
+    test, missing = _placed(test, effects.results)
+    missing = missing or _missing(test, effects.results)
+    if missing:
+        return Verdict(claim, test, credence, credence, untested=missing)
     contrast = replace(_region(test, effects).contrast, minus=0.0)
-    numbers = {} if missing else effects.numbers(contrast, test.tasks)
+    numbers = effects.numbers(contrast, test.tasks)
     effect = effects.estimate(contrast, test.tasks) if numbers else None
-    if not missing and not any(effects.values(name, test.metric, test.tasks) for name in test.contestants()):
+    if not any(effects.values(name, test.metric, test.tasks) for name in test.contestants()):
         missing = f"this study did not measure {METRICS[test.metric].title}"
-    elif not missing and len(numbers) < MIN_PAIRS:
+    elif len(numbers) < MIN_PAIRS:
         missing = _too_few(test, effects.results, len(numbers))
     if missing or effect is None:
         return Verdict(claim, test, credence, credence, untested=missing)
@@ -206,6 +215,21 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Ve
     )
     same = equivalence(effect, test.within) if isinstance(test, Equivalent) else None
     return Verdict(claim, test, credence, credence, pairs, effect, same=same)
+
+
+def _placed(test: Test, results: Results) -> tuple[Test, str]:
+    """Return the test with the names that its contestants have in a study, and the reason why it has none for them."""
+    names, absent = [], []
+    for wanted in map(Wanted.parse, test.contestants()):
+        try:
+            name = wanted.find(results)
+        except AdapterlabError as error:
+            return test, str(error)
+        names.append(name or str(wanted))
+        absent += [] if name else [str(wanted)]
+    if absent:
+        return test, f"{' and '.join(absent)} did not run in this study"
+    return test.naming(*names), ""
 
 
 def _too_few(test: Test, results: Results, pairs: int) -> str:
@@ -230,9 +254,6 @@ def _region(test: Test, effects: Effects) -> Region:
 
 def _missing(test: Test, results: Results) -> str:
     """Return why the study cannot test a claim, or an empty string."""
-    absent = [name for name in test.contestants() if name not in results.contestants]
-    if absent:
-        return f"{' and '.join(absent)} did not run in this study"
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
         return f"this study does not include {' and '.join(tasks)}"
@@ -240,7 +261,32 @@ def _missing(test: Test, results: Results) -> str:
         return f"the losses of {' and '.join(test.tasks)} have different units"
     if METRICS[test.metric].unit == ANSWERS and len({results.resolved.tasks[name].metric for name in test.tasks}) > 1:
         return f"the answers of {' and '.join(test.tasks)} have different metrics"
-    return ""
+    return _too_large(test, results)
+
+
+def _too_large(test: Test, results: Results) -> str:
+    """Return a sentence if the first contestant has more parameters than the claim allows it, or an empty string."""
+    if test.size is None:
+        return ""
+    first, second = (_parameters(name, test.tasks, results) for name in test.contestants())
+    if not first or not second or first <= (1 + SLACK) * test.size * second:
+        return ""
+    names = test.contestants()
+    return (
+        f"{names[0]} trains {first / second:.2g} times the parameters of {names[1]}, but the claim is about at most "
+        f"{test.size:.2g} of them"
+    )
+
+
+def _parameters(contestant: str, tasks: Sequence[str], results: Results) -> float:
+    """Return the mean number of trained parameters of a contestant's reported runs; 0 without any."""
+    counts = [
+        outcome.parameters
+        for task in tasks
+        for _, outcome in results.contests[contestant, task].reported.values()
+        if outcome.status == "ok"
+    ]
+    return sum(counts) / len(counts) if counts else 0.0
 
 
 def _trials(results: Results, contestants: Sequence[str], task: str, seed: int) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ PATH = (0.25, 0.5, 0.75, 1.25)
 
 
 def played(
-    names: tuple[str, ...],
+    names: tuple[str | Mapping[str, object], ...],
     *,
     gains: Mapping[str, float],
     forgetting: Mapping[str, float] | None = None,
@@ -40,18 +40,22 @@ def played(
     Out-of-domain it gains the share `carried` of that. Where `best` names a strength, the run has a path on which its
     gain is largest there and its forgetting grows as the square of the strength; during training both grow with the
     steps. `tenth` is the loss from a tenth of the data. `labels` are names in the report that no study file could give.
+    A contestant may be an entry of a study, whose label is then its name in `gains` and the like.
     """
     study = Study(
         name="made-up",
         tasks=("prose", "restyle"),
-        contestants=tuple(Contestant(adapter=name, start=3.2e-3) for name in names),
+        contestants=tuple(
+            Contestant(adapter=name, start=3.2e-3) if isinstance(name, str) else Contestant(start=3.2e-3, **name)
+            for name in names
+        ),
         training=Training(steps=40),
         tuning=Tuning(regret_sample=0),
         reference=reference,
         full_ft="full_ft" in names,
         full_ft_reason="" if "full_ft" in names else "not asked here",
     )
-    entries = tuple(c.model_copy(update={"label": (labels or {}).get(c.adapter, "")}) for c in study.contestants)
+    entries = tuple(c.model_copy(update={"label": (labels or {}).get(c.adapter, c.label)}) for c in study.contestants)
     study = study.model_copy(
         update={"contestants": entries, "title": title, "reference": (labels or {}).get(reference, reference)}
     )
@@ -76,7 +80,7 @@ def played(
         along = tuple((round(40 * s), scores(mine * s, kept * s)) for s in (0.25, 0.5, 0.75))
         return replace(outcome, peak_bytes=3 << 20, path=path, along=along)
 
-    adapters = {entry.name: entry.adapter for entry in study.entrants} | {FROZEN: FROZEN}
+    adapters = {entry.name: entry.adapter if labels else entry.name for entry in study.entrants} | {FROZEN: FROZEN}
     play_study(contests, lambda contest, trial: run(adapters[contest.contestant], trial))
     for contest in contests:
         name = contest.contestant
