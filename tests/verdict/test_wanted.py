@@ -99,7 +99,6 @@ def test_a_claim_about_a_size_is_not_tested_by_a_larger_one():
             r"unknown adapter 'lorra' in the test of \[Claim\]: did you mean lora",
         ),
         (f'{{better: "lora(rnk=1)", than: dora, {WHERE}}}', r"the test of \[Claim\]: .*rnk"),
-        (f'{{better: "lora(rank=-1)", than: dora, {WHERE}}}', r"the test of \[Claim\]: .*rank"),
         (f"{{better: lora, than: dora, size: 1.5, {WHERE}}}", r"the test of \[Claim\]: size: .*less than 1"),
         ("{better: lora, than: dora, in: in_doman, on: [prose]}", r"unknown metric 'in_doman'"),
         (f"{{better: lora, then: dora, {WHERE}}}", r"unknown key 'then' in the test of \[Claim\]: did you mean than"),
