@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
 from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics
-from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.contrast import difference, share_beyond
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
@@ -219,17 +218,25 @@ def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Ve
 
 def _placed(test: Test, results: Results) -> tuple[Test, str]:
     """Return the test with the names that its contestants have in a study, and the reason why it has none for them."""
-    names, absent = [], []
-    for wanted in map(Wanted.parse, test.contestants()):
-        try:
-            name = wanted.find(results)
-        except AdapterlabError as error:
-            return test, str(error)
-        names.append(name or str(wanted))
-        absent += [] if name else [str(wanted)]
+    wanted = [Wanted.parse(text) for text in test.contestants()]
+    found = [one.find(results) for one in wanted]
+    absent = [str(one) for one, names in zip(wanted, found, strict=True) if not names]
     if absent:
         return test, f"{' and '.join(absent)} did not run in this study"
-    return test.naming(*names), ""
+    for one, names in zip(wanted, found, strict=True):
+        if one.settings and len(names) > 1:
+            return test, f"{' and '.join(names)} are both {one}: name one by its label"
+    second = found[1][0]
+    first = found[0][0] if test.size is None else _largest_within(found[0], second, test.size, test.tasks, results)
+    return test.naming(first, second), ""
+
+
+def _largest_within(names: Sequence[str], other: str, size: float, tasks: Sequence[str], results: Results) -> str:
+    """Return the contestant with the most parameters that has at most a share of another's; the first if none has."""
+    limit = (1 + SLACK) * size * _parameters(other, tasks, results)
+    counts = {name: _parameters(name, tasks, results) for name in names}
+    within = [name for name in names if counts[name] <= limit]
+    return max(within, key=counts.__getitem__) if within else names[0]
 
 
 def _too_few(test: Test, results: Results, pairs: int) -> str:
@@ -283,6 +290,7 @@ def _parameters(contestant: str, tasks: Sequence[str], results: Results) -> floa
     counts = [
         outcome.parameters
         for task in tasks
+        if (contestant, task) in results.contests
         for _, outcome in results.contests[contestant, task].reported.values()
         if outcome.status == "ok"
     ]

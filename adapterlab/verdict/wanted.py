@@ -86,23 +86,23 @@ class Wanted:
         own = adapter is not None and adapter.name == self.name
         return own and all(getattr(adapter, key, None) == value for key, value in self.settings)
 
-    def find(self, results: Results) -> str | None:
-        """Return the name of this contestant in the results of a study, or None if it did not run.
+    def find(self, results: Results) -> list[str]:
+        """Return the names of the contestants of a study that fit, the one with this name as its label first.
+
+        Without settings these are the contestant of this name, and others of the adapter with the same settings, as at
+        other sizes.
 
         Args:
             results: The results.
-
-        Raises:
-            AdapterlabError: If several contestants fit.
         """
-        if not self.settings:
-            return self.name if self.name in results.contestants else None
-        contests = results.contests
-        fitting = [
-            name
-            for name in results.contestants
-            if all(self.fits(contests[name, task].adapter) for task in results.study.tasks if (name, task) in contests)
-        ]
-        if len(fitting) > 1:
-            raise AdapterlabError(f"{' and '.join(fitting)} are both {self}: name one by its label")
-        return fitting[0] if fitting else None
+        entrants, contests = results.study.entrants, results.contests
+        if self.settings:
+            return [
+                name
+                for name in results.contestants
+                if all(self.fits(contests[name, t].adapter) for t in results.study.tasks if (name, t) in contests)
+            ]
+        own = next((entry for entry in entrants if entry.name == self.name), None)
+        settings = {} if own is None else own.settings
+        alike = [e.name for e in entrants if e.adapter == self.name and e.settings == settings]
+        return list(dict.fromkeys([*([] if own is None else [own.name]), *alike]))

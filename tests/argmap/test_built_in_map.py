@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from adapterlab import argmap
@@ -49,11 +50,11 @@ def test_every_test_names_a_contest(title: str) -> None:
     assert test["in"] in METRICS
     assert test["on"]
     assert set(test["on"]) <= TASKS
-    pairs = {"better": "than", "reaches": "of", "equivalent": "to"}
+    pairs = {"better": "than", "controlled": "against", "reaches": "of", "equivalent": "to"}
     (form,) = pairs.keys() & test.keys()
     names = {test[pairs[form]], test["who"] if form == "reaches" else test[form]}
     assert len(names) == 2
-    assert names <= ADAPTERS
+    assert {name.partition("(")[0] for name in names} <= ADAPTERS
     if form == "reaches":
         assert 0 < test["reaches"] <= 1
     if form == "equivalent":
@@ -64,7 +65,7 @@ def test_every_theme_can_be_tested_by_the_quick_study() -> None:
     quick = {"lora", "pissa", "oft", "dora", "ia3", "vera", "full_ft"}
     testable = set()
     for title, test in BUILT_IN.tests.items():
-        names = {test[key] for key in ("better", "than", "who", "of", "equivalent", "to") if key in test}
+        names = {test[key] for key in ("better", "than", "who", "of", "equivalent", "to") if key in test} or {"none"}
         if names <= quick and {"restyle", "prose"} & set(test["on"]):
             testable.add(BUILT_IN.claims[title].section)
     themes = {section.id for section in BUILT_IN.sections[: len(THEMES)]}
@@ -81,6 +82,30 @@ def test_the_example_map_of_the_documents_has_the_scores_given_there() -> None:
 
 
 def test_the_built_in_map_has_the_scores_given_in_the_documents() -> None:
-    thesis = {s: argmap.score(BUILT_IN, s).claims["Natural Manifold"].credence for s in ("quadratic-energy", "df-quad")}
-    assert thesis == pytest.approx({"quadratic-energy": 0.82, "df-quad": 0.33}, abs=5e-3)
+    names = ("bayes", "quadratic-energy", "df-quad")
+    thesis = {name: argmap.score(BUILT_IN, name).claims["Natural Manifold"].credence for name in names}
+    assert thesis == pytest.approx({"bayes": 0.27, "quadratic-energy": 0.74, "df-quad": 0.35}, abs=5e-3)
+    assert all(f"{value:.2f}" in DOCS for value in thesis.values())
+    assert argmap.score(BUILT_IN).semantics == "bayes"
     assert f"{len(BUILT_IN.tests)} claims" in DOCS
+
+
+def test_numbers_that_are_shuffled_between_claims_are_worth_nothing() -> None:
+    """The thesis then stands at its prior, so where it stands says something of the evidence and not of the map's shape."""
+    titles = [title for title, claim in BUILT_IN.claims.items() if claim.credence is not None]
+    numbers = [BUILT_IN.claims[title].credence for title in titles]
+    rng = np.random.default_rng(0)
+    shuffled = [
+        argmap.score(BUILT_IN, credences=dict(zip(titles, rng.permutation(numbers), strict=True)))
+        .claims["Natural Manifold"]
+        .credence
+        for _ in range(200)
+    ]
+    assert np.median(shuffled) == pytest.approx(0.3, abs=0.05)
+    assert np.quantile(shuffled, 0.95) - np.quantile(shuffled, 0.05) > 0.02
+
+
+@pytest.mark.parametrize(("credence", "low", "high"), [(0.1, 0.1, 0.2), (0.5, 0.25, 0.35), (0.9, 0.4, 0.55)])
+def test_the_thesis_goes_where_all_credences_go(credence: float, low: float, high: float) -> None:
+    every = {title: credence for title, claim in BUILT_IN.claims.items() if claim.credence is not None}
+    assert low < argmap.score(BUILT_IN, credences=every).claims["Natural Manifold"].credence < high

@@ -69,7 +69,7 @@ def test_it_says_the_answer_and_the_thesis_before_and_after(page, analysis, judg
     assert analysis.answer in text
     thesis = judgement.theses[0]
     for scores in (judgement.before, judgement.after):
-        assert f"{scores['quadratic-energy'].claims[thesis].credence:.2f}" in text
+        assert f"{scores['bayes'].claims[thesis].credence:.2f}" in text
 
 
 def test_it_shows_the_rubric_beside_the_literature_and_its_thresholds(page, analysis):

@@ -112,7 +112,10 @@ def test_what_did_not_run_leaves_the_credence_alone():
             {"better": "oft", "than": "lora", "in": "in_domian", "on": ["prose"]},
             "unknown metric.*did you mean in_domain",
         ),
-        ({"better": "oft", "then": "lora", "in": "in_domain", "on": ["prose"]}, "unknown key .then. in the test of .C.*did you mean than"),
+        (
+            {"better": "oft", "then": "lora", "in": "in_domain", "on": ["prose"]},
+            "unknown key .then. in the test of .C.*did you mean than",
+        ),
         (
             {"better": "oft", "than": "lora", "in": "in_domain", "on": ["prose"], "bye": 1},
             "unknown key 'bye'.*did you mean by",
