@@ -48,9 +48,15 @@ def _check(
         list[str] | None,
         typer.Option(help="A folder in links and its name on disk: docs=papers. May be repeated."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Report missing credences and inferences in a map without any too.")
+    ] = False,
 ) -> None:
-    """Find errors and warnings in a map. The exit code is 1 if there are errors."""
-    from adapterlab.argmap.lint.checks import check
+    """Find errors and warnings in a map. The exit code is 1 if there are errors.
+
+    Missing credences and inferences are errors if the map has at least one credence, prior or inference.
+    """
+    from adapterlab.argmap.lint.checks import check, is_quantitative
     from adapterlab.argmap.lint.evidence import check_evidence
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
@@ -60,7 +66,7 @@ def _check(
         raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
     moved = _moved_folders(links or [])
     the_map = read(file)
-    found = check(the_map)
+    found = check(the_map, strict)
     if evidence:
         severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
         found.extend(check_evidence(the_map, file.parent, severity, moved))
@@ -74,6 +80,8 @@ def _check(
             print(diagnostic.render(the_map.source))
         counts = f"{len(wrong)} error{'s' * (len(wrong) != 1)}, {len(found) - len(wrong)} warnings"
         print(f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}")
+        if not strict and not is_quantitative(the_map):
+            print("The map has no numbers, so missing ones are not reported (--strict reports them).")
     if wrong:
         raise typer.Exit(1)
 

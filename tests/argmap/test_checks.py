@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapterlab import argmap
-from adapterlab.argmap.lint.checks import check
+from adapterlab.argmap.lint.checks import check, is_quantitative
 from adapterlab.argmap.lint.evidence import check_evidence
 from adapterlab.argmap.syntax.diagnostics import Diagnostic
 from tests.argmap.reference import corpus
@@ -94,6 +94,28 @@ def test_a_mistake_is_found(code: str) -> None:
     finding = found(text)[code]
     assert finding.severity == severity
     assert message in finding.message
+
+
+@pytest.mark.parametrize("number", ["credence: 0.5", "prior: 0.5", "inference: 0.5"])
+def test_missing_numbers_are_errors_if_the_map_has_a_number(number: str) -> None:
+    missing = {"no-credence", "no-inference"}
+    bare = "[T]: thesis\n\n<A>\n\n(1) [P]: premise\n----\n(2) [C]: conclusion\n  +> [T]\n\n[Q]: claim\n  -> [T]"
+    assert not found(bare)
+    assert {d.code for d in check(argmap.parse(bare), strict=True)} == missing
+    one = bare.replace("[Q]: claim", f"[Q]: claim {{{number}}}")
+    assert missing <= {d.code for d in check(argmap.parse(one))}
+
+
+@pytest.mark.parametrize("line", ["-- rule {inference: 0.5} --", "-- rule {credence: 0.5} --"])
+def test_a_number_on_an_inference_line_makes_a_map_quantitative(line: str) -> None:
+    assert "no-credence" in found(f"<A>\n\n(1) [P]: premise\n{line}\n(2) [C]: conclusion\n")
+
+
+@pytest.mark.parametrize("name", corpus.written())
+def test_no_numbers_are_missing_in_a_map_without_numbers(name: str) -> None:
+    read = argmap.parse(corpus.written()[name])
+    if not is_quantitative(read):
+        assert not {"no-credence", "no-inference"} & {d.code for d in check(read)}
 
 
 def test_in_strict_mode_circular_support_is_circular_entailment() -> None:

@@ -1,8 +1,9 @@
 r"""Checks of a map that can be read: missing definitions and numbers, circular entailment, isolated parts.
 
 >>> from adapterlab.argmap.model.build import parse
->>> for finding in check(parse("[Wet]: It is wet.\n  + [Rain]: It rains.")):
+>>> for finding in check(parse("[Wet]: It is wet. {prior: 0.4}\n  + [Rain]: It rains.")):
 ...     print(finding.message)
+[Wet]: prior has no reason
 [Rain] has no credence
 """
 
@@ -10,25 +11,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from adapterlab.argmap.model.graph import components, cycles
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, Step
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
 
+NUMBERS = ("credence", "prior", "inference")
+"""Keys of metadata that hold a probability."""
 
-def check(the_map: Map) -> list[Diagnostic]:
+
+def check(the_map: Map, strict: bool = False) -> list[Diagnostic]:
     """Find errors and warnings in a map.
+
+    Missing numbers are errors in quantitative maps only (see `is_quantitative`). One number is enough, of any kind,
+    because a score needs a number for every claim and inference.
 
     Quotes are checked separately, by `evidence.check_evidence`, because that needs the quoted files.
 
     Args:
         the_map: The map.
+        strict: Report missing numbers in a map without numbers too.
 
     Returns:
         All findings, those from reading the map included, in the order of the text.
     """
     found = list(the_map.diagnostics)
-    checker = _Checker(the_map)
+    checker = _Checker(the_map, strict or is_quantitative(the_map))
     for part in (
         checker.references,
         checker.numbers,
@@ -41,9 +50,23 @@ def check(the_map: Map) -> list[Diagnostic]:
     return sorted(found, key=lambda d: (d.line, d.column, d.code))
 
 
+def is_quantitative(the_map: Map) -> bool:
+    """Return True if the metadata of a map has at least one `credence:`, `prior:` or `inference:`.
+
+    Args:
+        the_map: The map.
+    """
+    elements = (*the_map.claims.values(), *the_map.arguments.values())
+    steps = (step for argument in the_map.arguments.values() for step in argument.steps)
+    blocks = chain((element.data for element in elements), (step.data for step in steps))
+    return any(key in data for data in blocks for key in NUMBERS)
+
+
 class _Checker:
-    def __init__(self, the_map: Map) -> None:
+    def __init__(self, the_map: Map, quantitative: bool) -> None:
         self.map = the_map
+        self.quantitative = quantitative
+        """True if missing numbers are errors."""
 
     def _at(self, place: Mention, severity: Severity, code: str, message: str, fix: str = "") -> Diagnostic:
         return self.map.source.at(severity, code, message, place.start, min(place.end, place.start + 60), fix)
@@ -102,7 +125,8 @@ class _Checker:
             if is_conclusion and claim.role != "thesis" and "credence" in claim.data:
                 message = f"[{claim.title}] has a credence, but it is ignored: the claim is a conclusion of arguments"
                 yield self._at(_stating(claim, "credence"), "warning", "credence-of-conclusion", message)
-            if not is_conclusion and claim.title not in pointed and "credence" not in claim.data and claim.defined:
+            needs_credence = self.quantitative and not is_conclusion and claim.title not in pointed
+            if needs_credence and "credence" not in claim.data and claim.defined:
                 fix = 'write {reason: "...", credence: 0.5} after it'
                 yield self._at(claim.defined, "error", "no-credence", f"[{claim.title}] has no credence", fix)
         for argument in self.map.arguments.values():
@@ -112,7 +136,7 @@ class _Checker:
                 yield from self._inference(argument, number, step)
             if not argument.steps and argument.text:
                 yield from self._number(argument.mentions, "credence", f"<{argument.title}>")
-                if "credence" not in argument.data:
+                if self.quantitative and "credence" not in argument.data:
                     message = f"<{argument.title}> has neither a structure nor a credence"
                     yield self._at(argument.mentions[0], "error", "no-credence", message)
 
@@ -125,7 +149,7 @@ class _Checker:
             if step.data_start >= 0:
                 yield from self._number([on_line], key, name)
         stated = any("inference" in m.data for m in places) or {"inference", "credence"} & step.data.keys()
-        if not stated and places:
+        if self.quantitative and not stated and places:
             fix = (
                 'write {reason: "...", inference: 0.5} after the conclusion, or {inference: 0.5} on the inference line'
             )
