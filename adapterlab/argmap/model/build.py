@@ -11,6 +11,7 @@ the reference implementation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
@@ -90,6 +91,7 @@ class _Reader:
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
+            element.tags = list(dict.fromkeys(chain.from_iterable(m.tags for m in element.mentions)))
         self.map.tags = list(self.tags)
         self.map.relations = resolve(self.relations, self.map)
         assign_roles(self.map)

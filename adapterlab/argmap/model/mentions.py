@@ -48,13 +48,12 @@ def title_of(token: Token) -> str | None:
 
 
 def add_mention(element: Claim | Argument, mention: Mention) -> None:
-    """Add a mention to a claim or argument, and merge its tags and metadata.
+    """Add a mention to a claim or argument, and merge its metadata.
 
     Args:
         element: The claim or argument; changed in place.
         mention: The mention.
     """
-    element.tags.extend(tag for tag in mention.tags if tag not in element.tags)
     if mention.data:
         _merge(element.data, mention.data)
     element.mentions.append(mention)

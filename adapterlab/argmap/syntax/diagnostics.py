@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+"""The character with which some editors begin a UTF-8 file."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,16 @@ class Source:
     _starts: list[int] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        starts, at = [0], self.text.find("\n")
+        starts, at = [len(self.byte_order_mark)], self.text.find("\n")
         while at >= 0:
             starts.append(at + 1)
             at = self.text.find("\n", at + 1)
         self._starts = starts
+
+    @property
+    def byte_order_mark(self) -> str:
+        """The byte order mark at the start of the text, which belongs to no line; empty if there is none."""
+        return BYTE_ORDER_MARK if self.text.startswith(BYTE_ORDER_MARK) else ""
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return line and column, both from 1, of a character.
@@ -83,8 +90,8 @@ class Source:
         Args:
             offset: The character's offset in the text.
         """
-        index = bisect_right(self._starts, offset) - 1
-        return index + 1, offset - self._starts[index] + 1
+        index = max(0, bisect_right(self._starts, offset) - 1)
+        return index + 1, max(0, offset - self._starts[index]) + 1
 
     def line(self, number: int) -> str:
         """Return a line without its line break; an empty string outside the text.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
-from adapterlab.argmap.syntax.finder import Finder
+from adapterlab.argmap.syntax.finder import Finder, link_parts
 from adapterlab.argmap.syntax.shortcodes import SHORTCODES
 from adapterlab.argmap.syntax.tokens import RELATIONS, Paragraph, Token
 
@@ -39,7 +39,6 @@ _SPECIAL = re.compile(r"(?:\.\S+?\.[ \t]?)|(?::\S+?:[ \t]?)")
 _BREAKS_AFTER_EMPTY_LINE = re.compile(r"(?:[ \t]*\r\n|\n|\r)*")
 _BREAK_AFTER_NEWLINE = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)(?![ \t]*(?:\r\n|\n|\r)))?")
 _EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
-_LINK = re.compile(r"\[.+\]\(.+\)")
 _DASHES = re.compile(r"-{2,}")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
 
@@ -76,7 +75,7 @@ class Lexer:
 
     def read(self) -> list[Paragraph]:
         """Return the paragraphs that are not empty, in order. Never raises: errors are in `diagnostics`."""
-        at, size = 0, len(self.text)
+        at, size = len(self.source.byte_order_mark), len(self.text)
         while at < size:
             at = self._inference_token(at) if self.in_inference else self._token(at)
         self._end_paragraph(size)
@@ -205,7 +204,7 @@ class Lexer:
         found = self.find.element(at)
         if found is None:
             return at
-        if found[0] == "LINK" and not _LINK.search(self.text, at, found[1]):
+        if found[0] == "LINK" and not link_parts(self.text[at : found[1]]):
             self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
         return self._emit(found[0], at, found[1])
 
@@ -281,7 +280,7 @@ class Lexer:
             self._end_paragraph(at)
             return match.end()
         match = _NEWLINE.match(self.text, at)
-        return self._emit("NEWLINE", at, match.end()) if match else at + 1
+        return self._emit("NEWLINE", at, match.end()) if match else self._spaces(at)
 
     def _inference_end(self, at: int) -> int:
         match = _DASHES.match(self.text, at)

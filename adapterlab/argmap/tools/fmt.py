@@ -1,6 +1,6 @@
 r"""Formatter: one empty line between paragraphs, two spaces per level, short relation signs, statements renumbered.
 
-Line breaks inside texts, metadata and comments are kept.
+Line breaks inside texts, metadata and comments are kept, and so are a byte order mark and line ends of two characters.
 
 >>> print(format_map("[Wet]: It is wet.\n      <+   [Rain]: It rains.\n\n\n"), end="")
 [Wet]: It is wet.
@@ -42,7 +42,11 @@ def format_map(text: str, name: str = "<map>") -> str:
     found = errors(before.diagnostics)
     if found:
         raise AdapterlabError(f"{name} has errors; fix them first\n{found[0].render(before.source)}")
-    after = _Formatter(text, name).format()
+    mark = before.source.byte_order_mark
+    after = mark + _Formatter(text[len(mark) :], name).format()
+    breaks = text.count("\n")
+    if breaks and text.count("\r\n") == breaks:
+        after = after.replace("\r\n", "\n").replace("\n", "\r\n")
     if meaning(parse(after, name)) != meaning(before):
         raise AdapterlabError(f"{name} cannot be formatted without changing its content; please report this map")
     return after
