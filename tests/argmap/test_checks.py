@@ -48,6 +48,16 @@ WRONG = {
         "warning",
         "[Other] and 1 more are not connected",
     ),
+    "other-text": (
+        SOUND + "\n[P]: other words\n",
+        "warning",
+        "[P] has another text in line 11, which replaces the one in line 6",
+    ),
+    "other-number": (
+        SOUND + '\n[P] {reason: "s", credence: 0.7}\n',
+        "warning",
+        "[P] has another credence in line 11, 0.7, which replaces the one in line 6, 0.8",
+    ),
     "no-credence": (SOUND.replace(", credence: 0.8", ""), "error", "[P] has no credence"),
     "no-inference": (SOUND.replace(", inference: 0.5", ""), "error", "<A> has no inference"),
     "out-of-range": (SOUND.replace("0.8", "1.8"), "error", "credence 1.8 is outside [0, 1]"),
@@ -116,6 +126,10 @@ def test_no_numbers_are_missing_in_a_map_without_numbers(name: str) -> None:
     read = argmap.parse(corpus.written()[name])
     if not is_quantitative(read):
         assert not {"no-credence", "no-inference"} & {d.code for d in check(read)}
+
+
+def test_the_same_text_may_be_written_twice() -> None:
+    assert found(SOUND + '\n[P]:  premise [paper](https://example.org/p) {reason: "r", credence: 0.8}\n') == {}
 
 
 def test_in_strict_mode_circular_support_is_circular_entailment() -> None:

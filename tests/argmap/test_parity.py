@@ -71,3 +71,37 @@ def test_the_reference_agrees_on_the_sources_map() -> None:
     assert exported["original"] is None
     assert exported["fixed"] is not None
     assert digest(summary.of_reference(exported["fixed"])) == SOURCES_MAP_DIGEST
+
+
+TWICE = """
+[A]: first
+  + [B]: one
+
+[A]: second
+
+[A] {credence: 0.5}
+
+[C]: kept {isCanonical: true}
+  + <X>: early
+
+[C]: late
+
+<X>: later
+
+[B]: two {isCanonical: true}
+
+[B]: three {isCanonical: false}
+
+[B]: four {isCanonical: 0}
+"""
+SHOWN = {"A": "second", "B": "two", "C": "kept", "X": "later"}
+
+
+def test_of_several_texts_the_references_choice_is_shown() -> None:
+    read = argmap.parse(TWICE)
+    assert {e.title: e.text for e in (*read.claims.values(), *read.arguments.values())} == SHOWN
+
+
+@needs_reference
+def test_the_reference_shows_these_texts() -> None:
+    assert {title: text.strip() for title, text in reference_cli.shown_texts(TWICE).items()} == SHOWN

@@ -40,6 +40,7 @@ def check(the_map: Map, strict: bool = False) -> list[Diagnostic]:
     checker = _Checker(the_map, strict or is_quantitative(the_map))
     for part in (
         checker.references,
+        checker.repetitions,
         checker.numbers,
         checker.theses,
         checker.observations,
@@ -109,6 +110,31 @@ class _Checker:
                     known = self.map.claims if name.startswith("[") else self.map.arguments
                     if name[1:-1] not in known:
                         yield self._at(place, "warning", "undefined-mention", f"@{name} is not defined in this map")
+
+    def repetitions(self) -> Iterator[Diagnostic]:
+        """Find elements with different texts, and claims with different credences or priors: one of them is ignored."""
+        for element in (*self.map.claims.values(), *self.map.arguments.values()):
+            if len(element.mentions) < 2:
+                continue
+            name = f"[{element.title}]" if isinstance(element, Claim) else f"<{element.title}>"
+            shown = element.defined
+            for place in element.mentions:
+                if shown and place.text and not place.reference and place.plain != shown.plain:
+                    message = (
+                        f"{name} has another text in line {shown.line}, which replaces the one in line {place.line}"
+                    )
+                    fix = "write one text, and refer to it by its title alone"
+                    yield self._at(place, "warning", "other-text", message, fix)
+            for key in ("credence", "prior") if isinstance(element, Claim) else ():
+                stated = [m for m in element.mentions if key in m.data]
+                for place in stated[:-1]:
+                    if place.data[key] != stated[-1].data[key]:
+                        message = (
+                            f"{name} has another {key} in line {stated[-1].line}, {stated[-1].data[key]},"
+                            f" which replaces the one in line {place.line}, {place.data[key]}"
+                        )
+                        at = Mention(place.line, place.data_start, place.data_end, "", data=place.data)
+                        yield self._at(at, "warning", "other-number", message, "write one number")
 
     # Numbers
 

@@ -69,8 +69,14 @@ class _Titled:
 
     @property
     def defined(self) -> Mention | None:
-        """The first mention with a text."""
-        return next((m for m in self.mentions if not m.reference and m.text), None)
+        """The mention whose text is shown, as in the reference: the last with a text, or the last with `isCanonical`."""
+        last = None
+        for mention in reversed(self.mentions):
+            if not mention.reference and mention.text:
+                if mention.data.get("isCanonical"):
+                    return mention
+                last = last or mention
+        return last
 
     @property
     def text(self) -> str:

@@ -46,3 +46,22 @@ def export(texts: dict[str, str]) -> dict[str, dict[str, Any] | None]:
         )
         found = {name: out / f"{name}.json" for name in texts}
         return {name: json.loads(path.read_text()) if path.exists() else None for name, path in found.items()}
+
+
+_SHOWN_TEXTS = """
+const { argdown } = require("@argdown/node");
+const input = require("fs").readFileSync(0, "utf8");
+const response = argdown.run({ input, process: ["parse-input", "build-model", "build-map"], logLevel: "silent" });
+const nodes = [];
+const visit = node => { node.children ? node.children.forEach(visit) : nodes.push([node.title, node.labelText]); };
+response.map.nodes.forEach(visit);
+console.log(JSON.stringify(Object.fromEntries(nodes)));
+"""
+
+
+def shown_texts(text: str) -> dict[str, str]:
+    """Return the text that the reference shows in the map for each claim and argument, by title."""
+    command = ["node", "-e", _SHOWN_TEXTS]
+    shown = subprocess.run(command, cwd=HERE, input=text, capture_output=True, text=True, check=True, timeout=60)
+    found: dict[str, str] = json.loads(shown.stdout)
+    return found
