@@ -70,7 +70,7 @@ def _check(
     if evidence:
         severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
         found.extend(check_evidence(the_map, file.parent, severity, moved))
-        found.sort(key=lambda d: (d.line, d.column))
+        found.sort(key=lambda d: d.order)
     wrong = errors(found)
     if as_json:
         shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
@@ -175,13 +175,13 @@ def _what_if(
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Also write the numbers into the file; its other bytes stay the same.")
+        bool, typer.Option("--write", help="Also write the numbers into the files; their other bytes stay the same.")
     ] = False,
 ) -> None:
     """Show how credences change with other numbers."""
     from adapterlab.argmap.model.files import write_text
     from adapterlab.argmap.scoring.scores import score
-    from adapterlab.argmap.tools.edit import with_credences
+    from adapterlab.argmap.tools.edit import edited_files
 
     the_map, numbers = _read(file, skip_broken), _numbers(sets)
     before = score(the_map, semantics, skip_broken=skip_broken)
@@ -196,7 +196,8 @@ def _what_if(
         if not changed:
             print("no credence changes by 0.0005 or more")
     if write:
-        write_text(file, with_credences(the_map.source.text, numbers, str(file)))
+        for name, text in edited_files(the_map, numbers).items():
+            write_text(Path(name), text)
 
 
 def _numbers(sets: list[str] | None) -> dict[str, float]:
@@ -272,8 +273,8 @@ def _fmt(
     from adapterlab.argmap.model.files import read, write_text
     from adapterlab.argmap.tools.fmt import format_map
 
-    text = read(file).source.text
-    formatted = format_map(text, str(file))
+    text = read(file).source.files[str(file)].text
+    formatted = format_map(text, str(file), file.parent)
     if to_stdout:
         print(formatted, end="")
     elif formatted != text:

@@ -48,7 +48,7 @@ def check(the_map: Map, strict: bool = False) -> list[Diagnostic]:
         checker.islands,
     ):
         found.extend(part())
-    return sorted(found, key=lambda d: (d.line, d.column, d.code))
+    return sorted(dict.fromkeys(found), key=lambda d: d.order)
 
 
 def is_quantitative(the_map: Map) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
@@ -32,6 +33,7 @@ from adapterlab.argmap.syntax.grammar import (
     Structure,
     parse_paragraph,
 )
+from adapterlab.argmap.syntax.includes import MAX_CHARACTERS, directives, expand
 from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.lexer import Lexer
 from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
@@ -39,15 +41,16 @@ from adapterlab.argmap.syntax.recovery import explain, statements_of
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
-MAX_CHARACTERS = 20_000_000
 
 
-def parse(text: str, name: str = "<map>") -> Map:
+def parse(text: str, name: str = "<map>", folder: Path | None = None) -> Map:
     """Read a map. Never raises: errors are collected in `Map.diagnostics`, and the rest of the map is read.
 
     Args:
         text: A text in Argdown, as the reference implementation (`@argdown/cli` 1.7.5) reads it.
         name: Name of the text in messages, for example its path.
+        folder: Folder of the text, in which `@include(file)` finds files. Without it, no file is read, and the
+            directives remain in the text, with a warning.
 
     Returns:
         The map. A text of more than 20 million characters gives an empty map with one error.
@@ -58,13 +61,23 @@ def parse(text: str, name: str = "<map>") -> Map:
         result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
         return result
     with gc_paused():
-        return _Reader(Source(text, name)).read()
+        if folder is not None:
+            source, found = expand(text, name, folder)
+        else:
+            source = Source(text, name)
+            found = [_not_included(source, at, end) for at, end in directives(text)]
+        return _Reader(source, found).read()
+
+
+def _not_included(source: Source, start: int, end: int) -> Diagnostic:
+    message = f"{source.text[start:end]} remains in the text: it is not known which folder the map is in"
+    return source.at("warning", "not-included", message, start, end, "read the map from a file")
 
 
 class _Reader:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, found: list[Diagnostic]) -> None:
         self.source = source
-        self.map = Map(source)
+        self.map = Map(source, diagnostics=found)
         self.untitled = 0
         self.section: Section | None = None
         self.open_sections: list[Section] = []
@@ -95,7 +108,7 @@ class _Reader:
         self.map.tags = list(self.tags)
         self.map.relations = resolve(self.relations, self.map)
         assign_roles(self.map)
-        self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
+        self.map.diagnostics.sort(key=lambda d: d.order)
         return self.map
 
     def _opening(self, paragraphs: list[Paragraph]) -> None:

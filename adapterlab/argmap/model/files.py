@@ -44,7 +44,7 @@ def load(path: str | Path) -> Map:
 
 
 def read(path: str | Path) -> Map:
-    """Read a map, errors included.
+    """Read a map with its errors, and the files that it includes.
 
     Args:
         path: A file in Argdown, UTF-8.
@@ -61,7 +61,7 @@ def read(path: str | Path) -> Map:
         raise AdapterlabError(f"{path} is not UTF-8 text: byte {error.start} ({error.reason})") from None
     except OSError as error:
         raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
-    return parse(text, str(path))
+    return parse(text, str(path), Path(path).parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -48,6 +48,15 @@ def export(texts: dict[str, str]) -> dict[str, dict[str, Any] | None]:
         return {name: json.loads(path.read_text()) if path.exists() else None for name, path in found.items()}
 
 
+def export_file(path: Path) -> dict[str, Any] | None:
+    """Return the JSON export of the reference for a file; None if it rejects it."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [str(binary()), "json", str(path), out]
+        subprocess.run(command, cwd=path.parent, capture_output=True, check=False, timeout=60)
+        exported = Path(out, f"{path.stem}.json")
+        return json.loads(exported.read_text()) if exported.exists() else None
+
+
 _SHOWN_TEXTS = """
 const { argdown } = require("@argdown/node");
 const input = require("fs").readFileSync(0, "utf8");
