@@ -79,7 +79,14 @@ piece = st.one_of(
     st.text("[]()<>{}#@*_-+=.:/\\,;'\"!", max_size=12),
 )
 line = st.tuples(indent, st.one_of(sign, st.just("")), piece, st.one_of(block, st.just("")), ends).map("".join)
-hostile = st.one_of(st.lists(line, max_size=12).map("".join), st.text(st.characters(), max_size=200))
+setting = st.sampled_from(["5", "[]", "{}", "true", "null", "[5, {title: 1}]", "{mode: strict, explodeArguments: 1}"])
+nested = st.sampled_from(["{regroup: [{children: {}}, {title: [], statements: [1], arguments: x}]}", "{shortcodes: 5}"])
+codes = st.sampled_from(['{shortcodes: {":x:": 5, ".y.": {unicode: null}, z: {}}}', "{removeTagsFromText: []}"])
+front_matter = st.tuples(st.sampled_from(["model", "group", "x"]), st.one_of(setting, nested, codes)).map(
+    lambda pair: f"===\n{pair[0]}: {pair[1]}\n===\n\n"
+)
+lines = st.tuples(st.one_of(st.just(""), front_matter), st.lists(line, max_size=12).map("".join)).map("".join)
+hostile = st.one_of(lines, st.text(st.characters(), max_size=200))
 
 
 @settings(max_examples=400, deadline=None)

@@ -10,7 +10,7 @@ the reference implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention,
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
 from adapterlab.argmap.model.relations import WrittenRelation, resolve
 from adapterlab.argmap.model.roles import assign_roles
+from adapterlab.argmap.model.settings import explode_arguments, model_settings, regroup
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.gc_pause import gc_paused
 from adapterlab.argmap.syntax.grammar import (
@@ -89,6 +90,10 @@ class _Reader:
         self.structure: str | None = None
         """The argument whose premise-conclusion structure is being read."""
         self.tags: dict[str, None] = {}
+        self.model: Mapping[str, object] = {}
+        """The `model:` settings of the front matter."""
+        self.without_tags = False
+        """True if texts are without their tags."""
 
     def read(self) -> Map:
         lexer = Lexer(self.source)
@@ -107,6 +112,9 @@ class _Reader:
             element.tags = list(dict.fromkeys(chain.from_iterable(m.tags for m in element.mentions)))
         self.map.tags = list(self.tags)
         self.map.relations = resolve(self.relations, self.map)
+        if self.model.get("explodeArguments"):
+            explode_arguments(self.map)
+        regroup(self.map)
         assign_roles(self.map)
         self.map.diagnostics.sort(key=lambda d: d.order)
         return self.map
@@ -125,6 +133,8 @@ class _Reader:
                 return
             if isinstance(node, FrontMatter):
                 self.map.settings = self._yaml(node.token, read_front_matter)
+                self.model = model_settings(self.map.settings)
+                self.without_tags = bool(self.model.get("removeTagsFromText"))
 
     def _paragraph(self, paragraph: Paragraph) -> None:
         argument, self.previous_argument = self.previous_argument, None
@@ -172,7 +182,7 @@ class _Reader:
     # Sections
 
     def _heading(self, node: Heading) -> None:
-        inline = read_inline(node.content)
+        inline = read_inline(node.content, without_tags=self.without_tags)
         self.section_count += 1
         data = self._yaml(node.data, read_block) if node.data else {}
         line, _ = self.source.place(node.sign.start)
@@ -202,7 +212,7 @@ class _Reader:
     def _mention(self, element: Element, role: str) -> Mention:
         if role != "broken" and (element.kind == "argument" or self.in_relation):
             role = "description" if element.kind == "argument" else "relation"
-        mention = mention_of(element, role, self.source)
+        mention = mention_of(element, role, self.source, self.without_tags)
         self.tags |= dict.fromkeys(mention.tags)
         if element.data:
             mention.data = self._yaml(element.data, read_block)

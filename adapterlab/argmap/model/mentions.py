@@ -17,15 +17,16 @@ from adapterlab.argmap.syntax.metadata import Metadata
 from adapterlab.argmap.syntax.tokens import Token
 
 
-def mention_of(element: Element, role: str, source: Source) -> Mention:
+def mention_of(element: Element, role: str, source: Source, without_tags: bool = False) -> Mention:
     """Return the mention of a syntax node; its metadata is located but not read.
 
     Args:
         element: The node of a statement or argument.
         role: Role of the mention, see `Mention.role`.
         source: The text of the map.
+        without_tags: As in `read_inline`.
     """
-    inline = read_inline(element.head.content, reference=element.head.form == "reference")
+    inline = read_inline(element.head.content, element.head.form == "reference", without_tags)
     tokens = [token for token in (element.head.title, *_flat(element.head.content)) if token]
     first = next((token for token in tokens if token.type != "NEWLINE"), tokens[0])
     line, _ = source.place(first.start)

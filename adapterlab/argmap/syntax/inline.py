@@ -32,19 +32,20 @@ class InlineText:
     """The block quotes (lines that begin with `>`); consecutive lines are joined to one quote."""
 
 
-def read_inline(content: Content, reference: bool = False) -> InlineText:
+def read_inline(content: Content, reference: bool = False, without_tags: bool = False) -> InlineText:
     """Read the tokens of a statement, heading or description.
 
     Args:
         content: The tokens.
         reference: True if they follow a title without a colon (`[Title] #tag`).
+        without_tags: Leave the tags out of `InlineText.text`.
 
     Returns:
         The text and everything that is marked in it.
     """
     if len(content) == 1 and isinstance(token := content[0], Token) and token.type == "TEXT" and token.text[0] != ">":
         return InlineText(token.text, _line(token.text, token.text))
-    reader = _Reader()
+    reader = _Reader(without_tags)
     reader.read(content, reference)
     return reader.result()
 
@@ -57,7 +58,8 @@ def _line(words: str, bare: str) -> str:
 class _Reader:
     """Collects the pieces of a text. They are joined at the end, since joining each time would take quadratic time."""
 
-    def __init__(self) -> None:
+    def __init__(self, without_tags: bool) -> None:
+        self.without_tags = without_tags
         self.text: list[str] = []
         self.tags: dict[str, None] = {}
         self.links: list[tuple[str, str]] = []
@@ -123,7 +125,8 @@ class _Reader:
         elif token.type == "TAG":
             name = text.rstrip(" \t")[1:]
             self.tags[name[1:-1] if name.startswith("(") else name] = None
-            self.text.append(text)
+            if not self.without_tags:
+                self.text.append(text)
         elif token.type == "MENTION":
             self.mentions.append(text.strip(" \t")[1:])
             self._append(text)

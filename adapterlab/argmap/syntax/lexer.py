@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.finder import Finder, link_parts
-from adapterlab.argmap.syntax.shortcodes import SHORTCODES
+from adapterlab.argmap.syntax.metadata import MetadataError, read_front_matter
+from adapterlab.argmap.syntax.shortcodes import SHORTCODES, with_own
 from adapterlab.argmap.syntax.tokens import RELATIONS, Paragraph, Token
 
 MAX_INDENT_LEVELS = 100
@@ -72,6 +74,7 @@ class Lexer:
         self.opened = False
         """True if a token or an empty line has been read."""
         self.find = Finder(self.text)
+        self.shortcodes = SHORTCODES
 
     def read(self) -> list[Paragraph]:
         """Return the paragraphs that are not empty, in order. Never raises: errors are in `diagnostics`."""
@@ -198,7 +201,13 @@ class Lexer:
 
     def _front_matter(self, at: int) -> int:
         found = self.find.front_matter(at) if self.text.startswith("===", at) else None
-        return self._emit(found[0], at, found[1]) if found else at
+        if not found:
+            return at
+        block = self.text[at : found[1]]
+        if "shortcodes" in block and not self.paragraphs and all(token.type == "NEWLINE" for token in self.tokens):
+            with suppress(MetadataError):  # the reader of the map reports it
+                self.shortcodes = with_own(read_front_matter(block))
+        return self._emit(found[0], at, found[1])
 
     def _element(self, at: int) -> int:
         found = self.find.element(at)
@@ -220,7 +229,7 @@ class Lexer:
         if not match:
             return at
         code = match.group().strip()
-        sign = SHORTCODES.get(code) or SHORTCODES.get(code[1:-1])
+        sign = self.shortcodes.get(code)
         if sign is None:
             return self._emit("TEXT", at, match.end())
         return self._emit("TEXT", at, match.end(), sign + (" " if match.group().endswith(" ") else ""))
