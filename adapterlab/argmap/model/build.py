@@ -19,25 +19,24 @@ from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
 from adapterlab.argmap.model.relations import WrittenRelation, resolve
 from adapterlab.argmap.model.roles import assign_roles
 from adapterlab.argmap.model.settings import explode_arguments, model_settings, regroup
+from adapterlab.argmap.syntax.descent import MisplacedError, parse_paragraph
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.gc_pause import gc_paused
-from adapterlab.argmap.syntax.grammar import (
+from adapterlab.argmap.syntax.includes import MAX_CHARACTERS, directives, expand
+from adapterlab.argmap.syntax.inline import read_inline
+from adapterlab.argmap.syntax.lexer import Lexer
+from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
+from adapterlab.argmap.syntax.nodes import (
     Element,
     FrontMatter,
     Heading,
     Inference,
     ListNode,
-    MisplacedError,
     Node,
     Numbered,
     RelationNode,
     Structure,
-    parse_paragraph,
 )
-from adapterlab.argmap.syntax.includes import MAX_CHARACTERS, directives, expand
-from adapterlab.argmap.syntax.inline import read_inline
-from adapterlab.argmap.syntax.lexer import Lexer
-from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
 from adapterlab.argmap.syntax.recovery import explain, statements_of
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from adapterlab.argmap.model.map import Argument, Claim, Mention
 from adapterlab.argmap.syntax.diagnostics import Source
-from adapterlab.argmap.syntax.grammar import Content, Element
 from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.metadata import Metadata
+from adapterlab.argmap.syntax.nodes import Content, Element
 from adapterlab.argmap.syntax.tokens import Token
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from adapterlab.argmap.syntax.finder import link_parts
-from adapterlab.argmap.syntax.grammar import Content
+from adapterlab.argmap.syntax.nodes import Content
 from adapterlab.argmap.syntax.tokens import Token
 
 
