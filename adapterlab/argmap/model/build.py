@@ -108,7 +108,10 @@ class _Reader:
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
-            element.tags = list(dict.fromkeys(chain.from_iterable(m.tags for m in element.mentions)))
+            if len(element.mentions) == 1:
+                element.tags = list(element.mentions[0].tags)
+            else:
+                element.tags = list(dict.fromkeys(chain.from_iterable(m.tags for m in element.mentions)))
         self.map.tags = list(self.tags)
         self.map.relations = resolve(self.relations, self.map)
         if self.model.get("explodeArguments"):
@@ -220,10 +223,16 @@ class _Reader:
         return mention
 
     def _claim(self, title: str) -> Claim:
-        return self.map.claims.setdefault(title, Claim(title))
+        claim = self.map.claims.get(title)
+        if claim is None:
+            claim = self.map.claims[title] = Claim(title)
+        return claim
 
     def _argument(self, title: str) -> Argument:
-        return self.map.arguments.setdefault(title, Argument(title))
+        argument = self.map.arguments.get(title)
+        if argument is None:
+            argument = self.map.arguments[title] = Argument(title)
+        return argument
 
     def _untitled(self) -> str:
         self.untitled += 1

@@ -26,11 +26,15 @@ def mention_of(element: Element, role: str, source: Source, without_tags: bool =
         source: The text of the map.
         without_tags: As in `read_inline`.
     """
-    inline = read_inline(element.head.content, element.head.form == "reference", without_tags)
-    tokens = [token for token in (element.head.title, *_flat(element.head.content)) if token]
-    first = next((token for token in tokens if token.type != "NEWLINE"), tokens[0])
-    line, _ = source.place(first.start)
-    mention = Mention(line, tokens[0].start, tokens[-1].end, role, element.head.form == "reference")
+    head = element.head
+    inline = read_inline(head.content, head.form == "reference", without_tags)
+    first = head.title or next(_flat(head.content))
+    last = head.content[-1] if head.content else first
+    # The reference counts from the first character that is no line break.
+    visible = head.title or next((token for token in _flat(head.content) if token.type != "NEWLINE"), first)
+    line, _ = source.place(visible.start)
+    end = last.end if isinstance(last, Token) else first.end
+    mention = Mention(line, first.start, end, role, head.form == "reference")
     mention.text, mention.plain, mention.tags = inline.text, inline.plain, inline.tags
     mention.links, mention.quotes, mention.named = inline.links, inline.quotes, inline.mentions
     if element.data:

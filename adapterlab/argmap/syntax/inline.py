@@ -43,11 +43,19 @@ def read_inline(content: Content, reference: bool = False, without_tags: bool = 
     Returns:
         The text and everything that is marked in it.
     """
-    if len(content) == 1 and isinstance(token := content[0], Token) and token.type == "TEXT" and token.text[0] != ">":
-        return InlineText(token.text, _line(token.text, token.text))
+    if not content:
+        return InlineText()
+    first, rest = content[0], content[1:]
+    alone = not rest or (len(rest) == 1 and _is_newline(rest[0]))
+    if alone and isinstance(first, Token) and first.type == "TEXT" and not first.text.startswith(">"):
+        return InlineText(first.text, _line(first.text, first.text))
     reader = _Reader(without_tags)
     reader.read(content, reference)
     return reader.result()
+
+
+def _is_newline(item: Token | Content) -> bool:
+    return isinstance(item, Token) and item.type == "NEWLINE"
 
 
 def _line(words: str, bare: str) -> str:
