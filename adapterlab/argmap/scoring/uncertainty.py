@@ -21,10 +21,16 @@ from adapterlab.argmap.scoring.semantics import DEFAULT, semantics_named
 from adapterlab.errors import AdapterlabError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from adapterlab.argmap.scoring.semantics import Draws
 
 DRAWS, MIN_DRAWS, MAX_NUMBERS = 4000, 200, 20_000_000
 """Draws of a simulation, the fewest draws for large maps, and the number of values (draws x nodes) that limits them."""
+FEW = 1000
+"""Largest number of uncertain numbers whose quantiles are computed one by one."""
+TOGETHER = 500
+"""Claims whose intervals are computed at once."""
 DEFAULT_SIZE = 10.0
 LARGE = 1e6
 """Sample size times mean (1 - mean) from which quantiles are approximated."""
@@ -71,7 +77,6 @@ def intervals(
         AdapterlabError: As in `score`, or a sample size is not positive, or `level` is not between 0 and 1.
     """
     import numpy as np
-    from scipy.stats import qmc
 
     if not 0.0 < level < 1.0:
         raise AdapterlabError(f"the level of an interval must be between 0 and 1, not {level:g}")
@@ -83,21 +88,55 @@ def intervals(
         return {title: Interval(*[point.values[i]] * 3) for title, i in network.claims.items()}
     count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // len(network.nodes)))
     generator = np.random.default_rng(seed)
-    if len(uncertain) <= 1000:  # evenly spread draws need fewer draws for the same error
-        uniform = qmc.LatinHypercube(len(uncertain), rng=generator).random(count).T
-    else:
-        uniform = generator.random((len(uncertain), count))
-    given = {}
-    for row, (name, index) in zip(uniform, uncertain.items(), strict=True):
-        given[index] = beta_quantiles(network.nodes[index].given, sizes[name], row)
+    draw = _spread_draws if len(uncertain) <= FEW else _permuted_draws
+    given = draw(
+        {index: (network.nodes[index].given, sizes[name]) for name, index in uncertain.items()}, count, generator
+    )
     values = evaluate(network, rules, given).values
     tail = (1.0 - level) / 2.0
-    found = {}
-    for title, index in network.claims.items():
-        draws = np.broadcast_to(values[index], (count,))
-        low, high = np.quantile(draws, [tail, 1.0 - tail])
-        found[title] = Interval(float(low), float(draws.mean()), float(high))
+    found: dict[str, Interval] = {}
+    titles = list(network.claims)
+    for start in range(0, len(titles), TOGETHER):
+        block = titles[start : start + TOGETHER]
+        draws = np.stack([np.broadcast_to(values[network.claims[title]], (count,)) for title in block])
+        low, high = np.quantile(draws, [tail, 1.0 - tail], axis=1).tolist()
+        found.update(zip(block, map(Interval, low, draws.mean(axis=1).tolist(), high), strict=True))
     return found
+
+
+def _spread_draws(
+    numbers: Mapping[int, tuple[float, float]], count: int, generator: np.random.Generator
+) -> dict[int, Draws]:
+    """Return draws of each number, by index; a Latin hypercube spreads them evenly, so that fewer are needed.
+
+    The hypercube is that of `scipy.stats.qmc`, whose import alone takes longer than most simulations.
+    """
+    import numpy as np
+
+    generator = generator.spawn(1)[0]
+    jitter = generator.uniform(size=(count, len(numbers)))
+    strata = np.tile(np.arange(1, count + 1), (len(numbers), 1))
+    for row in strata:
+        generator.shuffle(row)
+    shares = (strata - jitter.T) / count
+    return {
+        index: beta_quantiles(mean, size, row)
+        for (index, (mean, size)), row in zip(numbers.items(), shares, strict=True)
+    }
+
+
+def _permuted_draws(
+    numbers: Mapping[int, tuple[float, float]], count: int, generator: np.random.Generator
+) -> dict[int, Draws]:
+    """Return draws of each number, by index. Equal numbers have the same evenly spread draws in different orders.
+
+    Large maps have many equal numbers, and quantiles take longer than all other parts of the simulation.
+    """
+    import numpy as np
+
+    shares = (np.arange(count) + generator.random(count)) / count
+    drawn = {pair: beta_quantiles(*pair, shares) for pair in dict.fromkeys(numbers.values())}
+    return {index: generator.permutation(drawn[pair]) for index, pair in numbers.items()}
 
 
 def beta_quantiles(mean: float, size: float, probabilities: Draws) -> Draws:
