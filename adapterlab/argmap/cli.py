@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from adapterlab.argmap.syntax.gc_pause import gc_paused
+
 if TYPE_CHECKING:
     from adapterlab.argmap.model.map import Map
 
@@ -39,6 +41,7 @@ DEFAULT_SEMANTICS = "quadratic-energy"
 
 
 @app.command("check")
+@gc_paused()
 def _check(
     file: File,
     as_json: AsJson = False,
@@ -56,8 +59,9 @@ def _check(
 
     Missing credences and inferences are errors if the map has at least one credence, prior or inference.
     """
-    from adapterlab.argmap.lint.checks import check, is_quantitative
+    from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
+    from adapterlab.argmap.lint.numbers import is_quantitative
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
     from adapterlab.errors import UnknownNameError
@@ -99,6 +103,7 @@ def _moved_folders(links: list[str]) -> dict[str, str]:
 
 
 @app.command("score")
+@gc_paused()
 def _score(
     file: File,
     semantics: SemanticsName = DEFAULT_SEMANTICS,

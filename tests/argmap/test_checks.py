@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapterlab import argmap
-from adapterlab.argmap.lint.checks import check, is_quantitative
+from adapterlab.argmap.lint.checks import check
 from adapterlab.argmap.lint.evidence import check_evidence
+from adapterlab.argmap.lint.numbers import is_quantitative
 from adapterlab.argmap.syntax.diagnostics import Diagnostic
 from tests.argmap.reference import corpus
 
