@@ -96,15 +96,16 @@ class _Reader:
 
     def read(self) -> Map:
         lexer = Lexer(self.source)
-        paragraphs = lexer.read()
-        self.map.diagnostics.extend(lexer.diagnostics)
         # A paragraph can consist of line breaks after a comment; the reference makes an empty claim of it.
-        paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
+        paragraphs = [p for p in lexer.read() if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
+        self.map.diagnostics.extend(lexer.diagnostics)
+        del lexer
         self._opening(paragraphs)
         if not paragraphs:
             self.map.diagnostics.append(self.source.at("error", "empty", "the map is empty", 0))
-        for paragraph in paragraphs:
-            self._paragraph(paragraph)
+        paragraphs.reverse()
+        while paragraphs:  # to save memory, each is dropped when it has been read, and the lexer was before
+            self._paragraph(paragraphs.pop())
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
@@ -215,7 +216,8 @@ class _Reader:
         if role != "broken" and (element.kind == "argument" or self.in_relation):
             role = "description" if element.kind == "argument" else "relation"
         mention = mention_of(element, role, self.source, self.without_tags)
-        self.tags |= dict.fromkeys(mention.tags)
+        if mention.tags:
+            self.tags |= dict.fromkeys(mention.tags)
         if element.data:
             mention.data = self._yaml(element.data, read_block)
         if self.section:

@@ -26,12 +26,12 @@ def mention_of(element: Element, role: str, source: Source, without_tags: bool =
         source: The text of the map.
         without_tags: As in `read_inline`.
     """
-    head = element.head
-    inline = read_inline(head.content, head.form == "reference", without_tags)
-    first = head.title or next(_flat(head.content))
-    last = head.content[-1] if head.content else first
-    # The reference counts from the first character that is no line break.
-    visible = head.title or next((token for token in _flat(head.content) if token.type != "NEWLINE"), first)
+    head, content = element.head, element.head.content
+    inline = read_inline(content, head.form == "reference", without_tags)
+    first = head.title or next(_flat(content))
+    last = content[-1] if content else first
+    # The line is that of the first character that is no line break.
+    visible = first if first.type != "NEWLINE" else next((t for t in _flat(content) if t.type != "NEWLINE"), first)
     line, _ = source.place(visible.start)
     end = last.end if isinstance(last, Token) else first.end
     mention = Mention(line, first.start, end, role, head.form == "reference")
