@@ -1,29 +1,48 @@
-"""Time to read and score large maps, compared with the reference implementation: `python -m benchmarks.argmap`.
+"""Time and memory to read and score large maps, beside the reference: `python -m benchmarks.argmap [sizes ...]`.
 
 Both implementations read the same files: arguments of two premises with metadata, tags, links and a relation to the
-thesis. adapterlab reads and scores a map; the reference (installed by
-`python -m tests.argmap.reference.regenerate --install`) reads it and exports JSON. Two measurements:
+thesis. adapterlab reads and scores a map and prints JSON; the reference (installed by
+`python -m tests.argmap.reference.regenerate --install`) reads it and writes JSON. Each runs as a complete process, its
+start included, and the two alternate. Of several runs, the table shows the smallest processor time, which other work on
+the machine affects less than wall time, and the largest resident memory. The time for intervals is that of another
+process, `map score --interval`, without the reference, which has no credences.
 
-- Complete processes with their start, alternating between the two implementations, the best of three runs: wall time,
-  and processor time, which other work on the machine affects less.
-- Reading and scoring within one process, in processor seconds.
+The results are written to `benchmarks/results/argmap.md`.
 """
 
 from __future__ import annotations
 
-import math
-import resource
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import NamedTuple
 
-from adapterlab import argmap
 from tests.argmap.reference import reference_cli
 
-SIZES = (1250, 2500, 5000, 10_000, 20_000)
+SIZES = (1000, 3000, 10_000, 30_000, 100_000)
+INTERVALS = 10_000  # statements of the map whose intervals are timed
 ROUNDS = 3
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "argmap.md"
+HEADER = f"""# Reading large maps
+
+Processor seconds and peak memory of complete processes, the best of {ROUNDS} alternating runs
+(`python -m benchmarks.argmap`). adapterlab also scores the map; the reference is @argdown/cli {reference_cli.VERSION}.
+
+| statements | adapterlab, s | reference, s | adapterlab, MB | reference, MB |
+|--:|--:|--:|--:|--:|
+"""
+
+
+class Use(NamedTuple):
+    """Resources that a process has used."""
+
+    seconds: float
+    """Processor time."""
+    megabytes: float
+    """Largest resident memory."""
 
 
 def large_map(statements: int) -> str:
@@ -44,47 +63,47 @@ def large_map(statements: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def seconds(command: list[str], folder: Path) -> tuple[float, float]:
-    """Return the wall time and the processor time of a command."""
-    start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter() - start, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+def used(command: list[str], folder: Path) -> Use:
+    """Run a command and return what it has used."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, use = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
+    return Use(use.ru_utime + use.ru_stime, use.ru_maxrss / 1024)
 
 
-def best(taken: list[tuple[float, float]]) -> str:
-    """Return the smallest wall time and the smallest processor time."""
-    return "  ".join(f"{min(column):6.2f}" for column in zip(*taken, strict=True)) if taken else "not installed"
+def best(uses: list[Use]) -> Use:
+    """Return the smallest time and the largest memory."""
+    return Use(min(use.seconds for use in uses), max(use.megabytes for use in uses))
 
 
 def main() -> None:
+    """Measure, and write the table."""
     reference = reference_cli.binary()
-    root = Path(__file__).parents[1]
-    print("            in one process  |  complete process, wall and processor seconds")
-    print("statements   read  score    |  adapterlab      reference")
-    taken = []
+    if reference is None:
+        raise SystemExit("the reference is not installed: python -m tests.argmap.reference.regenerate --install")
+    score = [sys.executable, "-m", "adapterlab", "map", "score", "--json"]
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for size in SIZES:
+        for size in map(int, sys.argv[1:] or SIZES):
             path = folder / f"map{size}.argdown"
             path.write_text(large_map(size), encoding="utf-8")
-            start = time.process_time()
-            read = argmap.parse(path.read_text(encoding="utf-8"))
-            middle = time.process_time()
-            argmap.score(read)
-            end = time.process_time()
-            taken.append(end - start)
             ours, theirs = [], []
             for _ in range(ROUNDS):
-                ours.append(seconds([sys.executable, "-m", "adapterlab", "map", "score", "--json", str(path)], root))
-                if reference:
-                    theirs.append(seconds([str(reference), "json", str(path), str(folder / "out")], folder))
-            in_one = f"{len(read.claims):10}  {middle - start:5.2f}  {end - middle:5.2f}"
-            print(f"{in_one}    |  {best(ours)}  {best(theirs)}")
-    growth = math.log(taken[-1] / taken[0]) / math.log(SIZES[-1] / SIZES[0])
-    print(f"time grows as statements to the power of {growth:.2f}")
-    help_times = [seconds([sys.executable, "-m", "adapterlab", "map", "--help"], root) for _ in range(5)]
-    print(f"adapterlab map --help, wall and processor seconds: {best(help_times)}")
+                ours.append(used([*score, str(path)], ROOT))
+                theirs.append(used([str(reference), "json", str(path), str(folder / "out")], folder))
+            a, b = best(ours), best(theirs)
+            rows.append(f"| {size:,} | {a.seconds:.2f} | {b.seconds:.2f} | {a.megabytes:.0f} | {b.megabytes:.0f} |\n")
+            print(rows[-1], end="", flush=True)
+        path = folder / "intervals.argdown"
+        path.write_text(large_map(INTERVALS), encoding="utf-8")
+        plain = best([used([*score, str(path)], ROOT) for _ in range(ROUNDS)])
+        drawn = best([used([*score, "--interval", str(path)], ROOT) for _ in range(ROUNDS)])
+    extra = f"\nIntervals (`--interval`) of {INTERVALS:,} statements take {drawn.seconds - plain.seconds:.2f} s more.\n"
+    print(extra)
+    RESULTS.write_text(HEADER + "".join(rows) + extra, encoding="utf-8")
 
 
 if __name__ == "__main__":

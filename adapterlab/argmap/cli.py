@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from adapterlab.argmap.syntax.gc_pause import gc_paused
+
 if TYPE_CHECKING:
     from adapterlab.argmap.model.map import Map
 
@@ -45,6 +47,7 @@ ThesisTitle = Annotated[
 
 
 @app.command("check")
+@gc_paused()
 def _check(
     file: File,
     as_json: AsJson = False,
@@ -54,11 +57,18 @@ def _check(
         list[str] | None,
         typer.Option(help="A folder in links and its name on disk: docs=papers. May be repeated."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Report missing credences and inferences in a map without any too.")
+    ] = False,
 ) -> None:
-    """Find errors and warnings in a map. The exit code is 1 if there are errors."""
+    """Find errors and warnings in a map. The exit code is 1 if there are errors.
+
+    Missing credences and inferences are errors if the map has at least one credence, prior or inference.
+    """
     from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
     from adapterlab.argmap.lint.further import further_checks
+    from adapterlab.argmap.lint.numbers import is_quantitative
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
     from adapterlab.errors import UnknownNameError
@@ -67,13 +77,13 @@ def _check(
         raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
     moved = _moved_folders(links or [])
     the_map = read(file)
-    found = check(the_map)
+    found = check(the_map, strict)
     found.extend(diagnostic for further in further_checks() for diagnostic in further(the_map))
     found.sort(key=lambda d: (d.line, d.column))
     if evidence:
         severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
         found.extend(check_evidence(the_map, file.parent, severity, moved))
-        found.sort(key=lambda d: (d.line, d.column))
+        found.sort(key=lambda d: d.order)
     wrong = errors(found)
     if as_json:
         shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
@@ -83,6 +93,8 @@ def _check(
             print(diagnostic.render(the_map.source))
         counts = f"{len(wrong)} error{'s' * (len(wrong) != 1)}, {len(found) - len(wrong)} warnings"
         print(f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}")
+        if not strict and not is_quantitative(the_map):
+            print("The map has no numbers, so missing ones are not reported (--strict reports them).")
     if wrong:
         raise typer.Exit(1)
 
@@ -100,6 +112,7 @@ def _moved_folders(links: list[str]) -> dict[str, str]:
 
 
 @app.command("score")
+@gc_paused()
 def _score(
     file: File,
     semantics: SemanticsName = None,
@@ -183,13 +196,13 @@ def _what_if(
     as_json: AsJson = False,
     skip_broken: SkipBroken = False,
     write: Annotated[
-        bool, typer.Option("--write", help="Also write the numbers into the file; its other bytes stay the same.")
+        bool, typer.Option("--write", help="Also write the numbers into the files; their other bytes stay the same.")
     ] = False,
 ) -> None:
     """Show how credences change with other numbers."""
     from adapterlab.argmap.model.files import write_text
     from adapterlab.argmap.scoring.scores import score
-    from adapterlab.argmap.tools.edit import with_credences
+    from adapterlab.argmap.tools.edit import edited_files
 
     the_map, numbers = _read(file, skip_broken), _numbers(sets)
     before = score(the_map, semantics, skip_broken=skip_broken)
@@ -204,7 +217,8 @@ def _what_if(
         if not changed:
             print("no credence changes by 0.0005 or more")
     if write:
-        write_text(file, with_credences(the_map.source.text, numbers, str(file)))
+        for name, text in edited_files(the_map, numbers).items():
+            write_text(Path(name), text)
 
 
 def _numbers(sets: list[str] | None) -> dict[str, float]:
@@ -280,8 +294,8 @@ def _fmt(
     from adapterlab.argmap.model.files import read, write_text
     from adapterlab.argmap.tools.fmt import format_map
 
-    text = read(file).source.text
-    formatted = format_map(text, str(file))
+    text = read(file).source.files[str(file)].text
+    formatted = format_map(text, str(file), file.parent)
     if to_stdout:
         print(formatted, end="")
     elif formatted != text:

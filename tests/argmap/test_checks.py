@@ -9,6 +9,7 @@ import pytest
 from adapterlab import argmap
 from adapterlab.argmap.lint.checks import check
 from adapterlab.argmap.lint.evidence import check_evidence
+from adapterlab.argmap.lint.numbers import is_quantitative
 from adapterlab.argmap.syntax.diagnostics import Diagnostic
 from tests.argmap.reference import corpus
 
@@ -47,6 +48,16 @@ WRONG = {
         SOUND + '\n[Other]: apart\n  + [Pro]: too {reason: "r", credence: 0.5}\n',
         "warning",
         "[Other] and 1 more are not connected",
+    ),
+    "other-text": (
+        SOUND + "\n[P]: other words\n",
+        "warning",
+        "[P] has another text in line 11, which replaces the one in line 6",
+    ),
+    "other-number": (
+        SOUND + '\n[P] {reason: "s", credence: 0.7}\n',
+        "warning",
+        "[P] has another credence in line 11, 0.7, which replaces the one in line 6, 0.8",
     ),
     "no-credence": (SOUND.replace(", credence: 0.8", ""), "error", "[P] has no credence"),
     "no-inference": (SOUND.replace(", inference: 0.5", ""), "error", "<A> has no inference"),
@@ -94,6 +105,32 @@ def test_a_mistake_is_found(code: str) -> None:
     finding = found(text)[code]
     assert finding.severity == severity
     assert message in finding.message
+
+
+@pytest.mark.parametrize("number", ["credence: 0.5", "prior: 0.5", "inference: 0.5"])
+def test_missing_numbers_are_errors_if_the_map_has_a_number(number: str) -> None:
+    missing = {"no-credence", "no-inference"}
+    bare = "[T]: thesis\n\n<A>\n\n(1) [P]: premise\n----\n(2) [C]: conclusion\n  +> [T]\n\n[Q]: claim\n  -> [T]"
+    assert not found(bare)
+    assert {d.code for d in check(argmap.parse(bare), strict=True)} == missing
+    one = bare.replace("[Q]: claim", f"[Q]: claim {{{number}}}")
+    assert missing <= {d.code for d in check(argmap.parse(one))}
+
+
+@pytest.mark.parametrize("line", ["-- rule {inference: 0.5} --", "-- rule {credence: 0.5} --"])
+def test_a_number_on_an_inference_line_makes_a_map_quantitative(line: str) -> None:
+    assert "no-credence" in found(f"<A>\n\n(1) [P]: premise\n{line}\n(2) [C]: conclusion\n")
+
+
+@pytest.mark.parametrize("name", corpus.written())
+def test_no_numbers_are_missing_in_a_map_without_numbers(name: str) -> None:
+    read = argmap.parse(corpus.written()[name])
+    if not is_quantitative(read):
+        assert not {"no-credence", "no-inference"} & {d.code for d in check(read)}
+
+
+def test_the_same_text_may_be_written_twice() -> None:
+    assert found(SOUND + '\n[P]:  premise [paper](https://example.org/p) {reason: "r", credence: 0.8}\n') == {}
 
 
 def test_in_strict_mode_circular_support_is_circular_entailment() -> None:

@@ -54,6 +54,16 @@ def test_check_exits_0_on_a_sound_map_and_1_on_errors(sound: Path, broken: Path)
     assert [d["line"] for d in json.loads(shown)["diagnostics"]] == [10]
 
 
+def test_check_accepts_a_map_without_numbers_unless_strict(tmp_path: Path) -> None:
+    path = tmp_path / "words.argdown"
+    path.write_text("[Wet]: The street is wet.\n  + [Rain]: It rains.\n")
+    code, shown = run("check", path)
+    assert (code, "--strict" in shown) == (0, True)
+    code, shown = run("check", path, "--strict")
+    assert code == 1
+    assert "[Rain] has no credence" in shown
+
+
 def test_score_prints_the_specified_json(sound: Path) -> None:
     found = json.loads(run("score", sound, "--json", "--semantics", "df-quad")[1])
     assert found["semantics"] == "df-quad"

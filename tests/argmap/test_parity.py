@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adapterlab import argmap
+from adapterlab.argmap.model.map import Endpoint
 from tests.argmap.reference import corpus, reference_cli, summary
 
 # The sources' map is not part of the project; this is the hash of the reference's summary of it.
@@ -71,3 +72,134 @@ def test_the_reference_agrees_on_the_sources_map() -> None:
     assert exported["original"] is None
     assert exported["fixed"] is not None
     assert digest(summary.of_reference(exported["fixed"])) == SOURCES_MAP_DIGEST
+
+
+TWICE = """
+[A]: first
+  + [B]: one
+
+[A]: second
+
+[A] {credence: 0.5}
+
+[C]: kept {isCanonical: true}
+  + <X>: early
+
+[C]: late
+
+<X>: later
+
+[B]: two {isCanonical: true}
+
+[B]: three {isCanonical: false}
+
+[B]: four {isCanonical: 0}
+"""
+SHOWN = {"A": "second", "B": "two", "C": "kept", "X": "later"}
+
+
+def test_of_several_texts_the_references_choice_is_shown() -> None:
+    read = argmap.parse(TWICE)
+    assert {e.title: e.text for e in (*read.claims.values(), *read.arguments.values())} == SHOWN
+
+
+@needs_reference
+def test_the_reference_shows_these_texts() -> None:
+    assert {title: text.strip() for title, text in reference_cli.shown_texts(TWICE).items()} == SHOWN
+
+
+EXPLODED = """===
+model:
+    explodeArguments: true
+===
+
+# Head
+
+<A>: description #t {x: 1}
+  +> [T]
+
+<A>
+
+(1) [P]: p
+(2) [Q]: q
+-- rule {inference: 0.5} --
+  <_ [U]: undercut
+(3) [C]: c {credence: 0.3}
+  - [Z]: z
+(4) [R]: r
+-- second rule {uses: [1, 4]} --
+(5) [D]: d {inference: 0.9}
+----
+(6) [E]: e {uses: [5, 2]}
+
+<B>
+  -> <A>
+
+(1) [C]
+----
+(2) [E]
+
+[P]: again
+
+[W]: w
+  _> <A>
+
+<Last>
+
+(1) p
+-- so {from: [1]} --
+(2) q
+----
+(3) r
+"""
+
+
+def exploded(found: summary.Summary) -> summary.Summary:
+    """Leave out the undercuts and the inferences, whose places the reference does not adapt to the new arguments."""
+    for argument in found["arguments"].values():
+        argument["texts"] = [text for text in argument["texts"] if text]
+        argument["inferences"] = argument["inferences"][-1][1:]
+    found["relations"] = [relation for relation in found["relations"] if relation[0] != "undercut"]
+    return found
+
+
+@needs_reference
+def test_exploded_arguments_are_the_references() -> None:
+    exported = reference_cli.export({"exploded": EXPLODED})["exploded"]
+    read = ours(EXPLODED)
+    assert exported is not None
+    assert read is not None
+    assert exploded(read) == exploded(summary.of_reference(exported))
+
+
+def test_undercuts_and_numbers_of_exploded_arguments_keep_their_place() -> None:
+    read = argmap.parse(EXPLODED)
+    undercuts = {str(r.source): r.target for r in read.relations if r.kind == "undercut"}
+    assert undercuts == {"[U]": Endpoint("inference", "A - 1", 2), "[W]": Endpoint("inference", "A - 3", 2)}
+    assert {title: a.inference for title, a in read.arguments.items()} == {
+        "B": None,
+        "A - 1": 0.5,
+        "A - 2": 0.9,
+        "A - 3": None,
+        "Last - 1": None,
+        "Last - 2": None,
+    }
+    whole = argmap.parse(EXPLODED.replace("explodeArguments: true", "explodeArguments: false").replace("uses", "used"))
+    parts = argmap.parse(EXPLODED.replace("uses", "used"))
+    before, after = argmap.score(whole, "df-quad"), argmap.score(parts, "df-quad")
+    assert {t: c.credence for t, c in after.claims.items()} == pytest.approx(
+        {t: c.credence for t, c in before.claims.items()}
+    )
+
+
+@pytest.mark.parametrize("uses", ["[0]", "[7]", "[1.5]", "[a]", "[true]"])
+def test_an_argument_with_an_unknown_premise_is_not_exploded(uses: str) -> None:
+    read = argmap.parse(EXPLODED.replace("[1, 4]", uses))
+    assert [d.code for d in read.diagnostics] == ["explode"]
+    assert "A" in read.arguments
+
+
+def test_an_argument_is_not_exploded_into_one_that_exists() -> None:
+    read = argmap.parse(EXPLODED.replace("<B>", "<A - 2>"))
+    assert [d.code for d in read.diagnostics] == ["explode"]
+    assert "A" in read.arguments

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, qmc
 
 from adapterlab import argmap
 from adapterlab.argmap.scoring import uncertainty
@@ -133,17 +133,15 @@ def many(count: int) -> str:
     return "".join(f"[X{i}]: x {{credence: 0.3}}\n\n" for i in range(count))
 
 
-def test_maps_with_more_than_a_thousand_numbers_are_drawn_without_stratification(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_maps_of_any_size_are_drawn_with_stratification(monkeypatch: pytest.MonkeyPatch) -> None:
     # Stratified draws give the mean of each number almost exactly; the standard error of the mean of 200 plain draws is
-    # 0.138 / sqrt(200) = 0.0098, and its mean absolute value 0.0078.
+    # 0.138 / sqrt(200) = 0.0098.
     monkeypatch.setattr(uncertainty, "MAX_NUMBERS", 1)
-    stratified, plain = (intervals(argmap.parse(many(count))) for count in (1000, 1001))
-    assert np.mean([abs(i.mean - 0.3) for i in stratified.values()]) < 1e-3
-    assert np.mean([abs(i.mean - 0.3) for i in plain.values()]) == pytest.approx(0.0078, rel=0.1)
-    assert np.mean([i.low for i in plain.values()]) == pytest.approx(quantiles(0.3, 10)[0], abs=3e-3)
-    assert intervals(argmap.parse(many(1001))) == plain
+    for count in (uncertainty.FEW, uncertainty.FEW + 1):
+        found = intervals(argmap.parse(many(count)))
+        assert np.mean([abs(i.mean - 0.3) for i in found.values()]) < 1e-3
+        assert np.mean([i.low for i in found.values()]) == pytest.approx(quantiles(0.3, 10)[0], abs=3e-3)
+        assert intervals(argmap.parse(many(count))) == found
 
 
 def test_the_number_of_draws_shrinks_with_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,3 +185,26 @@ def test_other_numbers_and_broken_maps() -> None:
     with pytest.raises(AdapterlabError, match="without a colon"):
         intervals(broken)
     assert intervals(broken, skip_broken=True)["X"] == pytest.approx(quantiles(0.8, 10), abs=2e-3)
+
+
+def test_the_draws_of_a_small_map_are_scipys_latin_hypercube() -> None:
+    text = "".join(f"[X{i}]: x {{credence: 0.{i + 10}, n: {i + 1}}}\n\n" for i in range(30))
+    shares = qmc.LatinHypercube(30, rng=np.random.default_rng(5)).random(uncertainty.DRAWS)
+    found = intervals(argmap.parse(text), seed=5)
+    for i in range(30):
+        mean, size = (i + 10) / 100, i + 1
+        draws = beta.ppf(shares[:, i], mean * size, (1 - mean) * size)
+        low, high = np.quantile(draws, [0.05, 0.95])
+        assert found[f"X{i}"] == pytest.approx((low, draws.mean(), high), abs=1e-12)
+
+
+def test_equal_numbers_of_a_large_map_are_independent() -> None:
+    claims = [f"[X{i}]: x {{credence: 0.3, n: 5}}" for i in range(uncertainty.FEW + 2)]
+    argument = "<A>\n\n(1) [X0]\n(2) [X1]\n----\n(3) [C]: c {inference: 1}"
+    found = intervals(argmap.parse("\n\n".join([*claims, argument])), "df-quad")
+    assert found["X7"] == pytest.approx(quantiles(0.3, 5), abs=2e-3)
+    # The product of two independent draws; of equal draws, it would be the square of the quantiles.
+    draws = np.random.default_rng(1).beta(1.5, 3.5, size=(2, 10**6)).prod(axis=0)
+    low, high = np.quantile(draws, [0.05, 0.95])
+    assert found["C"] == pytest.approx((low, 0.09, high), abs=0.012)
+    assert found["C"].high < 0.9 * found["X7"].high ** 2

@@ -1,44 +1,54 @@
 r"""Checks of a map that can be read: missing definitions and numbers, circular entailment, isolated parts.
 
 >>> from adapterlab.argmap.model.build import parse
->>> for finding in check(parse("[Wet]: It is wet.\n  + [Rain]: It rains.")):
+>>> for finding in check(parse("[Wet]: It is wet. {prior: 0.4}\n  + [Rain]: It rains.")):
 ...     print(finding.message)
+[Wet]: prior has no reason
 [Rain] has no credence
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from adapterlab.argmap.lint.numbers import NumberChecks, is_quantitative
+from adapterlab.argmap.lint.place import at
 from adapterlab.argmap.model.graph import components, cycles
-from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, Step
+from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
 
 
-def check(the_map: Map) -> list[Diagnostic]:
+def check(the_map: Map, strict: bool = False) -> list[Diagnostic]:
     """Find errors and warnings in a map.
+
+    Missing numbers are errors in quantitative maps only (see `is_quantitative`). One number is enough, of any kind,
+    because a score needs a number for every claim and inference.
 
     Quotes are checked separately, by `evidence.check_evidence`, because that needs the quoted files.
 
     Args:
         the_map: The map.
+        strict: Report missing numbers in a map without numbers too.
 
     Returns:
         All findings, those from reading the map included, in the order of the text.
     """
     found = list(the_map.diagnostics)
     checker = _Checker(the_map)
+    numbers = NumberChecks(the_map, strict or is_quantitative(the_map))
     for part in (
         checker.references,
-        checker.numbers,
-        checker.theses,
+        checker.repetitions,
+        numbers.numbers,
+        numbers.repeated,
+        numbers.theses,
         checker.observations,
         checker.entailment_cycles,
         checker.islands,
     ):
         found.extend(part())
-    return sorted(found, key=lambda d: (d.line, d.column, d.code))
+    return sorted(dict.fromkeys(found), key=lambda d: d.order)
 
 
 class _Checker:
@@ -46,7 +56,7 @@ class _Checker:
         self.map = the_map
 
     def _at(self, place: Mention, severity: Severity, code: str, message: str, fix: str = "") -> Diagnostic:
-        return self.map.source.at(severity, code, message, place.start, min(place.end, place.start + 60), fix)
+        return at(self.map, place, severity, code, message, fix)
 
     # References
 
@@ -87,81 +97,22 @@ class _Checker:
                     if name[1:-1] not in known:
                         yield self._at(place, "warning", "undefined-mention", f"@{name} is not defined in this map")
 
-    # Numbers
-
-    def numbers(self) -> Iterator[Diagnostic]:
-        """Find credences and inferences that are missing, out of range, or written before their reason."""
-        concluded = {step.conclusion for a in self.map.arguments.values() for step in a.steps}
-        pointed = {r.target.title for r in self.map.relations if r.target.kind == "claim" and r.kind != "undercut"}
-        for claim in self.map.claims.values():
-            if claim.broken:
+    def repetitions(self) -> Iterator[Diagnostic]:
+        """Find elements with different texts: one of them is shown."""
+        for element in (*self.map.claims.values(), *self.map.arguments.values()):
+            if len(element.mentions) < 2:
                 continue
-            yield from self._number(claim.mentions, "credence", f"[{claim.title}]")
-            yield from self._number(claim.mentions, "prior", f"[{claim.title}]")
-            is_conclusion = claim.title in concluded
-            if is_conclusion and claim.role != "thesis" and "credence" in claim.data:
-                message = f"[{claim.title}] has a credence, but it is ignored: the claim is a conclusion of arguments"
-                yield self._at(_stating(claim, "credence"), "warning", "credence-of-conclusion", message)
-            if not is_conclusion and claim.title not in pointed and "credence" not in claim.data and claim.defined:
-                fix = 'write {reason: "...", credence: 0.5} after it'
-                yield self._at(claim.defined, "error", "no-credence", f"[{claim.title}] has no credence", fix)
-        for argument in self.map.arguments.values():
-            if argument.broken:
-                continue
-            for number, step in enumerate(argument.steps):
-                yield from self._inference(argument, number, step)
-            if not argument.steps and argument.text:
-                yield from self._number(argument.mentions, "credence", f"<{argument.title}>")
-                if "credence" not in argument.data:
-                    message = f"<{argument.title}> has neither a structure nor a credence"
-                    yield self._at(argument.mentions[0], "error", "no-credence", message)
+            name = f"[{element.title}]" if isinstance(element, Claim) else f"<{element.title}>"
+            shown = element.defined
+            for place in element.mentions:
+                if shown and place.text and not place.reference and place.plain != shown.plain:
+                    message = (
+                        f"{name} has another text in line {shown.line}, which replaces the one in line {place.line}"
+                    )
+                    fix = "write one text, and refer to it by its title alone"
+                    yield self._at(place, "warning", "other-text", message, fix)
 
-    def _inference(self, argument: Argument, number: int, step: Step) -> Iterator[Diagnostic]:
-        name = f"<{argument.title}>" + (f", step {number + 1}" if len(argument.steps) > 1 else "")
-        places = [m for m in self.map.claims[step.conclusion].mentions if m.argument == argument.title]
-        yield from self._number(places, "inference", name)
-        on_line = Mention(step.line, step.data_start, step.data_end, "inference", data=step.data)
-        for key in ("inference", "credence"):
-            if step.data_start >= 0:
-                yield from self._number([on_line], key, name)
-        stated = any("inference" in m.data for m in places) or {"inference", "credence"} & step.data.keys()
-        if not stated and places:
-            fix = (
-                'write {reason: "...", inference: 0.5} after the conclusion, or {inference: 0.5} on the inference line'
-            )
-            yield self._at(places[-1], "error", "no-inference", f"{name} has no inference", fix)
-
-    def _number(self, places: Iterable[Mention], key: str, name: str) -> Iterator[Diagnostic]:
-        for place in places:
-            if key not in place.data:
-                continue
-            value = place.data[key]
-            at = Mention(place.line, place.data_start, place.data_end, "", data=place.data)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                yield self._at(at, "error", "not-a-number", f"{name}: {key} is {value!r}, not a number")
-            elif not 0.0 <= value <= 1.0:
-                yield self._at(at, "error", "out-of-range", f"{name}: {key} {value:g} is outside [0, 1]")
-            keys = list(place.data)
-            if "reason" not in keys:
-                yield self._at(at, "warning", "no-reason", f"{name}: {key} has no reason")
-            elif keys.index("reason") > keys.index(key):
-                fix = "write reason: first, so that the reason leads to the number and not the other way round"
-                yield self._at(at, "warning", "number-first", f"{name}: {key} is written before its reason", fix)
-
-    # Roles of claims
-
-    def theses(self) -> Iterator[Diagnostic]:
-        """Find theses with a credence: the map computes it."""
-        for title in self.map.theses:
-            claim = self.map.claims[title]
-            if "credence" in claim.data:
-                yield self._at(
-                    _stating(claim, "credence"),
-                    "error",
-                    "thesis-with-credence",
-                    f"the thesis [{title}] has a credence, but the map computes it",
-                    "delete it, or write prior: for the credence before any support or attack",
-                )
+    # Observations
 
     def observations(self) -> Iterator[Diagnostic]:
         """Find claims with the tag #observation but without a link to a source."""
@@ -226,9 +177,3 @@ class _Checker:
 
     def _place(self, end: Endpoint) -> Mention:
         return self._element(end).mentions[0]
-
-
-def _stating(claim: Claim, key: str) -> Mention:
-    """Return the place of the metadata block that has the key."""
-    place = next(m for m in claim.mentions if key in m.data)
-    return Mention(place.line, place.data_start, place.data_end, place.role, data=place.data)

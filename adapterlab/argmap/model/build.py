@@ -10,43 +10,47 @@ the reference implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
+from pathlib import Path
 
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention, RelationKind, Section, Step
 from adapterlab.argmap.model.mentions import add_mention, mention_of, title_of
 from adapterlab.argmap.model.relations import WrittenRelation, resolve
 from adapterlab.argmap.model.roles import assign_roles
+from adapterlab.argmap.model.settings import explode_arguments, model_settings, regroup
+from adapterlab.argmap.syntax.descent import MisplacedError, parse_paragraph
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
 from adapterlab.argmap.syntax.gc_pause import gc_paused
-from adapterlab.argmap.syntax.grammar import (
+from adapterlab.argmap.syntax.includes import MAX_CHARACTERS, directives, expand
+from adapterlab.argmap.syntax.inline import read_inline
+from adapterlab.argmap.syntax.lexer import Lexer
+from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
+from adapterlab.argmap.syntax.nodes import (
     Element,
     FrontMatter,
     Heading,
     Inference,
     ListNode,
-    MisplacedError,
     Node,
     Numbered,
     RelationNode,
     Structure,
-    parse_paragraph,
 )
-from adapterlab.argmap.syntax.inline import read_inline
-from adapterlab.argmap.syntax.lexer import Lexer
-from adapterlab.argmap.syntax.metadata import Metadata, MetadataError, read_block, read_front_matter
 from adapterlab.argmap.syntax.recovery import explain, statements_of
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _KINDS: dict[str, RelationKind] = {"+": "support", "-": "attack", "_": "undercut"}
-MAX_CHARACTERS = 20_000_000
 
 
-def parse(text: str, name: str = "<map>") -> Map:
+def parse(text: str, name: str = "<map>", folder: Path | None = None) -> Map:
     """Read a map. Never raises: errors are collected in `Map.diagnostics`, and the rest of the map is read.
 
     Args:
         text: A text in Argdown, as the reference implementation (`@argdown/cli` 1.7.5) reads it.
         name: Name of the text in messages, for example its path.
+        folder: Folder of the text, in which `@include(file)` finds files. Without it, no file is read, and the
+            directives remain in the text, with a warning.
 
     Returns:
         The map. A text of more than 20 million characters gives an empty map with one error.
@@ -57,13 +61,23 @@ def parse(text: str, name: str = "<map>") -> Map:
         result.diagnostics.append(Diagnostic("error", "too-large", message, 1))
         return result
     with gc_paused():
-        return _Reader(Source(text, name)).read()
+        if folder is not None:
+            source, found = expand(text, name, folder)
+        else:
+            source = Source(text, name)
+            found = [_not_included(source, at, end) for at, end in directives(text)]
+        return _Reader(source, found).read()
+
+
+def _not_included(source: Source, start: int, end: int) -> Diagnostic:
+    message = f"{source.text[start:end]} remains in the text: it is not known which folder the map is in"
+    return source.at("warning", "not-included", message, start, end, "read the map from a file")
 
 
 class _Reader:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, found: list[Diagnostic]) -> None:
         self.source = source
-        self.map = Map(source)
+        self.map = Map(source, diagnostics=found)
         self.untitled = 0
         self.section: Section | None = None
         self.open_sections: list[Section] = []
@@ -75,25 +89,37 @@ class _Reader:
         self.structure: str | None = None
         """The argument whose premise-conclusion structure is being read."""
         self.tags: dict[str, None] = {}
+        self.model: Mapping[str, object] = {}
+        """The `model:` settings of the front matter."""
+        self.without_tags = False
+        """True if texts are without their tags."""
 
     def read(self) -> Map:
         lexer = Lexer(self.source)
-        paragraphs = lexer.read()
-        self.map.diagnostics.extend(lexer.diagnostics)
         # A paragraph can consist of line breaks after a comment; the reference makes an empty claim of it.
-        paragraphs = [p for p in paragraphs if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
+        paragraphs = [p for p in lexer.read() if any(t.type not in ("NEWLINE", "DEDENT") for t in p.tokens)]
+        self.map.diagnostics.extend(lexer.diagnostics)
+        del lexer
         self._opening(paragraphs)
         if not paragraphs:
             self.map.diagnostics.append(self.source.at("error", "empty", "the map is empty", 0))
-        for paragraph in paragraphs:
-            self._paragraph(paragraph)
+        paragraphs.reverse()
+        while paragraphs:  # to save memory, each is dropped when it has been read, and the lexer was before
+            self._paragraph(paragraphs.pop())
         for element in (*self.map.claims.values(), *self.map.arguments.values()):
             if element.section is None and element.mentions:
                 element.section = element.mentions[0].section
+            if len(element.mentions) == 1:
+                element.tags = list(element.mentions[0].tags)
+            else:
+                element.tags = list(dict.fromkeys(chain.from_iterable(m.tags for m in element.mentions)))
         self.map.tags = list(self.tags)
         self.map.relations = resolve(self.relations, self.map)
+        if self.model.get("explodeArguments"):
+            explode_arguments(self.map)
+        regroup(self.map)
         assign_roles(self.map)
-        self.map.diagnostics.sort(key=lambda d: (d.line, d.column))
+        self.map.diagnostics.sort(key=lambda d: d.order)
         return self.map
 
     def _opening(self, paragraphs: list[Paragraph]) -> None:
@@ -110,6 +136,8 @@ class _Reader:
                 return
             if isinstance(node, FrontMatter):
                 self.map.settings = self._yaml(node.token, read_front_matter)
+                self.model = model_settings(self.map.settings)
+                self.without_tags = bool(self.model.get("removeTagsFromText"))
 
     def _paragraph(self, paragraph: Paragraph) -> None:
         argument, self.previous_argument = self.previous_argument, None
@@ -157,7 +185,7 @@ class _Reader:
     # Sections
 
     def _heading(self, node: Heading) -> None:
-        inline = read_inline(node.content)
+        inline = read_inline(node.content, without_tags=self.without_tags)
         self.section_count += 1
         data = self._yaml(node.data, read_block) if node.data else {}
         line, _ = self.source.place(node.sign.start)
@@ -187,8 +215,9 @@ class _Reader:
     def _mention(self, element: Element, role: str) -> Mention:
         if role != "broken" and (element.kind == "argument" or self.in_relation):
             role = "description" if element.kind == "argument" else "relation"
-        mention = mention_of(element, role, self.source)
-        self.tags |= dict.fromkeys(mention.tags)
+        mention = mention_of(element, role, self.source, self.without_tags)
+        if mention.tags:
+            self.tags |= dict.fromkeys(mention.tags)
         if element.data:
             mention.data = self._yaml(element.data, read_block)
         if self.section:
@@ -196,10 +225,16 @@ class _Reader:
         return mention
 
     def _claim(self, title: str) -> Claim:
-        return self.map.claims.setdefault(title, Claim(title))
+        claim = self.map.claims.get(title)
+        if claim is None:
+            claim = self.map.claims[title] = Claim(title)
+        return claim
 
     def _argument(self, title: str) -> Argument:
-        return self.map.arguments.setdefault(title, Argument(title))
+        argument = self.map.arguments.get(title)
+        if argument is None:
+            argument = self.map.arguments[title] = Argument(title)
+        return argument
 
     def _untitled(self) -> str:
         self.untitled += 1

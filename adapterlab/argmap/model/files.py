@@ -44,24 +44,24 @@ def load(path: str | Path) -> Map:
 
 
 def read(path: str | Path) -> Map:
-    """Read a map, errors included.
+    """Read a map with its errors, and the files that it includes.
 
     Args:
         path: A file in Argdown, UTF-8.
 
     Returns:
-        The map; errors and warnings are in its `diagnostics`.
+        The map; errors and warnings are in its `diagnostics`, and a byte order mark is kept in its source.
 
     Raises:
         AdapterlabError: The file cannot be read.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise AdapterlabError(f"{path} is not UTF-8 text: byte {error.start} ({error.reason})") from None
     except OSError as error:
         raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
-    return parse(text, str(path))
+    return parse(text, str(path), Path(path).parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ SUPPORTS = ("support", "entails")
 ATTACKS = ("attack", "contrary", "contradictory")
 
 
-@dataclass
+@dataclass(slots=True)
 class Mention:
     """One occurrence of a claim or an argument in the text."""
 
@@ -57,7 +57,7 @@ class Mention:
     """Title of the argument whose premise-conclusion structure contains it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Titled:
     title: str
     mentions: list[Mention] = field(default_factory=list)
@@ -69,8 +69,14 @@ class _Titled:
 
     @property
     def defined(self) -> Mention | None:
-        """The first mention with a text."""
-        return next((m for m in self.mentions if not m.reference and m.text), None)
+        """The mention whose text is shown, as in the reference: the last with a text, or the last with `isCanonical`."""
+        last = None
+        for mention in reversed(self.mentions):
+            if not mention.reference and mention.text:
+                if mention.data.get("isCanonical"):
+                    return mention
+                last = last or mention
+        return last
 
     @property
     def text(self) -> str:
@@ -84,7 +90,7 @@ class _Titled:
         return place.line if place else 0
 
 
-@dataclass
+@dataclass(slots=True)
 class Claim(_Titled):
     """A claim, with every mention of its title."""
 
@@ -106,7 +112,7 @@ class Claim(_Titled):
         return _number(self.data.get("prior"))
 
 
-@dataclass
+@dataclass(slots=True)
 class Step:
     """One inference of an argument, from premises and the step before to a conclusion."""
 
@@ -130,7 +136,7 @@ class Step:
     """Offset behind the inference line's metadata; -1 if there is none."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Argument(_Titled):
     """An argument: a title, an optional description, and the steps of its premise-conclusion structure."""
 
@@ -156,7 +162,7 @@ class Argument(_Titled):
         return self.steps[-1].inference if self.steps else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Source or target of a relation: a claim, an argument, or an inference of an argument."""
 
@@ -170,7 +176,7 @@ class Endpoint:
         return f"[{self.title}]" if self.kind == "claim" else f"<{self.title}>"
 
 
-@dataclass
+@dataclass(slots=True)
 class Relation:
     """A relation between two endpoints."""
 
@@ -187,7 +193,7 @@ class Relation:
         return self.written[0][2] if self.written else 0
 
 
-@dataclass
+@dataclass(slots=True)
 class Section:
     """A heading and the sections under it."""
 

@@ -11,25 +11,30 @@ from collections.abc import Iterator
 
 from adapterlab.argmap.model.map import Argument, Claim, Mention
 from adapterlab.argmap.syntax.diagnostics import Source
-from adapterlab.argmap.syntax.grammar import Content, Element
 from adapterlab.argmap.syntax.inline import read_inline
 from adapterlab.argmap.syntax.metadata import Metadata
+from adapterlab.argmap.syntax.nodes import Content, Element
 from adapterlab.argmap.syntax.tokens import Token
 
 
-def mention_of(element: Element, role: str, source: Source) -> Mention:
+def mention_of(element: Element, role: str, source: Source, without_tags: bool = False) -> Mention:
     """Return the mention of a syntax node; its metadata is located but not read.
 
     Args:
         element: The node of a statement or argument.
         role: Role of the mention, see `Mention.role`.
         source: The text of the map.
+        without_tags: As in `read_inline`.
     """
-    inline = read_inline(element.head.content, reference=element.head.form == "reference")
-    tokens = [token for token in (element.head.title, *_flat(element.head.content)) if token]
-    first = next((token for token in tokens if token.type != "NEWLINE"), tokens[0])
-    line, _ = source.place(first.start)
-    mention = Mention(line, tokens[0].start, tokens[-1].end, role, element.head.form == "reference")
+    head, content = element.head, element.head.content
+    inline = read_inline(content, head.form == "reference", without_tags)
+    first = head.title or next(_flat(content))
+    last = content[-1] if content else first
+    # The line is that of the first character that is no line break.
+    visible = first if first.type != "NEWLINE" else next((t for t in _flat(content) if t.type != "NEWLINE"), first)
+    line, _ = source.place(visible.start)
+    end = last.end if isinstance(last, Token) else first.end
+    mention = Mention(line, first.start, end, role, head.form == "reference")
     mention.text, mention.plain, mention.tags = inline.text, inline.plain, inline.tags
     mention.links, mention.quotes, mention.named = inline.links, inline.quotes, inline.mentions
     if element.data:
@@ -48,13 +53,12 @@ def title_of(token: Token) -> str | None:
 
 
 def add_mention(element: Claim | Argument, mention: Mention) -> None:
-    """Add a mention to a claim or argument, and merge its tags and metadata.
+    """Add a mention to a claim or argument, and merge its metadata.
 
     Args:
         element: The claim or argument; changed in place.
         mention: The mention.
     """
-    element.tags.extend(tag for tag in mention.tags if tag not in element.tags)
     if mention.data:
         _merge(element.data, mention.data)
     element.mentions.append(mention)

@@ -9,6 +9,7 @@ r"""Intervals of scores: the numbers in a map as Beta distributions, propagated 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,11 +20,22 @@ from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantic
 from adapterlab.errors import AdapterlabError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from adapterlab.argmap.scoring.compile_map import CompiledMap
+    from adapterlab.argmap.scoring.semantics import Draws
 
 DRAWS, MIN_DRAWS, MAX_NUMBERS = 4000, 200, 20_000_000
 """Draws of a simulation, the fewest draws for large maps, and the number of values (draws x nodes) that limits them."""
+FEW = 1000
+"""Largest number of uncertain numbers whose quantiles are computed one by one."""
+TOGETHER = 500
+"""Claims whose intervals are computed at once."""
 DEFAULT_SIZE = 10.0
+LARGE = 1e6
+"""Sample size times mean (1 - mean) from which quantiles are approximated."""
+TINY = 1e-300
+"""Smallest parameter of a Beta distribution."""
 
 
 class Interval(NamedTuple):
@@ -64,9 +76,6 @@ def intervals(
     Raises:
         AdapterlabError: As in `score`, or a sample size is not positive, or `level` is not between 0 and 1.
     """
-    import numpy as np
-    from scipy.stats import qmc
-
     if not 0.0 < level < 1.0:
         raise AdapterlabError(f"the level of an interval must be between 0 and 1, not {level:g}")
     name = semantics or default_semantics(the_map)
@@ -82,53 +91,102 @@ def intervals(
     uncertain = {name: i for name, i in network.parameters.items() if 0.0 < network.nodes[i].given < 1.0}
     if not uncertain:
         return {title: Interval(*[point.values[i]] * 3) for title, i in network.claims.items()}
-    count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // len(network.nodes)))
-    generator = np.random.default_rng(seed)
-    if len(uncertain) <= 1000:  # evenly spread draws need fewer draws for the same error
-        uniform = qmc.LatinHypercube(len(uncertain), rng=generator).random(count).T
-    else:
-        uniform = generator.random((len(uncertain), count))
-    from scipy.special import betaincinv
-
-    given = {}
-    for row, (name, index) in zip(uniform, uncertain.items(), strict=True):
-        mean, weight = network.nodes[index].given, sizes[name]
-        given[index] = betaincinv(mean * weight, (1.0 - mean) * weight, row)
-    values = evaluate(network, rules, given).values
-    tail = (1.0 - level) / 2.0
-    found = {}
-    for title, index in network.claims.items():
-        draws = np.broadcast_to(values[index], (count,))
-        low, high = np.quantile(draws, [tail, 1.0 - tail])
-        found[title] = Interval(float(low), float(draws.mean()), float(high))
-    return found
+    numbers = {str(index): (network.nodes[index].given, sizes[name]) for name, index in uncertain.items()}
+    drawn = _drawn(numbers, len(network.nodes), seed)
+    values = evaluate(network, rules, {int(index): draws for index, draws in drawn.items()}).values
+    return _summaries({title: values[index] for title, index in network.claims.items()}, level)
 
 
 def _by_inference(the_map: Map, compiled: CompiledMap, size: float, level: float, seed: int) -> dict[str, Interval]:
-    import numpy as np
-    from scipy.special import betaincinv
-    from scipy.stats import qmc
-
     from adapterlab.argmap.scoring.bayes import credences_of
 
-    numbers = {name: value for name, value in compiled.numbers.items() if 0.0 < value < 1.0}
-    sizes = _sizes(the_map, numbers, size)
-    count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // max(1, len(numbers))))
-    generator = np.random.default_rng(seed)
-    if 0 < len(numbers) <= 1000:
-        uniform = qmc.LatinHypercube(len(numbers), rng=generator).random(count).T
-    else:
-        uniform = generator.random((len(numbers), count))
-    drawn = {
-        name: betaincinv(mean * sizes[name], (1.0 - mean) * sizes[name], row)
-        for row, (name, mean) in zip(uniform, numbers.items(), strict=True)
-    }
+    uncertain = {name: value for name, value in compiled.numbers.items() if 0.0 < value < 1.0}
+    sizes = _sizes(the_map, uncertain, size)
+    drawn = _drawn({name: (mean, sizes[name]) for name, mean in uncertain.items()}, len(compiled.claims), seed)
+    return _summaries(credences_of(compiled, drawn), level)
+
+
+def _drawn(numbers: Mapping[str, tuple[float, float]], nodes: int, seed: int) -> dict[str, Draws]:
+    """Return draws of numbers with their means and sample sizes, by name; fewer for maps of many nodes."""
+    import numpy as np
+
+    count = max(MIN_DRAWS, min(DRAWS, MAX_NUMBERS // max(1, nodes)))
+    draw = _spread_draws if len(numbers) <= FEW else _permuted_draws
+    return draw(numbers, count, np.random.default_rng(seed))
+
+
+def _summaries(values: Mapping[str, float | Draws], level: float) -> dict[str, Interval]:
+    """Return the interval of each claim, by title."""
+    import numpy as np
+
     tail = (1.0 - level) / 2.0
-    found = {}
-    for title, values in credences_of(compiled, drawn).items():
-        low, high = np.quantile(values, [tail, 1.0 - tail])
-        found[title] = Interval(float(low), float(values.mean()), float(high))
+    found: dict[str, Interval] = {}
+    titles = list(values)
+    count = max((np.size(drawn) for drawn in values.values()), default=1)
+    for start in range(0, len(titles), TOGETHER):
+        block = titles[start : start + TOGETHER]
+        draws = np.stack([np.broadcast_to(values[title], (count,)) for title in block])
+        low, high = np.quantile(draws, [tail, 1.0 - tail], axis=1).tolist()
+        found.update(zip(block, map(Interval, low, draws.mean(axis=1).tolist(), high), strict=True))
     return found
+
+
+def _spread_draws(
+    numbers: Mapping[str, tuple[float, float]], count: int, generator: np.random.Generator
+) -> dict[str, Draws]:
+    """Return draws of each number, by name; a Latin hypercube spreads them evenly, so that fewer are needed.
+
+    The hypercube is that of `scipy.stats.qmc`, whose import alone takes longer than most simulations.
+    """
+    import numpy as np
+
+    generator = generator.spawn(1)[0]
+    jitter = generator.uniform(size=(count, len(numbers)))
+    strata = np.tile(np.arange(1, count + 1), (len(numbers), 1))
+    for row in strata:
+        generator.shuffle(row)
+    shares = (strata - jitter.T) / count
+    return {
+        name: beta_quantiles(mean, size, row) for (name, (mean, size)), row in zip(numbers.items(), shares, strict=True)
+    }
+
+
+def _permuted_draws(
+    numbers: Mapping[str, tuple[float, float]], count: int, generator: np.random.Generator
+) -> dict[str, Draws]:
+    """Return draws of each number, by name. Equal numbers have the same evenly spread draws in different orders.
+
+    Large maps have many equal numbers, and quantiles take longer than all other parts of the simulation.
+    """
+    import numpy as np
+
+    shares = (np.arange(count) + generator.random(count)) / count
+    drawn = {pair: beta_quantiles(*pair, shares) for pair in dict.fromkeys(numbers.values())}
+    return {name: generator.permutation(drawn[pair]) for name, pair in numbers.items()}
+
+
+def beta_quantiles(mean: float, size: float, probabilities: Draws) -> Draws:
+    """Return quantiles of Beta(mean size, (1 - mean) size).
+
+    The exact computation takes longer the larger the size is. If size mean (1 - mean) is at least `LARGE`, the first two
+    terms of the Cornish-Fisher expansion are used instead; their error is below 1e-5 standard deviations.
+
+    Args:
+        mean: Mean of the distribution, between 0 and 1.
+        size: Sample size, positive; may be infinite.
+        probabilities: Probabilities in [0, 1].
+    """
+    import numpy as np
+    from scipy.special import betaincinv, ndtri
+
+    spread = mean * (1.0 - mean)
+    if size * spread < LARGE:
+        # The smallest parameters would round to zero, for which there is no distribution.
+        return betaincinv(max(mean * size, TINY), max((1.0 - mean) * size, TINY), probabilities)
+    normal = np.clip(ndtri(probabilities), -10.0, 10.0)
+    skewness = 2.0 * (1.0 - 2.0 * mean) / math.sqrt((size + 1.0) * spread)
+    deviation = math.sqrt(spread / (size + 1.0))
+    return np.clip(mean + deviation * (normal + skewness * (normal**2 - 1.0) / 6.0), 0.0, 1.0)
 
 
 def _sizes(the_map: Map, names: Iterable[str], size: float) -> dict[str, float]:

@@ -20,6 +20,25 @@ Found = tuple[str, int]
 """A kind of token, and the offset behind it."""
 
 
+def link_parts(link: str) -> tuple[str, str] | None:
+    """Return the title and the address of a link.
+
+    The rule is the reference's pattern: of several `](`, the last with an address behind it separates the two.
+
+    Args:
+        link: A link that `Finder` has found: it has one `)`, at its end or before one space.
+
+    Returns:
+        Title and address; None if one of them runs over a line break.
+    """
+    inside = link[: link.rindex(")")]
+    separator = inside.rfind("](", 0, len(inside) - 1)
+    if "\n" in inside[separator:]:
+        return None
+    start = inside.find("[", inside.rfind("\n", 0, separator) + 1, separator - 1)
+    return (inside[start + 1 : separator], inside[separator + 2 :]) if start >= 0 else None
+
+
 class NextMatch:
     """The next occurrence of a string or pattern. Searches with growing offsets read the text once in total.
 

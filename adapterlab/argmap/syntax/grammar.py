@@ -1,7 +1,7 @@
-"""The grammar of a paragraph (`argdown.lark`) and the syntax nodes that it yields.
+"""The parser that lark makes of the grammar (`argdown.lark`). It is slow, but it knows which tokens could follow.
 
 >>> title, text = Token("STATEMENT_DEFINITION", "[Rain]:", 0, 7), Token("TEXT", " It rains.", 7, 17)
->>> node = parse_paragraph([title, text])
+>>> node = parse_with_grammar([title, text])
 >>> node.kind, node.head.form, node.head.content
 ('statement', 'definition', [TEXT(' It rains.')])
 """
@@ -9,100 +9,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 from lark import Lark, Transformer, v_args
 from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer as LarkLexer
 
+from adapterlab.argmap.syntax.descent import MisplacedError
+from adapterlab.argmap.syntax.nodes import (
+    Content,
+    Element,
+    FrontMatter,
+    Head,
+    Heading,
+    Inference,
+    ListNode,
+    Node,
+    Numbered,
+    RelationNode,
+    Structure,
+)
 from adapterlab.argmap.syntax.tokens import Token
-
-Content = list["Token | Content"]
-"""Inline tokens; the text between the marks of bold or italic is a nested list."""
-
-
-@dataclass
-class Head:
-    """The beginning of a statement or argument: a title, a text, or both."""
-
-    form: Literal["plain", "definition", "reference"]
-    """`plain`: a text without title; `definition`: a title with a colon and a text; `reference`: a title alone."""
-    title: Token | None = None
-    content: Content = field(default_factory=list)
-
-
-@dataclass
-class Element:
-    """A statement or an argument in the text, with the relations indented under it."""
-
-    kind: Literal["statement", "argument"]
-    head: Head
-    data: Token | None = None
-    """The metadata block."""
-    relations: list[RelationNode] = field(default_factory=list)
-
-
-@dataclass
-class RelationNode:
-    """A relation sign and the element behind it."""
-
-    sign: Token
-    member: Element
-
-
-@dataclass
-class Inference:
-    """An inference line with its rules, its metadata and the undercuts indented under it."""
-
-    start: Token
-    rules: list[Token] = field(default_factory=list)
-    data: Token | None = None
-    undercuts: list[RelationNode] = field(default_factory=list)
-
-
-@dataclass
-class Numbered:
-    """A statement of a premise-conclusion structure."""
-
-    number: Token
-    statement: Element
-
-
-@dataclass
-class Structure:
-    """A premise-conclusion structure: numbered statements with inference lines between them."""
-
-    items: list[Numbered | Inference]
-
-
-@dataclass
-class Heading:
-    """A heading."""
-
-    sign: Token
-    """The `#` signs and the space; their number is the heading's level."""
-    content: Content
-    data: Token | None = None
-
-
-@dataclass
-class ListNode:
-    """An ordered or unordered list. Its elements are read like paragraphs; their order has no meaning."""
-
-    elements: list[Element]
-
-
-@dataclass
-class FrontMatter:
-    """The YAML block at the start of a file."""
-
-    token: Token
-
-
-Node = Element | Structure | Heading | ListNode | FrontMatter
 
 
 @v_args(inline=True)
@@ -191,30 +119,17 @@ def _parser() -> Lark:
     return Lark(grammar, parser="lalr", lexer=_TokenList, transformer=_Nodes())
 
 
-class MisplacedError(Exception):
-    """The parser met a token that the grammar does not allow at its place.
+def parse_with_grammar(tokens: list[Token]) -> Node:
+    """Parse the tokens of a paragraph with the parser that lark makes of `argdown.lark`.
 
     Args:
-        token: The token; None if the paragraph ended too soon.
-        expected: Kinds of token that the parser would have accepted.
-    """
-
-    def __init__(self, token: Token | None, expected: set[str]) -> None:
-        super().__init__(f"unexpected {token}")
-        self.token, self.expected = token, expected
-
-
-def parse_paragraph(tokens: list[Token]) -> Node:
-    """Parse the tokens of a paragraph.
-
-    Args:
-        tokens: The tokens, as `Lexer.read` gives them.
+        tokens: As in `descent.parse_paragraph`.
 
     Returns:
-        The syntax node of the whole paragraph.
+        As in `descent.parse_paragraph`.
 
     Raises:
-        MisplacedError: A token does not fit the grammar; the error holds the first one.
+        MisplacedError: As in `descent.parse_paragraph`.
     """
     try:
         return _parser().parse(tokens)  # type: ignore[return-value]

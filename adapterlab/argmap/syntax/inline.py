@@ -7,114 +7,141 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
-from adapterlab.argmap.syntax.grammar import Content
+from adapterlab.argmap.syntax.finder import link_parts
+from adapterlab.argmap.syntax.nodes import Content
 from adapterlab.argmap.syntax.tokens import Token
 
-_LINK = re.compile(r"\[(.+)\]\((.+)\)")
 
-
-@dataclass
+@dataclass(slots=True)
 class InlineText:
     """The content of a statement, heading or description."""
 
     text: str | None = None
     """The text as the reference implementation gives it: tags, link titles and quotes included."""
+    plain: str = ""
+    """The text without tags, quotes, and lines that consist of links."""
     tags: list[str] = field(default_factory=list)
     """Tags without `#`, each once."""
     links: list[tuple[str, str]] = field(default_factory=list)
     """Title and address of each link."""
     mentions: list[str] = field(default_factory=list)
     """Titles mentioned by `@[Claim]` or `@<Argument>`, in their brackets."""
-    lines: list[_Line] = field(default_factory=list)
-
-    @property
-    def plain(self) -> str:
-        """The text without tags, quotes, and lines that consist of links."""
-        kept = (line.words for line in self.lines if not line.quote and line.bare.strip(" ,;.()"))
-        return " ".join(" ".join(words.split()) for words in kept)
-
-    @property
-    def quotes(self) -> list[str]:
-        """The block quotes (lines that begin with `>`); consecutive lines are joined to one quote."""
-        quotes: list[str] = []
-        following = False
-        for line in self.lines:
-            if line.quote:
-                words = line.whole.lstrip().lstrip(">").strip()
-                quotes = [*quotes[:-1], f"{quotes[-1]} {words}"] if following else [*quotes, words]
-            following = line.quote
-        return quotes
+    quotes: list[str] = field(default_factory=list)
+    """The block quotes (lines that begin with `>`); consecutive lines are joined to one quote."""
 
 
-@dataclass
-class _Line:
-    words: str = ""
-    """The line without tags."""
-    bare: str = ""
-    """The line without tags and link titles."""
-    whole: str = ""
-    quote: bool = False
-
-
-def read_inline(content: Content, reference: bool = False) -> InlineText:
+def read_inline(content: Content, reference: bool = False, without_tags: bool = False) -> InlineText:
     """Read the tokens of a statement, heading or description.
 
     Args:
         content: The tokens.
         reference: True if they follow a title without a colon (`[Title] #tag`).
+        without_tags: Leave the tags out of `InlineText.text`.
 
     Returns:
         The text and everything that is marked in it.
     """
-    inline = InlineText(lines=[_Line()])
-    _read(content, inline, reference)
-    return inline
+    if not content:
+        return InlineText()
+    first, rest = content[0], content[1:]
+    alone = not rest or (len(rest) == 1 and _is_newline(rest[0]))
+    if alone and isinstance(first, Token) and first.type == "TEXT" and not first.text.startswith(">"):
+        return InlineText(first.text, _line(first.text, first.text))
+    reader = _Reader(without_tags)
+    reader.read(content, reference)
+    return reader.result()
 
 
-def _read(content: Content, inline: InlineText, reference: bool) -> None:
-    last = len(content) - 1
-    for index, item in enumerate(content):
-        if isinstance(item, list):
-            _read(item, inline, reference=False)
-        elif item.type == "NEWLINE":
-            if (index != last or reference) and not (inline.text or "").endswith(" "):
-                inline.text = (inline.text or "") + " "
-            inline.lines.append(_Line())
-        else:
-            _token(item, inline)
+def _is_newline(item: Token | Content) -> bool:
+    return isinstance(item, Token) and item.type == "NEWLINE"
 
 
-def _token(token: Token, inline: InlineText) -> None:
-    line = inline.lines[-1]
-    if token.type == "TEXT":
-        if not line.whole and token.text.startswith(">"):
-            line.quote = True
-        _append(inline, token.text, token.text, token.text)
-    elif token.type == "LINK":
-        match = _LINK.search(token.text)
-        title, url = (match.group(1), match.group(2)) if match else (token.text, "")
-        inline.links.append((title, url))
-        title += " " if token.text.endswith(" ") else ""
-        _append(inline, title, title, "")
-    elif token.type == "TAG":
-        name = token.text.rstrip(" \t")[1:]
-        name = name[1:-1] if name.startswith("(") else name
-        if name not in inline.tags:
-            inline.tags.append(name)
-        _append(inline, token.text, "", "")
-    elif token.type == "MENTION":
-        inline.mentions.append(token.text.strip(" \t")[1:])
-        _append(inline, token.text, token.text, token.text)
-    elif token.type.endswith("_END") and token.text.endswith(" "):
-        _append(inline, " ", " ", " ")
+def _line(words: str, bare: str) -> str:
+    """Return the words of a line with single spaces; nothing if only punctuation is left without its links."""
+    return " ".join(words.split()) if bare.strip(" ,;.()") else ""
 
 
-def _append(inline: InlineText, text: str, words: str, bare: str) -> None:
-    inline.text = (inline.text or "") + text
-    line = inline.lines[-1]
-    line.whole += text
-    line.words += words
-    line.bare += bare
+class _Reader:
+    """Collects the pieces of a text. They are joined at the end, since joining each time would take quadratic time."""
+
+    def __init__(self, without_tags: bool) -> None:
+        self.without_tags = without_tags
+        self.text: list[str] = []
+        self.tags: dict[str, None] = {}
+        self.links: list[tuple[str, str]] = []
+        self.mentions: list[str] = []
+        self.lines: list[str] = []
+        """The lines before the present one, without tags; lines of quotes and of links alone are left out."""
+        self.quotes: list[list[str]] = []
+        """The lines of each quote."""
+        self.after_quote = False
+        self._new_line()
+
+    def _new_line(self) -> None:
+        self.words: list[str] = []
+        """Pieces of the present line without tags."""
+        self.bare: list[str] = []
+        """Pieces of the present line without tags and link titles."""
+        self.line_start = len(self.text)
+        self.quote = False
+
+    def _end_line(self) -> None:
+        if self.quote:
+            words = "".join(self.text[self.line_start :]).lstrip().lstrip(">").strip()
+            if not self.after_quote:
+                self.quotes.append([])
+            self.quotes[-1].append(words)
+        elif line := _line("".join(self.words), "".join(self.bare)):
+            self.lines.append(line)
+        self.after_quote = self.quote
+
+    def result(self) -> InlineText:
+        """End the last line and return the text."""
+        self._end_line()
+        text = "".join(self.text) if self.text else None
+        quotes = [" ".join(lines) for lines in self.quotes]
+        return InlineText(text, " ".join(self.lines), list(self.tags), self.links, self.mentions, quotes)
+
+    def read(self, content: Content, reference: bool) -> None:
+        """Read tokens, and the lists of tokens inside bold or italic."""
+        last = len(content) - 1
+        for index, item in enumerate(content):
+            if isinstance(item, list):
+                self.read(item, reference=False)
+            elif item.type == "NEWLINE":
+                self._end_line()
+                if (index != last or reference) and not (self.text and self.text[-1].endswith(" ")):
+                    self.text.append(" ")
+                self._new_line()
+            else:
+                self._token(item)
+
+    def _token(self, token: Token) -> None:
+        text = token.text
+        if token.type == "TEXT":
+            if text.startswith(">") and len(self.text) == self.line_start:
+                self.quote = True
+            self._append(text)
+        elif token.type == "LINK":
+            title, url = link_parts(text) or (text, "")
+            self.links.append((title, url))
+            title += " " if text.endswith(" ") else ""
+            self.text.append(title)
+            self.words.append(title)
+        elif token.type == "TAG":
+            name = text.rstrip(" \t")[1:]
+            self.tags[name[1:-1] if name.startswith("(") else name] = None
+            if not self.without_tags:
+                self.text.append(text)
+        elif token.type == "MENTION":
+            self.mentions.append(text.strip(" \t")[1:])
+            self._append(text)
+        elif token.type.endswith("_END") and text.endswith(" "):
+            self._append(" ")
+
+    def _append(self, text: str) -> None:
+        self.text.append(text)
+        self.words.append(text)
+        self.bare.append(text)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import ClassVar
 
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
-from adapterlab.argmap.syntax.finder import Finder
-from adapterlab.argmap.syntax.shortcodes import SHORTCODES
+from adapterlab.argmap.syntax.finder import Finder, link_parts
+from adapterlab.argmap.syntax.metadata import MetadataError, read_front_matter
+from adapterlab.argmap.syntax.shortcodes import SHORTCODES, with_own
 from adapterlab.argmap.syntax.tokens import RELATIONS, Paragraph, Token
 
 MAX_INDENT_LEVELS = 100
@@ -29,17 +31,20 @@ _LINE_START = (
 )
 _AFTER_NEWLINE = re.compile(_LINE_START.format(infer="(?P<infer>--)|"))
 _AFTER_EMPTY_LINE = re.compile(_LINE_START.format(infer=""))
-_EMPTY_LINE = re.compile(r"(?:[ \t]*(?:\r\n|\n)){2,}")
 _NEWLINE = re.compile(r"[ \t]*(?:\r\n|\n|\r)")
+_BREAK = re.compile(r"(?P<empty>(?:[ \t]*(?:\r\n|\n)){2,})|[ \t]*(?:\r\n|\n|\r)")
 _SPACES = re.compile(r"[ \t]+")
-_FREESTYLE = re.compile(r"[^\\@#*_\[\],.:;</>\-\r\n(){}]+")
-_UNUSED_CONTROL = re.compile(r"[@#*_\[\],.:;</>\-(){}][ \t]?")
+_PLAIN = r"(?:[^\\@#*_\[\],.:;</>\-\r\n(){}]++|[@#*_\[\],.:;</>\-(){}][ \t]?)"
+_TEXT = re.compile(_PLAIN)
+# Further text that no other token can begin in: a dot or colon begins a shortcode only if it is not before white space.
+_LONG_TEXT = re.compile(
+    _PLAIN + r"(?:(?![ \t]|===)[^\\@#*_\[\],.:;</>\-\r\n(){}]++|[\],;>\-()}][ \t]?|[.:](?=[ \t\r\n])[ \t]?)*+"
+)
 _ESCAPED = re.compile(r"\\[^\r\n\u2028\u2029] *")
 _SPECIAL = re.compile(r"(?:\.\S+?\.[ \t]?)|(?::\S+?:[ \t]?)")
 _BREAKS_AFTER_EMPTY_LINE = re.compile(r"(?:[ \t]*\r\n|\n|\r)*")
 _BREAK_AFTER_NEWLINE = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r)(?![ \t]*(?:\r\n|\n|\r)))?")
 _EMPHASIS_END = re.compile(r"[ \t]|(?=[\n\r)}_.,!?;:\-*]|\Z)")
-_LINK = re.compile(r"\[.+\]\(.+\)")
 _DASHES = re.compile(r"-{2,}")
 _EMPHASIS = {"**": "STAR_BOLD", "__": "UNDERSCORE_BOLD", "*": "STAR_ITALIC", "_": "UNDERSCORE_ITALIC"}
 
@@ -73,12 +78,27 @@ class Lexer:
         self.opened = False
         """True if a token or an empty line has been read."""
         self.find = Finder(self.text)
+        self.shortcodes = SHORTCODES
 
     def read(self) -> list[Paragraph]:
         """Return the paragraphs that are not empty, in order. Never raises: errors are in `diagnostics`."""
-        at, size = 0, len(self.text)
+        at, text, size = len(self.source.byte_order_mark), self.text, len(self.text)
+        anywhere, within_a_line, in_inference = self._ANYWHERE, self._WITHIN_A_LINE, self._IN_INFERENCE
+        # The order of the attempts is the reference's. An attempt that returns `at` has found no token.
         while at < size:
-            at = self._inference_token(at) if self.in_inference else self._token(at)
+            char, start = text[at], at
+            if self.in_inference:
+                if read := in_inference.get(char):
+                    at = read(self, at)
+            else:
+                if read := anywhere.get(char):
+                    at = read(self, at)
+                if at == start and (self.after_newline or self.at_start):
+                    at = self._line_start(at)
+                if at == start and (read := within_a_line.get(char)):
+                    at = read(self, at)
+            if at == start:
+                at = self._plain(at)
         self._end_paragraph(size)
         return self.paragraphs
 
@@ -86,15 +106,16 @@ class Lexer:
 
     def _emit(self, kind: str, start: int, end: int, text: str | None = None) -> int:
         shown = self.text[start:end] if text is None else text
-        if kind == "TEXT" and self.tokens and self.tokens[-1] is self.text_token:
+        if kind != "TEXT":
+            if self.text_token:
+                self._join()
+            self.tokens.append(Token(kind, shown, start, end))
+        elif self.text_token:
             self.pieces.append(shown)
-            self.tokens[-1].end = end
+            self.text_token.end = end
         else:
-            token = Token(kind, shown, start, end)
-            self.tokens.append(token)
-            self._join()
-            if kind == "TEXT":
-                self.text_token, self.pieces = token, [shown]
+            self.text_token, self.pieces = Token(kind, shown, start, end), [shown]
+            self.tokens.append(self.text_token)
         self.after_newline = kind == "NEWLINE"
         self.at_start = False
         self.opened = True
@@ -139,22 +160,10 @@ class Lexer:
             self.paragraph.failed = True
             self.diagnostics.append(self.source.at("error", code, message, at, fix=fix))
 
-    # One token, outside an inference line
-
-    def _token(self, at: int) -> int:
-        char = self.text[at]
-        read = self._ANYWHERE.get(char)
-        end = read(self, at) if read else at
-        if end == at and (self.after_newline or self.at_start):
-            end = self._line_start(at)
-        if end == at and (read := self._WITHIN_A_LINE.get(char)):
-            end = read(self, at)
-        return end if end > at else self._plain(at)
-
     # Each method below reads one kind of token and returns the offset behind it, or `at` if none begins there.
 
     def _plain(self, at: int) -> int:
-        match = _FREESTYLE.match(self.text, at) or _UNUSED_CONTROL.match(self.text, at)
+        match = (_TEXT if self.in_inference else _LONG_TEXT).match(self.text, at)
         if match:
             return self._emit("TEXT", at, match.end())
         # No other pattern matches a backslash at the end of a line.
@@ -162,13 +171,14 @@ class Lexer:
         return at + 1
 
     def _break(self, at: int) -> int:
-        if not self.at_start or not self.opened:
-            match = _EMPTY_LINE.match(self.text, at)
-            if match:
+        if self.at_start and self.opened:
+            match = _NEWLINE.match(self.text, at)
+        else:
+            match = _BREAK.match(self.text, at)
+            if match and match.lastgroup:
                 self._end_paragraph(at)
                 self.opened = True
                 return match.end()
-        match = _NEWLINE.match(self.text, at)
         return self._emit("NEWLINE", at, match.end()) if match else at
 
     def _comment(self, at: int) -> int:
@@ -199,13 +209,19 @@ class Lexer:
 
     def _front_matter(self, at: int) -> int:
         found = self.find.front_matter(at) if self.text.startswith("===", at) else None
-        return self._emit(found[0], at, found[1]) if found else at
+        if not found:
+            return at
+        block = self.text[at : found[1]]
+        if "shortcodes" in block and not self.paragraphs and all(token.type == "NEWLINE" for token in self.tokens):
+            with suppress(MetadataError):  # the reader of the map reports it
+                self.shortcodes = with_own(read_front_matter(block))
+        return self._emit(found[0], at, found[1])
 
     def _element(self, at: int) -> int:
         found = self.find.element(at)
         if found is None:
             return at
-        if found[0] == "LINK" and not _LINK.search(self.text, at, found[1]):
+        if found[0] == "LINK" and not link_parts(self.text[at : found[1]]):
             self._fail(at, "link", "a link's title or address runs over a line break", "write each on one line")
         return self._emit(found[0], at, found[1])
 
@@ -221,7 +237,7 @@ class Lexer:
         if not match:
             return at
         code = match.group().strip()
-        sign = SHORTCODES.get(code) or SHORTCODES.get(code[1:-1])
+        sign = self.shortcodes.get(code)
         if sign is None:
             return self._emit("TEXT", at, match.end())
         return self._emit("TEXT", at, match.end(), sign + (" " if match.group().endswith(" ") else ""))
@@ -268,20 +284,14 @@ class Lexer:
                 return self._emit(f"{_EMPHASIS[mark]}_START", at, after)
         return self._plain(at)
 
-    # One token, inside an inference line
-
-    def _inference_token(self, at: int) -> int:
-        read = self._IN_INFERENCE.get(self.text[at])
-        end = read(self, at) if read else at
-        return end if end > at else self._plain(at)
+    # Tokens inside an inference line
 
     def _inference_break(self, at: int) -> int:
-        match = _EMPTY_LINE.match(self.text, at)
-        if match:  # the reference reads on and loses the next paragraph too
+        match = _BREAK.match(self.text, at)
+        if match and match.lastgroup:  # the reference reads on and loses the next paragraph too
             self._end_paragraph(at)
             return match.end()
-        match = _NEWLINE.match(self.text, at)
-        return self._emit("NEWLINE", at, match.end()) if match else at + 1
+        return self._emit("NEWLINE", at, match.end()) if match else self._spaces(at)
 
     def _inference_end(self, at: int) -> int:
         match = _DASHES.match(self.text, at)

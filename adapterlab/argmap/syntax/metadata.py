@@ -9,6 +9,7 @@ number). Its depth is bounded and aliases are refused, so that no block can expa
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import suppress
 from functools import cache
@@ -24,6 +25,10 @@ MAX_DEPTH = 40
 """Levels of nested brackets in one block."""
 MAX_SIZE = 100_000
 """Characters in one block."""
+MAX_INTEGER = 2**53
+"""Largest integer; larger ones become floats."""
+MAX_DIGITS = 400
+"""Decimal digits of the longest number that is read as an integer before it becomes a float."""
 
 _KEY = r"(?!(?:null|true|false|nan|inf)\b)[A-Za-z_][A-Za-z0-9_-]*"
 _PLAIN_BLOCK = re.compile(rf'\{{\s*(?:{_KEY}:[ ](?:"[^"\\\r\n]*"|[0-9]+\.[0-9]+)(?:,\s*(?=[A-Za-z_])|\s*(?=\}})))+\}}')
@@ -208,12 +213,20 @@ def _key(key: object) -> str:
     return str(key)
 
 
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    """Return an integer; as a float if it has more than 53 bits, because all numbers of the reference are floats."""
     digits = str(loader.construct_scalar(node))
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
-    bases = {"0b": 2, "0x": 16, "0o": 8}
-    base = bases.get(digits[:2], 10)
-    return sign * int(digits[2:] if base != 10 else digits, base)
+    base = {"0b": 2, "0x": 16, "0o": 8}.get(digits[:2], 10)
+    if base == 10 and len(digits) > MAX_DIGITS:
+        return sign * float(digits)
+    value = int(digits[2:] if base != 10 else digits, base)
+    if value <= MAX_INTEGER:
+        return sign * value
+    try:
+        return sign * float(value)
+    except OverflowError:
+        return sign * math.inf
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from adapterlab.argmap.syntax.descent import MisplacedError, parse_paragraph
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Source
-from adapterlab.argmap.syntax.grammar import Element, MisplacedError, parse_paragraph
+from adapterlab.argmap.syntax.nodes import Element
 from adapterlab.argmap.syntax.tokens import Paragraph, Token
 
 _RELATIONS = ("RELATION", "UNDERCUT", "CONTRADICTION")

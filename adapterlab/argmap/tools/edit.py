@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from adapterlab.argmap.model.map import Map
 from adapterlab.argmap.scoring.network import parameter
+from adapterlab.argmap.syntax.diagnostics import Source
 from adapterlab.argmap.syntax.metadata import scalar_span
 from adapterlab.errors import AdapterlabError
 
@@ -31,8 +32,23 @@ def with_credences(text: str, credences: Mapping[str, float], name: str = "<map>
     """
     from adapterlab.argmap.model.build import parse
 
-    the_map = parse(text, name)
-    edits: list[tuple[int, int, float]] = []
+    return edited_files(parse(text, name), credences).get(name, text)
+
+
+def edited_files(the_map: Map, credences: Mapping[str, float]) -> dict[str, str]:
+    """Replace numbers in the files of a map.
+
+    Args:
+        the_map: The map.
+        credences: As in `with_credences`.
+
+    Returns:
+        The new text of each file that changes, by name: the map's own and those that it includes.
+
+    Raises:
+        AdapterlabError: As in `with_credences`.
+    """
+    name, edits = the_map.source.name, list[tuple[Source, int, int, float]]()
     for title, value in credences.items():
         if not 0.0 <= value <= 1.0:
             raise AdapterlabError(f"{title}: a credence must be between 0 and 1, not {value:g}")
@@ -41,10 +57,14 @@ def with_credences(text: str, credences: Mapping[str, float], name: str = "<map>
         if not spans:
             wanted = "credence" if key.startswith("[") else "inference"
             raise AdapterlabError(f"{name}: {key} has no {wanted} to replace; write {{{wanted}: 0.5}} first")
-        edits.extend((start, end, value) for start, end in spans)
-    for start, end, value in sorted(edits, reverse=True):
-        text = text[:start] + _decimal(value, text[start:end]) + text[end:]
-    return text
+        for start, end in spans:
+            source, at = the_map.source.origin(start)
+            edits.append((source, at, at + end - start, value))
+    files: dict[str, str] = {}
+    for source, start, end, value in sorted(edits, key=lambda edit: edit[1], reverse=True):
+        text = files.get(source.name, source.text)
+        files[source.name] = text[:start] + _decimal(value, text[start:end]) + text[end:]
+    return files
 
 
 def _claim_spans(the_map: Map, title: str) -> list[tuple[int, int]]:

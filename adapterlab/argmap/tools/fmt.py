@@ -1,6 +1,6 @@
 r"""Formatter: one empty line between paragraphs, two spaces per level, short relation signs, statements renumbered.
 
-Line breaks inside texts, metadata and comments are kept.
+Line breaks inside texts, metadata and comments are kept, and so are a byte order mark and line ends of two characters.
 
 >>> print(format_map("[Wet]: It is wet.\n      <+   [Rain]: It rains.\n\n\n"), end="")
 [Wet]: It is wet.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 from adapterlab.argmap.model.build import parse
 from adapterlab.argmap.model.map import Map
@@ -25,12 +26,13 @@ _RELATIONS = ("RELATION", "UNDERCUT", "CONTRADICTION")
 _ZERO_WIDTH = ("INDENT", "DEDENT")
 
 
-def format_map(text: str, name: str = "<map>") -> str:
-    """Format a map without changing its content.
+def format_map(text: str, name: str = "<map>", folder: Path | None = None) -> str:
+    """Format a map without changing its content. The files that it includes stay as they are.
 
     Args:
         text: A map in Argdown.
         name: Name of the text in messages, for example its path.
+        folder: Folder of the files that the map includes, as in `parse`.
 
     Returns:
         The formatted text.
@@ -38,12 +40,16 @@ def format_map(text: str, name: str = "<map>") -> str:
     Raises:
         AdapterlabError: The map has errors; they must be fixed first.
     """
-    before = parse(text, name)
+    before = parse(text, name, folder)
     found = errors(before.diagnostics)
     if found:
         raise AdapterlabError(f"{name} has errors; fix them first\n{found[0].render(before.source)}")
-    after = _Formatter(text, name).format()
-    if meaning(parse(after, name)) != meaning(before):
+    mark = Source(text).byte_order_mark
+    after = mark + _Formatter(text[len(mark) :], name).format()
+    breaks = text.count("\n")
+    if breaks and text.count("\r\n") == breaks:
+        after = after.replace("\r\n", "\n").replace("\n", "\r\n")
+    if meaning(parse(after, name, folder)) != meaning(before):
         raise AdapterlabError(f"{name} cannot be formatted without changing its content; please report this map")
     return after
 
@@ -189,6 +195,8 @@ class _Formatter:
             indent, shown = 0, first.text + self._shown(first.end, line.end)
         elif opens:
             indent = 0
+        if shown.startswith("@include("):  # white space before it would be the first of the included file
+            indent = solid[0].start - line.start
         if any(t.type == "INFERENCE_END" for t in solid):
             state.in_inference = False
         return indent, shown
