@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adapterlab.argmap.model.map import Map
+    from adapterlab.argmap.scoring.scores import Scores
 
 app = typer.Typer(help="Check, score, compare, edit and draw argument maps.", no_args_is_help=True)
 
@@ -238,13 +241,18 @@ def _render(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Draw a map as an HTML page, an SVG image, or a DOT file for Graphviz."""
+    import os
+    from functools import partial
+
     from adapterlab.argmap.model.files import write_text
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.tools.draw import to_svg
     from adapterlab.argmap.tools.export import to_dot, to_html
     from adapterlab.errors import UnknownNameError
 
-    drawers = {".html": to_html, ".svg": to_svg, ".dot": to_dot}
+    folder = os.path.relpath(file.resolve().parent, out.resolve().parent)
+    page = partial(to_html, folder="" if folder == "." else folder)
+    drawers: dict[str, Callable[[Map, Scores], str]] = {".html": page, ".svg": to_svg, ".dot": to_dot}
     if out.suffix not in drawers:
         raise UnknownNameError("format", out.suffix or str(out), drawers, "--out")
     the_map = _read(file, skip_broken)

@@ -1,4 +1,4 @@
-r"""Export of a map: DOT for Graphviz, and a self-contained HTML page.
+r"""Export of a map: DOT for Graphviz; `to_html` of `page` is available here too.
 
 >>> from adapterlab.argmap.model.build import parse
 >>> from adapterlab.argmap.scoring.scores import score
@@ -9,11 +9,12 @@ r"""Export of a map: DOT for Graphviz, and a self-contained HTML page.
 
 from __future__ import annotations
 
-from html import escape
-
-from adapterlab.argmap.model.map import Claim, Map
+from adapterlab.argmap.model.map import Map
 from adapterlab.argmap.scoring.scores import Scores
-from adapterlab.argmap.tools.draw import GREEN, GREY, RED, to_svg
+from adapterlab.argmap.tools.draw import GREEN, GREY, RED
+from adapterlab.argmap.tools.page import to_html
+
+__all__ = ["to_dot", "to_html"]
 
 _EDGES = {
     "support": f'color="{GREEN}"',
@@ -59,52 +60,3 @@ def to_dot(the_map: Map, scores: Scores) -> str:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body{{font:15px/1.5 system-ui,Roboto,'DejaVu Sans',sans-serif;color:#1f2933}}
-body{{max-width:1140px;margin:2em auto;padding:0 1em}}
-.map{{overflow-x:auto}} table{{border-collapse:collapse;width:100%;margin-top:2em}}
-th,td{{text-align:left;vertical-align:top;padding:.35em .8em .35em 0}} td{{border-top:1px solid #e3e8ed}}
-td.n{{font-variant-numeric:tabular-nums;white-space:nowrap}} .why{{color:#66727f;font-size:13px}}
-</style></head><body><h1>{title}</h1><p>{lead}</p><div class="map">{svg}</div>
-<table><tr><th>Claim</th><th>Text</th><th>Credence</th><th>Stated</th></tr>
-{rows}
-</table></body></html>
-"""
-
-
-def to_html(the_map: Map, scores: Scores, before: Scores | None = None) -> str:
-    """Return a page with the drawing and a table of all claims with texts, reasons and sources.
-
-    Args:
-        the_map: The map.
-        scores: Its scores.
-        before: Earlier scores, which the drawing shows beside the new ones.
-    """
-    title = escape(str(the_map.settings.get("title") or the_map.source.name))
-    rows = "\n".join(_row(claim, scores) for claim in the_map.claims.values() if claim.title in scores.claims)
-    lead = escape(f"Scored by {scores.semantics}. " + " ".join(f"{w}." for w in scores.warnings[:3]))
-    return _PAGE.format(title=title, lead=lead, svg=to_svg(the_map, scores, before), rows=rows)
-
-
-def _row(claim: Claim, scores: Scores) -> str:
-    found = scores.claims[claim.title]
-    links = [
-        f'<a href="{escape(url, quote=True)}">{escape(text)}</a>'
-        for mention in claim.mentions
-        for text, url in mention.links
-        if url.startswith(("https://", "http://"))
-    ]
-    why = escape(str(claim.data.get("reason", "")))
-    text = (
-        escape(claim.text)
-        + (f" ({', '.join(links)})" if links else "")
-        + (f'<div class="why">{why}</div>' if why else "")
-    )
-    stated = "" if found.stated is None else f"{found.stated:.2f}"
-    numbers = f'<td class="n">{found.credence:.3f}</td><td class="n">{stated}</td>'
-    return f"<tr><td>{escape(claim.title)}</td><td>{text}</td>{numbers}</tr>"
