@@ -3,7 +3,7 @@
 Imports are inside the commands, so that `--help` is fast.
 
 >>> [command.name for command in app.registered_commands]
-['check', 'score', 'crux', 'what-if', 'diff', 'render', 'fmt']
+['check', 'score', 'crux', 'what-if', 'diff', 'render', 'markdown', 'fmt']
 """
 
 from __future__ import annotations
@@ -14,31 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from adapterlab.argmap import cli_writing
+from adapterlab.argmap.cli_options import (
+    DEFAULT_SEMANTICS,
+    AsJson,
+    File,
+    SemanticsName,
+    Sets,
+    SkipBroken,
+    ThesisTitle,
+    Watch,
+    read_map,
+)
 
-    from adapterlab.argmap.model.map import Map
-    from adapterlab.argmap.scoring.scores import Scores
+if TYPE_CHECKING:
+    from adapterlab.argmap.syntax.diagnostics import Diagnostic
 
 app = typer.Typer(help="Check, score, compare, edit and draw argument maps.", no_args_is_help=True)
-
-File = Annotated[Path, typer.Argument(help="A map in Argdown.", show_default=False)]
-SemanticsName = Annotated[
-    str, typer.Option("--semantics", help="Rule that computes credences: quadratic-energy, df-quad or log-odds.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out the parts of the map that have errors.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help='A new number: "[Claim]=0.3" for a credence, "<Argument>=0.8" for an inference. May be repeated.',
-    ),
-]
-ThesisTitle = Annotated[
-    str | None, typer.Option("--thesis", help="Title of a claim. Default: the first thesis in the map.")
-]
-DEFAULT_SEMANTICS = "quadratic-energy"
 
 
 @app.command("check")
@@ -51,34 +43,50 @@ def _check(
         list[str] | None,
         typer.Option(help="A folder in links and its name on disk: docs=papers. May be repeated."),
     ] = None,
+    watching: Watch = False,
 ) -> None:
     """Find errors and warnings in a map. The exit code is 1 if there are errors."""
-    from adapterlab.argmap.lint.checks import check
-    from adapterlab.argmap.lint.evidence import check_evidence
-    from adapterlab.argmap.model.files import read
-    from adapterlab.argmap.syntax.diagnostics import errors
-    from adapterlab.errors import UnknownNameError
+    from adapterlab.argmap.tools.watch import watch
+    from adapterlab.errors import AdapterlabError, UnknownNameError
 
     if missing not in ("warning", "error"):
         raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
+    severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
     moved = _moved_folders(links or [])
-    the_map = read(file)
-    found = check(the_map)
-    if evidence:
-        severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
-        found.extend(check_evidence(the_map, file.parent, severity, moved))
-        found.sort(key=lambda d: (d.line, d.column))
-    wrong = errors(found)
+    if watching:
+        if as_json:
+            raise AdapterlabError("--watch prints lines for people: leave out --json")
+        watch(file, lambda: _checked(file, severity if evidence else None, moved)[0])
+    summary, found = _checked(file, severity if evidence else None, moved, quiet=as_json)
     if as_json:
         shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
         print(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
+        print(summary)
+    if any(d.severity == "error" for d in found):
+        raise typer.Exit(1)
+
+
+def _checked(
+    file: Path, missing: Literal["warning", "error"] | None, moved: dict[str, str], quiet: bool = False
+) -> tuple[str, list[Diagnostic]]:
+    """Check a map and print the findings; return a summary and the findings. `missing` None: without evidence."""
+    from adapterlab.argmap.lint.checks import check
+    from adapterlab.argmap.lint.evidence import check_evidence
+    from adapterlab.argmap.model.files import read
+    from adapterlab.argmap.syntax.diagnostics import errors
+
+    the_map = read(file)
+    found = check(the_map)
+    if missing:
+        found.extend(check_evidence(the_map, file.parent, missing, moved))
+        found.sort(key=lambda d: (d.line, d.column))
+    if not quiet:
         for diagnostic in found:
             print(diagnostic.render(the_map.source))
-        counts = f"{len(wrong)} error{'s' * (len(wrong) != 1)}, {len(found) - len(wrong)} warnings"
-        print(f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}")
-    if wrong:
-        raise typer.Exit(1)
+    wrong = len(errors(found))
+    counts = f"{wrong} error{'s' * (wrong != 1)}, {len(found) - wrong} warnings"
+    return f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}", found
 
 
 def _moved_folders(links: list[str]) -> dict[str, str]:
@@ -106,7 +114,7 @@ def _score(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.scoring.uncertainty import intervals
 
-    the_map = _read(file, skip_broken)
+    the_map = read_map(file, skip_broken)
     scores = score(the_map, semantics, skip_broken=skip_broken)
     spans = intervals(the_map, semantics, size, skip_broken=skip_broken) if interval else {}
     if as_json:
@@ -138,7 +146,7 @@ def _crux(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.scoring.sensitivity import first_thesis, one_way_sensitivities
 
-    the_map = _read(file, skip_broken)
+    the_map = read_map(file, skip_broken)
     title = thesis or first_thesis(the_map)
     title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
     found = one_way_sensitivities(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
@@ -178,7 +186,7 @@ def _what_if(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.tools.edit import with_credences
 
-    the_map, numbers = _read(file, skip_broken), _numbers(sets)
+    the_map, numbers = read_map(file, skip_broken), _numbers(sets)
     before = score(the_map, semantics, skip_broken=skip_broken)
     after = score(the_map, semantics, numbers, skip_broken)
     if as_json:
@@ -222,7 +230,7 @@ def _diff(
 
     from adapterlab.argmap.tools.diff import diff_maps
 
-    found = diff_maps(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
+    found = diff_maps(read_map(before, skip_broken), read_map(after, skip_broken), semantics, skip_broken)
     if as_json:
         print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
         return
@@ -233,58 +241,4 @@ def _diff(
         print("no differences")
 
 
-@app.command("render")
-def _render(
-    file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output file: .html, .svg or .dot.", show_default=False)],
-    semantics: SemanticsName = DEFAULT_SEMANTICS,
-    skip_broken: SkipBroken = False,
-) -> None:
-    """Draw a map as an HTML page, an SVG image, or a DOT file for Graphviz."""
-    import os
-    from functools import partial
-
-    from adapterlab.argmap.model.files import write_text
-    from adapterlab.argmap.scoring.scores import score
-    from adapterlab.argmap.tools.draw import to_svg
-    from adapterlab.argmap.tools.export import to_dot, to_html
-    from adapterlab.errors import UnknownNameError
-
-    folder = os.path.relpath(file.resolve().parent, out.resolve().parent)
-    page = partial(to_html, folder="" if folder == "." else folder)
-    drawers: dict[str, Callable[[Map, Scores], str]] = {".html": page, ".svg": to_svg, ".dot": to_dot}
-    if out.suffix not in drawers:
-        raise UnknownNameError("format", out.suffix or str(out), drawers, "--out")
-    the_map = _read(file, skip_broken)
-    write_text(out, drawers[out.suffix](the_map, score(the_map, semantics, skip_broken=skip_broken)))
-    print(out)
-
-
-@app.command("fmt")
-def _fmt(
-    file: File,
-    to_stdout: Annotated[bool, typer.Option("--stdout", help="Print the result instead of writing the file.")] = False,
-    only_check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; the exit code is 1 if the file would change.")
-    ] = False,
-) -> None:
-    """Format a map without changing its content."""
-    from adapterlab.argmap.model.files import read, write_text
-    from adapterlab.argmap.tools.fmt import format_map
-
-    text = read(file).source.text
-    formatted = format_map(text, str(file))
-    if to_stdout:
-        print(formatted, end="")
-    elif formatted != text:
-        if only_check:
-            print(f"{file} would be reformatted")
-            raise typer.Exit(1)
-        write_text(file, formatted)
-        print(f"{file} reformatted")
-
-
-def _read(file: Path, skip_broken: bool) -> Map:
-    from adapterlab.argmap.model import files
-
-    return files.read(file) if skip_broken else files.load(file)
+cli_writing.add_to(app)

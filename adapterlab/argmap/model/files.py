@@ -55,13 +55,27 @@ def read(path: str | Path) -> Map:
     Raises:
         AdapterlabError: The file cannot be read.
     """
+    return parse(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8; a byte order mark is left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The text, with its line ends unchanged.
+
+    Raises:
+        AdapterlabError: The file cannot be read.
+    """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AdapterlabError(f"{path} is not UTF-8 text: byte {error.start} ({error.reason})") from None
     except OSError as error:
         raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
-    return parse(text, str(path))
 
 
 def write_text(path: Path, text: str) -> None:

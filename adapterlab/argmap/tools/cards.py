@@ -24,6 +24,7 @@ from markupsafe import Markup, escape
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, RelationKind, Step
 from adapterlab.argmap.scoring.scores import Scores
 from adapterlab.argmap.tools.anchors import is_untitled
+from adapterlab.argmap.tools.colours import Colours
 
 _NAMED = re.compile(r"@(\[[^\]]+\]|&lt;.+?&gt;)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
@@ -71,6 +72,7 @@ class Card:
 
     kind: str
     id: str
+    colour: str | None
     title: str
     """The title in its brackets; empty for an element without title."""
     text: Markup
@@ -102,6 +104,7 @@ class Cards:
 
     def __init__(self, the_map: Map, scores: Scores, anchors: Mapping[Endpoint, str], folder: str = "") -> None:
         self.map, self.scores, self.anchors, self.folder = the_map, scores, anchors, folder
+        self.colours = Colours(the_map)
         self.relations: dict[Endpoint, dict[str, dict[Endpoint, None]]] = defaultdict(lambda: defaultdict(dict))
         for relation in the_map.relations:
             out, into = VERBS[relation.kind]
@@ -161,6 +164,7 @@ class Cards:
         return Card(
             kind,
             self.anchors[end],
+            self.colours.drawn(end),
             "" if is_untitled(element) and element.text else str(end),
             self._text(element.text),
             value,

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from adapterlab.argmap.model.map import Endpoint, Map
 from adapterlab.argmap.scoring.scores import Scores
+from adapterlab.argmap.tools.characters import legible
+from adapterlab.argmap.tools.colours import Colours
 from adapterlab.argmap.tools.layout import VALUE, Box, Sign, lay_out
 from adapterlab.argmap.tools.wrap import shortened
 
@@ -41,7 +43,8 @@ def to_svg(
     """Draw a map, with theses on the left and their supporters and attackers to the right.
 
     Green lines are support, red lines attacks, dashed red lines undercuts, grey lines lead from premises. The width of
-    a line and the bar in a box show strength.
+    a line and the bar in a box show strength; a stripe at its left edge has the colour of its tag or section, see
+    `colours.Colours`.
 
     Args:
         the_map: The map.
@@ -52,6 +55,7 @@ def to_svg(
     Returns:
         SVG, at least 1100 pixels wide.
     """
+    colours = Colours(the_map)
     layout = lay_out(the_map, 2.2 * VALUE if before else VALUE)
     strengths = {id(box): _strength(box, scores) for box in layout.boxes}
     parts = [
@@ -63,10 +67,13 @@ def to_svg(
         parts.extend(_edge(sign, child, box, strengths[id(child)]) for sign, child in box.children)
         parts.extend(_edge(sign, other, box, strengths[id(other)]) for sign, other in box.cross_links)
     for box in layout.boxes:
-        drawn = _box(box, the_map, strengths[id(box)], _strength(box, before) if before else None)
-        anchor = (anchors or {}).get(Endpoint(box.kind, box.title))
+        end = Endpoint(box.kind, box.title)
+        ends = [end, Endpoint("argument", box.argument.title)] if box.argument else [end]
+        colour = next((found for e in ends if (found := colours.drawn(e))), None)
+        drawn = _box(box, the_map, strengths[id(box)], _strength(box, before) if before else None, colour)
+        anchor = (anchors or {}).get(end)
         parts.append(f'<a href="#{escape(quote(anchor))}">{drawn}</a>' if anchor else drawn)
-    return "\n".join([*parts, "</svg>"])
+    return legible("\n".join([*parts, "</svg>"]))
 
 
 def _strength(box: Box, scores: Scores) -> float | None:
@@ -94,7 +101,7 @@ def _edge(sign: Sign, source: Box, target: Box, strength: float | None) -> str:
     return shown + (f'<path class="head {sign}" d="{head}" fill="{colour}"/>' if head else "")
 
 
-def _box(box: Box, the_map: Map, strength: float | None, before: float | None) -> str:
+def _box(box: Box, the_map: Map, strength: float | None, before: float | None, colour: str | None) -> str:
     claim = the_map.claims.get(box.title) if box.kind == "claim" else None
     thesis = claim is not None and claim.role == "thesis"
     text = claim.text if claim else the_map.arguments[box.title].text
@@ -105,6 +112,11 @@ def _box(box: Box, the_map: Map, strength: float | None, before: float | None) -
         f'<rect class="box" x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="5"'
         f' fill="{fill}" stroke="{stroke}"/>',
     ]
+    if colour:
+        lines.append(
+            f'<rect class="stripe" x="{box.x + 1:.1f}" y="{box.y + 1:.1f}" width="5" height="{box.height - 2:.1f}" rx="2.5"'
+            f' fill="{colour}"/>'
+        )
     for row, line in enumerate(box.lines):
         lines.append(f'<text x="{box.x + PADDING:.1f}" y="{box.y + 18 + 15 * row:.1f}">{escape(line)}</text>')
     if box.argument is not None and box.kind == "claim":

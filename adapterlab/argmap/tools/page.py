@@ -21,6 +21,8 @@ from adapterlab.argmap.model.map import Map
 from adapterlab.argmap.scoring.scores import Scores
 from adapterlab.argmap.tools.anchors import anchors_of
 from adapterlab.argmap.tools.cards import Card, Cards
+from adapterlab.argmap.tools.characters import legible
+from adapterlab.argmap.tools.colours import Colours
 from adapterlab.argmap.tools.draw import to_svg
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Part:
     level: int
     """Level of the HTML heading, from 2 to 6."""
     tags: list[str]
+    colour: str | None
     cards: list[Card]
 
 
@@ -51,9 +54,9 @@ def to_html(the_map: Map, scores: Scores, before: Scores | None = None, folder: 
         before: Earlier scores, which the drawing shows beside the new ones.
         folder: Way from the page to the map's folder, for relative links; empty if they are the same.
     """
-    anchors = anchors_of(the_map)
-    parts = _parts(the_map, Cards(the_map, scores, anchors, folder))
-    return _template().render(
+    anchors, colours = anchors_of(the_map), Colours(the_map)
+    parts = _parts(the_map, Cards(the_map, scores, anchors, folder), colours)
+    page = _template().render(
         title=str(the_map.settings.get("title") or Path(the_map.source.name).stem),
         about=[str(the_map.settings[key]) for key in ("subTitle", "author", "date") if the_map.settings.get(key)],
         abstract=str(the_map.settings.get("abstract") or ""),
@@ -62,10 +65,12 @@ def to_html(the_map: Map, scores: Scores, before: Scores | None = None, folder: 
         svg=Markup(to_svg(the_map, scores, before, anchors)),
         parts=parts,
         contents=[part for part in parts if part.title],
+        tag_colours=colours.tag_colours if colours.configured else {},
     )
+    return legible(page)
 
 
-def _parts(the_map: Map, cards: Cards) -> list[Part]:
+def _parts(the_map: Map, cards: Cards, colours: Colours) -> list[Part]:
     by_section: dict[str | None, list[tuple[int, Card]]] = defaultdict(list)
     for claim in the_map.claims.values():
         by_section[claim.section].append((claim.line, cards.claim(claim)))
@@ -74,11 +79,12 @@ def _parts(the_map: Map, cards: Cards) -> list[Part]:
     ordered = {
         section: [card for _, card in sorted(found, key=lambda item: item[0])] for section, found in by_section.items()
     }
-    parts = [Part("", "", 2, [], ordered.get(None, []))]
-    parts += [
-        Part(f"section-{s.id}", s.title, min(s.level + 1, 6), s.tags, ordered.get(s.id, []))
-        for s in the_map.all_sections
-    ]
+    parts = [Part("", "", 2, [], None, ordered.get(None, []))]
+    for section in the_map.all_sections:
+        colour = colours.of_section(section, default=False)
+        level = min(section.level + 1, 6)
+        found = ordered.get(section.id, [])
+        parts.append(Part(f"section-{section.id}", section.title, level, section.tags, colour, found))
     return [part for part in parts if part.title or part.cards]
 
 
