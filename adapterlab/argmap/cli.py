@@ -3,7 +3,7 @@
 Imports are inside the commands, so that `--help` is fast.
 
 >>> [command.name for command in app.registered_commands]
-['check', 'score', 'crux', 'what-if', 'diff', 'render', 'markdown', 'fmt']
+['check', 'score', 'crux', 'what-if', 'diff', 'render', 'markdown', 'fmt', 'lsp']
 """
 
 from __future__ import annotations

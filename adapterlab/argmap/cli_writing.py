@@ -1,9 +1,9 @@
-"""The `adapterlab map` commands that draw, export and format a map.
+"""The `adapterlab map` commands that draw, export and format a map, and serve it to editors.
 
 >>> app = typer.Typer()
 >>> add_to(app)
 >>> [command.name for command in app.registered_commands]
-['render', 'markdown', 'fmt']
+['render', 'markdown', 'fmt', 'lsp']
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("render")(_render)
     app.command("markdown")(_markdown)
     app.command("fmt")(_fmt)
+    app.command("lsp")(_lsp)
 
 
 def _render(
@@ -119,3 +120,16 @@ def _fmt(
             raise typer.Exit(1)
         write_text(file, formatted)
         print(f"{file} reformatted")
+
+
+def _lsp() -> None:
+    """Serve maps to an editor by the language server protocol, over standard input and output."""
+    from adapterlab.errors import AdapterlabError
+
+    try:
+        from adapterlab.argmap.lsp.server import start
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
+            raise
+        raise AdapterlabError("the language server needs pygls 2: pip install 'adapterlab[lsp]'") from None
+    start()

@@ -79,6 +79,12 @@ class _Export:
             for end in dict.fromkeys((relation.source, relation.target)):
                 self.relations.setdefault(end, []).append(shown)
         self.steps = {(a.title, s.conclusion_index): s for a in the_map.arguments.values() for s in a.steps}
+        places: dict[tuple[str, str], list[int]] = {}
+        for argument in the_map.arguments.values():
+            for index, (_, title) in enumerate(argument.numbered):
+                places.setdefault((argument.title, title), []).append(index)
+        self.places = {key: iter(indices) for key, indices in places.items()}
+        """Positions of each statement in each structure, in the order of its mentions."""
         self.members: dict[tuple[str, int], Json] = {}
         """Statements of structures, by argument and position."""
 
@@ -136,8 +142,7 @@ class _Export:
     def _place(self, member: Json, mention: Mention) -> None:
         """Keep a member for `pcs` of its argument, and add the inference that leads to it."""
         argument = self.map.arguments[str(mention.argument)]
-        taken = (i for i, (_, title) in enumerate(argument.numbered) if title == member["title"])
-        index = next(i for i in taken if (argument.title, i) not in self.members)
+        index = next(self.places[argument.title, member["title"]])
         self.members[argument.title, index] = member
         step = self.steps.get((argument.title, index))
         if step:
