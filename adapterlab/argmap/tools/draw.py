@@ -17,7 +17,7 @@ from adapterlab.argmap.model.map import Endpoint, Map
 from adapterlab.argmap.scoring.scores import Scores
 from adapterlab.argmap.tools.characters import legible
 from adapterlab.argmap.tools.colours import Colours
-from adapterlab.argmap.tools.layout import VALUE, Box, Sign, lay_out
+from adapterlab.argmap.tools.layout import VALUE, WIDTH, Box, Sign, lay_out
 from adapterlab.argmap.tools.wrap import shortened
 
 GREEN, RED, GREY = "#2e8b57", "#c0392b", "#9aa5b1"
@@ -38,7 +38,11 @@ _STYLE = """
 
 
 def to_svg(
-    the_map: Map, scores: Scores, before: Scores | None = None, anchors: Mapping[Endpoint, str] | None = None
+    the_map: Map,
+    scores: Scores,
+    before: Scores | None = None,
+    anchors: Mapping[Endpoint, str] | None = None,
+    width: float = WIDTH,
 ) -> str:
     """Draw a map, with theses on the left and their supporters and attackers to the right.
 
@@ -51,12 +55,13 @@ def to_svg(
         scores: Its scores.
         before: Earlier scores; boxes whose credence differs by at least 0.005 show both numbers.
         anchors: Ids of claims and arguments in the page that contains the drawing; boxes link to them.
+        width: Smallest width of the drawing in pixels.
 
     Returns:
-        SVG, at least 1100 pixels wide.
+        SVG.
     """
     colours = Colours(the_map)
-    layout = lay_out(the_map, 2.2 * VALUE if before else VALUE)
+    layout = lay_out(the_map, 2.2 * VALUE if before else VALUE, width)
     strengths = {id(box): _strength(box, scores) for box in layout.boxes}
     parts = [
         f'<svg class="argmap" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width:.0f} {layout.height:.0f}"'
@@ -114,7 +119,7 @@ def _box(box: Box, the_map: Map, strength: float | None, before: float | None, c
     ]
     if colour:
         lines.append(
-            f'<rect class="stripe" x="{box.x + 1:.1f}" y="{box.y + 1:.1f}" width="5" height="{box.height - 2:.1f}" rx="2.5"'
+            f'<rect class="stripe" x="{box.x + 1:.1f}" y="{box.y + 1:.1f}" width="4" height="{box.height - 2:.1f}" rx="2"'
             f' fill="{colour}"/>'
         )
     for row, line in enumerate(box.lines):

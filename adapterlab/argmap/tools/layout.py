@@ -70,17 +70,18 @@ class Layout:
     """Height of the drawing in pixels."""
 
 
-def lay_out(the_map: Map, value_width: float = VALUE) -> Layout:
+def lay_out(the_map: Map, value_width: float = VALUE, width: float = WIDTH) -> Layout:
     """Place every claim and argument of a map.
 
     Args:
         the_map: The map.
         value_width: Room for the numbers in the upper right corner of each box, in pixels.
+        width: Smallest width of the drawing, in pixels.
 
     Returns:
         The boxes and the size of the drawing.
     """
-    return _Tree(the_map).layout(value_width)
+    return _Tree(the_map).layout(value_width, width)
 
 
 class _Tree:
@@ -102,14 +103,14 @@ class _Tree:
             for conclusion in dict.fromkeys(step.conclusion for step in argument.steps):
                 self.concluding[conclusion].append(argument)
 
-    def layout(self, value_width: float) -> Layout:
+    def layout(self, value_width: float, least: float) -> Layout:
         roots = [Endpoint("claim", title) for title in self.map.theses]
         roots += [Endpoint("claim", title) for title in self.map.claims] + [
             Endpoint("argument", t) for t in self.map.arguments
         ]
         trees = [self._build(end, 0) for end in roots if end not in self.placed]
         columns = 1 + max((box.depth for box in self.boxes), default=0)
-        width = max(float(WIDTH), float(columns * COLUMN))
+        width = max(least, float(columns * COLUMN))
         column = (width - 2 - GAP * (columns - 1)) / columns
         theses = set(self.map.theses)
         for box in self.boxes:

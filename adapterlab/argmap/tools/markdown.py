@@ -24,6 +24,7 @@ from adapterlab.argmap.syntax.diagnostics import errors
 from adapterlab.argmap.tools.characters import legible
 from adapterlab.argmap.tools.draw import to_svg
 from adapterlab.argmap.tools.select import select
+from adapterlab.argmap.tools.theme import THEME
 from adapterlab.errors import AdapterlabError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def write_markdown(text: str, name: str, out: Path, semantics: str = DEFAULT) ->
     if out.suffix not in (".html", ".md"):
         raise UnknownNameError("format", out.suffix or str(out), [".html", ".md"], "--out")
     found = fences(text, name)
-    drawings = [to_svg(select(fence.map), score(fence.map, semantics)) for fence in found]
+    drawings = [to_svg(select(fence.map), score(fence.map, semantics), width=0) for fence in found]
     written: list[Path] = []
     if out.suffix == ".html":
         result = _page(text, name, drawings)
@@ -130,12 +131,15 @@ def _with_images(text: str, found: Sequence[Fence], images: Sequence[str]) -> st
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-body{{font:16px/1.55 system-ui,Roboto,'DejaVu Sans',sans-serif;color:#1f2933;background:#fff}}
+{theme}
+body{{font:16px/1.55 system-ui,Roboto,'DejaVu Sans',sans-serif;color:var(--ink);background:var(--page)}}
 body{{max-width:1140px;margin:2em auto;padding:0 1em;overflow-wrap:anywhere}}
-p,ul,ol,blockquote{{max-width:46rem}}figure{{margin:1.5em 0;overflow-x:auto}}pre{{overflow-x:auto}}img{{max-width:100%}}
-table{{border-collapse:collapse}}td,th{{border:1px solid #c3ccd5;padding:.3em .6em}}
+p,ul,ol,blockquote{{max-width:46rem}}figure{{margin:1.5em 0;overflow-x:auto}}
+figure svg{{display:block}}pre{{overflow-x:auto}}img{{max-width:100%}}
+a{{color:var(--link)}}table{{border-collapse:collapse}}td,th{{border:1px solid var(--line);padding:.3em .6em}}
 </style></head><body>
 {body}</body></html>
 """
@@ -158,4 +162,4 @@ def _page(text: str, name: str, drawings: Sequence[str]) -> str:
     tokens = markdown.parse(text)
     heading = next((tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"), "")
     body = markdown.renderer.render(tokens, markdown.options, {})
-    return legible(_PAGE.format(title=escape(heading or Path(name).stem), body=body))
+    return legible(_PAGE.format(theme=THEME, title=escape(heading or Path(name).stem), body=body))

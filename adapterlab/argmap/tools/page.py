@@ -24,6 +24,7 @@ from adapterlab.argmap.tools.cards import Card, Cards
 from adapterlab.argmap.tools.characters import legible
 from adapterlab.argmap.tools.colours import Colours
 from adapterlab.argmap.tools.draw import to_svg
+from adapterlab.argmap.tools.theme import THEME
 
 if TYPE_CHECKING:
     import jinja2
@@ -61,8 +62,9 @@ def to_html(the_map: Map, scores: Scores, before: Scores | None = None, folder: 
         about=[str(the_map.settings[key]) for key in ("subTitle", "author", "date") if the_map.settings.get(key)],
         abstract=str(the_map.settings.get("abstract") or ""),
         scores=scores,
+        theme=Markup(THEME),
         warnings=scores.warnings[:SHOWN_WARNINGS],
-        svg=Markup(to_svg(the_map, scores, before, anchors)),
+        svg=Markup(to_svg(the_map, scores, before, anchors, width=0)),
         parts=parts,
         contents=[part for part in parts if part.title],
         tag_colours=colours.tag_colours if colours.configured else {},
