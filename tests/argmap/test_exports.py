@@ -334,6 +334,28 @@ def test_sections_that_are_nested_too_deeply_give_one_line() -> None:
     assert len(graph_of(text)) == 2
 
 
+LARGE = {
+    "chain": "\n\n".join(f"[C{i}]: c {{credence: 0.5}}\n  +> [C{i + 1}]" for i in range(10_000))
+    + "\n\n[C10000]: end\n",
+    "star": "[T]: t\n" + "".join(f"  + [C{i}]: c #t{i} {{credence: 0.5}}\n" for i in range(10_000)),
+    "arguments": "".join(
+        f"# s{i}\n\n<A{i}>\n\n(1) [P]: p {{credence: 0.9}}\n----\n(2) [C]: c {{inference: 0.1}}\n\n"
+        for i in range(5_000)
+    ),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_maps_of_ten_thousand_statements_are_written(name: str, suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"x{suffix}"
+    write(argmap.parse(LARGE[name]), out)
+    assert out.stat().st_size > 100_000
+    if suffix == ".graphml":
+        assert len(networkx.read_graphml(out)) > 5_000
+
+
 # Watching
 
 
@@ -379,9 +401,13 @@ def test_watching_checks_again(tmp_path: Path) -> None:
     assert any("[A] has no credence" in line for line in lines)
 
 
-def test_watching_and_json_exclude_each_other(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["adapterlab", "map", "check", str(tmp_path / "x.argdown"), "--watch", "--json"])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    assert "--watch" in capsys.readouterr().err
+def test_wrong_options_end_watching_at_once(tmp_path: Path, capsys, monkeypatch) -> None:
+    source = tmp_path / "x.argdown"
+    source.write_text(MAP)
+    out = str(tmp_path / "x.pdf")
+    for command, shown in ((["check", "--json"], "--watch"), (["render", "--out", out], "unknown format '.pdf'")):
+        monkeypatch.setattr(sys, "argv", ["adapterlab", "map", *command, str(source), "--watch"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        assert shown in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
@@ -20,8 +20,15 @@ from pygls.lsp.client import LanguageClient
 from pygls.workspace import PositionCodec
 
 from adapterlab import argmap
+from adapterlab.argmap.lsp import convert
+from adapterlab.argmap.lsp.complete import proposals
 from adapterlab.argmap.lsp.document import Document, Edit
+from adapterlab.argmap.lsp.hover import hover
+from adapterlab.argmap.lsp.outline import outline
 from adapterlab.argmap.lsp.positions import Text
+from adapterlab.argmap.lsp.rename import renamed
+from adapterlab.errors import AdapterlabError
+from tests.argmap import strategies
 from tests.argmap.reference import corpus
 
 MAP = """\
@@ -198,6 +205,8 @@ def test_completion_of_titles_and_tags(tmp_path: Path) -> None:
             ("[Brü", ["Brücke 😀"]),
             ("[rivets", ["Old Rivets"]),
             ("<Lo", ["Load Test"]),
+            ("[Fine", ["Fine"]),
+            ("[Fin]", []),
             ("text #", ["remark", "two words"]),
             ("text #(tw", ["two words"]),
             ("text", []),
@@ -393,6 +402,28 @@ def test_edits_give_the_text_that_the_editor_has(text: str, edits: list[tuple[st
         document.change([Edit(new, *state.position(start), *state.position(end))], number)
         expected = expected[:start] + new + expected[end:]
     assert document.analysis.text.text == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(strategies.argument_map() | st.text(st.sampled_from("[]<>#@(){}:-+*_1.A \n\\/😀"), max_size=60), st.data())
+def test_no_text_and_no_position_raises(text: str, data: st.DataObject) -> None:
+    document = Document("file:///nowhere/x.argdown", text, 1)
+    analysis = document.analysis
+    line, column = data.draw(st.integers(0, 12)), data.draw(st.integers(0, 40))
+    convert.diagnostics(analysis)
+    for entry in outline(analysis):
+        convert.symbol(analysis.text, entry)
+    for proposal in proposals(document, line, column):
+        convert.completion(analysis.text, proposal)
+    analysis.at(line, column)
+    for found in analysis.occurrences:
+        assert analysis.at(*analysis.text.position(found.name_start)) == found
+        assert hover(analysis, found)
+        try:
+            places = renamed(analysis, found, "Another name")
+        except AdapterlabError:
+            continue
+        assert found in places
 
 
 @pytest.mark.parametrize("name", corpus.written())

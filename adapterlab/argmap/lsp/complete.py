@@ -60,9 +60,10 @@ def _titles(document: Document, opening: str, part: str, offset: int) -> list[Pr
     known = the_map.claims if kind == "claim" else the_map.arguments
     closing = "]" if kind == "claim" else ">"
     insert_closing = "" if rest.startswith(closing) else closing
-    titles = {occurrence.name for occurrence in document.read.occurrences if occurrence.kind == kind}
-    # The unfinished title is an occurrence itself if another bracket closes it later in the line.
-    names = _matching([title for title in known if title in titles and title != part], part)
+    start = offset - len(part) - 1
+    # The unfinished title is an occurrence itself if a bracket closes it later in the line.
+    named = [title for title in known if any(o.start != start for o in document.read.by_name.get((kind, title), ()))]
+    names = _matching(named, part)
     return [Proposal(kind, n, known[n].text[:200], n + insert_closing, offset - len(part), offset) for n in names]
 
 

@@ -8,6 +8,7 @@ r"""Occurrences of titles and tags in a text, with their places.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from adapterlab.argmap.syntax.diagnostics import Source
@@ -44,7 +45,7 @@ def occurrences(source: Source) -> list[Occurrence]:
     """
     paragraphs = Lexer(source).read()
     found: list[Occurrence] = []
-    for paragraph, following in zip(paragraphs, [*paragraphs[1:], None], strict=True):
+    for paragraph, following in zip_longest(paragraphs, paragraphs[1:]):
         heads = _heads_structure(paragraph, following)
         for token in paragraph.tokens:
             occurrence = _occurrence(token, source.text, heads)

@@ -105,6 +105,13 @@ class Cards:
     def __init__(self, the_map: Map, scores: Scores, anchors: Mapping[Endpoint, str], folder: str = "") -> None:
         self.map, self.scores, self.anchors, self.folder = the_map, scores, anchors, folder
         self.colours = Colours(the_map)
+        self.stated: dict[tuple[str, str], dict[str, object]] = {}
+        """Metadata of each claim in each structure, by the titles of argument and claim."""
+        for claim in the_map.claims.values():
+            for mention in claim.mentions:
+                if mention.argument is not None and mention.data:
+                    known = self.stated.get((mention.argument, claim.title), {})
+                    self.stated[mention.argument, claim.title] = known | mention.data
         self.relations: dict[Endpoint, dict[str, dict[Endpoint, None]]] = defaultdict(lambda: defaultdict(dict))
         for relation in the_map.relations:
             out, into = VERBS[relation.kind]
@@ -197,8 +204,7 @@ class Cards:
         return lines
 
     def _inference(self, step: Step, argument: Argument) -> Line:
-        stated = (m.data for m in self.map.claims[step.conclusion].mentions if m.argument == argument.title)
-        data = {key: value for found in (step.data, *stated) for key, value in found.items()}
+        data = step.data | self.stated.get((argument.title, step.conclusion), {})
         return Line(text=", ".join(step.rules), value=step.inference, data=_shown(data))
 
     def _to(self, end: Endpoint) -> Link:

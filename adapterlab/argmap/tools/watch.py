@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from adapterlab.errors import AdapterlabError
+from adapterlab.errors import AdapterlabError, UnknownNameError
 
 INTERVAL = 0.3
 """Seconds between two looks at the file."""
@@ -41,16 +41,21 @@ def watch(path: Path, build: Callable[[], str]) -> None:
     Args:
         path: The file.
         build: Builds and returns a line about the result.
+
+    Raises:
+        UnknownNameError: The first build met an unknown name, such as a format: no change of the file would help.
     """
     print(f"watching {path}; Ctrl-C ends this", flush=True)
     seen: object = ()
     while True:
         now = stamp(path)
         if now != seen:
-            seen = now
+            first, seen = seen == (), now
             try:
                 line = build() if now else f"{path} is not there"
             except AdapterlabError as error:
+                if first and isinstance(error, UnknownNameError):
+                    raise
                 line = str(error)
             print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
         time.sleep(INTERVAL)
