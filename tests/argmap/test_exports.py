@@ -233,6 +233,9 @@ def test_options_select_tags_and_sections_with_their_subsections() -> None:
     for wrong in ({"tags": ["prro"]}, {"sections": ["Rost"]}, {"tags": ["con"], "sections": ["Rust"]}):
         with pytest.raises(AdapterlabError, match=r"did you mean|no claim or argument is selected"):
             select(read, **wrong)
+    for wrong in ({"tags": ["pro"]}, {"sections": ["Rust"]}):
+        with pytest.raises(AdapterlabError, match=r"has no (tags|sections)"):
+            select(argmap.parse("[A]: a {credence: 0.5}\n"), **wrong)
 
 
 @settings(max_examples=60, deadline=None)

@@ -40,12 +40,8 @@ def select(the_map: Map, tags: Sequence[str] = (), sections: Sequence[str] = ())
         AdapterlabError: Nothing is selected, or sections are nested more than 100 levels deep.
     """
     refuse_deep_sections(the_map)
-    for tag in tags:
-        if tag not in the_map.tags:
-            raise UnknownNameError("tag", tag, the_map.tags, the_map.source.name)
-    for title in sections:
-        if title not in (titles := [section.title for section in the_map.all_sections]):
-            raise UnknownNameError("section", title, titles, the_map.source.name)
+    _known("tag", tags, the_map.tags, the_map)
+    _known("section", sections, [section.title for section in the_map.all_sections], the_map)
     chosen = _Selection(the_map, list(tags), list(sections))
     arguments = {title: argument for title, argument in the_map.arguments.items() if chosen.holds(argument)}
     inside = {title for argument in arguments.values() for _, title in argument.numbered}
@@ -66,6 +62,14 @@ def select(the_map: Map, tags: Sequence[str] = (), sections: Sequence[str] = ())
         relations=[r for r in (_within(r, known) for r in the_map.relations) if r],
         sections=_used(the_map.sections, used),
     )
+
+
+def _known(kind: str, wanted: Sequence[str], names: list[str], the_map: Map) -> None:
+    for name in wanted:
+        if not names:
+            raise AdapterlabError(f"{the_map.source.name} has no {kind}s, so {name!r} selects nothing")
+        if name not in names:
+            raise UnknownNameError(kind, name, names, the_map.source.name)
 
 
 class _Selection:
