@@ -3,47 +3,35 @@
 Imports are inside the commands, so that `--help` is fast.
 
 >>> [command.name for command in app.registered_commands]
-['check', 'score', 'crux', 'what-if', 'diff', 'render', 'fmt']
+['check', 'score', 'crux', 'what-if', 'diff', 'render', 'markdown', 'fmt', 'lsp']
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from adapterlab.argmap import cli_writing
+from adapterlab.argmap.cli_options import (
+    AsJson,
+    File,
+    SemanticsName,
+    Sets,
+    SkipBroken,
+    ThesisTitle,
+    Watch,
+    read_map,
+)
 from adapterlab.argmap.syntax.gc_pause import gc_paused
 
 if TYPE_CHECKING:
-    from adapterlab.argmap.model.map import Map
+    from adapterlab.argmap.syntax.diagnostics import Diagnostic
 
 app = typer.Typer(help="Check, score, compare, edit and draw argument maps.", no_args_is_help=True)
-
-File = Annotated[Path, typer.Argument(help="A map in Argdown.", show_default=False)]
-SemanticsName = Annotated[
-    str | None,
-    typer.Option(
-        "--semantics",
-        help="Rule that computes credences: bayes, quadratic-energy, df-quad or log-odds. Default: bayes if the map "
-        "states what its claims predict, otherwise quadratic-energy.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out the parts of the map that have errors.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help='A new number: "[Claim]=0.3" for a credence, "<Argument>=0.8" for an inference, "[A] if [B]=0.7" or '
-        '"[A] if not [B]=0.4" for what is predicted of A. May be repeated.',
-    ),
-]
-ThesisTitle = Annotated[
-    str | None, typer.Option("--thesis", help="Title of a claim. Default: the first thesis in the map.")
-]
 
 
 @app.command("check")
@@ -60,43 +48,66 @@ def _check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Report missing credences and inferences in a map without any too.")
     ] = False,
+    watching: Watch = False,
 ) -> None:
     """Find errors and warnings in a map. The exit code is 1 if there are errors.
 
     Missing credences and inferences are errors if the map has at least one credence, prior or inference.
     """
+    from adapterlab.argmap.tools.watch import watch
+    from adapterlab.errors import AdapterlabError, UnknownNameError
+
+    if missing not in ("warning", "error"):
+        raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
+    severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
+    moved = _moved_folders(links or [])
+    options = _Checks(severity if evidence else None, moved, strict)
+    if watching:
+        if as_json:
+            raise AdapterlabError("--watch prints lines for people: leave out --json")
+        watch(file, lambda: _checked(file, options)[0])
+    summary, found = _checked(file, options, quiet=as_json)
+    if as_json:
+        shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
+    else:
+        print(summary)
+    if any(d.severity == "error" for d in found):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Checks:
+    missing: Literal["warning", "error"] | None
+    """Severity of a missing evidence file; None to leave evidence out."""
+    moved: dict[str, str]
+    strict: bool
+
+
+def _checked(file: Path, options: _Checks, quiet: bool = False) -> tuple[str, list[Diagnostic]]:
+    """Check a map and print the findings; return a summary and the findings."""
     from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
     from adapterlab.argmap.lint.further import further_checks
     from adapterlab.argmap.lint.numbers import is_quantitative
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
-    from adapterlab.errors import UnknownNameError
 
-    if missing not in ("warning", "error"):
-        raise UnknownNameError("severity", missing, ["warning", "error"], "--missing")
-    moved = _moved_folders(links or [])
     the_map = read(file)
-    found = check(the_map, strict)
+    found = check(the_map, options.strict)
     found.extend(diagnostic for further in further_checks() for diagnostic in further(the_map))
-    found.sort(key=lambda d: (d.line, d.column))
-    if evidence:
-        severity: Literal["warning", "error"] = "error" if missing == "error" else "warning"
-        found.extend(check_evidence(the_map, file.parent, severity, moved))
-        found.sort(key=lambda d: d.order)
-    wrong = errors(found)
-    if as_json:
-        shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
-        print(json.dumps(shown, indent=1, ensure_ascii=False))
-    else:
+    if options.missing:
+        found.extend(check_evidence(the_map, file.parent, options.missing, options.moved))
+    found.sort(key=lambda d: d.order)
+    if not quiet:
         for diagnostic in found:
             print(diagnostic.render(the_map.source))
-        counts = f"{len(wrong)} error{'s' * (len(wrong) != 1)}, {len(found) - len(wrong)} warnings"
-        print(f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}")
-        if not strict and not is_quantitative(the_map):
-            print("The map has no numbers, so missing ones are not reported (--strict reports them).")
-    if wrong:
-        raise typer.Exit(1)
+    wrong = len(errors(found))
+    counts = f"{wrong} error{'s' * (wrong != 1)}, {len(found) - wrong} warnings"
+    summary = f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}"
+    if not options.strict and not is_quantitative(the_map):
+        summary += "\nThe map has no numbers, so missing ones are not reported (--strict reports them)."
+    return summary, found
 
 
 def _moved_folders(links: list[str]) -> dict[str, str]:
@@ -125,7 +136,7 @@ def _score(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.scoring.uncertainty import intervals
 
-    the_map = _read(file, skip_broken)
+    the_map = read_map(file, skip_broken)
     scores = score(the_map, semantics, skip_broken=skip_broken)
     spans = intervals(the_map, semantics, size, skip_broken=skip_broken) if interval else {}
     if as_json:
@@ -158,7 +169,7 @@ def _crux(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.scoring.sensitivity import first_thesis, one_way_sensitivities
 
-    the_map = _read(file, skip_broken)
+    the_map = read_map(file, skip_broken)
     title = thesis or first_thesis(the_map)
     title = title[1:-1] if title.startswith("[") and title.endswith("]") else title
     found = one_way_sensitivities(the_map, title, semantics, skip_broken=skip_broken)[: max(top, 0)]
@@ -204,7 +215,7 @@ def _what_if(
     from adapterlab.argmap.scoring.scores import score
     from adapterlab.argmap.tools.edit import edited_files
 
-    the_map, numbers = _read(file, skip_broken), _numbers(sets)
+    the_map, numbers = read_map(file, skip_broken), _numbers(sets)
     before = score(the_map, semantics, skip_broken=skip_broken)
     after = score(the_map, semantics, numbers, skip_broken)
     if as_json:
@@ -249,7 +260,7 @@ def _diff(
 
     from adapterlab.argmap.tools.diff import diff_maps
 
-    found = diff_maps(_read(before, skip_broken), _read(after, skip_broken), semantics, skip_broken)
+    found = diff_maps(read_map(before, skip_broken), read_map(after, skip_broken), semantics, skip_broken)
     if as_json:
         print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
         return
@@ -260,53 +271,4 @@ def _diff(
         print("no differences")
 
 
-@app.command("render")
-def _render(
-    file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output file: .html, .svg or .dot.", show_default=False)],
-    semantics: SemanticsName = None,
-    skip_broken: SkipBroken = False,
-) -> None:
-    """Draw a map as an HTML page, an SVG image, or a DOT file for Graphviz."""
-    from adapterlab.argmap.model.files import write_text
-    from adapterlab.argmap.scoring.scores import score
-    from adapterlab.argmap.tools.draw import to_svg
-    from adapterlab.argmap.tools.export import to_dot, to_html
-    from adapterlab.errors import UnknownNameError
-
-    drawers = {".html": to_html, ".svg": to_svg, ".dot": to_dot}
-    if out.suffix not in drawers:
-        raise UnknownNameError("format", out.suffix or str(out), drawers, "--out")
-    the_map = _read(file, skip_broken)
-    write_text(out, drawers[out.suffix](the_map, score(the_map, semantics, skip_broken=skip_broken)))
-    print(out)
-
-
-@app.command("fmt")
-def _fmt(
-    file: File,
-    to_stdout: Annotated[bool, typer.Option("--stdout", help="Print the result instead of writing the file.")] = False,
-    only_check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; the exit code is 1 if the file would change.")
-    ] = False,
-) -> None:
-    """Format a map without changing its content."""
-    from adapterlab.argmap.model.files import read, write_text
-    from adapterlab.argmap.tools.fmt import format_map
-
-    text = read(file).source.files[str(file)].text
-    formatted = format_map(text, str(file), file.parent)
-    if to_stdout:
-        print(formatted, end="")
-    elif formatted != text:
-        if only_check:
-            print(f"{file} would be reformatted")
-            raise typer.Exit(1)
-        write_text(file, formatted)
-        print(f"{file} reformatted")
-
-
-def _read(file: Path, skip_broken: bool) -> Map:
-    from adapterlab.argmap.model import files
-
-    return files.read(file) if skip_broken else files.load(file)
+cli_writing.add_to(app)

@@ -55,13 +55,31 @@ def read(path: str | Path) -> Map:
     Raises:
         AdapterlabError: The file cannot be read.
     """
+    return parse(_decoded(path, "utf-8"), str(path), Path(path).parent)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8; a byte order mark is left out.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The text, with its line ends unchanged.
+
+    Raises:
+        AdapterlabError: The file cannot be read.
+    """
+    return _decoded(path, "utf-8-sig")
+
+
+def _decoded(path: str | Path, encoding: str) -> str:
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        return Path(path).read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
         raise AdapterlabError(f"{path} is not UTF-8 text: byte {error.start} ({error.reason})") from None
     except OSError as error:
         raise AdapterlabError(f"{path} cannot be read: {error.strerror}") from None
-    return parse(text, str(path), Path(path).parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,13 +12,22 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from adapterlab.argmap.model.map import SUPPORTS, Argument, Endpoint, Map
+from adapterlab.argmap.tools.anchors import label
+from adapterlab.argmap.tools.wrap import wrap
 
 Sign = Literal["support", "attack", "premise", "undercut"]
 
-WIDTH, GAP, ROW_GAP, LINE = 1100, 44, 8, 15
-"""Smallest width of a drawing, gaps between columns and between rows, and height of a line of text, in pixels."""
-CHARACTER = 6.4
-"""Mean width of a character at 12 px, for breaking titles into lines."""
+WIDTH, COLUMN, GAP, ROW_GAP, LINE = 1100, 240, 44, 8, 15
+"""Smallest width of a drawing and of a column with its gap, gaps between columns and between rows, and height of a line
+of text, in pixels."""
+CHARACTER, BOLD_CHARACTER = 6.8, 7.6
+"""Mean widths of a character at 12 px, for breaking titles into lines."""
+VALUE = 28
+"""Width of a number such as 0.55 in the corner of a box, in pixels."""
+MAX_LINES = 6
+"""Lines of a title or text in a box; the rest is left out."""
+MAX_DROP = 120
+"""Largest distance of a box from the top of its subtree, so that the theses of a tall drawing are on its first screen."""
 
 
 @dataclass
@@ -61,16 +70,18 @@ class Layout:
     """Height of the drawing in pixels."""
 
 
-def lay_out(the_map: Map) -> Layout:
+def lay_out(the_map: Map, value_width: float = VALUE, width: float = WIDTH) -> Layout:
     """Place every claim and argument of a map.
 
     Args:
         the_map: The map.
+        value_width: Room for the numbers in the upper right corner of each box, in pixels.
+        width: Smallest width of the drawing, in pixels.
 
     Returns:
         The boxes and the size of the drawing.
     """
-    return _Tree(the_map).layout()
+    return _Tree(the_map).layout(value_width, width)
 
 
 class _Tree:
@@ -92,24 +103,29 @@ class _Tree:
             for conclusion in dict.fromkeys(step.conclusion for step in argument.steps):
                 self.concluding[conclusion].append(argument)
 
-    def layout(self) -> Layout:
+    def layout(self, value_width: float, least: float) -> Layout:
         roots = [Endpoint("claim", title) for title in self.map.theses]
         roots += [Endpoint("claim", title) for title in self.map.claims] + [
             Endpoint("argument", t) for t in self.map.arguments
         ]
         trees = [self._build(end, 0) for end in roots if end not in self.placed]
         columns = 1 + max((box.depth for box in self.boxes), default=0)
-        width = max(float(WIDTH), columns * 200.0)
+        width = max(least, float(columns * COLUMN))
         column = (width - 2 - GAP * (columns - 1)) / columns
+        theses = set(self.map.theses)
         for box in self.boxes:
             box.width, box.x = column, 1 + box.depth * (column + GAP)
-            box.lines = _wrap(box.title, int((column - 70) / CHARACTER))
+            character = BOLD_CHARACTER if box.kind == "claim" and box.title in theses else CHARACTER
+            box.lines = wrap(self._label(box), (column - 24 - value_width) / character, MAX_LINES)
             caption = 13 if box.argument and box.kind == "claim" else 0
-            box.height = 12 + LINE * len(box.lines) + caption
+            box.height = 18 + LINE * len(box.lines) + caption
         height = 2.0
         for tree in trees:
             height = self._stack(tree, height) + ROW_GAP
         return Layout(self.boxes, width, max(height, 40.0))
+
+    def _label(self, box: Box) -> str:
+        return label(self.map.claims[box.title] if box.kind == "claim" else self.map.arguments[box.title])
 
     def _build(self, end: Endpoint, depth: int) -> Box:
         # Iterative, because a chain of claims may be longer than Python's recursion limit.
@@ -133,7 +149,7 @@ class _Tree:
         self.placed[end] = box
         concluded_by = self.concluding.get(end.title, []) if end.kind == "claim" else []
         free = [a for a in concluded_by if Endpoint("argument", a.title) not in self.placed]
-        if len(concluded_by) == 1 and free and end.title not in self.map.theses:
+        if len(concluded_by) == 1 and free and self.map.claims[end.title].role != "thesis":
             box.argument = free[0]
             self.placed[Endpoint("argument", free[0].title)] = box
         elif end.kind == "argument":
@@ -159,7 +175,7 @@ class _Tree:
         return [(sign, end) for sign, end in dict.fromkeys(ends) if not (end.kind == "claim" and end.title in own)]
 
     def _stack(self, tree: Box, top: float) -> float:
-        """Centre every box vertically in a strip as high as its subtree; return the lower edge of the tree's strip."""
+        """Place every box in a strip as high as its subtree; return the lower edge of the tree's strip."""
         order, waiting = [], [tree]
         while waiting:
             box = waiting.pop()
@@ -173,20 +189,9 @@ class _Tree:
         tops = {id(tree): top}
         for box in order:
             strip, start = strips[id(box)], tops[id(box)]
-            box.y = start + (strip - ROW_GAP - box.height) / 2
+            box.y = start + min((strip - ROW_GAP - box.height) / 2, MAX_DROP)
             start += (strip - below[id(box)]) / 2
             for _, child in box.children:
                 tops[id(child)] = start
                 start += strips[id(child)]
         return top + strips[id(tree)]
-
-
-def _wrap(title: str, width: int) -> list[str]:
-    lines: list[str] = []
-    for word in title.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += " " + word
-        else:
-            lines.append(word)
-    lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines or [""]]
-    return lines if len(lines) <= 4 else [*lines[:3], lines[3] + "…"]

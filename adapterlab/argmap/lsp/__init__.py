@@ -1,0 +1,1 @@
+"""Language server for maps in editors: `adapterlab map lsp`."""
