@@ -16,7 +16,7 @@ import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.argmap.lint import further
-from adapterlab.cli import adapters, evaluate, models, rate, results, studies, tune
+from adapterlab.cli import adapters, evaluate, map_next, models, rate, results, studies, tune
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
@@ -72,6 +72,7 @@ for _command in (
     studies.honest,
 ):
     app.command()(_command)
+map_next.add_to(map_app)
 app.add_typer(map_app, name="map")
 
 

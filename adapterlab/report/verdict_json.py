@@ -45,8 +45,8 @@ def to_json(analysis: Analysis) -> Json:
 
     Returns:
         `study`, `design` with its hashes and dates, `precision` with its measurements, `failures`, `answer`, `boards`
-        with their scoreboards, and, if a map was tested, `relevance`, `theses` and `claims`. Numbers that are not finite
-        are null.
+        with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses` and `claims`.
+        Numbers that are not finite are null.
     """
     judgement = analysis.judgement
     return {

@@ -1,0 +1,188 @@
+r"""Contests that have not been run, by how far they would move a thesis for the compute that they take.
+
+A contest is a pair of contestants on some tasks; it tests all claims about this pair. Its outcome is not known, so its
+value is an expectation over the outcomes: each claim is found to hold or not, with the power and the error of the lab's
+tests, tempered by the relevance of the model's size, and the network of the map says what the thesis would be.
+
+>>> from adapterlab.argmap import parse
+>>> test = "{better: dora, than: lora, in: in_domain, on: [prose]}"
+>>> the_map = parse(f"[T]: t {{prior: 0.3}}\n  + [C]: c {{predicted: [0.7, 0.4], credence: 0.5, test: {test}}}")
+>>> [contest] = next_contests(the_map)
+>>> contest.pair, round(contest.moves, 3), round(contest.bits, 3)
+(('dora', 'lora'), 0.095, 0.031)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from adapterlab.argmap import BayesFactor, Map
+from adapterlab.argmap.scoring.bayes import try_compile
+from adapterlab.argmap.scoring.compile_map import CompiledMap
+from adapterlab.argmap.scoring.sensitivity import first_thesis
+from adapterlab.errors import AdapterlabError
+from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
+from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.claims import Test
+from adapterlab.verdict.wanted import Wanted
+
+POWER, FALSE_ALARM = 0.8, 0.05
+"""Probability that a claim is found to hold if it does, and if it does not."""
+MOST_CLAIMS = 6
+"""Claims of one contest whose outcomes are enumerated; further ones are left out of its value."""
+BUDGET = 160_000
+"""Trained parameters of the contestants."""
+WIDE = 7
+"""Rates that a search begins with where a claim is about the width of the range that works."""
+
+
+@dataclass(frozen=True)
+class NextContest:
+    """A contest that could be run."""
+
+    pair: tuple[str, str]
+    """Its contestants, as the tests name them."""
+    tests: Mapping[str, Test] = field(hash=False)
+    """By title, the claims that it tests."""
+    moves: float
+    """Expected absolute change of the thesis' probability."""
+    bits: float
+    """Mutual information between the thesis and the outcome."""
+    study: Study = field(hash=False)
+    """The study that runs it."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the study, about: of the search, the reported runs, and those on a tenth of the data."""
+        training, tuning, report = self.study.training, self.study.tuning, self.study.report
+        search = (tuning.bracket + 2) * tuning.first_steps(training.steps) + tuning.keep * training.steps
+        return len(self.study.tasks) * len(self.study.entrants) * (search + report.runs * training.steps)
+
+    @property
+    def moves_per_thousand_steps(self) -> float:
+        """Expected change for each thousand training steps."""
+        return 1000 * self.moves / self.steps
+
+
+def next_contests(
+    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = "embedded"
+) -> list[NextContest]:
+    """Rank the contests that a map's tests ask for.
+
+    Args:
+        the_map: The map; it must state what its claims predict.
+        done: Titles of the claims that were tested.
+        relevance: Weight of results on the model for claims about larger ones, from 0 to 1.
+        thesis: Title of a claim; None for the first thesis.
+        model: Model that the studies use.
+
+    Returns:
+        The contests, those with the largest expected change for each training step first.
+
+    Raises:
+        AdapterlabError: If the map is no Bayesian network, or a test cannot be read.
+    """
+    compiled, problem = try_compile(the_map)
+    if compiled is None or not compiled.stated:
+        raise AdapterlabError(
+            f"{the_map.source.name}: {problem or 'no claim states what it predicts (predicted: [0.8, 0.4])'}"
+        )
+    title = thesis or first_thesis(the_map)
+    groups: dict[frozenset[str], dict[str, Test]] = defaultdict(dict)
+    for claim, test in read_tests(the_map).items():
+        if claim not in done and the_map.claims[claim].credence is not None:
+            groups[frozenset(test.contestants())][claim] = test
+    found = []
+    for tests in groups.values():
+        valued = dict(sorted(tests.items(), key=lambda item: item[0])[:MOST_CLAIMS])
+        moves, bits = _Value(compiled, title, tuple(valued), relevance).expected()
+        first = next(iter(tests.values()))
+        found.append(NextContest(first.contestants(), tests, moves, bits, study_of(tests, model)))
+    return sorted(found, key=lambda contest: -contest.moves_per_thousand_steps)
+
+
+@dataclass
+class _Value:
+    """The value of an outcome that is not known."""
+
+    compiled: CompiledMap
+    thesis: str
+    claims: tuple[str, ...]
+    relevance: float
+
+    def expected(self) -> tuple[float, float]:
+        """Return the expected absolute change of the thesis, and the mutual information with it in bits."""
+        now = self._credences({})[self.thesis]
+        moves = bits = 0.0
+        waiting: list[tuple[float, dict[str, BayesFactor]]] = [(1.0, {})]
+        while waiting:
+            share, factors = waiting.pop()
+            credences = self._credences(factors)
+            if len(factors) == len(self.claims):
+                after = credences[self.thesis]
+                moves += share * abs(after - now)
+                bits += share * _divergence(after, now)
+                continue
+            claim = self.claims[len(factors)]
+            holds = credences[claim] * POWER + (1 - credences[claim]) * FALSE_ALARM
+            for probability, ratio in ((holds, POWER / FALSE_ALARM), (1 - holds, (1 - POWER) / (1 - FALSE_ALARM))):
+                factor = BayesFactor(ratio**self.relevance, 1 / len(self.claims))
+                waiting.append((share * probability, {**factors, claim: factor}))
+        return moves, bits
+
+    def _credences(self, factors: Mapping[str, BayesFactor]) -> dict[str, float]:
+        found = self.compiled.posterior(factors=factors)
+        return {title: float(found[i][0]) for title, i in self.compiled.claims.items()}
+
+
+def _divergence(after: float, before: float) -> float:
+    """Return the relative entropy of a probability after from one before, in bits."""
+    terms = ((after, before), (1 - after, 1 - before))
+    return sum(a * math.log2(a / b) for a, b in terms if a > 0)
+
+
+def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
+    """Return the study of the contest that tests some claims about one pair of contestants.
+
+    Args:
+        tests: By title, the tests.
+        model: Its model.
+    """
+    some = list(tests.values())
+    tasks = tuple(dict.fromkeys(task for test in some for task in test.tasks))
+    sizes = [test.size for test in some if test.size is not None]
+    names = dict.fromkeys(name for test in some for name in test.contestants())
+    small = {test.contestants()[0] for test in some if test.size is not None}
+    entries = [
+        _entry(Wanted.parse(name), int(BUDGET * min(sizes)) if name in small else None)
+        for name in names
+        if name != FULL_FT
+    ]
+    metrics = {test.metric for test in some}
+    full = FULL_FT in names
+    reference = next((entry.name for entry in reversed(entries)), "lora")
+    return Study(
+        name="next",
+        title=f"{' or '.join(names)}?",
+        model=model,
+        tasks=tasks,
+        budget=BUDGET,
+        reference=reference,
+        contestants=tuple(entries),
+        full_ft=full,
+        full_ft_reason="" if full else "the claims are about two adapters",
+        training=Training(steps=60),
+        tuning=Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
+        report=Reporting(
+            seeds=(1, 2, 3, 4, 5), curve_every=10, path=(0.25, 0.5, 0.75), tenth_of_data="tenth_of_data" in metrics
+        ),
+    )
+
+
+def _entry(wanted: Wanted, budget: int | None) -> Contestant:
+    settings = dict(wanted.settings)
+    label = "-".join([wanted.name, *(f"{key}-{value}" for key, value in settings.items())]) if settings else ""
+    return Contestant(adapter=wanted.name, label=label, budget=budget, settings=settings)
