@@ -47,7 +47,7 @@ def by_pgmpy(network: BeliefNetwork) -> tuple[list[float], list[float]]:
     """The base rate and the posterior of each variable; tables are filled state by state, variables in their order."""
     model = DiscreteBayesianNetwork()
     base: list[float] = []
-    virtual = []
+    virtual, full = {}, {}
     for i, variable in enumerate(network.variables):
         arrows = [arrow for arrow in network.predictions if arrow.child == i]
         parents = sorted({v for arrow in arrows for v in (arrow.parent, *arrow.undercutters)})
@@ -72,14 +72,20 @@ def by_pgmpy(network: BeliefNetwork) -> tuple[list[float], list[float]]:
         if variable.credence is not None and 0 < rate < 1:
             credence = network.given[variable.credence]
             factor = np.array([(1 - credence) / (1 - rate), credence / rate])
-            factor = discounted(factor, arrows, network.given, variable.weight)
-            virtual.append(TabularCPD(str(i), 2, (factor / factor.sum())[:, None]))
+            full[i] = evidence(i, factor)
+            virtual[i] = evidence(i, discounted(factor, arrows, network.given, variable.weight))
     inference = VariableElimination(model)
-    after = [
-        float(inference.query([str(i)], virtual_evidence=virtual, show_progress=False).values[1])
-        for i in range(len(base))
-    ]
+    after = []
+    for i in range(len(base)):
+        of_others = [cpd for k, cpd in virtual.items() if k != i]
+        own = [full[i]] if i in full else []
+        found = inference.query([str(i)], virtual_evidence=[*of_others, *own], show_progress=False)
+        after.append(float(found.values[1]))
     return base, after
+
+
+def evidence(i: int, factor: np.ndarray) -> TabularCPD:
+    return TabularCPD(str(i), 2, (factor / factor.sum())[:, None])
 
 
 def discounted(factor: np.ndarray, arrows: list[Prediction], given: list[float], weight: float) -> np.ndarray:

@@ -145,21 +145,24 @@ class BeliefNetwork:
             factors: By variable, evidence beside its credence.
 
         Returns:
-            Arrays with one value, or one for each draw.
+            Arrays with one value, or one for each draw. For a variable itself its own evidence counts in full, for all others
+            with its weight.
         """
         numbers = self._numbers(changed or {})
         _, voids = self._rates(numbers)
         tables = [factor.table(numbers, voids) for factor in self._all]
+        evidence: dict[int, tuple[Table, Table]] = {}
         for i in self._order:
             credence, further = self.variables[i].credence, (factors or {}).get(i)
-            table = np.ones((1, 2)) if credence is None else likelihood(numbers[credence], self._base[i])
-            table = self._discounted(i, table, self.variables[i].weight)
+            full = np.ones((1, 2)) if credence is None else likelihood(numbers[credence], self._base[i])
+            counted = self._discounted(i, full, self.variables[i].weight)
             if further is not None:
                 own = np.array([[1.0, further.ratio]]) / max(1.0, further.ratio)
-                table = table * self._discounted(i, own, further.weight)
-            tables.append(table)
+                full, counted = full * own, counted * self._discounted(i, own, further.weight)
+            tables.append(counted)
+            evidence[i] = full, counted
         found = self._tree.calibrate(tables)
-        return [found.marginal((i,))[:, 1] for i in range(len(self.variables))]
+        return [_in_full(found.marginal((i,)), *evidence[i])[:, 1] for i in range(len(self.variables))]
 
     def base_rates(self) -> list[float]:
         """Return the probability of each variable without evidence."""
@@ -340,6 +343,16 @@ def likelihood(credence: Draws, rate: Draws) -> Table:
     credence, rate = np.where(open_, credence, 0.5), np.where(open_, rate, 0.5)
     table: Table = np.stack([(1.0 - credence) / (1.0 - rate), credence / rate], axis=1)
     scaled: Table = table / table.max(axis=1, keepdims=True)
+    return scaled
+
+
+def _in_full(marginal: Table, full: Table, counted: Table) -> Table:
+    """Return a marginal with the full likelihood of the variable's own evidence in place of the one that was counted."""
+    if full is counted:
+        return marginal
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table = np.where(counted > 0.0, marginal * full / counted, 0.0)
+        scaled: Table = table / table.sum(axis=1, keepdims=True)
     return scaled
 
 
