@@ -1,7 +1,7 @@
 """Options that several `adapterlab map` commands have.
 
 >>> Watch.__metadata__[0].default
-True
+'--watch'
 """
 
 from __future__ import annotations
