@@ -54,6 +54,7 @@ def _next(
 ) -> None:
     """Name the contests, not yet run, that would move the thesis most for each hour of compute."""
     from adapterlab.argmap.model import files
+    from adapterlab.report.progress import duration
     from adapterlab.verdict.next_contest import next_contests
 
     the_map = files.load(file)
@@ -69,7 +70,7 @@ def _next(
         print(json.dumps({"relevance": relevance, "contests": shown}, indent=1, ensure_ascii=False))
         return
     for row in shown:
-        time = "" if row["hours"] is None else f", {row['hours']:.1f} h"
+        time = "" if row["hours"] is None else f", about {duration(3600 * row['hours'])}"
         print(f"{row['moves']:.4f}  {' against '.join(row['pair'])} on {', '.join(row['tasks'])}{time}")
         print(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
     if not shown:

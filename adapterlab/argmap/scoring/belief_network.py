@@ -145,8 +145,8 @@ class BeliefNetwork:
             factors: By variable, evidence beside its credence.
 
         Returns:
-            Arrays with one value, or one for each draw. For a variable itself its own evidence counts in full, for all others
-            with its weight.
+            Arrays with one value, or one for each draw. For a variable itself its own evidence counts in full, for all
+            others with its weight.
         """
         numbers = self._numbers(changed or {})
         _, voids = self._rates(numbers)
