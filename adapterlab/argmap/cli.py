@@ -2,8 +2,8 @@
 
 Imports are inside the commands, so that `--help` is fast.
 
->>> [command.name for command in app.registered_commands]
-['check', 'score', 'crux', 'what-if', 'diff', 'render', 'markdown', 'fmt', 'lsp']
+>>> {"check", "score", "render"} <= {command.name for command in app.registered_commands}
+True
 """
 
 from __future__ import annotations
