@@ -88,14 +88,14 @@ def _checked(file: Path, options: _Checks, quiet: bool = False) -> tuple[str, li
     """Check a map and print the findings; return a summary and the findings."""
     from adapterlab.argmap.lint.checks import check
     from adapterlab.argmap.lint.evidence import check_evidence
-    from adapterlab.argmap.lint.further import further_checks
+    from adapterlab.argmap.lint.further import CHECKS
     from adapterlab.argmap.lint.numbers import is_quantitative
     from adapterlab.argmap.model.files import read
     from adapterlab.argmap.syntax.diagnostics import errors
 
     the_map = read(file)
     found = check(the_map, options.strict)
-    found.extend(diagnostic for further in further_checks() for diagnostic in further(the_map))
+    found.extend(diagnostic for further in CHECKS for diagnostic in further(the_map))
     if options.missing:
         found.extend(check_evidence(the_map, file.parent, options.missing, options.moved))
     found.sort(key=lambda d: d.order)

@@ -17,7 +17,7 @@ those of `on` in a study that lacks them.
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Self
 
@@ -71,9 +71,9 @@ class _Test(BaseModel, ABC):
         """
         return self.model_copy(update=dict(zip(self.pair, (first, second), strict=True)))
 
+    @abstractmethod
     def sentence(self) -> str:
         """Return the test in words."""
-        raise NotImplementedError
 
     def where(self) -> str:
         """Return the metric and the tasks in words."""

@@ -124,9 +124,19 @@ def test_forty_supporters_of_one_source_count_as_at_most_two():
 
 
 def test_a_weak_credence_speaks_against_what_predicts_it():
-    """Where the sum of many supporters once raised a thesis, however weak each was."""
+    """Forty weak credences lower the thesis; quadratic energy lets them raise it."""
     lines = "\n".join(f"  + [C{i}]: claim {{predicted: [0.6, 0.4], credence: 0.1}}" for i in range(40))
     assert thesis(f"[T]: thesis {{prior: 0.3}}\n{lines}") < 0.01
+
+
+def test_a_claim_that_nothing_predicts_has_its_prior_as_base_rate():
+    """Beside a credence too, and of an undercutter without claims of its own."""
+    argument = "[T]: thesis {prior: 0.3}\n\n<A>\n\n(1) [P]: one {predicted: [0.9, 0.2], credence: 0.8}\n----\n"
+    for data, after in (("prior: 0.2", 0.2), ("prior: 0.2, credence: 0.2", 0.2), ("prior: 0.2, credence: 0.6", 0.6)):
+        text = f"{argument}  <_ [U]: doubt {{{data}}}\n(2) [T]"
+        found = argmap.score(argmap.parse(text), "bayes").claims["U"]
+        assert found.base == pytest.approx(0.2)
+        assert found.credence == pytest.approx(after, abs=0.03)  # the evidence for the premise moves the doubt a little
 
 
 def test_an_undercutter_that_is_certain_makes_the_argument_silent():

@@ -23,6 +23,7 @@ each claim has a base rate, which it has before any evidence.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -268,13 +269,13 @@ class BeliefNetwork:
 
 
 @dataclass(frozen=True)
-class _Factor:
+class _Factor(ABC):
     scope: tuple[int, ...]
     """The variable that is predicted first."""
 
+    @abstractmethod
     def table(self, numbers: Sequence[Draws], voids: Mapping[Prediction, Draws]) -> Table:
         """Return the values of the factor."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -159,11 +159,12 @@ class _Compiler:
             credence = None
         if predicted and prior is not None:
             self.warnings.append(f"the prior of {name} is ignored, because it follows from what predicts it")
-        if not predicted and predicting and credence is None:
+        if not predicted and credence is None and (predicting or prior is not None):
             return Variable(name, prior=self._number(name, 0.5 if prior is None else prior))
+        base = None if predicted or prior is None else self._number(f"{name} prior", prior)
         if credence is None and name not in self.changed:
             return Variable(name)
-        return Variable(name, credence=self._number(name, math.nan if credence is None else credence))
+        return Variable(name, base, self._number(name, math.nan if credence is None else credence))
 
     def _element(self, end: Endpoint) -> Claim | Argument:
         return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]

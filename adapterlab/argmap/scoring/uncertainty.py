@@ -190,10 +190,10 @@ def beta_quantiles(mean: float, size: float, probabilities: Draws) -> Draws:
 
 
 def _sizes(the_map: Map, names: Iterable[str], size: float) -> dict[str, float]:
-    """Return the sample size of each number in the map, by name; numbers of `predicted:` have the general one."""
+    """Return the sample size of each number in the map, by name; `predicted:` and a prior beside a credence have no own."""
     found = {}
     for name in names:
-        if " if " in name:
+        if " if " in name or name.endswith("] prior"):
             stated = None
         elif name.startswith("["):
             stated = the_map.claims[name[1:-1]].data.get("n")

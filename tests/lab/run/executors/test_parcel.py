@@ -1,4 +1,4 @@
-"""What is sent to the nodes of a cluster, and where it lies there."""
+"""The files that are sent to the nodes of a cluster, and their paths on a node."""
 
 from __future__ import annotations
 
