@@ -26,7 +26,7 @@ from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
 from adapterlab.report.response_charts import response
-from adapterlab.verdict.bayes_update import Judgement
+from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 Values = dict[str, object]

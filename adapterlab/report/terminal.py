@@ -20,7 +20,7 @@ from adapterlab.report.answers import show_answers
 from adapterlab.report.counts import thousands
 from adapterlab.report.page import board_name, file_name
 from adapterlab.report.plain import add_plain_row, plain
-from adapterlab.verdict.bayes_update import Judgement
+from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 

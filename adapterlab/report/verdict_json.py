@@ -20,7 +20,8 @@ from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired
 from adapterlab.report.answers import answers_to_json
-from adapterlab.verdict.bayes_update import Judgement, Verdict
+from adapterlab.verdict.claim_verdict import Verdict
+from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 
 Json = dict[str, Any]

@@ -36,7 +36,7 @@ from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import level_name
-from adapterlab.verdict.bayes_update import Judgement, judge
+from adapterlab.verdict.judge_map import Judgement, judge
 
 
 @dataclass(frozen=True)

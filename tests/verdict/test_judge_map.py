@@ -10,7 +10,7 @@ import pytest
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.statistics import equivalence
 from adapterlab.verdict import judge, relevance
-from adapterlab.verdict.bayes_update import GRADUAL
+from adapterlab.verdict.judge_map import GRADUAL
 from tests.lab.made_up import played
 from tests.verdict.test_verdict import BETTER, a_map, verdict
 
