@@ -7,6 +7,10 @@ like these is judged on the mean over the tasks plus the deviation that the mean
 
 Contestants that appear in several comparisons appear once here, so the comparisons' common errors are accounted for.
 
+Columns that were measured elsewhere (another model, other training, other sources) are correlated with the columns that
+are asked for (`Columns`): the differences between contestants are a Gaussian process over the columns. Results of one
+source have a deviation in common besides, of the variance of a task's, so that no number of them is worth more than that.
+
 >>> import numpy as np
 >>> values, variances = np.array([[0.050, 0.052], [0.030, 0.031]]), np.full((2, 2), 1e-6)
 >>> model = JointModel(scale=0.01, between=0.004)
@@ -17,7 +21,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +51,52 @@ class Draws:
         """
         mean: np.ndarray = self.theta[:, :, list(tasks)].mean(axis=2) + self.other / np.sqrt(len(tasks))
         return mean
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns whose values are asked for, and those that were measured, in this order."""
+
+    targets: int
+    """Number of columns that are asked for."""
+    correlation: np.ndarray
+    """Correlation of the contestants' differences between all columns, `(columns, columns)`."""
+    tasks: tuple[Hashable, ...]
+    """Task of each column; columns of one task have a deviation in common."""
+    levels: tuple[Hashable, ...]
+    """Columns with one level have a common level of all contestants; others have levels of their own."""
+    sources: tuple[Hashable | None, ...]
+    """Source of each column; columns of one source have a deviation in common. None for results of one's own."""
+
+    @classmethod
+    def measured(cls, tasks: int) -> Columns:
+        """Return the columns of a study whose own tasks are asked for.
+
+        Args:
+            tasks: Number of tasks.
+        """
+        twice = tuple(range(tasks)) * 2
+        return cls(tasks, np.ones((2 * tasks, 2 * tasks)), twice, (0,) * 2 * tasks, (None,) * 2 * tasks)
+
+    def covariance(self, mu: float, u: float) -> np.ndarray:
+        """Return the covariance of one contestant's values between the columns, without the common levels.
+
+        Args:
+            mu: Variance of a contestant's mean.
+            u: Variance of its deviation on a task.
+        """
+        found: np.ndarray = self.correlation * (mu + u * _same(self.tasks)) + u * _same(self.sources)
+        return found
+
+    @property
+    def common(self) -> np.ndarray:
+        """Correlation of the common levels between the columns."""
+        found: np.ndarray = self.correlation * _same(self.levels)
+        return found
+
+
+def _same(labels: Sequence[Hashable | None]) -> np.ndarray:
+    return np.array([[float(a is not None and a == b) for b in labels] for a in labels])
 
 
 @dataclass(frozen=True)
@@ -84,21 +134,24 @@ class JointModel:
         u = rng.normal(size=(samples, contestants, tasks)) * np.sqrt(nodes[:, 1])[:, None, None]
         return Draws(mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
 
-    def posterior(self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int) -> Draws:
+    def posterior(
+        self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int, columns: Columns | None = None
+    ) -> Draws:
         """Draw from the posterior.
 
         Args:
-            values: Estimates, `(contestants, tasks)`; nan where a contestant was not measured.
+            values: Estimates, `(contestants, measured columns)`; nan where a contestant was not measured.
             variances: Their variances.
             samples: Number of draws.
             seed: Seed of the draws.
+            columns: The columns; if None, the tasks that were measured are asked for.
 
         Returns:
-            Means and effects on each task.
+            Means and effects on each column that is asked for.
         """
         rng = np.random.default_rng(seed)
-        nodes = self._nodes()
-        fits = [_fit(values, variances, mu, u, (WIDE * self.scale) ** 2) for mu, u in nodes]
+        nodes, layout = self._nodes(), columns or Columns.measured(values.shape[1])
+        fits = [_fit(values, variances, layout, mu, u, (WIDE * self.scale) ** 2) for mu, u in nodes]
         log = np.array([fit.log_likelihood for fit in fits])
         shares = np.exp(log - logsumexp(log))
         counts = rng.multinomial(samples, shares)
@@ -115,26 +168,30 @@ class _Fit:
     """Normal posterior of all values at one node of the grid."""
 
     mean: np.ndarray
-    root: np.ndarray
-    """Square root of the covariance."""
+    covariance: np.ndarray
     shape: tuple[int, int]
     log_likelihood: float
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        flat: np.ndarray = self.mean + rng.normal(size=(count, len(self.mean))) @ self.root.T
+        eigenvalues, vectors = np.linalg.eigh((self.covariance + self.covariance.T) / 2)
+        root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
+        flat: np.ndarray = self.mean + rng.normal(size=(count, len(self.mean))) @ root.T
         return flat.reshape(count, *self.shape)
 
 
-def _fit(values: np.ndarray, variances: np.ndarray, mu: float, u: float, common: float) -> _Fit:
-    contestants, tasks = values.shape
-    same = np.kron(np.eye(contestants), np.ones((tasks, tasks)))
-    prior = mu * same + u * np.eye(contestants * tasks) + common
-    known = np.isfinite(values).ravel()
-    seen, noise = values.ravel()[known], variances.ravel()[known]
-    total = prior[np.ix_(known, known)] + np.diag(noise)
-    weights = np.linalg.solve(total, prior[known]).T  # all x known
-    covariance = prior - weights @ prior[known]
-    eigenvalues, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+def _fit(values: np.ndarray, variances: np.ndarray, layout: Columns, mu: float, u: float, common: float) -> _Fit:
+    contestants = len(values)
+    own, everyone = layout.covariance(mu, u), common * layout.common
+    prior = np.kron(np.eye(contestants), own) + np.kron(np.ones((contestants, contestants)), everyone)
+    asked = np.zeros((contestants, len(layout.tasks)), dtype=bool)
+    asked[:, : layout.targets] = True
+    seen = np.zeros_like(asked)
+    seen[:, layout.targets :] = np.isfinite(values)
+    targets, known = asked.ravel(), seen.ravel()
+    at = np.isfinite(values)
+    total = prior[np.ix_(known, known)] + np.diag(variances[at])
+    weights = np.linalg.solve(total, prior[np.ix_(known, targets)]).T  # targets x known
+    covariance = prior[np.ix_(targets, targets)] - weights @ prior[np.ix_(known, targets)]
     _, log_determinant = np.linalg.slogdet(total)
-    log_likelihood = -0.5 * (float(seen @ np.linalg.solve(total, seen)) + float(log_determinant))
-    return _Fit(weights @ seen, vectors * np.sqrt(np.maximum(eigenvalues, 0)), (contestants, tasks), log_likelihood)
+    log_likelihood = -0.5 * (float(values[at] @ np.linalg.solve(total, values[at])) + float(log_determinant))
+    return _Fit(weights @ values[at], covariance, (contestants, layout.targets), log_likelihood)
