@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from adapterlab.evidence.fit_carry import FITTED, fit_shipped
 from adapterlab.evidence.table import Score, Table, write_table
 from adapterlab.files import write_text
 
@@ -226,6 +227,17 @@ def write_audit(sources: Path, target: Path) -> None:
     write_text(target, "\n".join(lines) + "\n")
 
 
+def write_fit(target: Path) -> None:
+    """Write the lengths that are fitted to the tables.
+
+    Args:
+        target: Folder of the tables.
+    """
+    found = fit_shipped()
+    numbers = {"size": round(found.carry.size, 4), "examples": round(found.carry.examples, 4)}
+    write_text(target / FITTED.name, json.dumps(numbers) + "\n")
+
+
 def write_all(sources: Path, target: Path = DATA) -> None:
     """Write all tables, and the list of papers with what they tuned.
 
@@ -235,6 +247,7 @@ def write_all(sources: Path, target: Path = DATA) -> None:
     """
     for name, (rows, about) in TABLES.items():
         write_text(target / f"{name}.csv", write_table(Table(name, tuple(rows(sources)), about)))
+    write_fit(target)
     write_audit(sources, target / "audit" / "lora-papers.csv")
 
 

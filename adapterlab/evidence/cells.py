@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 from adapterlab.evidence.table import Score
 
+FROZEN = "frozen"
+"""Name of the model before training."""
 SWEEP = 3
 """Learning rates that count as a sweep."""
 
@@ -66,6 +68,18 @@ class Cell:
         rates = {row.learning_rate for row in rows if row.learning_rate is not None}
         tuned = best.tuned if best.tuned is not None else (True if len(rates) >= SWEEP else None)
         return Measured(best.sign * best.value / self.smallest, best.variance / self.smallest**2, tuned, best.trained)
+
+    @property
+    def worked(self) -> list[str]:
+        """Methods whose value is not below that of the model before training, where that is known, on the trained task.
+
+        Others are runs that failed, mostly for their learning rate, and no evidence of how good a method is.
+        """
+        trained = [method for method in self.runs if method != FROZEN]
+        if FROZEN not in self.runs or self.metric != "in_domain":
+            return trained
+        before = self.best(FROZEN).value
+        return [method for method in trained if self.best(method).value >= before]
 
     def curve(self, method: str) -> dict[float, float]:
         """Return the values of a method by learning rate, as in `Measured`.

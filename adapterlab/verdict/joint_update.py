@@ -48,7 +48,7 @@ def update_together(
         regions: By claim, the values for which it holds; each contrast has one metric.
         credences: By claim, the credence before; one of exactly 0 or 1 does not move.
         effects: Effects estimated from finished contests.
-        weight: Relevance, the exponent on the likelihood from 0 to 1 (power prior of Ibrahim and Chen 2000).
+        weight: Relevance, the correlation from 0 to 1 of the differences that were measured with those that the claims mean.
 
     Returns:
         By claim, the Bayes factor and the new credence.

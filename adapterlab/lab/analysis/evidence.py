@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from adapterlab.lab.analysis.contrast import Contrast, difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
 from adapterlab.lab.run.racing import TYPICAL
-from adapterlab.lab.statistics.joint import Draws, JointModel
+from adapterlab.lab.statistics.joint import Draws, JointModel, Posterior
 from adapterlab.lab.trial.spec import FROZEN
 
 SAMPLES = 20_000
@@ -87,18 +88,22 @@ class Evidence:
         """
         return self.model.prior(len(self.names), len(self.tasks), SAMPLES, seed=0)
 
-    def posterior(self, weight: float) -> Draws:
-        """Draw values from the posterior.
+    @cached_property
+    def _posterior(self) -> Posterior:
+        return self.model.condition(self.values, self.variances)
+
+    def posterior(self, relevance: float) -> Draws:
+        """Draw values at a place whose differences have some correlation with those of the study.
 
         Args:
-            weight: Exponent on the likelihood, from 0 to 1.
+            relevance: The correlation, from 0 to 1.
 
         Returns:
             The draws.
         """
-        if weight == 0:
+        if relevance == 0:
             return self.prior()
-        return self.model.posterior(self.values, self.variances / weight, SAMPLES, seed=1)
+        return self._posterior.draw(SAMPLES, seed=1, relevance=relevance)
 
     def bayes_factor(self, region: Region) -> float:
         """Return the posterior odds of a region over its prior odds.

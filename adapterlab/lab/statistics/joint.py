@@ -31,7 +31,7 @@ from scipy.special import logsumexp
 NODES = 12
 """Nodes of the grid over each of the two scales."""
 WIDE = 100.0
-"""Prior standard deviation of the common level of all contestants, in units of the scale of their differences."""
+"""Usual prior standard deviation of the common level of all contestants, in units of the scale of their differences."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class JointModel:
     """Scale of the Cauchy distribution of the difference of two contestants, in the unit of the metric."""
     between: float
     """Scale of the half-Cauchy prior of the standard deviation of a difference between tasks."""
+    level: float = WIDE
+    """Prior standard deviation of the common level of all contestants, in units of `scale`; 0 for values without one."""
 
     def _nodes(self) -> list[tuple[float, float]]:
         """Return the grid of `(variance of mu, variance of u)`, whose nodes have equal prior probability."""
@@ -130,7 +132,7 @@ class JointModel:
         rng = np.random.default_rng(seed)
         nodes = np.array(self._nodes())[rng.integers(NODES * NODES, size=samples)]
         mu = rng.normal(size=(samples, contestants)) * np.sqrt(nodes[:, :1])
-        mu = mu + rng.normal(0, WIDE * self.scale, size=(samples, 1))
+        mu = mu + rng.normal(0, self.level * self.scale, size=(samples, 1))
         u = rng.normal(size=(samples, contestants, tasks)) * np.sqrt(nodes[:, 1])[:, None, None]
         return Draws(mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
 
@@ -149,17 +151,55 @@ class JointModel:
         Returns:
             Means and effects on each column that is asked for.
         """
-        rng = np.random.default_rng(seed)
+        return self.condition(values, variances, columns).draw(samples, seed)
+
+    def condition(self, values: np.ndarray, variances: np.ndarray, columns: Columns | None = None) -> Posterior:
+        """Return the posterior, to draw from.
+
+        Args:
+            values: As for `posterior`.
+            variances: Their variances.
+            columns: The columns; if None, the tasks that were measured are asked for.
+        """
         nodes, layout = self._nodes(), columns or Columns.measured(values.shape[1])
-        fits = [_fit(values, variances, layout, mu, u, (WIDE * self.scale) ** 2) for mu, u in nodes]
-        log = np.array([fit.log_likelihood for fit in fits])
-        shares = np.exp(log - logsumexp(log))
-        counts = rng.multinomial(samples, shares)
+        fits = [_fit(values, variances, layout, mu, u, (self.level * self.scale) ** 2) for mu, u in nodes]
+        return Posterior(tuple(fits), tuple(u for _, u in nodes))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of the contestants' values on the columns that are asked for."""
+
+    fits: tuple[_Fit, ...]
+    """Normal posterior at each node of the grid over the scales."""
+    between: tuple[float, ...]
+    """Variance of a deviation on a task at each node."""
+
+    def draw(self, samples: int, seed: int, relevance: float = 1.0) -> Draws:
+        """Draw values at a place whose values have some correlation with those of the columns.
+
+        At the correlation r the values are `r theta + sqrt(1 - r^2) e`, where `e` is drawn from the prior. The likelihood of
+        the scales counts with the exponent r, so that nothing is learned at 0.
+
+        Args:
+            samples: Number of draws.
+            seed: Seed of the draws.
+            relevance: The correlation, from 0 to 1.
+
+        Returns:
+            Means and effects on each column.
+        """
+        rng = np.random.default_rng(seed)
+        log = relevance * np.array([fit.log_likelihood for fit in self.fits])
+        counts = rng.multinomial(samples, np.exp(log - logsumexp(log)))
         theta, other = [], []
-        for (_, u), fit, count in zip(nodes, fits, counts, strict=True):
+        for fit, u, count in zip(self.fits, self.between, counts, strict=True):
             if count:
-                theta.append(fit.draw(rng, int(count)))
-                other.append(rng.normal(0, np.sqrt(u), size=(int(count), len(values))))
+                own = relevance * fit.draw(rng, int(count))
+                if relevance < 1:
+                    own = own + np.sqrt(1 - relevance**2) * fit.draw_prior(rng, int(count))
+                theta.append(own)
+                other.append(rng.normal(0, np.sqrt(u), size=(int(count), len(own[0]))))
         return Draws(np.concatenate(theta), np.concatenate(other))
 
 
@@ -169,14 +209,23 @@ class _Fit:
 
     mean: np.ndarray
     covariance: np.ndarray
+    prior: np.ndarray
+    """Covariance before the measurement."""
     shape: tuple[int, int]
     log_likelihood: float
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        eigenvalues, vectors = np.linalg.eigh((self.covariance + self.covariance.T) / 2)
-        root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
-        flat: np.ndarray = self.mean + rng.normal(size=(count, len(self.mean))) @ root.T
-        return flat.reshape(count, *self.shape)
+        return self.mean.reshape(self.shape) + _normal(self.covariance, rng, count).reshape(count, *self.shape)
+
+    def draw_prior(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return _normal(self.prior, rng, count).reshape(count, *self.shape)
+
+
+def _normal(covariance: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    eigenvalues, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
+    found: np.ndarray = rng.normal(size=(count, len(covariance))) @ root.T
+    return found
 
 
 def _fit(values: np.ndarray, variances: np.ndarray, layout: Columns, mu: float, u: float, common: float) -> _Fit:
@@ -191,7 +240,8 @@ def _fit(values: np.ndarray, variances: np.ndarray, layout: Columns, mu: float, 
     at = np.isfinite(values)
     total = prior[np.ix_(known, known)] + np.diag(variances[at])
     weights = np.linalg.solve(total, prior[np.ix_(known, targets)]).T  # targets x known
-    covariance = prior[np.ix_(targets, targets)] - weights @ prior[np.ix_(known, targets)]
+    before = prior[np.ix_(targets, targets)]
+    covariance = before - weights @ prior[np.ix_(known, targets)]
     _, log_determinant = np.linalg.slogdet(total)
     log_likelihood = -0.5 * (float(values[at] @ np.linalg.solve(total, values[at])) + float(log_determinant))
-    return _Fit(weights @ values[at], covariance, (contestants, layout.targets), log_likelihood)
+    return _Fit(weights @ values[at], covariance, before, (contestants, layout.targets), log_likelihood)
