@@ -18,6 +18,7 @@ from torch import nn
 
 from adapterlab import argmap
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.evidence.store import Store
 from adapterlab.inputs import Processor, Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
 from adapterlab.lab.analysis.calibration import Calibration
@@ -64,6 +65,8 @@ def run(
     shard: int | None = None,
     lanes: int | None = None,
     trust: bool = False,
+    evidence: str | Path | None = None,
+    relevance: float | None = None,
     wait: Callable[[], None] | None = None,
     watch: Watch = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -86,6 +89,9 @@ def run(
         shard: Devices that one trial's model is divided over.
         lanes: Trials that may be trained in one pass; they differ only by learning rate and seed.
         trust: True to trust the Python files that the study names, from now on and as they are.
+        evidence: Folder with tables of other results for the map's claims, besides those of the package.
+        relevance: Correlation of the results with what the claims are about, from 0 to 1; by the model's size and the
+            training if None.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
         note: Called with a remark before the first trial, such as that this machine is slow at the study's precision.
@@ -101,6 +107,10 @@ def run(
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
     read_tests(the_map, [entry.name for entry in spec.entrants])  # a mistake surfaces before anything is trained
+    if relevance is not None and not 0 <= relevance <= 1:
+        raise AdapterlabError(f"relevance is {relevance}: give a correlation from 0 to 1")
+    store = Store(None if evidence is None else Path(evidence))
+    _ = store.tables  # as does one in the user's tables
     ledger = Ledger(folder / LEDGER)
     with ledger.sole_writer(wait):  # nothing in the folder changes under another run
         record_study(spec, folder)
@@ -109,7 +119,7 @@ def run(
             note(prepared.resolved.precision.here)
         design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
         contests = run_study(prepared, ledger, watch=watch)
-        analysis = analyse(prepared, contests, ledger, the_map, design)
+        analysis = analyse(prepared, contests, ledger, the_map, design, store, relevance)
         write_reports(analysis, folder)
         write_verdict(analysis, folder / "verdict.json")
     return analysis

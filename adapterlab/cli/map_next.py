@@ -96,11 +96,12 @@ def _relevance(model: str) -> float:
     from adapterlab.errors import AdapterlabError
     from adapterlab.models.listing import listed
     from adapterlab.verdict import relevance
+    from adapterlab.verdict.next_contest import TRAINING
 
     known = {entry.name: entry.parameters for entry in listed() if entry.parameters}
     if model not in known:
         raise AdapterlabError(f"the size of {model} is not known: give --relevance, from 0 to 1")
-    return relevance(known[model])
+    return relevance(known[model], TRAINING.steps * TRAINING.batch)
 
 
 def _hours(contest: NextContest) -> float | None:

@@ -50,6 +50,13 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Trust the Python files that the study names, as they are now.")
     ] = False,
+    evidence: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Tables of other results that bear on the map's claims.")
+    ] = None,
+    relevance: Annotated[
+        float | None,
+        typer.Option(help="Weight of the results for the map's claims, from 0 to 1; by model size if not given."),
+    ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Show what would run, how long it takes and where; run nothing.")
     ] = False,
@@ -83,6 +90,8 @@ def run(
             cluster=cluster,
             shard=shard,
             lanes=lanes,
+            evidence=evidence,
+            relevance=relevance,
             wait=waiting if wait else None,
             watch=watch,
             note=lambda text: console.print(plain(text), highlight=False),

@@ -1,10 +1,10 @@
 """Fit of how the differences between methods carry from one model size and amount of training to another.
 
-The tables' values are one Gaussian process (`adapterlab.lab.statistics.carry`): a method's value in a cell is its mean, which
-changes with the model's size and the number of training examples, plus a deviation on the task, one of the source, and one
-of the setting. The two lengths and the variances maximize the likelihood times a prior. The prior of both lengths is
-log-normal about the former convention, a straight line in the logarithm from a million to ten thousand million parameters:
-both give one half at two decades.
+The tables' values are one Gaussian process (`adapterlab.lab.statistics.carry`): a method's value in a cell is its mean,
+which changes with the model's size and the number of training examples, plus a deviation on the task, one of the source,
+and one of the setting. The two lengths and the variances maximize the likelihood times a prior. The prior of both lengths
+is log-normal about the former convention, a straight line in the logarithm from a million to ten thousand million
+parameters: both give one half at two decades.
 
 >>> from adapterlab.evidence.store import Store
 >>> shown = fit_carry([cell for cell in cells_of(Store().scores) if cell.source == "lr-matters"])
@@ -120,7 +120,11 @@ def shipped_carry() -> Carry:
 
 
 def fit_shipped() -> CarryFit:
-    """Fit the package's tables of the score in-domain."""
+    """Fit the package's tables of the score in-domain.
+
+    Returns:
+        The fit.
+    """
     return fit_carry([cell for cell in cells_of(Store().scores) if cell.metric == "in_domain"])
 
 

@@ -78,7 +78,7 @@ def _scores(prepared: PreparedStudy, results: Results) -> Iterable[Score]:
                 metric=name,
                 value=fmean(found),
                 unit=_unit(results, name, task),
-                better=metric.better,
+                better="higher" if metric.sign == 1 else "lower",
                 smallest=smallest_difference(metric, results),
                 sd=stdev(found) if len(found) > 1 else None,
                 seeds=1 if contestant == FROZEN else len(found),

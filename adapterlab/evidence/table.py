@@ -125,6 +125,7 @@ def read_table(path: Path) -> Table:
 
     Raises:
         AdapterlabError: If the file cannot be read, or a row is not valid; the message names the line and the column.
+        UnknownNameError: If there is no such column.
     """
     try:
         if path.stat().st_size > LARGEST:

@@ -30,7 +30,7 @@ GAINS = ("in_domain", "out_of_domain", "accuracy")
 
 @dataclass(frozen=True)
 class TuningLoss:
-    """What a method loses at the best learning rate of another method, in units of the smallest difference that matters."""
+    """Loss of a method at the best learning rate of another one, in units of the smallest difference that matters."""
 
     mean: float
     sd: float

@@ -55,7 +55,7 @@ class Verdict:
     same: float | None = None
     """For a claim of equivalence, the p-value of two one-sided tests against its margin; else None."""
     relevance: float = 0.0
-    """Exponent with which the likelihood counts."""
+    """Correlation of the contests' results with what claims are about."""
     untested: str = ""
     """Reason why the claim was not tested; empty if it was."""
 

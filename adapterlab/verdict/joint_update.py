@@ -22,6 +22,7 @@ import numpy as np
 
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import SAMPLES, Evidence, Region, odds
+from adapterlab.lab.statistics.joint import Draws
 
 ROUNDS = 200
 """Largest number of passes over the claims when the credences are matched."""
@@ -40,42 +41,50 @@ class Updated:
 
 
 def update_together(
-    regions: Mapping[str, Region], credences: Mapping[str, float], effects: Effects, weight: float
-) -> dict[str, Updated]:
+    regions: Mapping[str, Region], credences: Mapping[str, float], effects: Effects, relevances: Sequence[float]
+) -> list[dict[str, Updated]]:
     """Update the credences of claims by the results of a study.
 
     Args:
         regions: By claim, the values for which it holds; each contrast has one metric.
         credences: By claim, the credence before; one of exactly 0 or 1 does not move.
         effects: Effects estimated from finished contests.
-        weight: Relevance, the correlation from 0 to 1 of the differences that were measured with those that the claims mean.
+        relevances: Correlations, from 0 to 1, of the differences that were measured with those that the claims mean.
 
     Returns:
-        By claim, the Bayes factor and the new credence.
+        For each relevance, by claim, the Bayes factor and the new credence.
     """
     claims = list(regions)
-    prior, full, tempered = (np.zeros((SAMPLES, len(claims)), dtype=bool) for _ in range(3))
-    for metric in dict.fromkeys(regions[claim].contrast.metrics[0] for claim in claims):
-        chosen = [i for i, claim in enumerate(claims) if regions[claim].contrast.metrics[0] == metric]
-        block = Evidence.of(effects, metric, [regions[claims[i]] for i in chosen])
-        for table, draws in (
-            (prior, block.prior()),
-            (full, block.posterior(1.0)),
-            (tempered, block.posterior(weight)),
-        ):
-            for i in chosen:
+    metrics = [regions[claim].contrast.metrics[0] for claim in claims]
+    chosen = {metric: [i for i, own in enumerate(metrics) if own == metric] for metric in metrics}
+    blocks = {name: Evidence.of(effects, name, [regions[claims[i]] for i in own]) for name, own in chosen.items()}
+
+    def where(draw: Callable[[Evidence], Draws]) -> np.ndarray:
+        table = np.zeros((SAMPLES, len(claims)), dtype=bool)
+        for name, block in blocks.items():
+            draws = draw(block)
+            for i in chosen[name]:
                 table[:, i] = block.holds(draws, regions[claims[i]])
+        return table
+
+    prior, full = where(Evidence.prior), where(lambda block: block.posterior(1.0))
     open_ = [i for i, claim in enumerate(claims) if 0 < credences[claim] < 1]
     tilted = tilt(prior[:, open_], [credences[claims[i]] for i in open_])
-    after = (tempered * tilted(tempered[:, open_])[:, None]).sum(axis=0)
     factors = odds(full.mean(axis=0)) / odds(prior.mean(axis=0))
-    return {
-        claim: Updated(
-            float(factors[i]),
-            credences[claim] if i not in open_ else float(np.clip(after[i], 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)),
+    found = []
+    for relevance in relevances:
+        table = where(lambda block, at=relevance: block.posterior(at))  # type: ignore[misc]
+        after = (table * tilted(table[:, open_])[:, None]).sum(axis=0)
+        found.append(
+            {
+                claim: Updated(
+                    float(factors[i]),
+                    credences[claim] if i not in open_ else float(np.clip(after[i], 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)),
+                )
+                for i, claim in enumerate(claims)
+            }
         )
-        for i, claim in enumerate(claims)
-    }
+    return found
 
 
 def tilt(holds: np.ndarray, credences: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,7 +2,8 @@ r"""Contests that have not been run, by how far they would move a thesis for the
 
 A contest is a pair of contestants on some tasks; it tests all claims about this pair. Its outcome is not known, so its
 value is an expectation over the outcomes: each claim is found to hold or not, with the power and the error of the lab's
-tests, tempered by the relevance of the model's size, and the network of the map says what the thesis would be.
+tests, and the network of the map says what the thesis would be. With a relevance r, what holds for the model of the contest
+is what the claim means with probability r, and independent of it otherwise.
 
 >>> from adapterlab.argmap import parse
 >>> test = "{better: dora, than: lora, in: in_domain, on: [prose]}"
@@ -35,6 +36,8 @@ MOST_CLAIMS = 6
 """Claims of one contest whose outcomes are enumerated; further ones are left out of its value."""
 BUDGET = 160_000
 """Trained parameters of the contestants."""
+TRAINING = Training(steps=60)
+"""Training of the contestants."""
 WIDE = 7
 """Rates that a search begins with where a claim is about the width of the range that works."""
 
@@ -128,8 +131,10 @@ class _Value:
                 continue
             claim = self.claims[len(factors)]
             holds = credences[claim] * POWER + (1 - credences[claim]) * FALSE_ALARM
-            for probability, ratio in ((holds, POWER / FALSE_ALARM), (1 - holds, (1 - POWER) / (1 - FALSE_ALARM))):
-                factor = BayesFactor(ratio**self.relevance, 1 / len(self.claims))
+            for probability, power, alarm in ((holds, POWER, FALSE_ALARM), (1 - holds, 1 - POWER, 1 - FALSE_ALARM)):
+                either = (1 - self.relevance) * probability
+                ratio = (self.relevance * power + either) / (self.relevance * alarm + either)
+                factor = BayesFactor(ratio, 1 / len(self.claims))
                 waiting.append((share * probability, {**factors, claim: factor}))
         return moves, bits
 
@@ -174,7 +179,7 @@ def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
         contestants=tuple(entries),
         full_ft=full,
         full_ft_reason="" if full else "the claims are about two adapters",
-        training=Training(steps=60),
+        training=TRAINING,
         tuning=Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
         report=Reporting(
             seeds=(1, 2, 3, 4, 5), curve_every=10, path=(0.25, 0.5, 0.75), tenth_of_data="tenth_of_data" in metrics

@@ -1,21 +1,39 @@
-"""Weight of contests on a small model for claims about large ones.
+"""Correlation of contests' results with what claims are about: large models, trained for long.
 
->>> relevance(10**6), relevance(10**8), relevance(10**10)
-(0.0, 0.5, 1.0)
+>>> round(relevance(TARGET.parameters, TARGET.examples), 2), relevance(10**6) < relevance(10**8) < 1
+(1.0, True)
 """
 
 from __future__ import annotations
 
-import math
+from adapterlab.evidence.fit_carry import shipped_carry
+from adapterlab.lab.statistics.carry import Place
+
+TARGET = Place(1e10, 1e5)
+"""Model size and training examples from which on claims are about all models: a stated convention."""
 
 
-def relevance(parameters: int) -> float:
-    """Return the weight of contests on a model of this size for claims about larger ones, from 0 to 1.
+def place_of(parameters: float, examples: float | None = None) -> Place:
+    """Return the place of a contest; models and runs that are larger than `TARGET` count as this.
 
-    A stated convention: 0 at a million parameters, 1 at ten thousand million, linear in the logarithm between. It is the
-    exponent on the likelihood, as in a power prior (Ibrahim and Chen 2000).
+    Args:
+        parameters: Number of parameters of the model.
+        examples: Training examples that each run saw; None if not known.
+    """
+    seen = None if examples is None else min(examples, TARGET.examples or examples)
+    return Place(min(parameters, TARGET.parameters), seen)
+
+
+def relevance(parameters: float, examples: float | None = None) -> float:
+    """Return the correlation of differences between methods, as a contest measures them, with those that claims mean.
+
+    It follows from a fit to published results (`adapterlab.evidence.fit_carry`).
 
     Args:
         parameters: Number of parameters of the model that the contests were run on.
+        examples: Training examples that each run saw; None if not known, which is taken as no difference.
+
+    Returns:
+        The correlation, from 0 to 1.
     """
-    return min(1.0, max(0.0, (math.log10(parameters) - 6) / 4))
+    return shipped_carry().correlation(place_of(parameters, examples), TARGET)

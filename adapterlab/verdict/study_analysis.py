@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from adapterlab import argmap
+from adapterlab.evidence.cells import cells_of
+from adapterlab.evidence.store import Store
 from adapterlab.lab.analysis.board import Board, make_board
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.failures import Failure, failures_of
@@ -37,6 +39,10 @@ from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import level_name
 from adapterlab.verdict.judge_map import Judgement, judge
+from adapterlab.verdict.relevance import relevance
+
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Relevances for which the thesis is scored besides."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ def analyse(
     ledger: Ledger | None = None,
     the_map: argmap.Map | None = None,
     design: DesignHistory | None = None,
+    store: Store | None = None,
+    weight: float | None = None,
 ) -> Analysis:
     """Analyse the finished contests of a study.
 
@@ -130,6 +138,8 @@ def analyse(
         ledger: The ledger that the contests were played over, for the origins of their trials; None for made-up contests.
         the_map: Map whose claims are tested; None for none.
         design: When the study was designed, and how that changed.
+        store: Results of other studies and published tables for the claims; the package's tables if None.
+        weight: Relevance of the results for what claims are about, from 0 to 1; by model size and training if None.
 
     Returns:
         The analysis.
@@ -150,7 +160,12 @@ def analyse(
     ]
     main, *units = boards[-1]
     other_cells = [board for part in boards[:-1] for board in part]
-    judgement = None if the_map is None else judge(the_map, cells[-1], prepared.model_parameters)
+    judgement = None
+    if the_map is not None:
+        training = prepared.study.training
+        at = relevance(prepared.model_parameters, training.steps * training.batch) if weight is None else weight
+        known = cells_of(s for s in (store or Store()).scores if s.source != prepared.study.name)
+        judgement = judge(the_map, cells[-1], at, known, GRID)
     others = (*other_cells, *units)
     in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
     answers = answer_sweep(in_main_unit, prepared.study.sweep)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import adapterlab
 from tests.lab.analysis.quick_study import recorded, reported
 from tests.report.recomputed import claims as claim_update
 from tests.report.recomputed.page import numbers, paragraphs, table_with
@@ -457,7 +460,8 @@ def check_pairs(quick, claim, row, contrast):
 def test_bayes_factors_and_credences_are_those_of_the_joint_model(quick):
     """The product's grid has half the nodes and a fifth of the draws: factors agree within a fifth, credences in 0.04."""
     tested = {claim["claim"]: claim for claim in quick.shown.verdict["claims"] if "untested" not in claim}
-    weight = (math.log10(recorded()["model_parameters"]) - 6) / 4
+    lengths, decades = fitted(), (10 - math.log10(recorded()["model_parameters"]), 5 - math.log10(40 * 4))
+    weight = math.exp(-decades[0] / lengths["size"] - decades[1] / lengths["examples"])
     assert quick.shown.verdict["relevance"] == pytest.approx(weight)
     found = claim_update.update(
         quick.middle,
@@ -469,6 +473,10 @@ def test_bayes_factors_and_credences_are_those_of_the_joint_model(quick):
         factor, after = found[name]
         assert claim["bayes_factor"] == pytest.approx(factor, rel=0.2), name
         assert claim["after"] == pytest.approx(after, abs=0.04), name
+
+
+def fitted():
+    return json.loads((Path(adapterlab.__file__).parent / "evidence" / "data" / "carry.json").read_text())
 
 
 def test_every_trial_is_listed_with_its_losses(quick):

@@ -27,9 +27,9 @@ def a_map(*claims: tuple[str, float]):
     )
 
 
-def after(gains: dict[str, float], *claims: tuple[str, float], parameters: int = 10**10, noise: float = 0.003):
+def after(gains: dict[str, float], *claims: tuple[str, float], relevance: float = 1.0, noise: float = 0.003):
     results = played(("lora", "oft", "ia3"), gains=gains, noise=noise)
-    return [verdict.after for verdict in judge(a_map(*claims), Effects.of(results), parameters).verdicts]
+    return [verdict.after for verdict in judge(a_map(*claims), Effects.of(results), relevance).verdicts]
 
 
 def test_the_tilted_prior_has_the_stated_credences_and_is_nearest_to_the_models():
@@ -44,7 +44,7 @@ def test_the_tilted_prior_has_the_stated_credences_and_is_nearest_to_the_models(
 
 
 def test_a_result_of_no_relevance_moves_nothing():
-    found = after({"lora": 0.1, "oft": 0.2}, (BETTER, 0.3), (WORSE, 0.4), parameters=10**6)
+    found = after({"lora": 0.1, "oft": 0.2}, (BETTER, 0.3), (WORSE, 0.4), relevance=0.0)
     assert found == pytest.approx([0.3, 0.4], abs=0.02)
 
 

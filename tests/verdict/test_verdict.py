@@ -21,8 +21,8 @@ def a_map(test: str, credence: float = 0.5):
     )
 
 
-def verdict(test: str, gains: dict[str, float], credence: float = 0.5, parameters: int = 10**10):
-    judgement = judge(a_map(test, credence), Effects.of(made_up(gains, {"lora": 0.1, "oft": 0.02})), parameters)
+def verdict(test: str, gains: dict[str, float], credence: float = 0.5, relevance: float = 1.0):
+    judgement = judge(a_map(test, credence), Effects.of(made_up(gains, {"lora": 0.1, "oft": 0.02})), relevance)
     (only,) = judgement.verdicts
     return only, judgement
 
@@ -76,14 +76,26 @@ def test_equivalence():
 
 def test_a_smaller_relevance_moves_a_credence_less():
     gains = {"lora": 0.1, "oft": 0.112}
-    after = [verdict(BETTER, gains, credence=0.3, parameters=10**k)[0].after for k in (6, 7, 8, 10)]
+    after = [verdict(BETTER, gains, credence=0.3, relevance=r)[0].after for r in (0, 0.25, 0.5, 1)]
     assert after[0] == pytest.approx(0.3, abs=0.01)
     assert after == sorted(after)
     assert after[-1] > 0.6
 
 
 def test_relevance_grows_with_the_model_and_stays_within_one():
-    assert [relevance(10**k) for k in (5, 6, 8, 10, 12)] == [0, 0, 0.5, 1, 1]
+    found = [relevance(10**k, 1e5) for k in (5, 6, 8, 10, 12)]
+    assert found == sorted(found)
+    assert 0 < found[0] < found[2] < 1
+    assert found[3:] == [1, 1]
+
+
+def test_a_short_training_says_less_of_long_ones():
+    assert relevance(1e10, 160) < relevance(1e10, 20_000) < relevance(1e10) == 1
+
+
+def test_a_relevance_is_a_correlation():
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        verdict(BETTER, {}, relevance=3e6)
 
 
 def test_what_did_not_run_leaves_the_credence_alone():

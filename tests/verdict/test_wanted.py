@@ -49,7 +49,7 @@ def effects(*entries: Mapping[str, object], parameters: Mapping[str, int] | None
 
 
 def only(test: str, found: Effects):
-    (verdict,) = judge(a_map(test), found, 10**10).verdicts
+    (verdict,) = judge(a_map(test), found, 1.0).verdicts
     return verdict
 
 

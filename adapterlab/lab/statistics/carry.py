@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where a contest was run, or where a claim is about."""
+    """Model size and amount of training, of a contest or of what a claim is about."""
 
     parameters: float
     """Parameters of the base model; 0 for a place that nothing is known of."""

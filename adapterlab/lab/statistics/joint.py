@@ -175,22 +175,23 @@ class Posterior:
     between: tuple[float, ...]
     """Variance of a deviation on a task at each node."""
 
-    def draw(self, samples: int, seed: int, relevance: float = 1.0) -> Draws:
+    def draw(self, samples: int, seed: int, relevance: float = 1.0, scales: float | None = None) -> Draws:
         """Draw values at a place whose values have some correlation with those of the columns.
 
         At the correlation r the values are `r theta + sqrt(1 - r^2) e`, where `e` is drawn from the prior. The likelihood of
-        the scales counts with the exponent r, so that nothing is learned at 0.
+        the scales counts with the exponent r, so that nothing is learned of them at 0.
 
         Args:
             samples: Number of draws.
             seed: Seed of the draws.
             relevance: The correlation, from 0 to 1.
+            scales: Exponent of the likelihood of the scales, if it is not the relevance.
 
         Returns:
             Means and effects on each column.
         """
         rng = np.random.default_rng(seed)
-        log = relevance * np.array([fit.log_likelihood for fit in self.fits])
+        log = (relevance if scales is None else scales) * np.array([fit.log_likelihood for fit in self.fits])
         counts = rng.multinomial(samples, np.exp(log - logsumexp(log)))
         theta, other = [], []
         for fit, u, count in zip(self.fits, self.between, counts, strict=True):
@@ -215,7 +216,8 @@ class _Fit:
     log_likelihood: float
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return self.mean.reshape(self.shape) + _normal(self.covariance, rng, count).reshape(count, *self.shape)
+        found: np.ndarray = self.mean + _normal(self.covariance, rng, count)
+        return found.reshape(count, *self.shape)
 
     def draw_prior(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return _normal(self.prior, rng, count).reshape(count, *self.shape)

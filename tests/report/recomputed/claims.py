@@ -1,7 +1,8 @@
 """The Bayes factors and the credences of claims, by a finer grid and other draws than the product's.
 
 The model is that of docs/statistics.md, section *Claims*: contestant c has `mu[c] + u[c, t]` on task t. Differences of `mu`
-are Cauchy, those of `u` between two contestants are normal with a standard deviation that is half-Cauchy.
+are Cauchy, those of `u` between two contestants are normal with a standard deviation that is half-Cauchy. The values that a
+claim is about have a correlation with those measured, the relevance.
 """
 
 from __future__ import annotations
@@ -77,10 +78,11 @@ class Joint:
                 nodes.append((np.zeros(count * tasks), prior, u))
                 logs.append(0.0)
                 continue
-            total = prior + np.diag(self.variances.ravel() / weight)
-            gain = prior @ np.linalg.inv(total)
-            nodes.append((gain @ self.values.ravel(), prior - gain @ prior, u))
-            logs.append(stats.multivariate_normal.logpdf(self.values.ravel(), np.zeros(count * tasks), total))
+            total = prior + np.diag(self.variances.ravel())
+            gain = weight * prior @ np.linalg.inv(total)  # of values with this correlation to those that were measured
+            nodes.append((gain @ self.values.ravel(), prior - weight * gain @ prior, u))
+            zero = np.zeros(count * tasks)
+            logs.append(weight * stats.multivariate_normal.logpdf(self.values.ravel(), zero, total))
         shares = np.exp(np.array(logs) - max(logs))
         found = []
         for (mean, covariance, u), n in zip(nodes, self._rng.multinomial(DRAWS, shares / shares.sum()), strict=True):
