@@ -18,7 +18,9 @@ from torch import nn
 
 from adapterlab import argmap
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.evidence.from_study import table_of
 from adapterlab.evidence.store import Store
+from adapterlab.evidence.table import Table
 from adapterlab.inputs import Processor, Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
 from adapterlab.lab.analysis.calibration import Calibration
@@ -30,6 +32,7 @@ from adapterlab.lab.run.design import lock_design, plan_of
 from adapterlab.lab.run.estimate import Estimate, estimate_study
 from adapterlab.lab.run.locate import LEDGER, existing_ledger, open_study, record_study, run_command
 from adapterlab.lab.run.prepare import prepare
+from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.rate_prediction import RatePrediction
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.scheduler import Watch, run_study
@@ -284,6 +287,28 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
     spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     ledger = existing_ledger(folder, called(study, spec))
     return trial_table(prepare(spec, folder), ledger)
+
+
+def evidence_of(study: StudySource = None, *, out: str | Path | None = None) -> Table:
+    """Return the results of a study as a table of evidence, for other studies' claims.
+
+    Args:
+        study: As for `run`.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Returns:
+        The table; `adapterlab.evidence.Store(folder).add` keeps it.
+
+    Raises:
+        AdapterlabError: If nothing has been run into the folder, or no contest is finished.
+    """
+    spec, folder = open_study(study, None if out is None else Path(out), reading=True)
+    ledger = existing_ledger(folder, called(study, spec))
+    prepared = prepare(spec, folder)
+    contests = [state.contest for state in replay(prepared.contests(), ledger)]
+    used = [trial for contest in contests for trial in contest.trials]
+    last = max((origin.last for origin in ledger.origins(used)), default=None)
+    return table_of(prepared, contests, "" if last is None else f"{last:%Y-%m}")
 
 
 def calibrate(

@@ -66,7 +66,7 @@ def adapter_of(peft: Mapping[str, Any], experiment: str) -> str:
 
 def lr_matters(sources: Path) -> Iterator[Score]:
     """Yield the cells of tables 5 to 13 of arXiv 2602.04998 v2."""
-    for row in csv.DictReader((sources / "lr-matters.csv").open()):
+    for row in csv.DictReader((sources / "lr-matters.csv").read_text("utf-8").splitlines()):
         sd = float(row["accuracy_sd"]) if row["accuracy_sd"] else None
         yield Score(
             source="lr-matters",
@@ -86,7 +86,7 @@ def lr_matters(sources: Path) -> Iterator[Score]:
 
 def tinker(sources: Path) -> Iterator[Score]:
     """Yield the runs of LoRA at several ranks and rates."""
-    for row in csv.DictReader((sources / "tinker-lora-sweep.csv").open()):
+    for row in csv.DictReader((sources / "tinker-lora-sweep.csv").read_text("utf-8").splitlines()):
         yield Score(
             source="tinker-lora-sweep",
             model=row["model"],
@@ -221,7 +221,7 @@ def write_audit(sources: Path, target: Path) -> None:
         target: The file.
     """
     columns = ["method", "first", "tuned_learning_rate", "tuned_batch", "tuned_rank", "link"]
-    rows = csv.DictReader((sources / "lora-papers-audit.csv").open(encoding="utf-8"))
+    rows = csv.DictReader((sources / "lora-papers-audit.csv").read_text("utf-8").splitlines())
     lines = [f"# {key}: {value}" for key, value in AUDIT.items()] + [",".join(columns)]
     lines += [",".join(row[name] for name in columns) for row in rows]
     write_text(target, "\n".join(lines) + "\n")

@@ -16,7 +16,7 @@ import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.argmap.lint import further
-from adapterlab.cli import adapters, evaluate, map_next, models, rate, results, studies, tune
+from adapterlab.cli import adapters, evaluate, evidence, map_next, models, rate, results, studies, tune
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
@@ -86,6 +86,7 @@ def _check_tests(the_map: Map) -> list[Diagnostic]:
 
 further.CHECKS.append(_check_tests)
 app.add_typer(models.app, name="models")
+app.add_typer(evidence.app, name="evidence")
 
 
 def _show_warning(others: Callable[..., None], message: Warning | str, *details: Any) -> None:

@@ -168,7 +168,7 @@ def write_table(table: Table) -> str:
     """
     rows = [score.model_dump(exclude_none=True) for score in table.scores]
     names = [name for name in Score.model_fields if any(row.get(name, "") != "" for row in rows)]
-    shared = {n: rows[0].get(n) for n in names if len({row.get(n) for row in rows}) == 1 and len(rows) > 1}
+    shared = {n: rows[0].get(n) for n in names if n != "value" and len({row.get(n) for row in rows}) == 1 < len(rows)}
     columns = [name for name in names if name not in shared]
     out = io.StringIO()
     for key, value in {**table.about, **shared}.items():

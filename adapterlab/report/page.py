@@ -174,7 +174,7 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
 
 def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
-        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0}
+        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0, "pooled": [], "curve": []}
     after, before = judgement.after[judgement.semantics], judgement.before[judgement.semantics]
     return {
         "map": Markup(argmap.to_svg(judgement.map, after, before)),
@@ -182,7 +182,18 @@ def _argument(judgement: Judgement | None) -> Values:
         "claims": sorted(judgement.verdicts, key=lambda verdict: bool(verdict.untested)),
         "tested": len(judgement.tested),
         "relevance": judgement.relevance,
+        "pooled": list(judgement.pooled.values()),
+        **_curve(judgement),
     }
+
+
+def _curve(judgement: Judgement) -> Values:
+    if not judgement.curve:
+        return {"curve": []}
+    title = judgement.theses[0]
+    points = [(at, scores.claims[title].credence) for at, scores in judgement.curve]
+    own = (judgement.relevance, judgement.thesis(title)[1])
+    return {"curve": sorted({**dict(points), own[0]: own[1]}.items()), "curve_title": title, "curve_at": own[1]}
 
 
 def _thesis(judgement: Judgement, title: str) -> Values:

@@ -22,6 +22,7 @@ from adapterlab.lab.statistics import Paired
 from adapterlab.report.answers import answers_to_json
 from adapterlab.verdict.claim_verdict import Verdict
 from adapterlab.verdict.judge_map import Judgement
+from adapterlab.verdict.pool import Pooled
 from adapterlab.verdict.study_analysis import Analysis
 
 Json = dict[str, Any]
@@ -46,7 +47,8 @@ def to_json(analysis: Analysis) -> Json:
 
     Returns:
         `study`, `design` with its hashes and dates, `precision` with its measurements, `failures`, `answer`, `boards`
-        with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses` and `claims`.
+        with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses`
+        (and `by_relevance`), `claims`, and `elsewhere` with other studies' evidence on them.
         Numbers that are not finite are null.
     """
     judgement = analysis.judgement
@@ -90,7 +92,29 @@ def _judgement(judgement: Judgement) -> Json:
         "relevance": judgement.relevance,
         "semantics": judgement.semantics,
         "theses": theses,
+        "by_relevance": [
+            {"relevance": at, **{title: scores.claims[title].credence for title in judgement.theses}}
+            for at, scores in judgement.curve
+        ],
         "claims": [_claim(verdict) for verdict in judgement.verdicts],
+        "elsewhere": [_pooled(pooled) for pooled in judgement.pooled.values()],
+    }
+
+
+def _pooled(pooled: Pooled) -> Json:
+    meta = pooled.others.meta
+    found = None
+    if meta is not None:
+        found = {key: value for key, value in asdict(meta).items() if key != "df"}
+        found |= {"interval": [finite(limit) for limit in meta.interval]}
+    return {
+        "claim": pooled.claim,
+        "sources": list(pooled.others.sources),
+        "counted": list(pooled.counted),
+        "comparisons": len(pooled.others.effects),
+        "meta_analysis": found,
+        "bayes_factor": {"study": pooled.own, "tables": pooled.others.factor, "together": pooled.together},
+        "contradiction": pooled.contradiction,
     }
 
 

@@ -9,7 +9,8 @@ Contestants that appear in several comparisons appear once here, so the comparis
 
 Columns that were measured elsewhere (another model, other training, other sources) are correlated with the columns that
 are asked for (`Columns`): the differences between contestants are a Gaussian process over the columns. Results of one
-source have a deviation in common besides, of the variance of a task's, so that no number of them is worth more than that.
+source have a deviation in common besides, whose standard deviation has a half-Cauchy prior of its own, so that no number of
+them is certain evidence.
 
 >>> import numpy as np
 >>> values, variances = np.array([[0.050, 0.052], [0.030, 0.031]]), np.full((2, 2), 1e-6)
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -30,6 +32,8 @@ from scipy.special import logsumexp
 
 NODES = 12
 """Nodes of the grid over each of the two scales."""
+SOURCE_NODES = 6
+"""Nodes of the grid over the scale of sources."""
 WIDE = 100.0
 """Usual prior standard deviation of the common level of all contestants, in units of the scale of their differences."""
 
@@ -78,17 +82,26 @@ class Columns:
         twice = tuple(range(tasks)) * 2
         return cls(tasks, np.ones((2 * tasks, 2 * tasks)), twice, (0,) * 2 * tasks, (None,) * 2 * tasks)
 
-    def covariance(self, mu: float, u: float) -> np.ndarray:
+    def covariance(self, mu: float, u: float, source: float = 0.0) -> np.ndarray:
         """Return the covariance of one contestant's values between the columns, without the common levels.
 
         Args:
             mu: Variance of a contestant's mean.
             u: Variance of its deviation on a task.
+            source: Variance of its deviation in a source.
         """
-        found: np.ndarray = self.correlation * (mu + u * _same(self.tasks)) + u * _same(self.sources)
+        found: np.ndarray = self.correlation * (mu + u * self._of_task) + source * self._of_source
         return found
 
-    @property
+    @cached_property
+    def _of_task(self) -> np.ndarray:
+        return _same(self.tasks)
+
+    @cached_property
+    def _of_source(self) -> np.ndarray:
+        return _same(self.sources)
+
+    @cached_property
     def common(self) -> np.ndarray:
         """Correlation of the common levels between the columns."""
         found: np.ndarray = self.correlation * _same(self.levels)
@@ -106,12 +119,12 @@ class JointModel:
     scale: float
     """Scale of the Cauchy distribution of the difference of two contestants, in the unit of the metric."""
     between: float
-    """Scale of the half-Cauchy prior of the standard deviation of a difference between tasks."""
+    """Scale of the half-Cauchy priors of the standard deviations of a difference between tasks and between sources."""
     level: float = WIDE
     """Prior standard deviation of the common level of all contestants, in units of `scale`; 0 for values without one."""
 
     def _nodes(self) -> list[tuple[float, float]]:
-        """Return the grid of `(variance of mu, variance of u)`, whose nodes have equal prior probability."""
+        """Return the grid of the variances of `mu` and of `u`, whose nodes have equal prior probability."""
         at = (np.arange(NODES) + 0.5) / NODES
         g = stats.invgamma.ppf(at, 0.5, scale=0.5)  # a normal with this variance is a Cauchy of scale 1
         taus = self.between * stats.halfcauchy.ppf(at)
@@ -161,9 +174,14 @@ class JointModel:
             variances: Their variances.
             columns: The columns; if None, the tasks that were measured are asked for.
         """
-        nodes, layout = self._nodes(), columns or Columns.measured(values.shape[1])
-        fits = [_fit(values, variances, layout, mu, u, (self.level * self.scale) ** 2) for mu, u in nodes]
-        return Posterior(tuple(fits), tuple(u for _, u in nodes))
+        layout, common = columns or Columns.measured(values.shape[1]), (self.level * self.scale) ** 2
+        sources = [0.0]
+        if any(source is not None for source in layout.sources):
+            at = (np.arange(SOURCE_NODES) + 0.5) / SOURCE_NODES
+            sources = [float(v) for v in (self.between * stats.halfcauchy.ppf(at)) ** 2 / 2]
+        nodes = [(mu, u, source) for mu, u in self._nodes() for source in sources]
+        fits = [_fit(values, variances, layout.covariance(*node), layout, common) for node in nodes]
+        return Posterior(tuple(fits), tuple(u for _, u, _ in nodes))
 
 
 @dataclass(frozen=True)
@@ -230,10 +248,10 @@ def _normal(covariance: np.ndarray, rng: np.random.Generator, count: int) -> np.
     return found
 
 
-def _fit(values: np.ndarray, variances: np.ndarray, layout: Columns, mu: float, u: float, common: float) -> _Fit:
+def _fit(values: np.ndarray, variances: np.ndarray, own: np.ndarray, layout: Columns, common: float) -> _Fit:
     contestants = len(values)
-    own, everyone = layout.covariance(mu, u), common * layout.common
-    prior = np.kron(np.eye(contestants), own) + np.kron(np.ones((contestants, contestants)), everyone)
+    everyone = np.kron(np.ones((contestants, contestants)), common * layout.common)
+    prior = np.kron(np.eye(contestants), own) + everyone
     asked = np.zeros((contestants, len(layout.tasks)), dtype=bool)
     asked[:, : layout.targets] = True
     seen = np.zeros_like(asked)
