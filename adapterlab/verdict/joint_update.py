@@ -2,7 +2,8 @@
 
 Claims that compare the same contestants share their runs, so their Bayes factors are not independent evidence. Here each
 metric has one joint posterior of all contestants' values (`adapterlab.lab.statistics.joint`), and a claim is a
-region of these values. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
+region of these values, or several that must all hold. What is no value of a contestant, such as a slope, has a posterior of
+its own. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
 the one nearest to the model's own (minimum relative entropy; Csiszar 1975). Two claims that contradict each other can
 therefore not both become likely, whatever their stated credences.
 
@@ -15,6 +16,7 @@ therefore not both become likely, whatever their stated credences.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,12 +42,12 @@ class Updated:
 
 
 def update_together(
-    regions: Mapping[str, Region], credences: Mapping[str, float], effects: Effects, weight: float
+    regions: Mapping[str, Sequence[Region]], credences: Mapping[str, float], effects: Effects, weight: float
 ) -> dict[str, Updated]:
     """Update the credences of claims by the results of a study.
 
     Args:
-        regions: By claim, the values for which it holds; each contrast has one metric.
+        regions: By claim, the regions of values that must all hold; each contrast has one metric.
         credences: By claim, the credence before; one of exactly 0 or 1 does not move.
         effects: Effects estimated from finished contests.
         weight: Relevance, the exponent on the likelihood from 0 to 1 (power prior of Ibrahim and Chen 2000).
@@ -54,17 +56,20 @@ def update_together(
         By claim, the Bayes factor and the new credence.
     """
     claims = list(regions)
-    prior, full, tempered = (np.zeros((SAMPLES, len(claims)), dtype=bool) for _ in range(3))
-    for metric in dict.fromkeys(regions[claim].contrast.metrics[0] for claim in claims):
-        chosen = [i for i, claim in enumerate(claims) if regions[claim].contrast.metrics[0] == metric]
-        block = Evidence.of(effects, metric, [regions[claims[i]] for i in chosen])
+    prior, full, tempered = (np.ones((SAMPLES, len(claims)), dtype=bool) for _ in range(3))
+    topics: dict[str, list[tuple[int, Region]]] = defaultdict(list)
+    for i, claim in enumerate(claims):
+        for region in regions[claim]:
+            topics[region.contrast.metrics[0] if region.own is None else region.own.topic].append((i, region))
+    for topic, found in topics.items():
+        block = found[0][1].own or Evidence.of(effects, topic, [region for _, region in found])
         for table, draws in (
             (prior, block.prior()),
             (full, block.posterior(1.0)),
             (tempered, block.posterior(weight)),
         ):
-            for i in chosen:
-                table[:, i] = block.holds(draws, regions[claims[i]])
+            for i, region in found:
+                table[:, i] &= block.holds(draws, region)
     open_ = [i for i, claim in enumerate(claims) if 0 < credences[claim] < 1]
     tilted = tilt(prior[:, open_], [credences[claims[i]] for i in open_])
     after = (tempered * tilted(tempered[:, open_])[:, None]).sum(axis=0)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
 from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics
+from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.verdict.check_tests import read_tests
-from adapterlab.verdict.claim_verdict import Verdict, judge_claim, region
+from adapterlab.verdict.claim_verdict import Verdict, judge_claim
 from adapterlab.verdict.joint_update import update_together
+from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.relevance import relevance
 
 GRADUAL = ("quadratic-energy", "df-quad", "log-odds")
@@ -60,13 +62,14 @@ class Judgement:
         return before, after
 
 
-def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
+def judge(the_map: argmap.Map, effects: Effects, parameters: int, cells: Cells | None = None) -> Judgement:
     """Test every claim that states a test, update all credences together, and score the map again.
 
     Args:
         the_map: The map.
         effects: Effects estimated from finished contests.
         parameters: Number of parameters of the model that the contests were run on.
+        cells: Effects at all cells of the study's sweep, for claims about a trend; None if they are not known.
 
     Returns:
         The verdicts, and the map's scores before and after.
@@ -79,8 +82,9 @@ def judge(the_map: argmap.Map, effects: Effects, parameters: int) -> Judgement:
     read = read_tests(the_map, effects.results.contestants)
     tests = {title: test.in_study(tasks) for title, test in read.items()}
     stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
-    found = {title: judge_claim(title, tests[title], credence, effects) for title, credence in stated.items()}
-    regions = {title: region(verdict.test, effects) for title, verdict in found.items() if not verdict.untested}
+    study = MeasuredStudy(effects, cells)
+    found = {title: judge_claim(title, tests[title], credence, study) for title, credence in stated.items()}
+    regions = {title: verdict.regions for title, verdict in found.items() if not verdict.untested}
     updated = update_together(regions, stated, effects, weight)
     for title, change in updated.items():
         found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=weight)

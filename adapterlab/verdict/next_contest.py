@@ -1,6 +1,7 @@
 r"""Contests that have not been run, by how far they would move a thesis for the compute that they take.
 
-A contest is a pair of contestants on some tasks; it tests all claims about this pair. Its outcome is not known, so its
+A contest is between some contestants, mostly two, on some tasks; it tests all claims about them.
+Its outcome is not known, so its
 value is an expectation over the outcomes: each claim is found to hold or not, with the power and the error of the lab's
 tests, tempered by the relevance of the model's size, and the network of the map says what the thesis would be.
 
@@ -8,7 +9,7 @@ tests, tempered by the relevance of the model's size, and the network of the map
 >>> test = "{better: dora, than: lora, in: in_domain, on: [prose]}"
 >>> the_map = parse(f"[T]: t {{prior: 0.3}}\n  + [C]: c {{predicted: [0.7, 0.4], credence: 0.5, test: {test}}}")
 >>> [contest] = next_contests(the_map)
->>> contest.pair, round(contest.moves, 3), round(contest.bits, 3)
+>>> contest.contestants, round(contest.moves, 3), round(contest.bits, 3)
 (('dora', 'lora'), 0.095, 0.031)
 """
 
@@ -26,13 +27,19 @@ from adapterlab.argmap.scoring.sensitivity import first_thesis
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
 from adapterlab.verdict.check_tests import read_tests
-from adapterlab.verdict.claims import Test
+from adapterlab.verdict.forms import REVERSAL, Test, Trend
 from adapterlab.verdict.wanted import Wanted
 
 POWER, FALSE_ALARM = 0.8, 0.05
 """Probability that a claim is found to hold if it does, and if it does not."""
 MOST_CLAIMS = 6
 """Claims of one contest whose outcomes are enumerated; further ones are left out of its value."""
+SWEPT = {
+    "steps": ("steps", (15, 30, 60)),
+    "rank": ("rank", (2, 8, 32)),
+    "budget": ("budgets", (20_000, 80_000, 320_000)),
+}
+"""By factor of a trend, the key of the sweep and its levels."""
 BUDGET = 160_000
 """Trained parameters of the contestants."""
 WIDE = 7
@@ -43,7 +50,7 @@ WIDE = 7
 class NextContest:
     """A contest that could be run."""
 
-    pair: tuple[str, str]
+    contestants: tuple[str, ...]
     """Its contestants, as the tests name them."""
     tests: Mapping[str, Test] = field(hash=False)
     """By title, the claims that it tests."""
@@ -57,9 +64,7 @@ class NextContest:
     @property
     def steps(self) -> int:
         """Training steps of the study, about: of the search, the reported runs, and those on a tenth of the data."""
-        training, tuning, report = self.study.training, self.study.tuning, self.study.report
-        search = (tuning.bracket + 2) * tuning.first_steps(training.steps) + tuning.keep * training.steps
-        return len(self.study.tasks) * len(self.study.entrants) * (search + report.runs * training.steps)
+        return sum(_steps(self.study.at(cell)) for cell in self.study.sweep.cells)
 
     @property
     def moves_per_thousand_steps(self) -> float:
@@ -91,10 +96,11 @@ def next_contests(
             f"{the_map.source.name}: {problem or 'no claim states what it predicts (predicted: [0.8, 0.4])'}"
         )
     title = thesis or first_thesis(the_map)
-    groups: dict[frozenset[str], dict[str, Test]] = defaultdict(dict)
+    groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
-        if claim not in done and the_map.claims[claim].credence is not None:
-            groups[frozenset(test.contestants())][claim] = test
+        if claim not in done and the_map.claims[claim].credence is not None and not no_study(test):
+            factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
+            groups[frozenset({*test.contestants(), *factors})][claim] = test
     found = []
     for tests in groups.values():
         valued = dict(sorted(tests.items(), key=lambda item: item[0])[:MOST_CLAIMS])
@@ -102,6 +108,26 @@ def next_contests(
         first = next(iter(tests.values()))
         found.append(NextContest(first.contestants(), tests, moves, bits, study_of(tests, model)))
     return sorted(found, key=lambda contest: -contest.moves_per_thousand_steps)
+
+
+def unwritable(the_map: Map, done: Collection[str] = ()) -> dict[str, str]:
+    """Return the claims that no study can be written for, each with the reason.
+
+    Args:
+        the_map: The map.
+        done: Titles of the claims that were tested.
+
+    Raises:
+        AdapterlabError: If a test cannot be read.
+    """
+    reasons = {claim: no_study(test) for claim, test in read_tests(the_map).items() if claim not in done}
+    return {claim: reason for claim, reason in reasons.items() if reason}
+
+
+def _steps(study: Study) -> int:
+    training, tuning, report = study.training, study.tuning, study.report
+    search = (tuning.bracket + 2) * tuning.first_steps(training.steps) + tuning.keep * training.steps
+    return len(study.tasks) * len(study.entrants) * (search + report.runs * training.steps)
 
 
 @dataclass
@@ -145,41 +171,66 @@ def _divergence(after: float, before: float) -> float:
 
 
 def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
-    """Return the study of the contest that tests some claims about one pair of contestants.
+    """Return the study of the contest that tests some claims about the same contestants.
 
     Args:
         tests: By title, the tests.
         model: Its model.
     """
-    some = list(tests.values())
+    some = [part for test in tests.values() for part in test.parts]
     tasks = tuple(dict.fromkeys(task for test in some for task in test.tasks))
-    sizes = [test.size for test in some if test.size is not None]
+    sizes = [test.share_of_size for test in some if test.share_of_size is not None]
     names = dict.fromkeys(name for test in some for name in test.contestants())
-    small = {test.contestants()[0] for test in some if test.size is not None}
+    small = {test.contestants()[0] for test in some if test.share_of_size is not None}
     entries = [
         _entry(Wanted.parse(name), int(BUDGET * min(sizes)) if name in small else None)
         for name in names
         if name != FULL_FT
     ]
     metrics = {test.metric for test in some}
+    trends = {test.along for test in some if isinstance(test, Trend)}
+    swept = {SWEPT[factor][0]: SWEPT[factor][1] for factor in trends if factor in SWEPT}
     full = FULL_FT in names
     reference = next((entry.name for entry in reversed(entries)), "lora")
-    return Study(
-        name="next",
-        title=f"{' or '.join(names)}?",
-        model=model,
-        tasks=tasks,
-        budget=BUDGET,
-        reference=reference,
-        contestants=tuple(entries),
-        full_ft=full,
-        full_ft_reason="" if full else "the claims are about two adapters",
-        training=Training(steps=60),
-        tuning=Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
-        report=Reporting(
-            seeds=(1, 2, 3, 4, 5), curve_every=10, path=(0.25, 0.5, 0.75), tenth_of_data="tenth_of_data" in metrics
-        ),
+    sized = not {"rank", "budget"} & trends
+    return Study.model_validate(
+        {
+            "name": "next",
+            "title": f"{' or '.join(names)}?",
+            "model": model,
+            "tasks": tasks,
+            **({"budget": BUDGET} if sized else {}),
+            "reference": reference,
+            "contestants": tuple(entries) or (Contestant(adapter="lora"),),
+            "full_ft": full,
+            "full_ft_reason": "" if full else "the claims are about other contestants",
+            **({"sweep": swept} if swept else {}),
+            "training": {} if "steps" in swept else Training(steps=60),
+            "tuning": Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
+            "report": Reporting(
+                seeds=(1, 2, 3, 4, 5),
+                curve_every=10,
+                path=(*((-1.0,) if REVERSAL in metrics else ()), 0.25, 0.5, 0.75),
+                tenth_of_data="tenth_of_data" in metrics or "data" in trends,
+            ),
+        }
     )
+
+
+def no_study(test: Test) -> str:
+    """Return why no study can be written for a test, or an empty string.
+
+    Args:
+        test: The test.
+    """
+    trends = {part.along for part in test.parts if isinstance(part, Trend)}
+    if "model" in trends:
+        return "it needs two or more models (sweep.models), which the map does not name"
+    if {"rank", "budget"} <= trends:
+        return "one study cannot sweep both the rank and the budget"
+    if trends & {"rank", "budget"} and any(part.share_of_size is not None for part in test.parts):
+        return "one study cannot sweep the size and hold a share of it"
+    return ""
 
 
 def _entry(wanted: Wanted, budget: int | None) -> Contestant:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from adapterlab import argmap
 from adapterlab.lab.analysis.board import Board, make_board
+from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.failures import Failure, failures_of
 from adapterlab.lab.analysis.metrics import by_cell, by_unit
@@ -150,7 +151,11 @@ def analyse(
     ]
     main, *units = boards[-1]
     other_cells = [board for part in boards[:-1] for board in part]
-    judgement = None if the_map is None else judge(the_map, cells[-1], prepared.model_parameters)
+    judgement = (
+        None
+        if the_map is None
+        else judge(the_map, cells[-1], prepared.model_parameters, Cells.of(cells, prepared.study.sweep))
+    )
     others = (*other_cells, *units)
     in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
     answers = answer_sweep(in_main_unit, prepared.study.sweep)
