@@ -67,14 +67,14 @@ def _next(
     if write is not None and found:
         _write(found[order[0]], file, write)
     if as_json:
-        found_json = {"relevance": relevance, "contests": shown, "no_study": unwritable(the_map, done)}
+        found_json = {"relevance": relevance, "contests": shown, "no_study": unwritable(the_map, done, model)}
         print(json.dumps(found_json, indent=1, ensure_ascii=False))
         return
     for row in shown:
         time = "" if row["hours"] is None else f", about {duration(3600 * row['hours'])}"
         print(f"{row['moves']:.4f}  {' against '.join(row['contestants'])} on {', '.join(row['tasks'])}{time}")
         print(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
-    for title, reason in unwritable(the_map, done).items():
+    for title, reason in unwritable(the_map, done, model).items():
         print(f"        no study is written for [{title}]: {reason}")
     if not shown:
         print("no test is left: every claim with a test was tested")

@@ -26,6 +26,7 @@ from adapterlab.argmap.scoring.compile_map import CompiledMap
 from adapterlab.argmap.scoring.sensitivity import first_thesis
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
+from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.forms import REVERSAL, Test, Trend
 from adapterlab.verdict.wanted import Wanted
@@ -40,6 +41,8 @@ SWEPT = {
     "budget": ("budgets", (20_000, 80_000, 320_000)),
 }
 """By factor of a trend, the key of the sweep and its levels."""
+BITFIT = "bitfit"
+"""Name of the adapter that trains biases alone."""
 BUDGET = 160_000
 """Trained parameters of the contestants."""
 WIDE = 7
@@ -73,7 +76,7 @@ class NextContest:
 
 
 def next_contests(
-    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = "embedded"
+    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = EMBEDDED
 ) -> list[NextContest]:
     """Rank the contests that a map's tests ask for.
 
@@ -98,7 +101,7 @@ def next_contests(
     title = thesis or first_thesis(the_map)
     groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
-        if claim not in done and the_map.claims[claim].credence is not None and not no_study(test):
+        if claim not in done and the_map.claims[claim].credence is not None and not no_study(test, model):
             factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
             groups[frozenset({*test.contestants(), *factors})][claim] = test
     found = []
@@ -110,17 +113,18 @@ def next_contests(
     return sorted(found, key=lambda contest: -contest.moves_per_thousand_steps)
 
 
-def unwritable(the_map: Map, done: Collection[str] = ()) -> dict[str, str]:
+def unwritable(the_map: Map, done: Collection[str] = (), model: str = EMBEDDED) -> dict[str, str]:
     """Return the claims that no study can be written for, each with the reason.
 
     Args:
         the_map: The map.
         done: Titles of the claims that were tested.
+        model: Model of the studies.
 
     Raises:
         AdapterlabError: If a test cannot be read.
     """
-    reasons = {claim: no_study(test) for claim, test in read_tests(the_map).items() if claim not in done}
+    reasons = {claim: no_study(test, model) for claim, test in read_tests(the_map).items() if claim not in done}
     return {claim: reason for claim, reason in reasons.items() if reason}
 
 
@@ -170,7 +174,7 @@ def _divergence(after: float, before: float) -> float:
     return sum(a * math.log2(a / b) for a, b in terms if a > 0)
 
 
-def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
+def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
     """Return the study of the contest that tests some claims about the same contestants.
 
     Args:
@@ -217,12 +221,15 @@ def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
     )
 
 
-def no_study(test: Test) -> str:
+def no_study(test: Test, model: str = EMBEDDED) -> str:
     """Return why no study can be written for a test, or an empty string.
 
     Args:
         test: The test.
+        model: Model of the study.
     """
+    if model == EMBEDDED and any(Wanted.parse(name).name == BITFIT for name in test.contestants()):
+        return "the embedded model has no biases: give --model a model with biases (adapterlab models with-biases)"
     trends = {part.along for part in test.parts if isinstance(part, Trend)}
     if "model" in trends:
         return "it needs two or more models (sweep.models), which the map does not name"

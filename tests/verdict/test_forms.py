@@ -407,6 +407,15 @@ def test_the_study_of_each_form_can_test_it(test, has, tmp_path):
     assert contest.steps > 0
 
 
+def test_a_contest_of_biases_needs_a_model_with_biases():
+    the_map = a_net(f"{{better: lora, than: bitfit, in: in_domain, {BOTH}}}")
+    assert next_contests(the_map) == []
+    assert "the embedded model has no biases" in unwritable(the_map)["C0"]
+    (contest,) = next_contests(the_map, model="embedded-with-biases")
+    assert contest.study.model == "embedded-with-biases"
+    assert unwritable(the_map, model="embedded-with-biases") == {}
+
+
 def test_a_trend_over_models_has_no_study_and_says_so(tmp_path):
     the_map = a_net(TREND.replace("rank", "model"), REVERSES)
     assert [list(contest.tests) for contest in next_contests(the_map)] == [["C1"]]
