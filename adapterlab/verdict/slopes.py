@@ -59,7 +59,7 @@ def slope(test: Trend, study: MeasuredStudy) -> Slope | str:
     """
     sign = -1.0 if test.falls else 1.0
     names = test.contestants()
-    topic = f"{test.metric} of {' less '.join(names)}, {'falling' if test.falls else 'rising'} with {test.along}"
+    topic = f"trend of {test.metric} with {test.along}"
     if test.along == "data":
         return _over_data(test, study.effects, sign, topic)
     cells = study.cells

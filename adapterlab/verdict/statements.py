@@ -113,7 +113,7 @@ def _reversal(test: Reverses, effects: Effects) -> Statement | str:
         return _too_few(test, results, len(numbers))
     by_task = effects.by_task(alone.beyond(test.share), test.tasks)
     smallest = smallest_difference(METRICS[test.metric], results)
-    own = _of_number(f"{test.reverses} reverses by {test.share:g}", test, by_task, smallest, 0.0)
+    own = _of_number(f"reversal by {test.share:g}", test, by_task, smallest, 0.0)
     return Statement(test, _pairs(test, numbers, [results]), effects.estimate(alone, test.tasks), own)
 
 
@@ -129,7 +129,7 @@ def _at_equal_learning(test: Matchable, study: MeasuredStudy) -> Statement | str
         return f"fewer than {MIN_PAIRS} pairs of runs of {a} and {b} learned something on each task"
     margin = 0.0 if isinstance(test, Equivalent) else _margin(test, effects.results)
     smallest = smallest_difference(METRICS[test.metric], effects.results)
-    own = _of_number(f"{test.metric} of {a} and {b} at equal learning", test, by_task, smallest, margin)
+    own = _of_number(f"{test.metric} at equal learning", test, by_task, smallest, margin)
     return Statement(test, _pairs(test, numbers, [effects.results]), matched.compare(a, b, test.tasks), own)
 
 
@@ -147,10 +147,18 @@ def _trend(test: Trend, study: MeasuredStudy) -> Statement | str:
 
 
 def _of_number(topic: str, test: Form, by_task: Mapping[str, Paired], smallest: float, margin: float) -> Region:
-    """Return where a number with evidence of its own is larger than a margin, or within the test's margin of zero."""
-    topic = f"{topic} on {' and '.join(by_task)}"
-    contrast = difference(MEASURED, ZERO, test.metric).beyond(margin)
-    return Region(contrast, tuple(by_task), getattr(test, "within", None), Evidence.on_number(topic, by_task, smallest))
+    """Return where a number with evidence of its own is larger than a margin, or within the test's margin of zero.
+
+    The number of the same contestants in the other order, or of a trend that falls, is the same one with the other sign, and
+    has the same draws, so that claims that exclude each other do so here.
+    """
+    names = test.contestants()
+    turned = (names != tuple(sorted(names))) != (isinstance(test, Trend) and test.falls)
+    topic = f"{topic} of {' and '.join(sorted(names))} on {' and '.join(by_task)}"
+    found = {task: replace(effect, mean=-effect.mean if turned else effect.mean) for task, effect in by_task.items()}
+    ends = (ZERO, MEASURED) if turned else (MEASURED, ZERO)
+    contrast = difference(*ends, test.metric).beyond(margin)
+    return Region(contrast, tuple(by_task), getattr(test, "within", None), Evidence.on_number(topic, found, smallest))
 
 
 def _margin(test: Form, results: Results) -> float:

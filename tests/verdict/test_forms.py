@@ -244,6 +244,38 @@ def test_a_trend_may_fall_be_flat_or_be_of_one_contestant():
     assert only(TREND, falling.main, falling).after < 0.1
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TREND, TREND.replace("along: rank", "along: rank, falls: true")),
+        (TREND, TREND.replace("pissa, minus: lora", "lora, minus: pissa")),
+    ],
+)
+@pytest.mark.parametrize("slope", [0.0, 0.008])
+def test_trends_that_exclude_each_other_do_not_both_become_likely(one, other, slope):
+    cells = swept(("lora", "pissa"), by_rank(slope), sweep=RANKS, noise=0.004)
+
+    def after(*tests: str) -> list[float]:
+        blocks = "\n\n".join(
+            f"[C{i}]: c {{reason: x, credence: 0.8, test: {test}}}\n  +> [Thesis]" for i, test in enumerate(tests)
+        )
+        the_map = argmap.parse(f"[Thesis]: t {{prior: 0.5}}\n\n{blocks}")
+        return [verdict.after for verdict in judge(the_map, cells.main, 10**10, cells).verdicts]
+
+    assert sum(after(one, other)) <= 1.01
+    assert after(one, one) == pytest.approx(after(one) * 2, abs=0.02)
+
+
+def test_at_equal_learning_claims_that_exclude_each_other_do_not_both_become_likely():
+    effects = learners(best={"lora": 2.0, "oft": 2.0})
+    swapped = KEEPS.replace("better: oft, than: lora", "better: lora, than: oft")
+    first, second = (only(test, effects).regions[0] for test in (KEEPS, swapped))
+    draws = first.own.posterior(1.0)
+    assert second.own.topic == first.own.topic
+    assert np.array_equal(second.own.values, first.own.values)
+    assert not (first.own.holds(draws, first) & second.own.holds(draws, second)).any()
+
+
 def test_a_contestant_that_the_factor_leaves_alone_cancels():
     def gain(name, task, levels):
         return 0.1 if name == "oft" else 0.1 + 0.02 * math.log10(levels["rank"])
