@@ -55,7 +55,7 @@ def _next(
     """Name the contests, not yet run, that would move the thesis most for each hour of compute."""
     from adapterlab.argmap.model import files
     from adapterlab.report.progress import duration
-    from adapterlab.verdict.next_contest import next_contests
+    from adapterlab.verdict.next_contest import next_contests, unwritable
 
     the_map = files.load(file)
     done = [title for path in results or [] for title in _tested(path)]
@@ -67,12 +67,15 @@ def _next(
     if write is not None and found:
         _write(found[order[0]], file, write)
     if as_json:
-        print(json.dumps({"relevance": relevance, "contests": shown}, indent=1, ensure_ascii=False))
+        found_json = {"relevance": relevance, "contests": shown, "no_study": unwritable(the_map, done, model)}
+        print(json.dumps(found_json, indent=1, ensure_ascii=False))
         return
     for row in shown:
         time = "" if row["hours"] is None else f", about {duration(3600 * row['hours'])}"
-        print(f"{row['moves']:.4f}  {' against '.join(row['pair'])} on {', '.join(row['tasks'])}{time}")
+        print(f"{row['moves']:.4f}  {' against '.join(row['contestants'])} on {', '.join(row['tasks'])}{time}")
         print(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
+    for title, reason in unwritable(the_map, done, model).items():
+        print(f"        no study is written for [{title}]: {reason}")
     if not shown:
         print("no test is left: every claim with a test was tested")
         return
@@ -113,7 +116,7 @@ def _hours(contest: NextContest) -> float | None:
 
 def _row(contest: NextContest, hours: float | None) -> dict[str, Any]:
     return {
-        "pair": list(contest.pair),
+        "contestants": list(contest.contestants),
         "tasks": list(contest.study.tasks),
         "claims": list(contest.tests),
         "moves": contest.moves,

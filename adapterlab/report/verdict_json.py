@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from adapterlab.report.answers import answers_to_json
 from adapterlab.verdict.claim_verdict import Verdict
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.pool import Pooled
+from adapterlab.verdict.statements import Pair, Statement
 from adapterlab.verdict.study_analysis import Analysis
 
 Json = dict[str, Any]
@@ -230,15 +232,26 @@ def _claim(verdict: Verdict) -> Json:
     if verdict.untested:
         return common | {"untested": verdict.untested}
     return common | {
-        "effect": _effect(verdict.effect),
+        **({"effect": _effect(verdict.effect)} if len(verdict.parts) == 1 else {}),
+        **({"parts": [_part(part) for part in verdict.parts]} if len(verdict.parts) > 1 else {}),
         "bayes_factor": verdict.bayes_factor,
         **({} if verdict.same is None else {"p_not_equivalent": verdict.same}),
         "relevance": verdict.relevance,
-        "pairs": [
-            {"task": p.task, "seed": p.seed, "difference": p.difference, "trials": list(p.trials)}
-            for p in verdict.pairs
-        ],
+        **({"pairs": _pairs(verdict.pairs)} if len(verdict.parts) == 1 else {}),
     }
+
+
+def _part(part: Statement) -> Json:
+    return {
+        "test": part.test.model_dump(by_alias=True, mode="json"),
+        "effect": _effect(part.effect),
+        **({} if part.same is None else {"p_not_equivalent": part.same}),
+        "pairs": _pairs(part.pairs),
+    }
+
+
+def _pairs(pairs: Sequence[Pair]) -> list[Json]:
+    return [{"task": p.task, "seed": p.seed, "difference": p.difference, "trials": list(p.trials)} for p in pairs]
 
 
 def _effect(effect: Paired | None) -> Json | None:

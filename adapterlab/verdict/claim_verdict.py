@@ -1,4 +1,4 @@
-"""Paired differences that test one claim.
+"""Verdict of a study on one claim.
 
 >>> from adapterlab.verdict.claims import read_test
 >>> test = read_test("DoRA Beats LoRA", {"better": "dora", "than": "lora", "in": "in_domain", "on": "prose"})
@@ -9,32 +9,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from adapterlab.lab.analysis.contrast import difference, share_beyond
-from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import Region
-from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results, smallest_difference
-from adapterlab.lab.statistics import Paired, equivalence
-from adapterlab.verdict.claims import Equivalent, Reaches, Test
+from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results
+from adapterlab.lab.statistics import Paired
+from adapterlab.verdict.forms import All, Simple, Test
+from adapterlab.verdict.measured import MeasuredStudy
+from adapterlab.verdict.statements import Pair, Statement, state
 from adapterlab.verdict.wanted import Wanted
 
 SLACK = 0.1
 """Share by which a contestant may exceed the size that a claim allows it: sizes come in steps."""
-MIN_PAIRS = 2
-"""Pairs of runs that a verdict needs."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One paired difference, without the claim's margin."""
-
-    task: str
-    seed: int
-    """Seed of both runs; 0 where the metric has one number for a whole task."""
-    difference: float
-    trials: tuple[str, ...]
-    """Ids of the trials that it was computed from."""
 
 
 @dataclass(frozen=True)
@@ -47,50 +33,60 @@ class Verdict:
     """Credence stated in the map."""
     after: float
     """Credence after the contests; the same if untested."""
-    pairs: tuple[Pair, ...] = ()
-    effect: Paired | None = None
-    """Mean paired difference, without the claim's margin; of a claim about a share, the gain beyond that share."""
+    parts: tuple[Statement, ...] = ()
+    """Results on each of its statements; none if untested."""
     bayes_factor: float = 1.0
     """Posterior over prior odds of the claim by the results alone, at full relevance, for tasks like these."""
-    same: float | None = None
-    """For a claim of equivalence, the p-value of two one-sided tests against its margin; else None."""
     relevance: float = 0.0
     """Correlation of the contests' results with what claims are about."""
     untested: str = ""
     """Reason why the claim was not tested; empty if it was."""
 
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The paired differences of all its statements."""
+        return tuple(pair for part in self.parts for pair in part.pairs)
 
-def judge_claim(claim: str, test: Test, credence: float, effects: Effects) -> Verdict:
-    """Return the paired differences that test one claim and their mean, before any update.
+    @property
+    def effect(self) -> Paired | None:
+        """Mean paired difference, without the claim's margin; None of a claim that makes several statements."""
+        return self.parts[0].effect if len(self.parts) == 1 else None
+
+    @property
+    def same(self) -> float | None:
+        """For a claim of equivalence, the p-value of two one-sided tests against its margin; else None."""
+        return self.parts[0].same if len(self.parts) == 1 else None
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Values for which it holds: those in all of the regions."""
+        return tuple(part.region for part in self.parts)
+
+
+def judge_claim(claim: str, test: Test, credence: float, study: MeasuredStudy) -> Verdict:
+    """Return what a study measured of one claim, before any update.
 
     Args:
         claim: Title of the claim.
         test: Its test.
         credence: Its credence stated in the map.
-        effects: Effects estimated from finished contests.
+        study: The study's effects.
     """
-    test, missing = _placed(test, effects.results)
-    missing = missing or _missing(test, effects.results)
-    if missing:
-        return Verdict(claim, test, credence, credence, untested=missing)
-    contrast = replace(region(test, effects).contrast, minus=0.0)
-    numbers = effects.numbers(contrast, test.tasks)
-    effect = effects.estimate(contrast, test.tasks) if numbers else None
-    if not any(effects.values(name, test.metric, test.tasks) for name in test.contestants()):
-        missing = f"this study did not measure {METRICS[test.metric].title}"
-    elif len(numbers) < MIN_PAIRS:
-        missing = _too_few(test, effects.results, len(numbers))
-    if missing or effect is None:
-        return Verdict(claim, test, credence, credence, untested=missing)
-    pairs = tuple(
-        Pair(task, seed, number, _trials(effects.results, test.contestants(), task, seed))
-        for (task, seed), number in sorted(numbers.items())
-    )
-    same = equivalence(effect, test.within) if isinstance(test, Equivalent) else None
-    return Verdict(claim, test, credence, credence, pairs, effect, same=same)
+    placed, found = [], []
+    for i, part in enumerate(test.parts, 1):
+        named, missing = _placed(part, study.effects.results)
+        missing = missing or _missing(named, study.effects.results)
+        statement = missing or state(named, study)
+        placed.append(named)
+        if isinstance(statement, str):
+            where = f"part {i}: " if isinstance(test, All) else ""
+            return Verdict(claim, test if where else named, credence, credence, untested=f"{where}{statement}")
+        found.append(statement)
+    test = All(all=tuple(placed)) if isinstance(test, All) else placed[0]
+    return Verdict(claim, test, credence, credence, tuple(found))
 
 
-def _placed(test: Test, results: Results) -> tuple[Test, str]:
+def _placed(test: Simple, results: Results) -> tuple[Simple, str]:
     """Return the test with the names that its contestants have in a study, and the reason why it has none for them."""
     wanted = [Wanted.parse(text) for text in test.contestants()]
     found = [one.find(results) for one in wanted]
@@ -100,9 +96,10 @@ def _placed(test: Test, results: Results) -> tuple[Test, str]:
     for one, names in zip(wanted, found, strict=True):
         if one.settings and len(names) > 1:
             return test, f"{' and '.join(names)} are both {one}: name one by its label"
-    second = found[1][0]
-    first = found[0][0] if test.size is None else _largest_within(found[0], second, test.size, test.tasks, results)
-    return test.naming(first, second), ""
+    first, *rest = [names[0] for names in found]
+    if test.share_of_size is not None:
+        first = _largest_within(found[0], rest[0], test.share_of_size, test.tasks, results)
+    return test.naming(first, *rest), ""
 
 
 def _largest_within(names: Sequence[str], other: str, size: float, tasks: Sequence[str], results: Results) -> str:
@@ -113,32 +110,7 @@ def _largest_within(names: Sequence[str], other: str, size: float, tasks: Sequen
     return max(within, key=counts.__getitem__) if within else names[0]
 
 
-def _too_few(test: Test, results: Results, pairs: int) -> str:
-    if METRICS[test.metric].censored:
-        reference = results.study.reference
-        names = [name for name in test.contestants() if name != reference]
-        return f"{' and '.join(names)} reached {reference}'s score before the last step in too few runs"
-    return f"only {pairs} pair{'s' * (pairs != 1)} of runs to compare"
-
-
-def region(test: Test, effects: Effects) -> Region:
-    """Return the values for which a claim holds.
-
-    Args:
-        test: The claim's test.
-        effects: Effects estimated from finished contests.
-    """
-    a, b = test.contestants()
-    if isinstance(test, Reaches):
-        return Region(share_beyond((a, test.metric), (b, test.metric), test.reaches), test.tasks)
-    contrast = difference(a, b, test.metric)
-    if isinstance(test, Equivalent):
-        return Region(contrast, test.tasks, test.within)
-    margin = smallest_difference(METRICS[test.metric], effects.results) if test.by is None else test.by
-    return Region(contrast.beyond(margin), test.tasks)
-
-
-def _missing(test: Test, results: Results) -> str:
+def _missing(test: Simple, results: Results) -> str:
     """Return why the study cannot test a claim, or an empty string."""
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
@@ -150,17 +122,17 @@ def _missing(test: Test, results: Results) -> str:
     return _too_large(test, results)
 
 
-def _too_large(test: Test, results: Results) -> str:
+def _too_large(test: Simple, results: Results) -> str:
     """Return a sentence if the first contestant has more parameters than the claim allows it, or an empty string."""
-    if test.size is None:
+    if test.share_of_size is None:
         return ""
     first, second = (_parameters(name, test.tasks, results) for name in test.contestants())
-    if not first or not second or first <= (1 + SLACK) * test.size * second:
+    if not first or not second or first <= (1 + SLACK) * test.share_of_size * second:
         return ""
     names = test.contestants()
     return (
         f"{names[0]} trains {first / second:.2g} times the parameters of {names[1]}, but the claim is about at most "
-        f"{test.size:.2g} of them"
+        f"{test.share_of_size:.2g} of them"
     )
 
 
@@ -174,13 +146,3 @@ def _parameters(contestant: str, tasks: Sequence[str], results: Results) -> floa
         if outcome.status == "ok"
     ]
     return sum(counts) / len(counts) if counts else 0.0
-
-
-def _trials(results: Results, contestants: Sequence[str], task: str, seed: int) -> tuple[str, ...]:
-    """Return the ids of the trials behind a number: the runs of its seed, or the first rung for a whole task's number."""
-    ids = []
-    for contestant in contestants:
-        contest = results.contests[contestant, task]
-        runs = [contest.reported[seed]] if seed in contest.reported else list(contest.first.values())
-        ids += [trial.id for trial, _ in runs]
-    return tuple(ids)

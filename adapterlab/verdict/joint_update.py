@@ -2,7 +2,8 @@
 
 Claims that compare the same contestants share their runs, so their Bayes factors are not independent evidence. Here each
 metric has one joint posterior of all contestants' values (`adapterlab.lab.statistics.joint`), and a claim is a
-region of these values. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
+region of these values, or several that must all hold. What is no value of a contestant, such as a slope, has a posterior of
+its own. The stated credences enter by exponential tilting: of all priors that give each claim its credence,
 the one nearest to the model's own (minimum relative entropy; Csiszar 1975). Two claims that contradict each other can
 therefore not both become likely, whatever their stated credences.
 
@@ -15,6 +16,7 @@ therefore not both become likely, whatever their stated credences.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,12 +43,15 @@ class Updated:
 
 
 def update_together(
-    regions: Mapping[str, Region], credences: Mapping[str, float], effects: Effects, relevances: Sequence[float]
+    regions: Mapping[str, Sequence[Region]],
+    credences: Mapping[str, float],
+    effects: Effects,
+    relevances: Sequence[float],
 ) -> list[dict[str, Updated]]:
     """Update the credences of claims by the results of a study.
 
     Args:
-        regions: By claim, the values for which it holds; each contrast has one metric.
+        regions: By claim, the regions of values that must all hold; each contrast has one metric.
         credences: By claim, the credence before; one of exactly 0 or 1 does not move.
         effects: Effects estimated from finished contests.
         relevances: Correlations, from 0 to 1, of the differences that were measured with those that the claims mean.
@@ -55,16 +60,21 @@ def update_together(
         For each relevance, by claim, the Bayes factor and the new credence.
     """
     claims = list(regions)
-    metrics = [regions[claim].contrast.metrics[0] for claim in claims]
-    chosen = {metric: [i for i, own in enumerate(metrics) if own == metric] for metric in metrics}
-    blocks = {name: Evidence.of(effects, name, [regions[claims[i]] for i in own]) for name, own in chosen.items()}
+    topics: dict[str, list[tuple[int, Region]]] = defaultdict(list)
+    for i, claim in enumerate(claims):
+        for region in regions[claim]:
+            topics[region.contrast.metrics[0] if region.own is None else region.own.topic].append((i, region))
+    blocks = [
+        (found[0][1].own or Evidence.of(effects, topic, [region for _, region in found]), found)
+        for topic, found in topics.items()
+    ]
 
     def where(draw: Callable[[Evidence], Draws]) -> np.ndarray:
-        table = np.zeros((SAMPLES, len(claims)), dtype=bool)
-        for name, block in blocks.items():
+        table = np.ones((SAMPLES, len(claims)), dtype=bool)
+        for block, found in blocks:
             draws = draw(block)
-            for i in chosen[name]:
-                table[:, i] = block.holds(draws, regions[claims[i]])
+            for i, region in found:
+                table[:, i] &= block.holds(draws, region)
         return table
 
     prior, full = where(Evidence.prior), where(lambda block: block.posterior(1.0))

@@ -14,10 +14,12 @@ from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantic
 from adapterlab.errors import AdapterlabError
 from adapterlab.evidence.cells import Cell
 from adapterlab.evidence.store import Store
+from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.verdict.check_tests import read_tests
-from adapterlab.verdict.claim_verdict import Verdict, judge_claim, region
+from adapterlab.verdict.claim_verdict import Verdict, judge_claim
 from adapterlab.verdict.joint_update import update_together
+from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.pool import Pooled, pool
 
 GRADUAL = ("quadratic-energy", "df-quad", "log-odds")
@@ -71,7 +73,8 @@ def judge(
     the_map: argmap.Map,
     effects: Effects,
     relevance: float,
-    cells: Sequence[Cell] = (),
+    cells: Cells | None = None,
+    elsewhere: Sequence[Cell] = (),
     grid: Sequence[float] = (),
 ) -> Judgement:
     """Test every claim that states a test, update all credences together, and score the map again.
@@ -80,7 +83,8 @@ def judge(
         the_map: The map.
         effects: Effects estimated from finished contests.
         relevance: Correlation of the contests' results with what claims are about, from 0 to 1.
-        cells: Results of other studies and published tables. Those whose source the map's settings name in `counted` (if
+        cells: Effects at all cells of the study's sweep, for claims about a trend; None if they are not known.
+        elsewhere: Results of other studies and published tables. Those whose source the map's settings name in `counted` (if
             they do not, the tables of the package) are in its credences already: they are shown, and move nothing.
         grid: Relevances for which the thesis is scored besides, for a map that is a Bayesian network.
 
@@ -97,14 +101,15 @@ def judge(
     read = read_tests(the_map, effects.results.contestants)
     tests = {title: test.in_study(tasks) for title, test in read.items()}
     stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
-    found = {title: judge_claim(title, tests[title], credence, effects) for title, credence in stated.items()}
-    regions = {title: region(verdict.test, effects) for title, verdict in found.items() if not verdict.untested}
+    study = MeasuredStudy(effects, cells)
+    found = {title: judge_claim(title, tests[title], credence, study) for title, credence in stated.items()}
+    regions = {title: verdict.regions for title, verdict in found.items() if not verdict.untested}
     updated, *others = update_together(regions, stated, effects, [relevance, *grid])
     counted = _counted(the_map)
     pooled = {
         title: one
         for title in stated
-        if (one := pool(title, tests[title], found[title], effects, cells, counted, relevance)) is not None
+        if (one := pool(title, tests[title], found[title], effects, elsewhere, counted, relevance)) is not None
     }
     for title, change in updated.items():
         found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=relevance)

@@ -1,6 +1,7 @@
 r"""Contests that have not been run, by how far they would move a thesis for the compute that they take.
 
-A contest is a pair of contestants on some tasks; it tests all claims about this pair. Its outcome is not known, so its
+A contest is between some contestants, mostly two, on some tasks; it tests all claims about them.
+Its outcome is not known, so its
 value is an expectation over the outcomes: each claim is found to hold or not, with the power and the error of the lab's
 tests, and the network of the map says what the thesis would be. With a relevance r, what holds for the model of the contest
 is what the claim means with probability r, and independent of it otherwise.
@@ -9,7 +10,7 @@ is what the claim means with probability r, and independent of it otherwise.
 >>> test = "{better: dora, than: lora, in: in_domain, on: [prose]}"
 >>> the_map = parse(f"[T]: t {{prior: 0.3}}\n  + [C]: c {{predicted: [0.7, 0.4], credence: 0.5, test: {test}}}")
 >>> [contest] = next_contests(the_map)
->>> contest.pair, round(contest.moves, 3), round(contest.bits, 3)
+>>> contest.contestants, round(contest.moves, 3), round(contest.bits, 3)
 (('dora', 'lora'), 0.095, 0.031)
 """
 
@@ -26,14 +27,23 @@ from adapterlab.argmap.scoring.compile_map import CompiledMap
 from adapterlab.argmap.scoring.sensitivity import first_thesis
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
+from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.verdict.check_tests import read_tests
-from adapterlab.verdict.claims import Test
+from adapterlab.verdict.forms import REVERSAL, Test, Trend
 from adapterlab.verdict.wanted import Wanted
 
 POWER, FALSE_ALARM = 0.8, 0.05
 """Probability that a claim is found to hold if it does, and if it does not."""
 MOST_CLAIMS = 6
 """Claims of one contest whose outcomes are enumerated; further ones are left out of its value."""
+SWEPT = {
+    "steps": ("steps", (15, 30, 60)),
+    "rank": ("rank", (2, 8, 32)),
+    "budget": ("budgets", (20_000, 80_000, 320_000)),
+}
+"""By factor of a trend, the key of the sweep and its levels."""
+BITFIT = "bitfit"
+"""Name of the adapter that trains biases alone."""
 BUDGET = 160_000
 """Trained parameters of the contestants."""
 TRAINING = Training(steps=60)
@@ -46,7 +56,7 @@ WIDE = 7
 class NextContest:
     """A contest that could be run."""
 
-    pair: tuple[str, str]
+    contestants: tuple[str, ...]
     """Its contestants, as the tests name them."""
     tests: Mapping[str, Test] = field(hash=False)
     """By title, the claims that it tests."""
@@ -60,9 +70,7 @@ class NextContest:
     @property
     def steps(self) -> int:
         """Training steps of the study, about: of the search, the reported runs, and those on a tenth of the data."""
-        training, tuning, report = self.study.training, self.study.tuning, self.study.report
-        search = (tuning.bracket + 2) * tuning.first_steps(training.steps) + tuning.keep * training.steps
-        return len(self.study.tasks) * len(self.study.entrants) * (search + report.runs * training.steps)
+        return sum(_steps(self.study.at(cell)) for cell in self.study.sweep.cells)
 
     @property
     def moves_per_thousand_steps(self) -> float:
@@ -71,7 +79,7 @@ class NextContest:
 
 
 def next_contests(
-    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = "embedded"
+    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = EMBEDDED
 ) -> list[NextContest]:
     """Rank the contests that a map's tests ask for.
 
@@ -94,10 +102,11 @@ def next_contests(
             f"{the_map.source.name}: {problem or 'no claim states what it predicts (predicted: [0.8, 0.4])'}"
         )
     title = thesis or first_thesis(the_map)
-    groups: dict[frozenset[str], dict[str, Test]] = defaultdict(dict)
+    groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
-        if claim not in done and the_map.claims[claim].credence is not None:
-            groups[frozenset(test.contestants())][claim] = test
+        if claim not in done and the_map.claims[claim].credence is not None and not no_study(test, model):
+            factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
+            groups[frozenset({*test.contestants(), *factors})][claim] = test
     found = []
     for tests in groups.values():
         valued = dict(sorted(tests.items(), key=lambda item: item[0])[:MOST_CLAIMS])
@@ -105,6 +114,27 @@ def next_contests(
         first = next(iter(tests.values()))
         found.append(NextContest(first.contestants(), tests, moves, bits, study_of(tests, model)))
     return sorted(found, key=lambda contest: -contest.moves_per_thousand_steps)
+
+
+def unwritable(the_map: Map, done: Collection[str] = (), model: str = EMBEDDED) -> dict[str, str]:
+    """Return the claims that no study can be written for, each with the reason.
+
+    Args:
+        the_map: The map.
+        done: Titles of the claims that were tested.
+        model: Model of the studies.
+
+    Raises:
+        AdapterlabError: If a test cannot be read.
+    """
+    reasons = {claim: no_study(test, model) for claim, test in read_tests(the_map).items() if claim not in done}
+    return {claim: reason for claim, reason in reasons.items() if reason}
+
+
+def _steps(study: Study) -> int:
+    training, tuning, report = study.training, study.tuning, study.report
+    search = (tuning.bracket + 2) * tuning.first_steps(training.steps) + tuning.keep * training.steps
+    return len(study.tasks) * len(study.entrants) * (search + report.runs * training.steps)
 
 
 @dataclass
@@ -149,42 +179,70 @@ def _divergence(after: float, before: float) -> float:
     return sum(a * math.log2(a / b) for a, b in terms if a > 0)
 
 
-def study_of(tests: Mapping[str, Test], model: str = "embedded") -> Study:
-    """Return the study of the contest that tests some claims about one pair of contestants.
+def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
+    """Return the study of the contest that tests some claims about the same contestants.
 
     Args:
         tests: By title, the tests.
         model: Its model.
     """
-    some = list(tests.values())
+    some = [part for test in tests.values() for part in test.parts]
     tasks = tuple(dict.fromkeys(task for test in some for task in test.tasks))
-    sizes = [test.size for test in some if test.size is not None]
+    sizes = [test.share_of_size for test in some if test.share_of_size is not None]
     names = dict.fromkeys(name for test in some for name in test.contestants())
-    small = {test.contestants()[0] for test in some if test.size is not None}
+    small = {test.contestants()[0] for test in some if test.share_of_size is not None}
     entries = [
         _entry(Wanted.parse(name), int(BUDGET * min(sizes)) if name in small else None)
         for name in names
         if name != FULL_FT
     ]
     metrics = {test.metric for test in some}
+    trends = {test.along for test in some if isinstance(test, Trend)}
+    swept = {SWEPT[factor][0]: SWEPT[factor][1] for factor in trends if factor in SWEPT}
     full = FULL_FT in names
     reference = next((entry.name for entry in reversed(entries)), "lora")
-    return Study(
-        name="next",
-        title=f"{' or '.join(names)}?",
-        model=model,
-        tasks=tasks,
-        budget=BUDGET,
-        reference=reference,
-        contestants=tuple(entries),
-        full_ft=full,
-        full_ft_reason="" if full else "the claims are about two adapters",
-        training=TRAINING,
-        tuning=Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
-        report=Reporting(
-            seeds=(1, 2, 3, 4, 5), curve_every=10, path=(0.25, 0.5, 0.75), tenth_of_data="tenth_of_data" in metrics
-        ),
+    sized = not {"rank", "budget"} & trends
+    return Study.model_validate(
+        {
+            "name": "next",
+            "title": f"{' or '.join(names)}?",
+            "model": model,
+            "tasks": tasks,
+            **({"budget": BUDGET} if sized else {}),
+            "reference": reference,
+            "contestants": tuple(entries) or (Contestant(adapter="lora"),),
+            "full_ft": full,
+            "full_ft_reason": "" if full else "the claims are about other contestants",
+            **({"sweep": swept} if swept else {}),
+            "training": {} if "steps" in swept else TRAINING,
+            "tuning": Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
+            "report": Reporting(
+                seeds=(1, 2, 3, 4, 5),
+                curve_every=10,
+                path=(*((-1.0,) if REVERSAL in metrics else ()), 0.25, 0.5, 0.75),
+                tenth_of_data="tenth_of_data" in metrics or "data" in trends,
+            ),
+        }
     )
+
+
+def no_study(test: Test, model: str = EMBEDDED) -> str:
+    """Return why no study can be written for a test, or an empty string.
+
+    Args:
+        test: The test.
+        model: Model of the study.
+    """
+    if model == EMBEDDED and any(Wanted.parse(name).name == BITFIT for name in test.contestants()):
+        return "the embedded model has no biases: give --model a model with biases (adapterlab models with-biases)"
+    trends = {part.along for part in test.parts if isinstance(part, Trend)}
+    if "model" in trends:
+        return "it needs two or more models (sweep.models), which the map does not name"
+    if {"rank", "budget"} <= trends:
+        return "one study cannot sweep both the rank and the budget"
+    if trends & {"rank", "budget"} and any(part.share_of_size is not None for part in test.parts):
+        return "one study cannot sweep the size and hold a share of it"
+    return ""
 
 
 def _entry(wanted: Wanted, budget: int | None) -> Contestant:

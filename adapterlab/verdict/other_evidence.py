@@ -9,7 +9,7 @@ random-effects meta-analysis shows the mean over the studies and their heterogen
 >>> test = read_test("PiSSA Beats LoRA", {"better": "pissa", "than": "lora", "in": "in_domain", "on": "prose"})
 >>> from adapterlab.evidence import Store
 >>> from adapterlab.evidence.cells import cells_of
->>> found = other_evidence(test, cells_of(Store().scores))
+>>> found = other_evidence(test, cells_of(s for s in Store().scores if s.source != "quick"))
 >>> found.sources, found.meta is not None and found.meta.studies
 (('lr-matters', 'peft-arena'), 20)
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from adapterlab.lab.statistics.carry import Carry, Place
 from adapterlab.lab.statistics.joint import Columns, JointModel
 from adapterlab.lab.statistics.meta_analysis import MetaAnalysis, random_effects
 from adapterlab.verdict.claim_verdict import SLACK
-from adapterlab.verdict.claims import Equivalent, Reaches, Test
+from adapterlab.verdict.forms import Comparison, Equivalent, Matchable, Reaches, Test
 from adapterlab.verdict.relevance import TARGET, place_of
 from adapterlab.verdict.wanted import Wanted
 
@@ -67,7 +68,16 @@ class OtherEvidence:
         return tuple(dict.fromkeys(effect.source for effect in self.effects if effect.source is not None))
 
 
-def other_evidence(test: Test, cells: Sequence[Cell], smallest: float = 1.0) -> OtherEvidence:
+def is_about_a_difference(test: Test) -> TypeGuard[Comparison]:
+    """Return True if a claim is about the difference of two contestants as they were trained, which tables have.
+
+    Args:
+        test: The claim's test.
+    """
+    return isinstance(test, Comparison) and not (isinstance(test, Matchable) and test.at is not None)
+
+
+def other_evidence(test: Comparison, cells: Sequence[Cell], smallest: float = 1.0) -> OtherEvidence:
     """Collect and pool what tables say of one claim.
 
     Args:
@@ -89,7 +99,7 @@ def other_evidence(test: Test, cells: Sequence[Cell], smallest: float = 1.0) -> 
     return OtherEvidence(effects, meta, bayes_factor(test, effects, smallest))
 
 
-def effects_of(test: Test, cells: Sequence[Cell], loss: TuningLoss | None = None) -> list[Effect]:
+def effects_of(test: Comparison, cells: Sequence[Cell], loss: TuningLoss | None = None) -> list[Effect]:
     """Return the difference that a test is about in each cell that has both contestants.
 
     Args:
@@ -108,7 +118,8 @@ def effects_of(test: Test, cells: Sequence[Cell], loss: TuningLoss | None = None
         if cell.metric != test.metric or not {first, second} <= set(cell.worked):
             continue
         a, b = (correction.corrected(cell.best(name), cell.metric) for name in (first, second))
-        if test.size is not None and not (a.trained and b.trained and a.trained <= (1 + SLACK) * test.size * b.trained):
+        size = test.share_of_size
+        if size is not None and not (a.trained and b.trained and a.trained <= (1 + SLACK) * size * b.trained):
             continue
         share = 1.0
         base = 0.0
@@ -123,7 +134,9 @@ def effects_of(test: Test, cells: Sequence[Cell], loss: TuningLoss | None = None
     return found
 
 
-def bayes_factor(test: Test, effects: Sequence[Effect], smallest: float = 1.0, carry: Carry | None = None) -> float:
+def bayes_factor(
+    test: Comparison, effects: Sequence[Effect], smallest: float = 1.0, carry: Carry | None = None
+) -> float:
     """Return the posterior over prior odds that a claim holds for large models, by effects at several places.
 
     Args:
@@ -163,11 +176,12 @@ def bayes_factor(test: Test, effects: Sequence[Effect], smallest: float = 1.0, c
     return float(after / before)
 
 
-def _holds(test: Test, values: np.ndarray, smallest: float) -> np.ndarray:
+def _holds(test: Comparison, values: np.ndarray, smallest: float) -> np.ndarray:
     if isinstance(test, Equivalent):
         found: np.ndarray = np.abs(values) <= test.within / smallest
         return found
     if isinstance(test, Reaches):
         return values > 0
-    margin = 1.0 if test.by is None else test.by / smallest
+    by: float | None = getattr(test, "by", None)
+    margin = 1.0 if by is None else by / smallest
     return values > margin

@@ -15,10 +15,17 @@ from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
 from adapterlab.lab.statistics import Paired
 from adapterlab.lab.statistics.carry import Place
-from adapterlab.verdict.claim_verdict import Verdict, region
-from adapterlab.verdict.claims import Test
-from adapterlab.verdict.other_evidence import Effect, OtherEvidence, bayes_factor, other_evidence
+from adapterlab.verdict.claim_verdict import Verdict
+from adapterlab.verdict.forms import Test
+from adapterlab.verdict.other_evidence import (
+    Effect,
+    OtherEvidence,
+    bayes_factor,
+    is_about_a_difference,
+    other_evidence,
+)
 from adapterlab.verdict.relevance import TARGET
+from adapterlab.verdict.statements import region
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,10 @@ def pool(
         relevance: Correlation of the study's results with what claims are about.
 
     Returns:
-        The pooled evidence; None if no table has both contestants.
+        The pooled evidence; None if no table has both contestants, or the claim is not about their difference.
     """
+    if not is_about_a_difference(test):
+        return None
     smallest = smallest_difference(METRICS[test.metric], effects.results)
     found = other_evidence(test, cells, smallest)
     if not found.effects:
@@ -89,8 +98,9 @@ def pool(
 
 def _own(verdict: Verdict, effects: Effects, place: Place, smallest: float) -> list[Effect]:
     """Return the study's effect on each task."""
-    contrast = replace(region(verdict.test, effects).contrast, minus=0.0)
-    by_task = effects.by_task(contrast, list(verdict.test.tasks))
+    test = verdict.parts[0].test
+    contrast = replace(region(test, effects).contrast, minus=0.0)
+    by_task = effects.by_task(contrast, list(test.tasks))
     return [Effect(None, task, place, e.mean / smallest, _variance(e, smallest)) for task, e in by_task.items()]
 
 

@@ -25,6 +25,7 @@ from adapterlab import argmap
 from adapterlab.evidence.cells import cells_of
 from adapterlab.evidence.store import Store
 from adapterlab.lab.analysis.board import Board, make_board
+from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.failures import Failure, failures_of
 from adapterlab.lab.analysis.metrics import by_cell, by_unit
@@ -165,7 +166,7 @@ def analyse(
         training = prepared.study.training
         at = relevance(prepared.model_parameters, training.steps * training.batch) if weight is None else weight
         known = cells_of(s for s in (store or Store()).scores if s.source != prepared.study.name)
-        judgement = judge(the_map, cells[-1], at, known, GRID)
+        judgement = judge(the_map, cells[-1], at, Cells.of(cells, prepared.study.sweep), known, GRID)
     others = (*other_cells, *units)
     in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]
     answers = answer_sweep(in_main_unit, prepared.study.sweep)

@@ -36,6 +36,7 @@ COMPUTED = {
     "DoRA Takes More Rates": ("0.61", "0.59"),
     "Reflections Are Both": ("2.8",),
     "IA3 Reaches Most": ("63.3",),
+    "More Rank Helps Little": ("0.006", "0.027"),
 }
 """Figures that follow from a table and do not stand in it; the tests below compute them."""
 NEAR = 12
@@ -182,3 +183,19 @@ def test_randlora_against_lora() -> None:
     score = {run["experiment"]: 100 * run["final"]["test accuracy"] for run in runs()}
     ahead = score["randlora/llama-3.2-3B-default"] - score["lora/llama-3.2-3B-rank32"]
     assert ahead == pytest.approx(-0.1, abs=0.05)
+
+
+def test_the_slope_of_the_loss_over_the_rank() -> None:
+    """By model, the best loss at each rank over its rates, and the least-squares line over the logarithm of the rank."""
+    losses: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with (SOURCES / "tinker-lora-sweep.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            losses[row["model"]][int(row["lora_rank"])].append(float(row["test_nll_per_token"]))
+    slopes = [
+        np.polyfit(np.log10(list(ranks)), [min(found) for found in ranks.values()], 1)[0] for ranks in losses.values()
+    ]
+    assert len(slopes) == 35
+    assert np.mean(slopes) == pytest.approx(-0.006, abs=0.0005)
+    assert min(slopes) == pytest.approx(-0.027, abs=0.0005)
+    assert max(slopes) < 0
+    assert not any({1, 128} <= ranks.keys() for ranks in losses.values())

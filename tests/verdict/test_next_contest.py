@@ -50,11 +50,11 @@ def test_the_value_of_one_contest_is_that_of_its_two_outcomes():
 
 def test_what_is_closer_to_the_thesis_and_takes_fewer_steps_comes_first():
     found = next_contests(a_map((OFT, "[0.7, 0.4]"), (DORA, "[0.7, 0.4]")))
-    assert [contest.pair for contest in found] == [("dora", "lora"), ("oft", "lora")]
+    assert [contest.contestants for contest in found] == [("dora", "lora"), ("oft", "lora")]
     assert found[0].moves == pytest.approx(found[1].moves)
     assert found[1].steps == 2 * found[0].steps
     strong = next_contests(a_map((OFT, "[0.95, 0.2]"), (DORA, "[0.5, 0.45]")))
-    assert [contest.pair for contest in strong] == [("oft", "lora"), ("dora", "lora")]
+    assert [contest.contestants for contest in strong] == [("oft", "lora"), ("dora", "lora")]
 
 
 def test_a_model_of_no_relevance_is_worth_nothing_and_a_larger_one_more():
@@ -80,7 +80,7 @@ def test_a_map_without_predictions_has_no_such_value():
         next_contests(argmap.parse(f"[T]: t {{prior: 0.3}}\n  + [C]: c {{credence: 0.5, test: {DORA}}}"))
 
 
-@pytest.mark.parametrize("contest", next_contests(BUILT_IN), ids=lambda contest: "-".join(contest.pair))
+@pytest.mark.parametrize("contest", next_contests(BUILT_IN), ids=lambda contest: "-".join(contest.contestants))
 def test_every_contest_of_the_built_in_map_is_a_study_that_tests_its_claims(contest, tmp_path):
     path = tmp_path / "next.toml"
     path.write_text(as_toml(contest.study))

@@ -22,7 +22,7 @@ from adapterlab.adapters.base import Theme
 from adapterlab.adapters.context import Context
 from adapterlab.adapters.invariants import IdentityAtInit, Invariant, RankAtMost
 from adapterlab.adapters.linear import Linear, LinearAdapter, in_sixteenths
-from adapterlab.adapters.peft_layout import PeftLayout, PeftSite, per_site
+from adapterlab.adapters.peft_layout import CannotExportError, PeftLayout, PeftSite, per_site
 from adapterlab.adapters.peft_source import CannotLoadError, PeftSource, PeftStored
 from adapterlab.adapters.state import State
 
@@ -32,7 +32,9 @@ class VeRA(LinearAdapter):
     """`W' = W + strength * diag(b) B diag(d) A`, with `A (rank, in)` and `B (out, rank)` random, frozen and shared.
 
     All sites share one pair, as large as the largest site, and each uses the part that fits. Only the gains are trained:
-    `d (rank,)`, which starts at `d_initial`, and `b (out,)`, which starts at zero (Kopiczko et al. 2023, equation 2).
+    `d (rank,)`, which starts at `d_initial`, and `b (out,)`, which starts at zero (Kopiczko et al. 2023, equation 2). With
+    `shared=False`, the control of the paper's table 7, every site draws a pair of its own from the same distribution; the
+    trained parameters are as many.
     """
 
     name = "vera"
@@ -50,6 +52,8 @@ class VeRA(LinearAdapter):
     """Number of random directions, which may exceed the width of the layers. A step takes a time proportional to it."""
     d_initial: float = 0.1
     """Start value of `d`."""
+    shared: bool = True
+    """False to give every site random directions of its own."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -60,9 +64,14 @@ class VeRA(LinearAdapter):
 
     def init(self, weight: Float[Tensor, "out in"], context: Context) -> State:
         rows, columns = (max(shape[side] for shape in context.shapes) for side in (0, 1))
-        # Kaiming-uniform with slope 0, as in PEFT: variance 2 / fan_in.
-        a = context.share("a", lambda: context.uniform(self.rank, columns, bound=(6 / columns) ** 0.5))
-        b = context.share("b", lambda: context.uniform(rows, self.rank, bound=(6 / self.rank) ** 0.5))
+        # Kaiming-uniform with slope 0, as in PEFT: variance 2 / fan_in of the largest site, also where nothing is shared.
+        bound_a, bound_b = (6 / columns) ** 0.5, (6 / self.rank) ** 0.5
+        if self.shared:
+            a = context.share("a", lambda: context.uniform(self.rank, columns, bound=bound_a))
+            b = context.share("b", lambda: context.uniform(rows, self.rank, bound=bound_b))
+        else:
+            a = context.uniform(self.rank, weight.shape[1], bound=bound_a)
+            b = context.uniform(weight.shape[0], self.rank, bound=bound_b)
         gains = {"gain_d": context.full(self.rank, value=self.d_initial), "gain_b": context.zeros(weight.shape[0])}
         return State(gains, {"a": a, "b": b})
 
@@ -83,6 +92,8 @@ class VeRA(LinearAdapter):
         return linear(x) + affine(hidden, state["b"][:rows]) * (strength * state["gain_b"])
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.shared:
+            raise CannotExportError("PEFT has one pair of random matrices for all layers, here each has its own")
         first = sites[0].state
         return per_site(
             {"peft_type": "VERA", "r": self.rank, "save_projection": True},

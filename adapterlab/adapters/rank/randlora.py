@@ -33,7 +33,8 @@ class RandLoRA(LinearAdapter):
     With `d` the smaller side of a weight and `D` the larger, `A (rank, d)` and the `n = ceil(d / rank)` matrices `B_j (D,
     rank)` are random, frozen and shared by all sites; each site uses the part that fits. `lambda (n, rank)`, which
     starts at zero, and `gamma (n, d)` are trained; a higher rank means fewer parameters (Albert et al. 2025, equation 4;
-    `alpha` and the start of `gamma` are those of the authors' code).
+    `alpha` and the start of `gamma` are those of the authors' code). With `shared=False`, a control, every site draws
+    matrices of its own; the trained parameters are as many.
 
     All bases together are as wide as the layer. A `d x d` layer therefore needs five products of its own size for each
     input, beside the base's two: two in the forward pass (through `A diag(gamma)` and through the bases), two in the
@@ -55,6 +56,8 @@ class RandLoRA(LinearAdapter):
     """Numerator of the factor `alpha / rank`."""
     sparsity: float = 0.0
     """If above 0, the frozen entries are -1, 0 or 1 up to a scale, and one in `sparsity` is not zero (appendix C.6)."""
+    shared: bool = True
+    """False to give every site random directions of its own."""
 
     @property
     def invariants(self) -> tuple[Invariant, ...]:
@@ -72,8 +75,12 @@ class RandLoRA(LinearAdapter):
         large = max(max(shape) for shape in context.shapes)
         d = min(weight.shape)
         n = -(-d // self.rank)
-        a = context.share("a", lambda: self.basis(context, self.rank, small))
-        b = context.share("b", lambda: self.basis(context, large, -(-small // self.rank) * self.rank))
+        if self.shared:
+            a = context.share("a", lambda: self.basis(context, self.rank, small))
+            b = context.share("b", lambda: self.basis(context, large, -(-small // self.rank) * self.rank))
+        else:
+            a = self.basis(context, self.rank, d)
+            b = self.basis(context, max(weight.shape), n * self.rank)
         gamma = context.full(n, d, value=1 / max(n, d))
         return State({"lambda": context.zeros(n, self.rank), "gamma": gamma}, {"a": a, "b": b})
 
@@ -123,6 +130,9 @@ class RandLoRA(LinearAdapter):
         return shared
 
     def peft_layout(self, sites: Sequence[PeftSite]) -> PeftLayout:
+        if not self.shared:
+            raise CannotExportError("PEFT has the same random matrices for all layers, here each has its own")
+
         def peft_b(site: PeftSite) -> Float[Tensor, "large columns"]:
             return _reordered(site.state["b"], (len(site.state["gamma"]), self.rank))
 

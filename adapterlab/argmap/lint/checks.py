@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from adapterlab.argmap.lint.numbers import NumberChecks, is_quantitative
 from adapterlab.argmap.lint.place import at
+from adapterlab.argmap.lint.predictions import predictions
 from adapterlab.argmap.model.graph import components, cycles
 from adapterlab.argmap.model.map import Argument, Claim, Endpoint, Map, Mention
 from adapterlab.argmap.syntax.diagnostics import Diagnostic, Severity
@@ -43,6 +44,7 @@ def check(the_map: Map, strict: bool = False) -> list[Diagnostic]:
         numbers.numbers,
         numbers.repeated,
         numbers.theses,
+        lambda: predictions(the_map),
         checker.observations,
         checker.entailment_cycles,
         checker.islands,

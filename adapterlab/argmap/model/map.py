@@ -252,6 +252,14 @@ class Map:
         """The `test:` mapping of every claim that has one, by title: the experiment that would change its credence."""
         return {title: test for title, claim in self.claims.items() if isinstance(test := claim.data.get("test"), dict)}
 
+    def element(self, end: Endpoint) -> Claim | Argument:
+        """Return a claim or an argument.
+
+        Args:
+            end: Its place; for an inference, that of its argument.
+        """
+        return self.claims[end.title] if end.kind == "claim" else self.arguments[end.title]
+
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

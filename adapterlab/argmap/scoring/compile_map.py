@@ -6,10 +6,7 @@ true, and if it is false; `predicted: {"Title": [0.8, 0.4]}` if it bears on seve
 from the old style: an inference i stands for a Bayes factor of (1 + i) / (1 - i), evenly divided between the premises of
 its step; a relation stands for the inference `belief_network.INFERENCE`, and a contradiction for `[0, 1]`.
 
-Evidence that shares a source (`source:`, a name or a list) is not independent. Of claims that share one, the logarithm of
-each one's Bayes factor for what predicts it is divided by 1 + the sum of its dependences on the others, the design effect of
-Kish (1965): evidence that is named n times with a dependence of 1 counts once. The front matter may give the dependence
-of a source, `sources: {NAME: 0.8}`; otherwise it is `DEPENDENCE`.
+Evidence that shares a source is not independent: `adapterlab.argmap.scoring.shared_sources`.
 
 >>> from adapterlab.argmap.model.build import parse
 >>> weather = parse("[Wet]: It is wet. {prior: 0.2}\n  + [Rain]: It rains. {predicted: [0.9, 0.1], credence: 0.9}")
@@ -23,16 +20,16 @@ of a source, `sources: {NAME: 0.8}`; otherwise it is `DEPENDENCE`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from adapterlab.argmap.model.map import SUPPORTS, Argument, Claim, Endpoint, Map
+from adapterlab.argmap.model.map import Endpoint, Map
+from adapterlab.argmap.scoring.arrows import Arrow, arrows_of, number_name
 from adapterlab.argmap.scoring.belief_network import BayesFactor, BeliefNetwork, Draws, Prediction, Variable
-from adapterlab.argmap.scoring.network import counted_elsewhere, parameter, probability, require_whole
+from adapterlab.argmap.scoring.network import probability, require_whole
+from adapterlab.argmap.scoring.predicted import stated_rates
+from adapterlab.argmap.scoring.shared_sources import shared_weights
 from adapterlab.errors import AdapterlabError
-
-DEPENDENCE = 0.5
-"""Dependence of two pieces of evidence that share a source, if the map states none."""
 
 
 @dataclass
@@ -88,20 +85,6 @@ def compile_map(the_map: Map, credences: Mapping[str, float] | None = None, skip
     return _Compiler(the_map, credences or {}).compiled()
 
 
-@dataclass(frozen=True)
-class _Arrow:
-    """An arrow before its numbers are known."""
-
-    parent: Endpoint
-    child: Endpoint
-    attacks: bool = False
-    contradicts: bool = False
-    step: tuple[str, int] | None = None
-    """Title of an argument and number of its step, from 0; None for a relation."""
-    share: int = 1
-    undercutters: tuple[Endpoint, ...] = ()
-
-
 class _Compiler:
     def __init__(self, the_map: Map, changed: Mapping[str, float]) -> None:
         self.map = the_map
@@ -109,28 +92,22 @@ class _Compiler:
         self.places: dict[str, int] = {}
         """Index of each number, by name."""
         self.warnings: list[str] = []
-        self.changed = {self._name(name): probability(value, name) for name, value in changed.items()}
-
-    def _name(self, name: str) -> str:
-        """Return the name of a number: of arrows `[Rain] if [Wet]`, of all others as `parameter` reads them."""
-        child, separator, parent = name.partition(" if ")
-        if not separator:
-            return parameter(self.map, name)
-        negated = "not " if parent.startswith("not ") else ""
-        return f"{parameter(self.map, child)} if {negated}{parameter(self.map, parent.removeprefix('not '))}"
+        self.changed = {number_name(the_map, name): probability(value, name) for name, value in changed.items()}
 
     def compiled(self) -> CompiledMap:
-        arrows = self._arrows()
+        arrows = arrows_of(self.map, self.warnings)
         ends = [Endpoint("claim", title) for title in self.map.claims]
         ends += [Endpoint("argument", a.title) for a in self.map.arguments.values() if not a.broken and not a.steps]
         places = {end: i for i, end in enumerate(ends)}
         predicted = {arrow.child for arrow in arrows}
         predicting = {arrow.parent for arrow in arrows}
         concluded = {step.conclusion for a in self.map.arguments.values() if not a.broken for step in a.steps}
-        variables = self._discounted(
-            ends,
-            [self._variable(end, end in predicted, end in predicting, end.title in concluded) for end in ends],
+        found = [self._variable(end, end in predicted, end in predicting, end.title in concluded) for end in ends]
+        weights = shared_weights(
+            self.map,
+            [end if variable.credence is not None else None for end, variable in zip(ends, found, strict=True)],
         )
+        variables = [replace(variable, weight=weights.get(i, variable.weight)) for i, variable in enumerate(found)]
         predictions = [self._prediction(arrow, places) for arrow in arrows]
         unused = next((name for name in self.changed if name not in self.places), None)
         if unused is not None:
@@ -151,7 +128,7 @@ class _Compiler:
         return self.places[name]
 
     def _variable(self, end: Endpoint, predicted: bool, predicting: bool, concluded: bool) -> Variable:
-        name, data = str(end), self._element(end).data
+        name, data = str(end), self.map.element(end).data
         credence, prior = _stated(data, "credence"), _stated(data, "prior")
         computed = end.kind == "claim" and (concluded or self.map.claims[end.title].role == "thesis")
         if computed and credence is not None:
@@ -166,104 +143,15 @@ class _Compiler:
             return Variable(name)
         return Variable(name, base, self._number(name, math.nan if credence is None else credence))
 
-    def _element(self, end: Endpoint) -> Claim | Argument:
-        return self.map.claims[end.title] if end.kind == "claim" else self.map.arguments[end.title]
-
-    def _discounted(self, ends: Sequence[Endpoint], variables: Sequence[Variable]) -> list[Variable]:
-        """Return the variables with the weights of their evidence."""
-        stated = self.map.settings.get("sources")
-        dependences = stated if isinstance(stated, Mapping) else {}
-        sources = [
-            _names(self._element(end).data.get("source")) if v.credence is not None else frozenset()
-            for end, v in zip(ends, variables, strict=True)
-        ]
-        sharing: dict[str, list[int]] = {}
-        for i, names in enumerate(sources):
-            for name in names:
-                sharing.setdefault(name, []).append(i)
-        found = list(variables)
-        for i, names in enumerate(sources):
-            strongest: dict[int, float] = {}
-            for name in names:
-                dependence = probability(dependences.get(name, DEPENDENCE), f"the dependence of the source {name}")
-                for other in sharing[name]:
-                    if other != i:
-                        strongest[other] = max(dependence, strongest.get(other, 0.0))
-            if strongest:
-                found[i] = replace(found[i], weight=1.0 / (1.0 + sum(strongest.values())))
-        return found
-
-    def _arrows(self) -> list[_Arrow]:
-        undercut: dict[Endpoint, list[Endpoint]] = {}
-        arrows: list[_Arrow] = []
-        contradictions: list[_Arrow] = []
-        elsewhere = counted_elsewhere(self.map)
-        for relation in self.map.relations:
-            source, target = relation.source, relation.target
-            if source == target or self._broken(source) or self._broken(target):
-                continue
-            if (source, target, relation.kind) in elsewhere:
-                continue
-            attacks = relation.kind not in SUPPORTS
-            structured = target.kind == "argument" and bool(self.map.arguments[target.title].steps)
-            if target.kind == "inference" or (structured and attacks):
-                argument = self.map.arguments[target.title]
-                index = target.index if target.kind == "inference" else argument.steps[-1].conclusion_index
-                undercut.setdefault(Endpoint("inference", target.title, index), []).append(source)
-            elif structured:
-                conclusion = Endpoint("claim", self.map.arguments[target.title].conclusion or "")
-                arrows.append(_Arrow(conclusion, source))
-            elif relation.kind == "contradictory":
-                contradictions.append(_Arrow(target, source, attacks=True, contradicts=True))
-            else:
-                if relation.kind == "undercut":
-                    self.warnings.append(
-                        f"{source} undercuts {target}, which has no inference: it is counted as an attack"
-                    )
-                arrows.append(_Arrow(target, source, attacks))
-        for argument in self.map.arguments.values():
-            if not argument.broken:
-                arrows += self._steps(argument, undercut)
-        above = _Ancestors(arrows)
-        for arrow in contradictions:  # either way round says the same
-            turned = above.reach(arrow.parent, arrow.child)
-            arrows.append(replace(arrow, parent=arrow.child, child=arrow.parent) if turned else arrow)
-            above.add(arrows[-1])
-        return arrows
-
-    def _steps(self, argument: Argument, undercut: Mapping[Endpoint, Sequence[Endpoint]]) -> list[_Arrow]:
-        arrows: list[_Arrow] = []
-        before: list[str] = []
-        for number, step in enumerate(argument.steps):
-            inputs = [title for title in (*step.premises, *before) if title != step.conclusion]
-            parent = Endpoint("claim", step.conclusion)
-            undercutters = tuple(undercut.get(Endpoint("inference", argument.title, step.conclusion_index), ()))
-            arrows += [
-                _Arrow(
-                    parent,
-                    Endpoint("claim", title),
-                    step=(argument.title, number),
-                    share=len(inputs),
-                    undercutters=undercutters,
-                )
-                for title in inputs
-            ]
-            before = [step.conclusion]
-        return arrows
-
-    def _broken(self, end: Endpoint) -> bool:
-        return end.kind != "claim" and self.map.arguments[end.title].broken
-
-    def _prediction(self, arrow: _Arrow, places: Mapping[Endpoint, int]) -> Prediction:
+    def _prediction(self, arrow: Arrow, places: Mapping[Endpoint, int]) -> Prediction:
         parent, child = places[arrow.parent], places[arrow.child]
         undercutters = tuple(places[end] for end in arrow.undercutters)
-        rates = self._stated_rates(arrow)
+        rates = stated_rates(self.map, arrow)
         if rates is None and arrow.contradicts:
             rates = (0.0, 1.0)
         if rates is not None:
-            of = str(arrow.parent)
-            name = str(arrow.child)
-            at = self._number(f"{name} if {of}", rates[0]), self._number(f"{name} if not {of}", rates[1])
+            true, false = arrow.names
+            at = self._number(true, rates[0]), self._number(false, rates[1])
             return Prediction(parent, child, at, undercutters=undercutters)
         inference = None if arrow.step is None else self._inference(*arrow.step)
         return Prediction(
@@ -280,58 +168,7 @@ class _Compiler:
             return None
         return self._number(name, 0.0 if stated is None else stated)
 
-    def _stated_rates(self, arrow: _Arrow) -> tuple[float, float] | None:
-        """Return the two numbers that the child states for an arrow, or None."""
-        stated = self._element(arrow.child).data.get("predicted")
-        if isinstance(stated, Mapping):
-            stated = stated.get(arrow.parent.title, stated.get(str(arrow.parent)))
-        if stated is None:
-            return None
-        where = f"{self.map.source.name}: predicted of {arrow.child}"
-        if (
-            not isinstance(stated, list)
-            or len(stated) != 2
-            or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in stated)
-        ):
-            raise AdapterlabError(
-                f"{where} must be two probabilities, such as [0.8, 0.4]: of the claim if {arrow.parent} is true, and if it "
-                "is false"
-            )
-        return probability(stated[0], where), probability(stated[1], where)
-
-
-class _Ancestors:
-    """Arrows by their start, for the direction of contradictions."""
-
-    def __init__(self, arrows: Sequence[_Arrow]) -> None:
-        self.below: dict[Endpoint, list[Endpoint]] = {}
-        for arrow in arrows:
-            self.add(arrow)
-
-    def add(self, arrow: _Arrow) -> None:
-        """Enter an arrow."""
-        for parent in (arrow.parent, *arrow.undercutters):
-            self.below.setdefault(parent, []).append(arrow.child)
-
-    def reach(self, above: Endpoint, below: Endpoint) -> bool:
-        """Return True if an arrow from `above` to `below` would close a circle."""
-        waiting, seen = [below], {below}
-        while waiting:
-            for end in self.below.get(waiting.pop(), ()):
-                if end == above:
-                    return True
-                if end not in seen:
-                    seen.add(end)
-                    waiting.append(end)
-        return False
-
 
 def _stated(data: Mapping[str, object], key: str) -> float | None:
     value = data.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _names(value: object) -> frozenset[str]:
-    if value is None:
-        return frozenset()
-    return frozenset(str(name) for name in value) if isinstance(value, list) else frozenset([str(value)])

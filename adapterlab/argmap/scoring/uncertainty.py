@@ -59,12 +59,13 @@ def intervals(
     """Simulate the credences of all claims.
 
     A credence c with sample size n is drawn from Beta(c n, (1 - c) n), the belief after n observations with a share c
-    in favour. A claim or inference gives its own n as `n:` beside its number. Numbers of 0 and 1 are certain.
+    in favour. A claim or inference gives its own n as `n:` beside its number, and what is predicted as `predicted_n:`.
+    Numbers of 0 and 1 are certain.
 
     Args:
         the_map: The map.
         semantics: As in `score`.
-        size: Sample size n of the numbers without `n:`.
+        size: Sample size n of the numbers without `n:` or `predicted_n:`.
         level: Probability that the interval covers, between 0 and 1.
         credences: As in `score`.
         skip_broken: As in `score`.
@@ -190,10 +191,14 @@ def beta_quantiles(mean: float, size: float, probabilities: Draws) -> Draws:
 
 
 def _sizes(the_map: Map, names: Iterable[str], size: float) -> dict[str, float]:
-    """Return the sample size of each number in the map, by name; `predicted:` and a prior beside a credence have no own."""
+    """Return the sample size of each number in the map, by name; a prior beside a credence has no own."""
     found = {}
-    for name in names:
-        if " if " in name or name.endswith("] prior"):
+    asked = list(names)
+    predicted = _predicted_sizes(the_map) if any(" if " in name for name in asked) else {}
+    for name in asked:
+        if name in predicted:
+            stated: object = predicted[name]
+        elif name.endswith("] prior"):
             stated = None
         elif name.startswith("["):
             stated = the_map.claims[name[1:-1]].data.get("n")
@@ -208,4 +213,15 @@ def _sizes(the_map: Map, names: Iterable[str], size: float) -> dict[str, float]:
         if isinstance(count, bool) or not isinstance(count, int | float) or not count > 0:
             raise AdapterlabError(f"{name}: a sample size (n:) must be a positive number, not {count!r}")
         found[name] = float(count)
+    return found
+
+
+def _predicted_sizes(the_map: Map) -> dict[str, float | None]:
+    """Return the sample sizes of the numbers of all arrows, by name; None for those without one."""
+    from adapterlab.argmap.scoring.arrows import arrows_of
+    from adapterlab.argmap.scoring.predicted import stated_sizes
+
+    found: dict[str, float | None] = {}
+    for arrow in arrows_of(the_map):
+        found.update(zip(arrow.names, stated_sizes(the_map, arrow) or (None, None), strict=True))
     return found

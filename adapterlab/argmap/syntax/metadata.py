@@ -95,24 +95,30 @@ def read_front_matter(text: str) -> Metadata:
     return value if isinstance(value, dict) else {}
 
 
-def scalar_span(text: str, key: str) -> tuple[int, int] | None:
-    """Find the value of a top-level key in a block.
+def scalar_span(text: str, *path: str | int) -> tuple[int, int] | None:
+    """Find a value in a block.
 
     Args:
         text: The block with its braces.
-        key: The key.
+        *path: Its key; further keys of mappings and indices of lists for a value within that one.
 
     Returns:
-        Start and end offsets of the value in the block; None if the key is absent or its value is not a scalar.
+        Start and end offsets of the value in the block; None if it is absent or not a scalar.
     """
     import yaml
 
     body, shift = _body(text)
-    node = yaml.compose(body, Loader=_loader(fast=False))
-    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if isinstance(name, yaml.ScalarNode) and name.value == key and isinstance(value, yaml.ScalarNode):
-            return value.start_mark.index + shift, value.end_mark.index + shift
-    return None
+    node: Any = yaml.compose(body, Loader=_loader(fast=False))
+    for step in path:
+        if isinstance(step, int):
+            node = node.value[step] if isinstance(node, yaml.SequenceNode) and step < len(node.value) else None
+        else:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            named = (value for name, value in pairs if isinstance(name, yaml.ScalarNode) and name.value == step)
+            node = next(named, None)
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    return node.start_mark.index + shift, node.end_mark.index + shift
 
 
 def _body(text: str) -> tuple[str, int]:

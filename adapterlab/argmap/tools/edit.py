@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapterlab.argmap.model.map import Map
-from adapterlab.argmap.scoring.network import parameter
+from adapterlab.argmap.scoring.arrows import Arrow, arrows_of, number_name
+from adapterlab.argmap.scoring.predicted import RATES, key_of
 from adapterlab.argmap.syntax.diagnostics import Source
 from adapterlab.argmap.syntax.metadata import scalar_span
 from adapterlab.errors import AdapterlabError
@@ -20,8 +21,8 @@ def with_credences(text: str, credences: Mapping[str, float], name: str = "<map>
 
     Args:
         text: A map in Argdown.
-        credences: New numbers in [0, 1] by title: a claim's `credence:` (a thesis' `prior:`), or the `inference:` of an
-            argument's last step.
+        credences: New numbers in [0, 1] by title: a claim's `credence:` (a thesis' `prior:`), the `inference:` of an
+            argument's last step, or by `[A] if [B]` and `[A] if not [B]` one of the two of `predicted:`.
         name: Name of the map in messages.
 
     Returns:
@@ -48,16 +49,11 @@ def edited_files(the_map: Map, credences: Mapping[str, float]) -> dict[str, str]
     Raises:
         AdapterlabError: As in `with_credences`.
     """
-    name, edits = the_map.source.name, list[tuple[Source, int, int, float]]()
+    edits: list[tuple[Source, int, int, float]] = []
     for title, value in credences.items():
         if not 0.0 <= value <= 1.0:
             raise AdapterlabError(f"{title}: a credence must be between 0 and 1, not {value:g}")
-        key = parameter(the_map, title)
-        spans = _claim_spans(the_map, key[1:-1]) if key.startswith("[") else _inference_spans(the_map, key[1:-1])
-        if not spans:
-            wanted = "credence" if key.startswith("[") else "inference"
-            raise AdapterlabError(f"{name}: {key} has no {wanted} to replace; write {{{wanted}: 0.5}} first")
-        for start, end in spans:
+        for start, end in _places(the_map, title):
             source, at = the_map.source.origin(start)
             edits.append((source, at, at + end - start, value))
     files: dict[str, str] = {}
@@ -65,6 +61,35 @@ def edited_files(the_map: Map, credences: Mapping[str, float]) -> dict[str, str]
         text = files.get(source.name, source.text)
         files[source.name] = text[:start] + _decimal(value, text[start:end]) + text[end:]
     return files
+
+
+def _places(the_map: Map, title: str) -> list[tuple[int, int]]:
+    """Return the places in the text of the number with a title."""
+    key = number_name(the_map, title)
+    if " if " in title and title not in the_map.claims:
+        wanted, example = RATES, "[0.8, 0.4]"
+        found = ((arrow, i) for arrow in arrows_of(the_map) for i, number in enumerate(arrow.names) if number == key)
+        spans = [span for arrow, i in found for span in _predicted_spans(the_map, arrow, i)]
+    else:
+        of_claim = key.startswith("[")
+        wanted, example = "credence" if of_claim else "inference", "0.5"
+        spans = _claim_spans(the_map, key[1:-1]) if of_claim else _inference_spans(the_map, key[1:-1])
+    if not spans:
+        raise AdapterlabError(
+            f"{the_map.source.name}: {key} has no {wanted} to replace; write {{{wanted}: {example}}} first"
+        )
+    return spans
+
+
+def _predicted_spans(the_map: Map, arrow: Arrow, index: int) -> list[tuple[int, int]]:
+    found = []
+    for mention in the_map.element(arrow.child).mentions:
+        stated = mention.data.get(RATES)
+        within = key_of(stated, arrow) if isinstance(stated, dict) else None
+        path = (RATES, index) if within is None else (RATES, within, index)
+        if RATES in mention.data and (within is not None or not isinstance(stated, dict)):
+            found += _spans(the_map, [(mention.data_start, mention.data_end)], *path)
+    return found
 
 
 def _claim_spans(the_map: Map, title: str) -> list[tuple[int, int]]:
@@ -90,10 +115,10 @@ def _inference_spans(the_map: Map, title: str) -> list[tuple[int, int]]:
     return _spans(the_map, [(step.data_start, step.data_end)], key) if key in step.data else []
 
 
-def _spans(the_map: Map, blocks: list[tuple[int, int]], key: str) -> list[tuple[int, int]]:
+def _spans(the_map: Map, blocks: list[tuple[int, int]], *path: str | int) -> list[tuple[int, int]]:
     found = []
     for start, end in blocks:
-        span = scalar_span(the_map.source.text[start:end], key)
+        span = scalar_span(the_map.source.text[start:end], *path)
         if span:
             found.append((start + span[0], start + span[1]))
     return found

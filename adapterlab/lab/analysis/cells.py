@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from adapterlab.lab.analysis.contrast import combination
+from adapterlab.lab.analysis.contrast import Contrast, combination
 from adapterlab.lab.analysis.effects import Effects, variance_priors
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.run.contest import Contest
@@ -52,6 +52,8 @@ class Pool:
     effects: Effects
     names: Mapping[Place, str]
     """By contestant and cell, its name in `effects`; the same for contests that run the same trials."""
+    metric: str = METRIC
+    """Name of the metric."""
 
     def estimate(self, weights: Mapping[Place, float]) -> Paired:
         """Estimate a weighted sum of gains; positive if the gains with positive weights are larger.
@@ -62,11 +64,19 @@ class Pool:
         Returns:
             The sum with its interval and p-value; exactly zero if it compares the same runs.
         """
+        contrast = self.contrast(weights)
+        return self.effects.estimate(contrast) if contrast.terms else from_error(0.0, 0.0, 1, 1)
+
+    def contrast(self, weights: Mapping[Place, float]) -> Contrast:
+        """Return a weighted sum of gains as a contrast of `effects`; without terms if it compares the same runs.
+
+        Args:
+            weights: By contestant and cell, its weight; they sum to zero.
+        """
         by_name: dict[str, float] = defaultdict(float)
         for place, weight in weights.items():
             by_name[self.names[place]] += weight
-        contrast = combination({name: w for name, w in by_name.items() if abs(w) > 1e-12}, METRIC)
-        return self.effects.estimate(contrast) if contrast.terms else from_error(0.0, 0.0, 1, 1)
+        return combination({name: w for name, w in by_name.items() if abs(w) > 1e-12}, self.metric)
 
 
 @dataclass(frozen=True)
@@ -129,20 +139,28 @@ class Cells:
     @cached_property
     def pool(self) -> Pool:
         """The contestants at the main cell and at the cells that differ from it by one factor other than the model."""
+        return self.pooled(METRIC)
+
+    def pooled(self, metric: str) -> Pool:
+        """Return the contestants at the cells of `pool`, compared by any metric.
+
+        Args:
+            metric: Name of the metric.
+        """
         star = {
             cell: self.by_cell[cell]
             for factor in self.sweep.factors
             if factor != "model"
             for cell in line_of(self.sweep, factor).values()
         }
-        return _pool(star or {self.sweep.main: self.main}, self)
+        return _pool(star or {self.sweep.main: self.main}, self, metric)
 
 
 def _key(contests: Sequence[Contest]) -> tuple[object, ...]:
     return tuple(contest.key for contest in contests)
 
 
-def _pool(star: Mapping[Cell, Effects], cells: Cells) -> Pool:
+def _pool(star: Mapping[Cell, Effects], cells: Cells, metric: str) -> Pool:
     known: dict[tuple[object, ...], str] = {}
     names: dict[Place, str] = {}
     measured, rows, selections = {}, {}, {}
@@ -151,8 +169,8 @@ def _pool(star: Mapping[Cell, Effects], cells: Cells) -> Pool:
             key = _key(cells.contests(contestant, cell))
             new = (contestant, *key)
             name = names[contestant, cell] = known.setdefault(new, f"{contestant} at {cell.words}")
-            measured[name, METRIC] = effects.measured.get((contestant, METRIC), {})
-            rows[name, METRIC] = effects.rows.get((contestant, METRIC), {})
+            measured[name, metric] = effects.measured.get((contestant, metric), {})
+            rows[name, metric] = effects.rows.get((contestant, metric), {})
             for task in effects.results.study.tasks:
                 if (contestant, task) in effects.selections:
                     selections[name, task] = effects.selections[contestant, task]
@@ -162,4 +180,4 @@ def _pool(star: Mapping[Cell, Effects], cells: Cells) -> Pool:
     entries = tuple(plain.model_copy(update={"label": name}) for name in dict.fromkeys(names.values()))
     study = resolved.study.model_copy(update={"contestants": entries, "full_ft": False})
     results = Results({}, replace(resolved, study=study))
-    return Pool(Effects(results, measured, rows, selections, *variance_priors(results, measured)), names)
+    return Pool(Effects(results, measured, rows, selections, *variance_priors(results, measured)), names, metric)

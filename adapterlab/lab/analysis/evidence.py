@@ -13,7 +13,8 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,9 +24,12 @@ from adapterlab.lab.analysis.contrast import Contrast, difference
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import METRICS, smallest_difference
 from adapterlab.lab.run.racing import TYPICAL
+from adapterlab.lab.statistics import Paired
 from adapterlab.lab.statistics.joint import Draws, JointModel, Posterior
 from adapterlab.lab.trial.spec import FROZEN
 
+MEASURED, ZERO = "measured", "zero"
+"""Contestants of the evidence on one number: the number, and one that is exactly 0."""
 SAMPLES = 20_000
 """Draws from which probabilities are estimated."""
 BETWEEN = 0.8
@@ -41,6 +45,8 @@ class Region:
     tasks: tuple[str, ...]
     within: float | None = None
     """For a statement of equivalence, the largest size of the contrast; None for others."""
+    own: Evidence | None = None
+    """Evidence on a number that is no combination of values of one metric, such as a slope; None for others."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Evidence:
     """Improvements over the frozen model, or the values where it has none, `(contestants, tasks)`; positive is better."""
     variances: np.ndarray
     """Their variances."""
+    topic: str = ""
+    """Name of what is measured. Evidence on different topics has independent draws."""
 
     @classmethod
     def of(cls, effects: Effects, metric: str, regions: Sequence[Region]) -> Evidence:
@@ -78,7 +86,25 @@ class Evidence:
             for j, task in enumerate(tasks):
                 found = [value - frozen.get((task, 0), 0.0) for (where, _), value in own.items() if where == task]
                 values[i, j] = sign * float(np.mean(found)) if found else np.nan
-        return cls(JointModel(TYPICAL * smallest, BETWEEN * smallest), names, tasks, values, variances)
+        return cls(JointModel(TYPICAL * smallest, BETWEEN * smallest), names, tasks, values, variances, metric)
+
+    @classmethod
+    def on_number(cls, topic: str, found: Mapping[str, Paired], smallest: float) -> Evidence:
+        """Return the evidence on one number, as a difference from a contestant that is exactly 0.
+
+        Args:
+            topic: Name of the number.
+            found: By task, its estimate.
+            smallest: Smallest value that matters, in its unit.
+
+        Returns:
+            The evidence; `MEASURED` and `ZERO` are its contestants.
+        """
+        errors = [_error(effect, smallest) for effect in found.values()]
+        values = np.array([[effect.mean for effect in found.values()], [0.0] * len(found)])
+        variances = np.array([errors, [0.0] * len(found)])
+        model = JointModel(TYPICAL * smallest, BETWEEN * smallest)
+        return cls(model, (MEASURED, ZERO), tuple(found), values, variances, topic)
 
     def prior(self) -> Draws:
         """Draw values from the prior.
@@ -86,7 +112,7 @@ class Evidence:
         Returns:
             The draws.
         """
-        return self.model.prior(len(self.names), len(self.tasks), SAMPLES, seed=0)
+        return self.model.prior(len(self.names), len(self.tasks), SAMPLES, self._seed)
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -103,7 +129,12 @@ class Evidence:
         """
         if relevance == 0:
             return self.prior()
-        return self._posterior.draw(SAMPLES, seed=1, relevance=relevance)
+        return self._posterior.draw(SAMPLES, self._seed + 1, relevance)
+
+    @property
+    def _seed(self) -> int:
+        """Seed of its draws; one for all topics would make their claims as good as the same."""
+        return 2 * zlib.crc32(self.topic.encode())
 
     def bayes_factor(self, region: Region) -> float:
         """Return the posterior odds of a region over its prior odds.
@@ -144,12 +175,17 @@ def _own_variances(
         for a in range(len(names)):
             for b in range(a):
                 effect = effects.by_task(difference(names[a], names[b], metric), [task]).get(task)
-                known = effect is not None and effect.df > 0
-                freedom = effect.df / (effect.df - 2) if effect is not None and effect.df > 2 else 3.0
-                error = effect.error**2 * freedom if effect is not None and known else smallest**2
-                pairs[a, b] = pairs[b, a] = max(error, (smallest / 50) ** 2)
+                pairs[a, b] = pairs[b, a] = _error(effect, smallest)
         found[:, j] = _split(pairs)
     return found
+
+
+def _error(effect: Paired | None, smallest: float) -> float:
+    """Return the variance of an estimate: by its degrees of freedom that of Student's t, and at least a little."""
+    if effect is None or effect.df <= 0:
+        return smallest**2
+    freedom = effect.df / (effect.df - 2) if effect.df > 2 else 3.0
+    return max(effect.error**2 * freedom, (smallest / 50) ** 2)
 
 
 def _split(pairs: np.ndarray) -> np.ndarray:

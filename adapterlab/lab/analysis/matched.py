@@ -162,17 +162,19 @@ class Matched:
             freedom[task] = residual_df([sum(who == name and key[0] == task for who, key in paths) for name in names])
         return cls(effects, part, paths, numbers, fit_priors(spread, df), freedom)
 
-    def compare(self, a: str, b: str) -> Paired:
+    def compare(self, a: str, b: str, tasks: Sequence[str] | None = None) -> Paired:
         """Estimate the difference at equal in-domain gain; positive if `a` raises the other loss less.
 
         Args:
             a: Name of a contestant.
             b: Name of another.
+            tasks: Tasks; all of the results if None.
 
         Returns:
             The estimate; its error is unknown with fewer than two seeds on a task.
         """
-        by_task = self._by_task(a, b)
+        own = self._by_task(a, b)
+        by_task = own if tasks is None else {task: own[task] for task in tasks if task in own}
         count = sum(map(len, by_task.values()))
         means = [fmean(values) for values in by_task.values()]
         if not by_task or any(len(values) < 2 for values in by_task.values()):

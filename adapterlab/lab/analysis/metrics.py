@@ -16,13 +16,16 @@ from adapterlab.lab.run.contest import Contest
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.lab.trial.spec import FROZEN, FULL_STRENGTH, Outcome, Trial
 from adapterlab.tasks.base import Part
+from adapterlab.tasks.steer import Steer
 
 LOSS = "nats per byte"
 """Unit of a metric that is a loss, and therefore in the unit of its task."""
 ANSWERS = "metric of answers"
 """Unit of a metric that is the mean of the task's metric over generated answers."""
+REVERSED_STRENGTH = -1.0
+"""Strength of the adapter with its sign turned."""
 ANSWERS_IN_DOMAIN, ANSWERS_OUT_OF_DOMAIN = "answers_in_domain", "answers_out_of_domain"
 """Names of the metrics of generated answers."""
 Score = tuple[float, float]
@@ -326,6 +329,27 @@ def _forgetting_rewound(results: Results, contest: Contest) -> dict[int, float]:
     return {seed: loss - before for seed, loss in _rewound(Part.BASE)(results, contest).items()}
 
 
+def _reversal(results: Results, contest: Contest) -> dict[int, float]:
+    """Return by seed the effect of the weaker way of a trait as a share of the stronger one's, from -1 to 1.
+
+    The score of a task that turns a trait up and down is the effect of its weaker way, and at strength -1, where the ways
+    change places, that of the stronger one with the opposite sign. Both are read on the rows of the strength path. A run
+    that moves the trait one way at both strengths has a negative share; a way that moves it wrong by more than the other
+    moves it right, or two wrong ones, count as -1.
+    """
+    if not isinstance(results.resolved.tasks[contest.task], Steer):
+        return {}
+    found = {}
+    for seed, (_, outcome) in _finished(contest).items():
+        scored = dict(outcome.path)
+        ahead = scored.get(FULL_STRENGTH, outcome.scores)
+        if REVERSED_STRENGTH in scored and Part.TEST in ahead:
+            weaker, stronger = -ahead[Part.TEST][0], scored[REVERSED_STRENGTH][Part.TEST][0]
+            if weaker or stronger:
+                found[seed] = max(-1.0, weaker / stronger) if stronger > 0 else -1.0
+    return found
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -349,6 +373,7 @@ METRICS = {
         Metric("in_domain_rewound", "loss, in-domain, rewound", "nats per byte", "lower", _rewound(Part.TEST)),
         Metric("forgetting_rewound", "forgetting, rewound", "nats per byte", "lower", _forgetting_rewound),
         Metric("operating_point", "operating point", "strength", "higher", _operating_point, smallest=0.1),
+        Metric("reversal", "reversal at strength -1", "share", "higher", _reversal, smallest=0.1),
         Metric(ANSWERS_IN_DOMAIN, "answers, in-domain", ANSWERS, "higher", _answers_on(Part.TEST), Part.TEST),
         Metric(ANSWERS_OUT_OF_DOMAIN, "answers, out-of-domain", ANSWERS, "higher", _answers_on(Part.OOD), Part.OOD),
         Metric("parameters", "trained parameters", "parameters", "lower", _parameters, smallest=0.05),
@@ -374,7 +399,7 @@ def smallest_difference(metric: Metric, results: Results) -> float:
         return study.report.smallest_metric
     if metric.unit == "steps":
         return metric.smallest * study.training.steps
-    if metric.read in (_rate_width, _accuracy, _operating_point):
+    if metric.read in (_rate_width, _accuracy, _operating_point, _reversal):
         return metric.smallest
     reference = [
         value
