@@ -1,6 +1,7 @@
 """Joint posterior of all contestants' values of one metric, with random effects over tasks.
 
-The value of contestant c on task t is `theta[c, t] = mu[c] + u[c, t]`. The `mu` of the contestants differ by a multivariate
+The value of contestant c on task t is `theta[c, t] = level[t] + mu[c] + u[c, t]`. The level of each task has a wide prior of its
+own, since all contestants may gain more on one task than on another. The `mu` of the contestants differ by a multivariate
 Cauchy distribution; `u` is normal with variance `tau^2 / 2`, so that the difference of two contestants varies between tasks
 with standard deviation `tau`, which has a half-Cauchy prior (Gelman 2006). The likelihood is normal. A statement about tasks
 like these is judged on the mean over the tasks plus the deviation that the mean over as many other tasks would have.
@@ -27,7 +28,7 @@ from scipy.special import logsumexp
 NODES = 12
 """Nodes of the grid over each of the two scales."""
 WIDE = 100.0
-"""Prior standard deviation of the common level of all contestants, in units of the scale of their differences."""
+"""Prior standard deviation of the level of each task, in units of the scale of the contestants' differences."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ class JointModel:
         rng = np.random.default_rng(seed)
         nodes = np.array(self._nodes())[rng.integers(NODES * NODES, size=samples)]
         mu = rng.normal(size=(samples, contestants)) * np.sqrt(nodes[:, :1])
-        mu = mu + rng.normal(0, WIDE * self.scale, size=(samples, 1))
+        level = rng.normal(0, WIDE * self.scale, size=(samples, 1, tasks))
         u = rng.normal(size=(samples, contestants, tasks)) * np.sqrt(nodes[:, 1])[:, None, None]
-        return Draws(mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
+        return Draws(level + mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
 
     def posterior(self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int) -> Draws:
         """Draw from the posterior.
@@ -125,10 +126,11 @@ class _Fit:
         return flat.reshape(count, *self.shape)
 
 
-def _fit(values: np.ndarray, variances: np.ndarray, mu: float, u: float, common: float) -> _Fit:
+def _fit(values: np.ndarray, variances: np.ndarray, mu: float, u: float, level: float) -> _Fit:
     contestants, tasks = values.shape
     same = np.kron(np.eye(contestants), np.ones((tasks, tasks)))
-    prior = mu * same + u * np.eye(contestants * tasks) + common
+    on_task = np.kron(np.ones((contestants, contestants)), np.eye(tasks))
+    prior = mu * same + u * np.eye(contestants * tasks) + level * on_task
     known = np.isfinite(values).ravel()
     seen, noise = values.ravel()[known], variances.ravel()[known]
     total = prior[np.ix_(known, known)] + np.diag(noise)
