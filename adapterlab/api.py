@@ -43,6 +43,7 @@ from adapterlab.tuning.planning import TuningPlan
 from adapterlab.tuning.rate import make_rate_request
 from adapterlab.tuning.request import make_request
 from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.lock import LockStatus, find_lock
 from adapterlab.verdict.study_analysis import Analysis, analyse
 
 StudySource = str | Path | Study | None
@@ -64,6 +65,7 @@ def run(
     shard: int | None = None,
     lanes: int | None = None,
     trust: bool = False,
+    lock: str | Path | None = None,
     wait: Callable[[], None] | None = None,
     watch: Watch = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -86,6 +88,7 @@ def run(
         shard: Devices that one trial's model is divided over.
         lanes: Trials that may be trained in one pass; they differ only by learning rate and seed.
         trust: True to trust the Python files that the study names, from now on and as they are.
+        lock: Lock of the map (`adapterlab map lock`); if None, the one in the folder of the results or beside the map.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
         note: Called with a remark before the first trial, such as that this machine is slow at the study's precision.
@@ -94,13 +97,14 @@ def run(
         The analysis of the whole study.
 
     Raises:
-        AdapterlabError: If the study, map, model or data cannot be used as given.
+        AdapterlabError: If the study, map, lock, model or data cannot be used as given.
     """
     spec, folder = open_study(study, None if out is None else Path(out), trust=trust)
     spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
     the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
     read_tests(the_map, [entry.name for entry in spec.entrants])  # a mistake surfaces before anything is trained
+    locked = find_lock(the_map, folder, None if lock is None else Path(lock))
     ledger = Ledger(folder / LEDGER)
     with ledger.sole_writer(wait):  # nothing in the folder changes under another run
         record_study(spec, folder)
@@ -108,8 +112,12 @@ def run(
         if prepared.resolved.precision.here:
             note(prepared.resolved.precision.here)
         design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
+        status = None
+        if locked is not None:
+            changed = locked.changes(the_map, prepared.resolved)
+            status = LockStatus(locked, tuple(changed), ledger.ended_by(locked.date))
         contests = run_study(prepared, ledger, watch=watch)
-        analysis = analyse(prepared, contests, ledger, the_map, design)
+        analysis = analyse(prepared, contests, ledger, the_map, design, status)
         write_reports(analysis, folder)
         write_verdict(analysis, folder / "verdict.json")
     return analysis

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adapterlab.argmap.scoring.semantics import BAYES
 from adapterlab.files import write_text
 from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
@@ -22,6 +23,7 @@ from adapterlab.lab.statistics import Paired
 from adapterlab.report.answers import answers_to_json
 from adapterlab.verdict.claim_verdict import Verdict
 from adapterlab.verdict.judge_map import Judgement
+from adapterlab.verdict.resolution import is_resolved
 from adapterlab.verdict.study_analysis import Analysis
 
 Json = dict[str, Any]
@@ -46,7 +48,8 @@ def to_json(analysis: Analysis) -> Json:
 
     Returns:
         `study`, `design` with its hashes and dates, `precision` with its measurements, `failures`, `answer`, `boards`
-        with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses` and `claims`.
+        with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses`, `claims` and
+        `lock`.
         Numbers that are not finite are null.
     """
     judgement = analysis.judgement
@@ -56,7 +59,7 @@ def to_json(analysis: Analysis) -> Json:
         "precision": None if analysis.precision is None else analysis.precision.to_json(),
         "failures": [asdict(failure) | {"cell": failure.cell.by_factor} for failure in analysis.failures],
         "answer": analysis.answer,
-        **({} if judgement is None else _judgement(judgement)),
+        **({} if judgement is None else {**_judgement(judgement), "lock": _lock(analysis)}),
         "boards": [_board(board) for board in analysis.boards],
         "sweep": answers_to_json(analysis.answers, _effect),
         "origins": [_origin(origin) for origin in analysis.origins],
@@ -90,8 +93,30 @@ def _judgement(judgement: Judgement) -> Json:
         "relevance": judgement.relevance,
         "semantics": judgement.semantics,
         "theses": theses,
-        "claims": [_claim(verdict) for verdict in judgement.verdicts],
+        "claims": claims_to_json(judgement),
     }
+
+
+def claims_to_json(judgement: Judgement) -> list[Json]:
+    """Return the verdicts as plain data.
+
+    Args:
+        judgement: The verdicts on a map.
+
+    Returns:
+        Claims with their tests and credences, and of those tested the effect, the Bayes factor and the runs. `inferred` is
+        the credence that the whole map gave before the contests.
+    """
+    inferred = judgement.before.get(BAYES)
+    return [
+        _claim(verdict) | ({} if inferred is None else {"inferred": inferred.claims[verdict.claim].credence})
+        for verdict in judgement.verdicts
+    ]
+
+
+def _lock(analysis: Analysis) -> Json:
+    locked = {} if analysis.lock is None else analysis.lock.to_json()
+    return {"remark": analysis.locked, **locked}
 
 
 def _board(board: Board) -> Json:
@@ -208,6 +233,7 @@ def _claim(verdict: Verdict) -> Json:
     return common | {
         "effect": _effect(verdict.effect),
         "bayes_factor": verdict.bayes_factor,
+        "resolved": (verdict.bayes_factor > 1) if is_resolved(verdict.bayes_factor) else None,
         **({} if verdict.same is None else {"p_not_equivalent": verdict.same}),
         "relevance": verdict.relevance,
         "pairs": [

@@ -72,7 +72,7 @@ class Joint:
         nodes, logs = [], []
         for mu, u in itertools.product(mus, us):
             prior = mu * np.kron(np.eye(count), np.ones((tasks, tasks))) + u * np.eye(count * tasks)
-            prior += (100 * 2 * SMALLEST) ** 2
+            prior += (100 * 2 * SMALLEST) ** 2 * np.kron(np.ones((count, count)), np.eye(tasks))
             if weight == 0:
                 nodes.append((np.zeros(count * tasks), prior, u))
                 logs.append(0.0)
