@@ -57,6 +57,8 @@ class Claim:
     """Its probability if the parent is true, and if it is false; for the thesis, its prior twice."""
     pair: tuple[str, str] | None = None
     """Contestants of its test, the one that is said to be better first; None for a claim without a test."""
+    same_as: str = ""
+    """Title of a claim before it that says the same, by the same contest and the same literature."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ APART = tuple(
     replace(claim, pair=(claim.pair[0], f"rival-of-{claim.pair[0]}")) if claim.pair else claim for claim in SHARED
 )
 """The same with a rival for each."""
-TWICE = (*SHARED[:3], Claim("A again", THESIS, (1.0, 0.0), ("a", RIVAL)))
+TWICE = (*SHARED[:3], Claim("A again", THESIS, (0.75, 0.35), ("a", RIVAL), same_as="A"))
+"""Two claims that one contest decides, and another claim."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,8 @@ def play(scenario: Scenario, seed: int | Sequence[int]) -> Ledger:
         seed: Its seed.
     """
     rng = np.random.default_rng(seed)
-    truth: dict[str, bool] = {}
-    for claim in scenario.claims:
-        truth[claim.title] = bool(rng.random() < claim.rates[0 if truth.get(claim.parent, True) else 1])
-    the_map = _map(scenario, truth, rng)
+    truth = draw_truth(scenario, rng)
+    the_map = map_of(scenario, truth, rng)
     study = _study(scenario)
     names = [entry.name for entry in study.study.contestants]
     effects = _effects(scenario, truth, names, rng)
@@ -140,9 +141,31 @@ def play(scenario: Scenario, seed: int | Sequence[int]) -> Ledger:
     return Ledger(truth, before, after)
 
 
-def _map(scenario: Scenario, truth: Mapping[str, bool], rng: np.random.Generator) -> argmap.Map:
+def draw_truth(scenario: Scenario, rng: np.random.Generator) -> dict[str, bool]:
+    """Draw which claims are true, the thesis first.
+
+    Args:
+        scenario: How the world is drawn.
+        rng: Source of random numbers.
+    """
+    truth: dict[str, bool] = {}
+    for claim in scenario.claims:
+        drawn = bool(rng.random() < claim.rates[0 if truth.get(claim.parent, True) else 1])
+        truth[claim.title] = truth.get(claim.same_as, drawn)
+    return truth
+
+
+def map_of(scenario: Scenario, truth: Mapping[str, bool], rng: np.random.Generator) -> argmap.Map:
+    """Return the map of a world, with what the literature says of its claims.
+
+    Args:
+        scenario: How the world is drawn.
+        truth: By title, which claims are true.
+        rng: Source of random numbers.
+    """
     base: dict[str, float] = {}
-    blocks = []
+    stated: dict[str, float] = {}
+    blocks = [f"===\nsources: {{{', '.join(f'{claim.title}: 1' for claim in scenario.claims)}}}\n==="]
     for claim in scenario.claims:
         above = base.get(claim.parent, 1.0)
         rate = base[claim.title] = above * claim.rates[0] + (1 - above) * claim.rates[1]
@@ -155,9 +178,10 @@ def _map(scenario: Scenario, truth: Mapping[str, bool], rng: np.random.Generator
             said = truth[claim.title] == (rng.random() < right)
             factor = scenario.sharpened * math.log(right / (1 - right)) * (1 if said else -1)
             credence = 1 / (1 + math.exp(-(math.log(rate / (1 - rate)) + factor + scenario.shifted)))
+            credence = stated[claim.title] = stated.get(claim.same_as, credence)
             better, than = claim.pair
             test = f"{{better: {better}, than: {than}, in: in_domain, on: [{', '.join(scenario.tasks)}]}}"
-            data += f", credence: {credence!r}, test: {test}"
+            data += f", credence: {credence!r}, source: {claim.same_as or claim.title}, test: {test}"
         sign = "+>" if claim.rates[0] > claim.rates[1] else "->"
         blocks.append(f"[{claim.title}]: c {{reason: r, {data}}}\n  {sign} [{claim.parent}]")
     return argmap.parse("\n\n".join(blocks))
@@ -222,7 +246,7 @@ class Reliability:
     table: pd.DataFrame
     """By bin: forecasts, their mean, the share of truths, and its standard error around the mean."""
     chi_square: float
-    """Wald statistic of the bins' sums of truth less forecast being zero."""
+    """Score statistic of the bins' sums of truth less forecast being zero."""
     df: int
     p: float
     excess: float
@@ -246,9 +270,10 @@ def reliability(forecasts: np.ndarray, truths: np.ndarray, ledgers: np.ndarray) 
     frame = pd.DataFrame({"bin": bins, "forecast": forecasts, "truth": truths.astype(float), "ledger": ledgers})
     frame["excess"] = frame["truth"] - frame["forecast"]
     sums = frame.pivot_table(index="ledger", columns="bin", values="excess", aggfunc="sum", fill_value=0.0)
-    total, count = sums.sum().to_numpy(), len(sums)
-    centred = (sums - sums.mean()).to_numpy()
-    covariance = centred.T @ centred * count / (count - 1)
+    total, by_ledger = sums.sum().to_numpy(), sums.to_numpy()
+    covariance = (
+        by_ledger.T @ by_ledger
+    )  # under the hypothesis their mean is zero, which holds the level with few ledgers
     chi_square = float(total @ np.linalg.pinv(covariance) @ total)
     table = frame.groupby("bin").agg(forecasts=("truth", "size"), forecast=("forecast", "mean"), true=("truth", "mean"))
     table["error"] = np.sqrt(np.diag(covariance)) / table["forecasts"].to_numpy()
@@ -299,7 +324,7 @@ SCENARIOS = (
     Scenario("credences too high (log-odds + 1)", SHARED, shifted=1.0),
     Scenario("a model of 4 M parameters", SHARED, parameters=4_300_000),
 )
-"""Worlds that the analysis assumes, and worlds that it does not; the last three have maps that are wrong, or little relevance."""
+"""Worlds that the analysis assumes and worlds that it does not; in the last three, maps are wrong or relevance is small."""
 
 
 def rows_of(scenario: Scenario, ledgers: Sequence[Ledger]) -> list[str]:
@@ -355,15 +380,15 @@ def main() -> None:
 def _page(count: int, rows: Sequence[str], bins: Sequence[str]) -> str:
     return f"""# Claims that end near p are true in p of the cases
 
-`python -m benchmarks.planted_ledgers --ledgers {count}`: {count} worlds of each kind. In each, the truth of the thesis is drawn
-first, then that of the claims, then the contestants' effects, and last the outcomes of all trials (noise of the quick study,
-three seeds, its search). The map states the numbers by which the truths were drawn, and credences that a literature of known
-reliability gives. Its claims are judged as those of a study are. Errors are clustered by world.
+`python -m benchmarks.planted_ledgers --ledgers {count}`: {count} worlds of each kind. In each, the truth of the thesis is
+drawn first, then that of the claims, then the contestants' effects, and last the outcomes of all trials (noise and search of
+the quick study, three seeds). The map states the numbers by which the truths were drawn, and credences that a literature
+of known reliability gives. Its claims are judged as those of a study are. Errors are clustered by world.
 
 - *truth - forecast*: mean over claims and worlds; 0 if the forecasts are right on average.
 - *slope*: of a logistic regression of the truth on the forecast's log-odds; below 1 if forecasts are too far from the
   middle, above 1 if they are too near.
-- *chi square*: Wald statistic of truth less forecast in five bins, with its degrees of freedom and p-value.
+- *chi square*: score statistic of truth less forecast in five bins, with its degrees of freedom and p-value.
 
 | worlds | of | contests | truth - forecast | slope | chi square | p | Brier |
 |---|---|---|---|---|---|---|---|

@@ -67,7 +67,7 @@ class Scores:
     base_rate: float
     """Share of these claims that turned out true."""
     skill: float
-    """1 - Brier score / that of a constant forecast of the base rate; not a number if all claims turned out true, or all false."""
+    """1 - Brier score / that of a constant forecast of the base rate; not a number if all turned out true, or all false."""
     bins: tuple[Bin, ...]
     """Calibration; bins without forecasts are left out."""
 

@@ -288,7 +288,8 @@ def test_the_command_locks_and_checks(tmp_path, monkeypatch):
     assert invoke(file, "--check", "--out", "none.json")[0] == 2
 
 
-CLAIM = "[T]: t {prior: 0.3}\n  + [Claim]: c {predicted: [0.7, 0.4], credence: 0.5, test: {better: ia3, than: lora, in: in_domain, on: [prose]}}"
+TEST = "{better: ia3, than: lora, in: in_domain, on: [prose]}"
+CLAIM = f"[T]: t {{prior: 0.3}}\n  + [Claim]: c {{predicted: [0.7, 0.4], credence: 0.5, test: {TEST}}}"
 
 
 @pytest.fixture(scope="module")

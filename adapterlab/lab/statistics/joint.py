@@ -1,10 +1,11 @@
 """Joint posterior of all contestants' values of one metric, with random effects over tasks.
 
-The value of contestant c on task t is `theta[c, t] = level[t] + mu[c] + u[c, t]`. The level of each task has a wide prior of its
-own, since all contestants may gain more on one task than on another. The `mu` of the contestants differ by a multivariate
-Cauchy distribution; `u` is normal with variance `tau^2 / 2`, so that the difference of two contestants varies between tasks
-with standard deviation `tau`, which has a half-Cauchy prior (Gelman 2006). The likelihood is normal. A statement about tasks
-like these is judged on the mean over the tasks plus the deviation that the mean over as many other tasks would have.
+The value of contestant c on task t is `theta[c, t] = level[t] + mu[c] + u[c, t]`. The level of each task has a wide prior
+of its own, since all contestants may gain more on one task than on another. The `mu` of the contestants differ by a
+multivariate Cauchy distribution; `u` is normal with variance `tau^2 / 2`, so that the difference of two contestants varies
+between tasks with standard deviation `tau`, which has a half-Cauchy prior (Gelman 2006). The likelihood is normal. A
+statement about tasks like these is judged on the mean over the tasks plus the deviation that the mean over as many other
+tasks would have.
 
 Contestants that appear in several comparisons appear once here, so the comparisons' common errors are accounted for.
 
