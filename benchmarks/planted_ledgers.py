@@ -374,7 +374,7 @@ def main() -> None:
         rows += rows_of(scenario, ledgers)
         bins += bins_of(scenario, ledgers)
         print("\n".join(rows[-4:]), flush=True)
-    RESULT.write_text(_page(chosen.ledgers, rows, bins))
+        RESULT.write_text(_page(chosen.ledgers, rows, bins))
 
 
 def _page(count: int, rows: Sequence[str], bins: Sequence[str]) -> str:

@@ -76,7 +76,9 @@ class Lock:
         Raises:
             AdapterlabError: If a claim's test cannot be read.
         """
-        return changes(self.content, content_of(the_map, study if self.content["study"] is not None else None))
+        labels = [] if study is None else [entry.name for entry in study.study.entrants]
+        compared = study if self.content["study"] is not None else None
+        return changes(self.content, content_of(the_map, compared, labels))
 
     def to_text(self) -> str:
         """Return the text of the file."""

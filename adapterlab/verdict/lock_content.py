@@ -20,8 +20,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from adapterlab.argmap import Argument, Claim, Map
 from adapterlab.argmap.model.map import Endpoint
@@ -49,15 +49,17 @@ RULES = {
     "share by which a contestant may exceed its size": SLACK,
 }
 """Constants of this package that decide a verdict."""
+_E = TypeVar("_E", Claim, Argument)
 _UNTITLED = re.compile(r"Untitled [0-9]+")
 
 
-def content_of(the_map: Map, study: ResolvedStudy | None = None) -> Content:
+def content_of(the_map: Map, study: ResolvedStudy | None = None, labels: Collection[str] = ()) -> Content:
     """Return the content of a map.
 
     Args:
         the_map: The map.
         study: Study that will test its claims, by which thresholds and tasks of the tests are resolved.
+        labels: Labels of contestants that tests may name besides those of the study.
 
     Returns:
         Plain data without an order that depends on the file's.
@@ -67,8 +69,8 @@ def content_of(the_map: Map, study: ResolvedStudy | None = None) -> Content:
     """
     names = _names(the_map)
     main = None if study is None else study.main.study
-    labels = [] if main is None else [entry.name for entry in main.entrants]
-    tests = {title: _test(test, main) for title, test in read_tests(the_map, labels).items()}
+    known = [*labels, *([] if main is None else [entry.name for entry in main.entrants])]
+    tests = {title: _test(test, main) for title, test in read_tests(the_map, known).items()}
     sources = the_map.settings.get("sources")
     concluded = {step.conclusion for argument in the_map.arguments.values() for step in argument.steps}
     content = {
@@ -121,12 +123,17 @@ def changes(old: Content, new: Content) -> list[str]:
 def _names(the_map: Map) -> dict[str, str]:
     """Return by element its name, `[Title]` or `<Title>`; one without a title is named by what it contains."""
     found: dict[str, str] = {}
-    for claim in the_map.claims.values():
+    for claim in _ordered(the_map.claims):
         found[f"[{claim.title}]"] = _name(claim, f"[{claim.text}]", found)
-    for argument in the_map.arguments.values():
+    for argument in _ordered(the_map.arguments):
         parts = [found.get(f"[{title}]", title) for _, title in argument.numbered]
         found[f"<{argument.title}>"] = _name(argument, f"<{'; '.join([argument.text, *parts])}>", found)
     return found
+
+
+def _ordered(elements: Mapping[str, _E]) -> list[_E]:
+    """Return elements in an order that is not that of the text, for those that are told apart by a number."""
+    return sorted(elements.values(), key=lambda element: json.dumps(_plain(element.data), sort_keys=True))
 
 
 def _name(element: Claim | Argument, by_text: str, taken: Mapping[str, str]) -> str:

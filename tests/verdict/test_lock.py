@@ -167,6 +167,15 @@ def test_a_change_is_said_in_words(old, new, said):
     assert said in found
 
 
+def test_claims_without_titles_may_change_places():
+    """Also if they have the same text, and in an argument."""
+    one, two = "same text {credence: 0.2}\n\n", "same text {credence: 0.7}\n\n"
+    argument = "(1) a premise\n----\n(2) a conclusion\n  +> [T]\n\n"
+    rest = "[T]: t {prior: 0.3}\n\n"
+    assert hash_of(one + two + argument + rest) == hash_of(rest + argument + two + one)
+    assert hash_of(one + argument + rest) != hash_of(two + argument + rest)
+
+
 def test_reasons_quotes_and_links_are_not_content():
     text = plain()
     other = text.replace('"why: 3"', '"another reason"').replace(
@@ -346,6 +355,15 @@ def test_a_verdict_without_a_lock_says_so(folder):
     page = (folder / "report.html").read_text()
     assert "The claims were not locked before this study" in page
     assert 'id="forecasts"' not in page
+
+
+def test_a_lock_without_a_study_knows_the_contestants_of_the_study_that_runs():
+    study = study_of()
+    labelled = study.contestants[1].model_copy(update={"label": "mine"})
+    resolved = resolve(study.model_copy(update={"contestants": (study.contestants[0], labelled)}))
+    lock = make_lock(argmap.parse(CLAIM))
+    later = argmap.parse(CLAIM.replace("better: ia3", "better: mine"))
+    assert lock.changes(later, resolved) == ["the test of [Claim] changed: better from ia3 to mine"]
 
 
 def test_a_study_other_than_the_locked_one_is_a_change(folder):

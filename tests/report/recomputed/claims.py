@@ -1,7 +1,8 @@
 """The Bayes factors and the credences of claims, by a finer grid and other draws than the product's.
 
-The model is that of docs/statistics.md, section *Claims*: contestant c has `mu[c] + u[c, t]` on task t. Differences of `mu`
-are Cauchy, those of `u` between two contestants are normal with a standard deviation that is half-Cauchy.
+The model is that of docs/statistics.md, section *Claims*: contestant c has `level[t] + mu[c] + u[c, t]` on task t, with a
+wide prior of the levels. Differences of `mu` are Cauchy, those of `u` between two contestants are normal with a standard
+deviation that is half-Cauchy.
 """
 
 from __future__ import annotations
