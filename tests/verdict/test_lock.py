@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 import adapterlab
@@ -22,6 +24,7 @@ from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.study.spec import Training
+from adapterlab.report.terminal import show
 from adapterlab.resources import shipped
 from adapterlab.verdict.lock import LockStatus, find_lock, lock_file, make_lock, read_lock, write_lock
 from adapterlab.verdict.lock_content import changes, content_of, digest
@@ -340,10 +343,23 @@ def test_a_verdict_names_its_lock(folder, date, text, kept, said):
     assert verdict["lock"]["hash"] == read_lock(path).hash
     assert verdict["lock"]["remark"] == analysis.locked
     assert analysis.locked.endswith(said)
+    console = Console(file=io.StringIO(), width=80)
+    show(analysis, str(folder), console)
+    assert " ".join(console.file.getvalue().split()).count(analysis.locked) == 1
     page = (folder / "report.html").read_text()
     assert page.count(analysis.locked) == (1 if kept else 3)  # a broken lock is among the remarks too
     assert ('id="forecasts"' in page) is True
     assert verdict["claims"][0]["resolved"] is True
+
+
+def test_a_lock_that_is_not_there_is_an_error_before_anything_runs(tmp_path):
+    with pytest.raises(AdapterlabError, match=r"none\.json cannot be read as a lock"):
+        adapterlab.run(STUDY, out=tmp_path / "out", map=argmap.parse(CLAIM), lock=tmp_path / "none.json")
+    assert not (tmp_path / "out").exists()
+    result = CliRunner().invoke(
+        app, ["run", "quick", "--out", str(tmp_path / "out"), "--lock", str(tmp_path / "none.json")]
+    )
+    assert "none.json cannot be read as a lock" in str(result.exception)
 
 
 def test_a_verdict_without_a_lock_says_so(folder):
