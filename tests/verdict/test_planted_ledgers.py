@@ -1,6 +1,7 @@
 """Planted truths: after the whole chain, claims and the thesis that end near p are true in p of the cases.
 
-The normal suite judges 40 worlds, which find large errors alone; `make soak` 200 of several kinds. `benchmarks/planted_ledgers.py` draws the worlds.
+The normal suite judges 40 worlds, which find large errors alone; `make soak` 200 of several kinds.
+`benchmarks/planted_ledgers.py` draws the worlds.
 """
 
 from __future__ import annotations
