@@ -47,6 +47,7 @@ from adapterlab.tuning.planning import TuningPlan
 from adapterlab.tuning.rate import make_rate_request
 from adapterlab.tuning.request import make_request
 from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.lock import LockStatus, find_lock
 from adapterlab.verdict.study_analysis import Analysis, analyse
 
 StudySource = str | Path | Study | None
@@ -70,6 +71,7 @@ def run(
     trust: bool = False,
     evidence: str | Path | None = None,
     relevance: float | None = None,
+    lock: str | Path | None = None,
     wait: Callable[[], None] | None = None,
     watch: Watch = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -95,6 +97,7 @@ def run(
         evidence: Folder with tables of other results for the map's claims, besides those of the package.
         relevance: Correlation of the results with what the claims are about, from 0 to 1; by the model's size and the
             training if None.
+        lock: Lock of the map (`adapterlab map lock`); if None, the one in the folder of the results or beside the map.
         wait: Called if another run is writing the ledger, before waiting for its end; None to refuse instead.
         watch: Called with the progress at the start and after each trial.
         note: Called with a remark before the first trial, such as that this machine is slow at the study's precision.
@@ -103,7 +106,7 @@ def run(
         The analysis of the whole study.
 
     Raises:
-        AdapterlabError: If the study, map, model or data cannot be used as given.
+        AdapterlabError: If the study, map, lock, model or data cannot be used as given.
     """
     spec, folder = open_study(study, None if out is None else Path(out), trust=trust)
     spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
@@ -114,6 +117,7 @@ def run(
         raise AdapterlabError(f"relevance is {relevance}: give a correlation from 0 to 1")
     store = Store(None if evidence is None else Path(evidence))
     _ = store.tables  # as does one in the user's tables
+    locked = find_lock(the_map, folder, None if lock is None else Path(lock))
     ledger = Ledger(folder / LEDGER)
     with ledger.sole_writer(wait):  # nothing in the folder changes under another run
         record_study(spec, folder)
@@ -121,8 +125,12 @@ def run(
         if prepared.resolved.precision.here:
             note(prepared.resolved.precision.here)
         design = lock_design(folder, plan_of(prepared.resolved, the_map.source.text), len(ledger))
+        status = None
+        if locked is not None:
+            changed = locked.changes(the_map, prepared.resolved)
+            status = LockStatus(locked, tuple(changed), ledger.ended_by(locked.date))
         contests = run_study(prepared, ledger, watch=watch)
-        analysis = analyse(prepared, contests, ledger, the_map, design, store, relevance)
+        analysis = analyse(prepared, contests, ledger, the_map, design, status, store, relevance)
         write_reports(analysis, folder)
         write_verdict(analysis, folder / "verdict.json")
     return analysis

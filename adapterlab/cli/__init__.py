@@ -16,7 +16,19 @@ import typer
 
 from adapterlab.argmap.cli import app as map_app
 from adapterlab.argmap.lint import further
-from adapterlab.cli import adapters, evaluate, evidence, map_next, models, rate, results, studies, tune
+from adapterlab.cli import (
+    adapters,
+    evaluate,
+    evidence,
+    map_forecasts,
+    map_lock,
+    map_next,
+    models,
+    rate,
+    results,
+    studies,
+    tune,
+)
 from adapterlab.cli.signals import drop_output, status_of, stop_on_signals
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.names import printable
@@ -73,6 +85,8 @@ for _command in (
 ):
     app.command()(_command)
 map_next.add_to(map_app)
+map_lock.add_to(map_app)
+map_forecasts.add_to(map_app)
 app.add_typer(map_app, name="map")
 
 

@@ -3,7 +3,7 @@
 >>> from typer.testing import CliRunner
 >>> from adapterlab.cli import app
 >>> str(CliRunner().invoke(app, ["evidence", "compare", "pisa", "lora"]).exception)
-"unknown method 'pisa': did you mean pissa, milora?"
+"unknown method 'pisa': did you mean pissa, ia3, miss?"
 """
 
 from __future__ import annotations

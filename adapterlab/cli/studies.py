@@ -32,6 +32,12 @@ def run(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="Argument map to test; the built-in one if not given.")
     ] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option(
+            help="Lock of the map; the one with the results or beside the map if not given.", show_default=False
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
     ] = None,
@@ -86,6 +92,7 @@ def run(
             spec,
             out=folder,
             map=map_file,
+            lock=lock,
             workers=workers,
             cluster=cluster,
             shard=shard,

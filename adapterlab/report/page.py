@@ -25,8 +25,12 @@ from adapterlab.lab.study.sweep import level_name
 from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
+from adapterlab.report.forecasts import LEGEND, RULE, cells, summary, warnings
 from adapterlab.report.response_charts import response
+from adapterlab.report.verdict_json import claims_to_json
+from adapterlab.verdict.forecast_scores import compare_forecasters
 from adapterlab.verdict.judge_map import Judgement
+from adapterlab.verdict.resolution import resolution_of
 from adapterlab.verdict.study_analysis import Analysis
 
 Values = dict[str, object]
@@ -136,6 +140,8 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         minutes=board.seconds / 60,
         provenance=dict(board.provenance.facts) | ({} if analysis.design is None else analysis.design.facts),
         remarks=analysis.remarks,
+        locked=analysis.locked,
+        **_forecasts(analysis),
         version=version("adapterlab"),
     )
     write_text(path, printable(page))
@@ -194,6 +200,22 @@ def _curve(judgement: Judgement) -> Values:
     points = [(at, scores.claims[title].credence) for at, scores in judgement.curve]
     own = (judgement.relevance, judgement.thesis(title)[1])
     return {"curve": sorted({**dict(points), own[0]: own[1]}.items()), "curve_title": title, "curve_at": own[1]}
+
+
+def _forecasts(analysis: Analysis) -> Values:
+    """Return the scores of forecasts, if the claims were locked and any is resolved."""
+    if analysis.judgement is None or analysis.lock is None:
+        return {"forecasts": []}
+    claims = claims_to_json(analysis.judgement)
+    unlocked = () if analysis.lock.is_kept else (analysis.study.name,)
+    resolution = resolution_of(claims, unlocked)
+    if not resolution.outcomes:
+        return {"forecasts": []}
+    return {
+        "forecasts": [(row, cells(row)) for row in compare_forecasters(resolution.outcomes)],
+        "forecast_notes": [f"{summary(resolution)} {RULE}", *warnings(resolution)],
+        "forecast_legend": LEGEND,
+    }
 
 
 def _thesis(judgement: Judgement, title: str) -> Values:

@@ -48,6 +48,8 @@ def show(analysis: Analysis, folder: str, console: Console) -> None:
     _show_rubric(main.rubric, console)
     if analysis.judgement is not None:
         _show_judgement(analysis.judgement, console)
+        if analysis.lock is None or analysis.lock.is_kept:  # a broken lock is among the remarks
+            console.print(f"[dim]{plain(analysis.locked)}[/dim]", highlight=False)
     for remark in analysis.remarks:
         console.print(plain(f"\n{remark}"), highlight=False)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adapterlab.argmap.scoring.semantics import BAYES
 from adapterlab.files import write_text
 from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
@@ -24,6 +25,7 @@ from adapterlab.report.answers import answers_to_json
 from adapterlab.verdict.claim_verdict import Verdict
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.pool import Pooled
+from adapterlab.verdict.resolution import is_resolved
 from adapterlab.verdict.statements import Pair, Statement
 from adapterlab.verdict.study_analysis import Analysis
 
@@ -50,7 +52,7 @@ def to_json(analysis: Analysis) -> Json:
     Returns:
         `study`, `design` with its hashes and dates, `precision` with its measurements, `failures`, `answer`, `boards`
         with their scoreboards, and, if a map was tested, `relevance`, `semantics` of the headline, `theses`
-        (and `by_relevance`), `claims`, and `elsewhere` with other studies' evidence on them.
+        (and `by_relevance`), `claims`, `elsewhere` with other studies' evidence on them, and `lock`.
         Numbers that are not finite are null.
     """
     judgement = analysis.judgement
@@ -60,7 +62,7 @@ def to_json(analysis: Analysis) -> Json:
         "precision": None if analysis.precision is None else analysis.precision.to_json(),
         "failures": [asdict(failure) | {"cell": failure.cell.by_factor} for failure in analysis.failures],
         "answer": analysis.answer,
-        **({} if judgement is None else _judgement(judgement)),
+        **({} if judgement is None else {**_judgement(judgement), "lock": _lock(analysis)}),
         "boards": [_board(board) for board in analysis.boards],
         "sweep": answers_to_json(analysis.answers, _effect),
         "origins": [_origin(origin) for origin in analysis.origins],
@@ -98,7 +100,7 @@ def _judgement(judgement: Judgement) -> Json:
             {"relevance": at, **{title: scores.claims[title].credence for title in judgement.theses}}
             for at, scores in judgement.curve
         ],
-        "claims": [_claim(verdict) for verdict in judgement.verdicts],
+        "claims": claims_to_json(judgement),
         "elsewhere": [_pooled(pooled) for pooled in judgement.pooled.values()],
     }
 
@@ -118,6 +120,28 @@ def _pooled(pooled: Pooled) -> Json:
         "bayes_factor": {"study": pooled.own, "tables": pooled.others.factor, "together": pooled.together},
         "contradiction": pooled.contradiction,
     }
+
+
+def claims_to_json(judgement: Judgement) -> list[Json]:
+    """Return the verdicts as plain data.
+
+    Args:
+        judgement: The verdicts on a map.
+
+    Returns:
+        Claims with their tests and credences, and of those tested the effect, the Bayes factor and the runs. `inferred` is
+        the credence that the whole map gave before the contests.
+    """
+    inferred = judgement.before.get(BAYES)
+    return [
+        _claim(verdict) | ({} if inferred is None else {"inferred": inferred.claims[verdict.claim].credence})
+        for verdict in judgement.verdicts
+    ]
+
+
+def _lock(analysis: Analysis) -> Json:
+    locked = {} if analysis.lock is None else analysis.lock.to_json()
+    return {"remark": analysis.locked, **locked}
 
 
 def _board(board: Board) -> Json:
@@ -235,6 +259,7 @@ def _claim(verdict: Verdict) -> Json:
         **({"effect": _effect(verdict.effect)} if len(verdict.parts) == 1 else {}),
         **({"parts": [_part(part) for part in verdict.parts]} if len(verdict.parts) > 1 else {}),
         "bayes_factor": verdict.bayes_factor,
+        "resolved": (verdict.bayes_factor > 1) if is_resolved(verdict.bayes_factor) else None,
         **({} if verdict.same is None else {"p_not_equivalent": verdict.same}),
         "relevance": verdict.relevance,
         **({"pairs": _pairs(verdict.pairs)} if len(verdict.parts) == 1 else {}),

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
 from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantics
-from adapterlab.errors import AdapterlabError
 from adapterlab.evidence.cells import Cell
-from adapterlab.evidence.store import Store
 from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.claim_verdict import Verdict, judge_claim
+from adapterlab.verdict.counted import counted_sources
 from adapterlab.verdict.joint_update import update_together
 from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.pool import Pooled, pool
@@ -105,7 +104,7 @@ def judge(
     found = {title: judge_claim(title, tests[title], credence, study) for title, credence in stated.items()}
     regions = {title: verdict.regions for title, verdict in found.items() if not verdict.untested}
     updated, *others = update_together(regions, stated, effects, [relevance, *grid])
-    counted = _counted(the_map)
+    counted = counted_sources(the_map)
     pooled = {
         title: one
         for title in stated
@@ -139,20 +138,6 @@ def judge(
         pooled,
         tuple(curve),
     )
-
-
-def _counted(the_map: argmap.Map) -> list[str]:
-    """Return the sources that the map's credences count already: those of its settings, else all of the package's tables."""
-    stated = the_map.settings.get("counted")
-    if stated is None:
-        return [table.source for table in Store().tables]
-    if isinstance(stated, str):
-        return [stated]
-    if not isinstance(stated, list) or not all(isinstance(name, str) for name in stated):
-        raise AdapterlabError(
-            f"{the_map.source.name}: counted is {stated!r}: give the names of tables, as counted: [lr-matters]"
-        )
-    return stated
 
 
 def _multiplied(credence: float, factor: float) -> float:

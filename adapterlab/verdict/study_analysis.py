@@ -40,6 +40,7 @@ from adapterlab.lab.run.prepare import PreparedStudy
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import level_name
 from adapterlab.verdict.judge_map import Judgement, judge
+from adapterlab.verdict.lock import UNLOCKED, LockStatus
 from adapterlab.verdict.relevance import relevance
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -73,12 +74,23 @@ class Analysis:
     """Precision of the trials, with the measurements that it was chosen by."""
     notes: tuple[str, ...] = ()
     """Notes on the study's own data."""
+    lock: LockStatus | None = None
+    """Lock of the map's claims; None if they were not locked."""
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences about changes of the design, trials of mixed origins, unused trials, and the data."""
+        """Sentences about changes of the design, a broken lock, trials of mixed origins, unused trials, and the data."""
         changes = [] if self.design is None else self.design.remarks
+        if self.lock is not None and not self.lock.is_kept:
+            changes.append(self.lock.remark)
         return [text for text in (*changes, mixed_origins(self.origins), str(self.unused), *self.notes) if text]
+
+    @property
+    def locked(self) -> str:
+        """Sentences about the lock under which the claims were judged; empty without a map."""
+        if self.judgement is None:
+            return ""
+        return UNLOCKED if self.lock is None else self.lock.remark
 
     @property
     def is_incomplete(self) -> bool:
@@ -128,6 +140,7 @@ def analyse(
     ledger: Ledger | None = None,
     the_map: argmap.Map | None = None,
     design: DesignHistory | None = None,
+    lock: LockStatus | None = None,
     store: Store | None = None,
     weight: float | None = None,
 ) -> Analysis:
@@ -139,6 +152,7 @@ def analyse(
         ledger: The ledger that the contests were played over, for the origins of their trials; None for made-up contests.
         the_map: Map whose claims are tested; None for none.
         design: When the study was designed, and how that changed.
+        lock: Lock of the map's claims, if there is one.
         store: Results of other studies and published tables for the claims; the package's tables if None.
         weight: Relevance of the results for what claims are about, from 0 to 1; by model size and training if None.
 
@@ -183,4 +197,5 @@ def analyse(
         failures_of(contests),
         prepared.resolved.precision,
         data_notes(prepared.study),
+        lock,
     )

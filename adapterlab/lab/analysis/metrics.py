@@ -393,14 +393,9 @@ def smallest_difference(metric: Metric, results: Results) -> float:
         results: Results of the study, which states it for losses and for answers.
     """
     study = results.study
-    if metric.unit == LOSS:
-        return study.report.smallest
-    if metric.unit == ANSWERS:
-        return study.report.smallest_metric
-    if metric.unit == "steps":
-        return metric.smallest * study.training.steps
-    if metric.read in (_rate_width, _accuracy, _operating_point, _reversal):
-        return metric.smallest
+    stated = stated_difference(metric, study)
+    if stated is not None:
+        return stated
     reference = [
         value
         for (name, _), contest in results.contests.items()
@@ -408,6 +403,25 @@ def smallest_difference(metric: Metric, results: Results) -> float:
         for value in metric.read(results, contest).values()
     ]
     return metric.smallest * max(reference, default=1.0)
+
+
+def stated_difference(metric: Metric, study: Study) -> float | None:
+    """Return the smallest difference in a metric that matters, as far as it is known before a study runs.
+
+    Args:
+        metric: The metric.
+        study: The study, at its main cell.
+
+    Returns:
+        The difference in the metric's unit; None if it is a share, `metric.smallest`, of the reference's largest value.
+    """
+    if metric.unit == LOSS:
+        return study.report.smallest
+    if metric.unit == ANSWERS:
+        return study.report.smallest_metric
+    if metric.unit == "steps":
+        return metric.smallest * study.training.steps
+    return metric.smallest if metric.read in (_rate_width, _accuracy, _operating_point, _reversal) else None
 
 
 Measurements = Mapping[tuple[str, str], Mapping[Key, float]]

@@ -14,7 +14,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 
 import numpy as np
@@ -174,6 +174,11 @@ class World:
     """Source of random numbers."""
     centre: float
     """Decimal logarithm of the best learning rate."""
+    by_task: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By contestant and task, a further gain after the steps of a reported run that does not depend on the rate, in nats per
+    byte."""
+    tails: float = math.inf
+    """Degrees of freedom of the noise of single runs, Student's t with the standard deviation `Noise.own`; above 2."""
 
     def __post_init__(self) -> None:
         self._shared: dict[tuple[str, int, int], float] = {}
@@ -192,6 +197,7 @@ class World:
         growth = (trial.steps / noise.steps) ** noise.growth
         share = 1 - noise.sharpness * (math.log10(trial.lr) - self.centre) ** 2
         gain = (noise.gain + self.effects.get(contestant, 0.0)) * growth * share
+        gain += self.by_task.get((contestant, trial.task), 0.0) * growth
         loss = noise.frozen - gain + self._draw(trial, noise) * noise_scale(share)
         scores = {part: (loss if part != Part.BASE else noise.frozen + gain, 0.5) for part in trial.parts}
         looks = range(trial.curve_every, trial.steps, trial.curve_every) if trial.curve_every else ()
@@ -200,8 +206,14 @@ class World:
 
     def _draw(self, trial: Trial, noise: Noise) -> float:
         if not self.correlated:
-            return float(self.rng.normal(0, math.hypot(noise.shared, noise.own)))
+            return self._own(math.hypot(noise.shared, noise.own))
         key = trial.task, trial.seed, trial.steps
         if key not in self._shared:
             self._shared[key] = float(self.rng.normal(0, noise.shared))
-        return self._shared[key] + float(self.rng.normal(0, noise.own))
+        return self._shared[key] + self._own(noise.own)
+
+    def _own(self, deviation: float) -> float:
+        """Return the noise of one run, with a standard deviation."""
+        if math.isinf(self.tails):
+            return float(self.rng.normal(0, deviation))
+        return deviation * math.sqrt((self.tails - 2) / self.tails) * float(self.rng.standard_t(self.tails))

@@ -242,6 +242,15 @@ class Ledger:
             if names is None or name in names
         )
 
+    def ended_by(self, moment: str) -> int:
+        """Return the number of recorded trials that had ended at a moment.
+
+        Args:
+            moment: Date and time in UTC, as `2026-01-31T12:00:00Z`.
+        """
+        (count,) = self._db.execute("SELECT count(*) FROM trials WHERE finished <= ?", (moment,)).fetchone()
+        return int(count)
+
     def unused(self, trials: Iterable[Trial]) -> Unused:
         """Return the number of trials that a study does not use, because the code or the study has changed.
 

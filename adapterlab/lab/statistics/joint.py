@@ -1,9 +1,11 @@
 """Joint posterior of all contestants' values of one metric, with random effects over tasks.
 
-The value of contestant c on task t is `theta[c, t] = mu[c] + u[c, t]`. The `mu` of the contestants differ by a multivariate
-Cauchy distribution; `u` is normal with variance `tau^2 / 2`, so that the difference of two contestants varies between tasks
-with standard deviation `tau`, which has a half-Cauchy prior (Gelman 2006). The likelihood is normal. A statement about tasks
-like these is judged on the mean over the tasks plus the deviation that the mean over as many other tasks would have.
+The value of contestant c on task t is `theta[c, t] = level[t] + mu[c] + u[c, t]`. The level of each task has a wide prior
+of its own, since all contestants may gain more on one task than on another. The `mu` of the contestants differ by a
+multivariate Cauchy distribution; `u` is normal with variance `tau^2 / 2`, so that the difference of two contestants varies
+between tasks with standard deviation `tau`, which has a half-Cauchy prior (Gelman 2006). The likelihood is normal. A
+statement about tasks like these is judged on the mean over the tasks plus the deviation that the mean over as many other
+tasks would have.
 
 Contestants that appear in several comparisons appear once here, so the comparisons' common errors are accounted for.
 
@@ -35,7 +37,7 @@ NODES = 12
 SOURCE_NODES = 6
 """Nodes of the grid over the scale of sources."""
 WIDE = 100.0
-"""Usual prior standard deviation of the common level of all contestants, in units of the scale of their differences."""
+"""Usual prior standard deviation of the level of each task, in units of the scale of the contestants' differences."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Columns:
     tasks: tuple[Hashable, ...]
     """Task of each column; columns of one task have a deviation in common."""
     levels: tuple[Hashable, ...]
-    """Columns with one level have a common level of all contestants; others have levels of their own."""
+    """Columns of one level have it in common, for all contestants; others have levels of their own."""
     sources: tuple[Hashable | None, ...]
     """Source of each column; columns of one source have a deviation in common. None for results of one's own."""
 
@@ -80,10 +82,10 @@ class Columns:
             tasks: Number of tasks.
         """
         twice = tuple(range(tasks)) * 2
-        return cls(tasks, np.ones((2 * tasks, 2 * tasks)), twice, (0,) * 2 * tasks, (None,) * 2 * tasks)
+        return cls(tasks, np.ones((2 * tasks, 2 * tasks)), twice, twice, (None,) * 2 * tasks)
 
     def covariance(self, mu: float, u: float, source: float = 0.0) -> np.ndarray:
-        """Return the covariance of one contestant's values between the columns, without the common levels.
+        """Return the covariance of one contestant's values between the columns, without the levels.
 
         Args:
             mu: Variance of a contestant's mean.
@@ -103,7 +105,7 @@ class Columns:
 
     @cached_property
     def common(self) -> np.ndarray:
-        """Correlation of the common levels between the columns."""
+        """Correlation of the levels between the columns."""
         found: np.ndarray = self.correlation * _same(self.levels)
         return found
 
@@ -121,7 +123,7 @@ class JointModel:
     between: float
     """Scale of the half-Cauchy priors of the standard deviations of a difference between tasks and between sources."""
     level: float = WIDE
-    """Prior standard deviation of the common level of all contestants, in units of `scale`; 0 for values without one."""
+    """Prior standard deviation of the level of each task, in units of `scale`; 0 for values without one."""
 
     def _nodes(self) -> list[tuple[float, float]]:
         """Return the grid of the variances of `mu` and of `u`, whose nodes have equal prior probability."""
@@ -145,9 +147,9 @@ class JointModel:
         rng = np.random.default_rng(seed)
         nodes = np.array(self._nodes())[rng.integers(NODES * NODES, size=samples)]
         mu = rng.normal(size=(samples, contestants)) * np.sqrt(nodes[:, :1])
-        mu = mu + rng.normal(0, self.level * self.scale, size=(samples, 1))
+        level = rng.normal(0, self.level * self.scale, size=(samples, 1, tasks))
         u = rng.normal(size=(samples, contestants, tasks)) * np.sqrt(nodes[:, 1])[:, None, None]
-        return Draws(mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
+        return Draws(level + mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
 
     def posterior(
         self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int, columns: Columns | None = None

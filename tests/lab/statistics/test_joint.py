@@ -34,6 +34,19 @@ def test_comparisons_with_one_reference_are_correlated_by_a_half():
     assert np.corrcoef(one, other)[0, 1] == pytest.approx(0.5, abs=0.03)
 
 
+def test_how_much_all_contestants_gain_on_a_task_says_nothing_of_their_differences():
+    """As in a two-way layout: the main effect of the tasks is no deviation of a contestant on one of them."""
+    values, variances = np.array([[0.021, 0.019], [0.001, -0.001], [0.0, 0.0]]), np.full((3, 2), 2e-6)
+    levels = [np.zeros(2), np.array([0.05, 0.25]), np.array([-0.3, 0.1])]
+    likely = []
+    for level in levels:
+        draws = MODEL.posterior(values + level, variances, 40_000, seed=0).over([0, 1])
+        differences = draws[:, :1] - draws[:, 1:]
+        likely.append([(differences > margin).mean(axis=0) for margin in (0.005, 0.015, 0.02)])
+    assert np.allclose(likely[1], likely[0], atol=0.015)
+    assert np.allclose(likely[2], likely[0], atol=0.015)
+
+
 def test_tasks_that_disagree_leave_the_matter_open():
     """The two forgetting differences of oft and lora that an audit of the quick study found."""
     variances = np.full((2, 2), 4e-6)

@@ -1,8 +1,8 @@
 """The Bayes factors and the credences of claims, by a finer grid and other draws than the product's.
 
-The model is that of docs/statistics.md, section *Claims*: contestant c has `mu[c] + u[c, t]` on task t. Differences of `mu`
-are Cauchy, those of `u` between two contestants are normal with a standard deviation that is half-Cauchy. The values that a
-claim is about have a correlation with those measured, the relevance.
+The model is that of docs/statistics.md, section *Claims*: contestant c has `level[t] + mu[c] + u[c, t]` on task t, with a
+wide prior of the levels. Differences of `mu` are Cauchy, those of `u` between two contestants are normal with a standard
+deviation that is half-Cauchy. The values that a claim is about have a correlation with those measured, the relevance.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Joint:
         nodes, logs = [], []
         for mu, u in itertools.product(mus, us):
             prior = mu * np.kron(np.eye(count), np.ones((tasks, tasks))) + u * np.eye(count * tasks)
-            prior += (100 * 2 * SMALLEST) ** 2
+            prior += (100 * 2 * SMALLEST) ** 2 * np.kron(np.ones((count, count)), np.eye(tasks))
             if weight == 0:
                 nodes.append((np.zeros(count * tasks), prior, u))
                 logs.append(0.0)
