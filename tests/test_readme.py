@@ -41,7 +41,7 @@ def forget_row_gain():
     Adapter.registry.pop("row_gain", None)
 
 
-AT_ONCE = ("adapterlab map", "adapterlab adapters", "adapterlab explain")
+AT_ONCE = ("adapterlab map", "adapterlab adapters", "adapterlab explain", "adapterlab evidence")
 OF_RESULTS = (
     "adapterlab run --plan",
     "adapterlab status",
