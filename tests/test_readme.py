@@ -82,9 +82,12 @@ def test_the_adapter_of_the_guide_is_a_whole_one(llama, tokens):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(AT_ONCE)])
-def test_its_quick_commands_run(command):
-    result = run([sys.executable, "-m", *shlex.split(command)])
-    assert result.returncode == 0, result.stdout + result.stderr
+def test_its_quick_commands_run(command, monkeypatch):
+    from adapterlab.cli import app
+
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output + str(result.exception)
     assert result.stdout
 
 

@@ -63,13 +63,18 @@ def files_of(adapter: str, the_task: str | Task) -> set[str]:
     return {label for label, _ in decisive_files(adapter, task(the_task) if isinstance(the_task, str) else the_task)}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(copied) -> dict[tuple[str, str], str]:
+    return versions(copied)
+
+
 @pytest.fixture
-def changed(copied):
+def changed(copied, undisturbed):
     """The pairs whose hash differs while a file of the copy has another text."""
 
     def run(file: str, text: str) -> set[tuple[str, str]]:
         path = copied / file
-        before, undisturbed = path.read_text("utf-8"), versions(copied)
+        before = path.read_text("utf-8")
         assert text != before, file
         try:
             path.write_text(text, "utf-8")
