@@ -1,6 +1,6 @@
 """Tables of results: those that come with the package, and those in a folder of the user's.
 
->>> sorted(table.source for table in Store().tables)[:2]
+>>> sorted(table.source for table in Store().tables if not table.source.startswith(OWN))[:2]
 ['lr-matters', 'peft-arena']
 """
 
@@ -18,6 +18,8 @@ from adapterlab.files import write_text
 
 SHIPPED = Path(__file__).parent / "data"
 """Folder of the tables that come with the package."""
+OWN = "adapterlab-"
+"""Beginning of the names of the package's tables of its own studies."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class Store:
     def scores(self) -> list[Score]:
         """Scores of all tables."""
         return [score for table in self.tables for score in table.scores]
+
+    def without_study(self, study: str) -> list[Score]:
+        """Return the scores without those of one study, by its own table or the package's.
+
+        Args:
+            study: Name of the study.
+        """
+        own = {study, f"{OWN}{study}"}
+        return [score for score in self.scores if score.source not in own]
 
     def add(self, table: Table) -> Path:
         """Write a table into the folder; one of the same name is replaced.

@@ -179,7 +179,7 @@ def analyse(
     if the_map is not None:
         training = prepared.study.training
         at = relevance(prepared.model_parameters, training.steps * training.batch) if weight is None else weight
-        known = cells_of(s for s in (store or Store()).scores if s.source != prepared.study.name)
+        known = cells_of((store or Store()).without_study(prepared.study.name))
         judgement = judge(the_map, cells[-1], at, Cells.of(cells, prepared.study.sweep), known, GRID)
     others = (*other_cells, *units)
     in_main_unit = [replace(effects, results=by_unit(effects.results)[0]) for effects in cells]

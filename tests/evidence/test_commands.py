@@ -51,7 +51,7 @@ def test_a_study_of_ones_own_becomes_a_table_and_moves_claims(place):
     (place / "runs/quick").mkdir(parents=True)
     fill(place / "runs/quick", study, load_causal().model, lambda c, t: 1 + 0.01 * len(c.contestant) * t.seed)
     assert "quick: evidence/quick.csv" in invoke("adapterlab evidence add runs/quick")
-    assert "quick" in invoke("adapterlab evidence")
+    assert re.search(r"^quick +", invoke("adapterlab evidence"), re.MULTILINE)
     assert len(next(t for t in Store(place / "evidence").tables if t.source == "quick").scores) > 20
 
 

@@ -54,7 +54,7 @@ def test_eighteen_of_sixty_four_papers_tuned_the_rate():
 
 def test_the_quick_study_is_the_one_that_is_recorded(tmp_path):
     study, contests, _ = replayed(tmp_path, ())
-    table = next(table for table in Store().tables if table.source == "quick")
+    table = next(table for table in Store().tables if table.source == "adapterlab-quick")
     found = table_of(study, contests).scores
     assert [(s.method, s.task, s.metric) for s in found] == [(s.method, s.task, s.metric) for s in table.scores]
     assert [s.value for s in found] == pytest.approx([s.value for s in table.scores], rel=1e-8)
