@@ -238,3 +238,9 @@ def test_plain_data_has_no_nan():
     found = forecasts_to_json(Resolution((outcome("C", True, 0.0),), ()))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["forecasters"][0]["skill"] is None
+
+
+def test_a_claim_of_several_statements_is_decided_by_the_runs_of_all():
+    parts = [{"pairs": [{"trials": ["a", "b"]}]}, {"pairs": [{"trials": ["b", "c"]}]}]
+    (found,) = outcomes_of([{"claim": "All", "bayes_factor": 20.0, "before": 0.4, "parts": parts}])
+    assert found.runs == {"a", "b", "c"}
