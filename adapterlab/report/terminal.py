@@ -60,12 +60,17 @@ def _show_judgement(judgement: Judgement, console: Console) -> None:
         console.print(
             f"\\[{plain(title)}] {before:.3f} -> [bold]{after:.3f}[/bold] ({judgement.semantics})", highlight=False
         )
-    for verdict in judgement.tested:
+    moved = [verdict for verdict in judgement.verdicts if verdict.untested and verdict.after != verdict.before]
+    for verdict in (*judgement.tested, *moved):
         change = f"{verdict.before:.2f} -> {verdict.after:.2f}"
+        by = f" (by {', '.join(judgement.pooled[verdict.claim].new)} alone)" if verdict.untested else ""
         console.print(
-            plain(f"  {change}  {verdict.test.sentence()}"), highlight=False, overflow="ellipsis", no_wrap=True
+            plain(f"  {change}  {verdict.test.sentence()}{by}"), highlight=False, overflow="ellipsis", no_wrap=True
         )
-    untested = len(judgement.verdicts) - len(judgement.tested)
+    for pooled in judgement.pooled.values():
+        if pooled.contradiction:
+            console.print(plain(f"  [{pooled.claim}] {pooled.contradiction}"), style="yellow", highlight=False)
+    untested = len(judgement.verdicts) - len(judgement.tested) - len(moved)
     if untested:
         console.print(f"[dim]  {untested} claims need contestants, tasks or metrics that this study lacks[/dim]")
 

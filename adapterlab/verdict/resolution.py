@@ -91,7 +91,9 @@ def outcomes_of(claims: Iterable[Mapping[str, Any]]) -> list[Outcome]:
             claim["bayes_factor"] > 1,
             float(claim["before"]),
             claim.get("inferred"),
-            frozenset(trial for part in claim.get("parts", [claim]) for pair in part["pairs"] for trial in pair["trials"]),
+            frozenset(
+                trial for part in claim.get("parts", [claim]) for pair in part["pairs"] for trial in pair["trials"]
+            ),
         )
         for claim in claims
         if is_resolved(claim.get("bayes_factor"))

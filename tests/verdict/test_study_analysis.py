@@ -115,3 +115,31 @@ def test_the_largest_of_three_budgets_is_the_main_board():
     found = analyse(prepared, contests)
     assert [board.study.budget for board in found.boards] == [3000, 800, 2000]
     assert found.unused == Unused(0, 0)
+
+
+def test_tables_of_the_users_move_claims_and_the_report_says_by_what(prepared, contests, ledger, tmp_path):
+    from rich.console import Console
+
+    from adapterlab.evidence import Store
+    from adapterlab.report.page import write_reports
+    from adapterlab.report.terminal import show
+
+    head = "# parameters: 7e9\n# tuned: yes\nmodel,task,method,value\n"
+    rows = "".join(
+        f"big,task {i},{method},{50 + 5 * (method == 'dora')}\n" for i in range(6) for method in ("lora", "dora")
+    )
+    (tmp_path / "mine.csv").write_text(head + rows)
+    the_map = a_map(BETTER.replace("oft", "dora"))
+    found = analyse(prepared, contests, ledger, the_map, store=Store(tmp_path), weight=0.5)
+    (verdict,) = found.judgement.verdicts
+    assert "dora did not run" in verdict.untested
+    assert verdict.after > verdict.before
+    console = Console(record=True, width=80)
+    show(found, "runs/made-up", console)
+    assert f"{verdict.before:.2f} -> {verdict.after:.2f}" in console.export_text()
+    page = write_reports(found, tmp_path)[0].read_text()
+    assert "6 comparisons of mine; new: mine" in page
+    assert 'by <a href="#evidence">tables</a>' in page
+    assert found.judgement.relevance == 0.5
+    same = analyse(prepared, contests, ledger, the_map, store=Store(), weight=0.5)
+    assert same.judgement.verdicts[0].after == same.judgement.verdicts[0].before
