@@ -16,6 +16,9 @@ import numpy as np
 
 from adapterlab.lab.statistics.paired import Paired, from_error
 
+MANY = 1e9
+"""Largest degrees of freedom, in place of infinitely many: Student's t is normal, and df / (df - 2) is a number."""
+
 
 class Component(NamedTuple):
     """Part of the variance of an estimate."""
@@ -46,7 +49,8 @@ def from_components(mean: float, components: Iterable[Component], n: int, level:
     total = sum(part.variance for part in parts)
     if total <= 0:
         return from_error(mean, 0.0, sum(part.df for part in parts), n, level)
-    df = total**2 / sum(part.variance**2 / part.df for part in parts if part.variance > 0)
+    unsure = sum(part.variance**2 / part.df for part in parts if part.variance > 0)
+    df = min(total**2 / unsure, MANY) if unsure > 0 else MANY
     return from_error(mean, math.sqrt(total), df, n, level)
 
 

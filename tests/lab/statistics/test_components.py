@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -68,3 +70,10 @@ def test_an_interval_over_seeds_and_rows_covers_as_often_as_it_says(rows_sd):
         interval = from_components(float(means.mean()), parts, 5)
         covered.append(interval.low <= 0 <= interval.high)
     assert 0.93 < np.mean(covered) < 0.975
+
+
+def test_a_variance_that_is_known_gives_a_normal_interval():
+    """A component of infinitely many degrees of freedom, beside others of no variance: the interval is that of z."""
+    found = from_components(0.1, [Component(0.04, math.inf), Component(0.0, 5.0)], 1)
+    assert (found.low, found.high) == pytest.approx((0.1 - 1.959964 * 0.2, 0.1 + 1.959964 * 0.2), abs=1e-6)
+    assert math.isfinite(found.df / (found.df - 2))
