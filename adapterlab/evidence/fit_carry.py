@@ -90,9 +90,16 @@ def fit_carry(cells: Sequence[Cell], loss: TuningLoss | None = None) -> CarryFit
         The fit, with Laplace's approximation for its intervals.
     """
     data = _Data.of(cells, loss or shipped_tuning_loss())
-    found = optimize.minimize(data.loss, _START, method="L-BFGS-B", bounds=[(-4.6, 4.6)] * len(_START))
+    found = optimize.minimize(
+        data.loss,
+        _START,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-4.6, 4.6)] * len(_START),
+        options={"ftol": 1e-12, "gtol": 1e-7},
+    )
     at = found.x
-    error = np.sqrt(np.diag(np.linalg.inv(_hessian(data.loss, at))))
+    error = np.sqrt(np.diag(np.linalg.inv(_hessian(lambda x: data.loss(x)[0], at))))
     half = float(stats.norm.ppf(0.95))
     low, high = np.exp(at - half * error), np.exp(at + half * error)
     size, examples, contestant, task, source, setting = (float(v) for v in np.exp(at))
@@ -149,7 +156,7 @@ def predict_held_out(
         rest, out = [c for c in cells if c.model != model], [c for c in cells if c.model == model and rival in c.worked]
         elsewhere = {method for cell in rest for method in cell.worked if rival in cell.worked}
         methods = [m for m in dict.fromkeys(m for c in out for m in c.worked) if m in elsewhere and m != rival]
-        if methods:
+        if methods and len({c.model for c in rest}) > 1:
             fit = fixed or fit_carry(rest, correction)
             found += [_predict(fit, rest, out, method, rival, correction) for method in methods]
     return found
@@ -221,19 +228,29 @@ class _Data:
 
     def covariance(self, at: np.ndarray) -> np.ndarray:
         """Return the covariance of the values without their noise."""
-        size, examples, contestant, task, source, setting = np.exp(at)
-        near = np.exp(-self._size / size - self._examples / examples)
-        between = near * (contestant**2 + task**2 * self._task) + source**2 * self._source + setting**2 * self._cell
-        found: np.ndarray = self._method * between + FREE**2 * self._cell
+        found: np.ndarray = sum(self._parts(at)) + FREE**2 * self._cell
         return found
 
-    def loss(self, at: np.ndarray) -> float:
-        """Return the negative logarithm of the posterior density."""
-        total = self.covariance(at) + np.diag(self.noise)
-        root = np.linalg.cholesky(total)
-        white = np.linalg.solve(root, self.y)
-        prior = float((((at - _START) / PRIOR_SD) ** 2).sum()) / 2
-        return float(white @ white) / 2 + float(np.log(np.diag(root)).sum()) + prior
+    def _parts(self, at: np.ndarray) -> list[np.ndarray]:
+        """Return the parts of the covariance: of the contestants' means, the tasks, the sources and the settings."""
+        size, examples, *deviations = np.exp(at)
+        near = np.exp(-self._size / size - self._examples / examples)
+        same = (near, near * self._task, self._source, self._cell)
+        return [self._method * where * sd**2 for where, sd in zip(same, deviations, strict=True)]
+
+    def loss(self, at: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the negative logarithm of the posterior density, and its gradient."""
+        parts = self._parts(at)
+        total = sum(parts) + FREE**2 * self._cell + np.diag(self.noise)
+        precision = np.linalg.inv(total)
+        weights = precision @ self.y
+        carried = parts[0] + parts[1]
+        size, examples = np.exp(at[:2])
+        slopes = [carried * self._size / size, carried * self._examples / examples, *(2 * part for part in parts)]
+        change = (precision - np.outer(weights, weights)) / 2
+        away = (at - _START) / PRIOR_SD**2
+        value = float(self.y @ weights) / 2 + float(np.linalg.slogdet(total)[1]) / 2 + float(away @ (at - _START)) / 2
+        return value, np.array([float((change * slope).sum()) for slope in slopes]) + away
 
 
 def _by_model(cells: Sequence[Cell]) -> dict[str, set[str]]:

@@ -66,7 +66,7 @@ def test_options_of_the_run_command_are_the_programs_own():
     [
         ("adapterlab evidence compare lora lora", "compared with itself"),
         ("adapterlab evidence compare lora pissa --metric width", "unknown metric 'width' in the tables"),
-        ("adapterlab evidence carry --metric out_of_domain", "fewer than two models"),
+        ("adapterlab evidence carry --metric tenth_of_data", "fewer than two models"),
         ("adapterlab evidence add nothing.csv", "nothing.csv cannot be read"),
         ("adapterlab evidence compare lora pissa --store mine.csv", "mine.csv is no folder"),
     ],
