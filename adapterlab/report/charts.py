@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import altair as alt
@@ -20,6 +21,7 @@ import vl_convert
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.pareto import ParetoFront
 from adapterlab.lab.analysis.scoreboard import Row, Scoreboard
+from adapterlab.lab.statistics import Paired
 from adapterlab.names import printable
 
 Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.FacetChart
@@ -38,6 +40,8 @@ _PALETTE = [
 _FONT = "Helvetica, Arial, sans-serif"
 WIDTH = 1000
 """Width of a chart in pixels."""
+WIDEST = 2.0
+"""Half-widths of an interval, in median half-widths, that a chart has room for."""
 
 
 def svg(chart: Chart) -> str:
@@ -83,6 +87,8 @@ def colours(board: Board) -> dict[str, str]:
 def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]) -> str:
     """Draw learning against forgetting: a point for each contestant with its 95 % intervals.
 
+    Intervals much wider than the others, as of two runs, are cut off so that the points stay apart.
+
     Grey steps are the Pareto front. A thin line is the path of a contestant as its strength grows, from the frozen model to
     the largest strength that was scored.
 
@@ -95,15 +101,16 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
         The chart as SVG.
     """
     shown = [row for row in scoreboard.rows if math.isfinite(row.gain.mean) and math.isfinite(row.gain.low)]
+    gain_limits, forgetting_limits = limits([row.gain for row in shown]), limits([row.forgetting for row in shown])
     rows = [
         {
             "contestant": row.contestant,
             "gain": row.gain.mean,
-            "gain_low": row.gain.low,
-            "gain_high": row.gain.high,
+            "gain_low": max(row.gain.low, gain_limits[0]),
+            "gain_high": min(row.gain.high, gain_limits[1]),
             "forgetting": row.forgetting.mean,
-            "forgetting_low": row.forgetting.low,
-            "forgetting_high": row.forgetting.high,
+            "forgetting_low": max(row.forgetting.low, forgetting_limits[0]),
+            "forgetting_high": min(row.forgetting.high, forgetting_limits[1]),
             "under": any(_hides(other, row) for other in shown),
         }
         for row in shown
@@ -132,6 +139,25 @@ def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]
     )
     layers = [*_front(front), *_paths(front, colour), sideways, upright, points, over, under]
     return svg(alt.layer(*layers).properties(width=WIDTH - 90, height=380))
+
+
+def limits(effects: Sequence[Paired]) -> tuple[float, float]:
+    """Return the ends of the axis beyond which intervals are cut off.
+
+    They are beyond the outermost means by the means' own range, or by `WIDEST` times the median half-width if that is more.
+
+    Args:
+        effects: Means with their intervals; those without a number are left out.
+
+    Returns:
+        Both ends; infinite without an interval.
+    """
+    means = [effect.mean for effect in effects if math.isfinite(effect.mean)]
+    halves = [(effect.high - effect.low) / 2 for effect in effects if math.isfinite(effect.high - effect.low)]
+    if not means or not halves:
+        return -math.inf, math.inf
+    reach = max(max(means) - min(means), WIDEST * median(halves))
+    return min(means) - reach, max(means) + reach
 
 
 def _front(front: ParetoFront) -> list[Chart]:
@@ -233,7 +259,7 @@ def rates(board: Board, palette: Mapping[str, str]) -> str:
 
 
 def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
-    """Draw the paired difference of each contestant from the reference, with its 95 % interval.
+    """Draw the paired difference of each contestant from the reference, with its 95 % interval, cut off as in `plane`.
 
     Args:
         scoreboard: The scoreboard.
@@ -242,10 +268,15 @@ def forest(scoreboard: Scoreboard, palette: Mapping[str, str]) -> str:
     Returns:
         The chart as SVG.
     """
-    rows = [
-        {"contestant": row.contestant, "mean": row.versus.mean, "low": row.versus.low, "high": row.versus.high}
+    compared = {
+        row.contestant: row.versus
         for row in scoreboard.rows
         if row.versus is not None and math.isfinite(row.versus.low)
+    }
+    low, high = limits(list(compared.values()))
+    rows = [
+        {"contestant": name, "mean": effect.mean, "low": max(effect.low, low), "high": min(effect.high, high)}
+        for name, effect in compared.items()
     ]
     order = [str(row["contestant"]) for row in rows]
     base = data_chart(rows).encode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import math
 import re
 import shutil
 
@@ -226,3 +227,19 @@ def test_verdict_file_is_json_that_a_strict_reader_takes(analysis, judgement, tm
 
     data = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
     assert {c["claim"] for c in data["claims"]} == {v.claim for v in judgement.verdicts}
+
+
+def test_an_interval_of_two_runs_does_not_squeeze_the_others():
+    """The widest one of an actual study was ten thousand times as wide as its neighbours'."""
+    from adapterlab.lab.statistics import Paired
+    from adapterlab.report.charts import limits
+
+    usual = [Paired(mean, mean - 0.1, mean + 0.1, 0.5, 4) for mean in (0.03, 0.07, 0.26)]
+    assert limits(usual)[0] < -0.1
+    assert limits(usual)[1] > 0.4
+    wide = Paired(0.1, -880.0, 880.0, 1.0, 2)
+    low, high = limits([*usual, wide])
+    assert -0.5 < low < -0.07
+    assert 0.36 < high < 0.8
+    assert limits([]) == (-math.inf, math.inf)
+    assert limits([Paired(0.1, -math.inf, math.inf, 1.0, 1)]) == (-math.inf, math.inf)
