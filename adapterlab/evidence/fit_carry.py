@@ -27,7 +27,7 @@ from scipy import optimize, stats
 from adapterlab.evidence.cells import Cell, cells_of
 from adapterlab.evidence.store import SHIPPED, Store
 from adapterlab.evidence.tuning import TuningLoss, shipped_tuning_loss
-from adapterlab.lab.statistics.carry import Carry, Place
+from adapterlab.lab.statistics.carry import Carry, Place, example_decades, size_decades
 
 FITTED = SHIPPED / "carry.json"
 """File with the lengths of the fit to the package's tables."""
@@ -219,8 +219,8 @@ class _Data:
     def __post_init__(self) -> None:
         places = [Place(cell.parameters, cell.examples) for cell in self.cells]
         at = self.cell
-        self._size = _between(lambda a, b: abs(math.log10(a.parameters / b.parameters)), places)[np.ix_(at, at)]
-        self._examples = _between(_example_decades, places)[np.ix_(at, at)]
+        self._size = _between(size_decades, places)[np.ix_(at, at)]
+        self._examples = _between(example_decades, places)[np.ix_(at, at)]
         self._task = _alike([cell.task for cell in self.cells])[np.ix_(at, at)]
         self._source = _alike([cell.source for cell in self.cells])[np.ix_(at, at)]
         self._cell = (at[:, None] == at[None, :]).astype(float)
@@ -258,10 +258,6 @@ def _by_model(cells: Sequence[Cell]) -> dict[str, set[str]]:
     for cell in cells:
         found[cell.model] |= set(cell.worked)
     return found
-
-
-def _example_decades(a: Place, b: Place) -> float:
-    return abs(math.log10(a.examples / b.examples)) if a.examples and b.examples else 0.0
 
 
 def _between(distance: Callable[[Place, Place], float], places: Sequence[Place]) -> np.ndarray:

@@ -19,22 +19,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeGuard
 
 import numpy as np
+from scipy import stats
+from scipy.special import logsumexp
 
 from adapterlab.evidence.cells import FROZEN, Cell
 from adapterlab.evidence.fit_carry import shipped_carry
 from adapterlab.evidence.tuning import TuningLoss, shipped_tuning_loss
-from adapterlab.lab.analysis.evidence import BETWEEN, SAMPLES, odds
+from adapterlab.lab.analysis.evidence import BETWEEN, odds
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics.carry import Carry, Place
-from adapterlab.lab.statistics.joint import Columns, JointModel
+from adapterlab.lab.statistics.joint import JointModel
 from adapterlab.lab.statistics.meta_analysis import MetaAnalysis, random_effects
 from adapterlab.verdict.claim_verdict import SLACK
 from adapterlab.verdict.forms import Comparison, Equivalent, Matchable, Reaches, Test
 from adapterlab.verdict.relevance import TARGET, place_of
 from adapterlab.verdict.wanted import Wanted
+
+SOURCE_NODES = 6
+"""Nodes of the grid over the scale of sources."""
 
 
 @dataclass(frozen=True)
@@ -150,38 +156,80 @@ def bayes_factor(
     """
     if not effects:
         return 1.0
-    lengths = carry or shipped_carry()
-    tasks = len(test.tasks)
-    places = [TARGET] * tasks + [effect.place for effect in effects]
-    correlation = np.array([[lengths.correlation(a, b) for b in places] for a in places])
-    columns = Columns(
-        tasks,
-        correlation,
-        (*test.tasks, *(effect.task for effect in effects)),
-        tuple(range(len(places))),
-        (*(None for _ in test.tasks), *(effect.source for effect in effects)),
-    )
-    # One contrast takes the place of a contestant, whose variances are half of a difference's.
-    model = JointModel(math.sqrt(2) * TYPICAL, math.sqrt(2) * BETWEEN, level=0)
-    values = np.array([[effect.value for effect in effects]])
-    variances = np.array([[effect.variance for effect in effects]])
-    posterior = model.condition(values, variances, columns)
-    known = float(correlation[:tasks, tasks:].max())
-    over = range(tasks)
-    draws = (
-        posterior.draw(SAMPLES, seed=1, scales=known).over(over)[:, 0],
-        model.prior(1, tasks, SAMPLES, seed=0).over(over)[:, 0],
-    )
-    after, before = (odds(_holds(test, values, smallest).mean()) for values in draws)
-    return float(after / before)
+    grid = _Grid.of(test, effects, carry or shipped_carry())
+    after, before = grid.after(*_region(test, smallest)), grid.before(*_region(test, smallest))
+    return float(odds(after) / odds(before))
 
 
-def _holds(test: Comparison, values: np.ndarray, smallest: float) -> np.ndarray:
+def _region(test: Comparison, smallest: float) -> tuple[float, float]:
+    """Return the ends of the values for which a claim holds, in units of the smallest difference that matters."""
     if isinstance(test, Equivalent):
-        found: np.ndarray = np.abs(values) <= test.within / smallest
-        return found
+        return -test.within / smallest, test.within / smallest
     if isinstance(test, Reaches):
-        return values > 0
+        return 0.0, math.inf
     by: float | None = getattr(test, "by", None)
-    margin = 1.0 if by is None else by / smallest
-    return values > margin
+    return (1.0 if by is None else by / smallest), math.inf
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Normal distribution of the difference that a claim is about, at each node of a grid over the scales."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    prior: np.ndarray
+    """Variance before the effects."""
+    shares: np.ndarray
+    """Posterior weight of each node."""
+
+    @classmethod
+    def of(cls, test: Comparison, effects: Sequence[Effect], carry: Carry) -> _Grid:
+        tasks = len(test.tasks)
+        places = [TARGET] * tasks + [effect.place for effect in effects]
+        near = np.array([[carry.correlation(a, b) for b in places] for a in places])
+        task = _same([*test.tasks, *(effect.task for effect in effects)])
+        source = _same([*(None for _ in test.tasks), *(effect.source for effect in effects)])
+        mu, u, s = _nodes()
+        covariance = near * (mu + u * task) + s * source  # (nodes, places, places)
+        values = np.array([effect.value for effect in effects])
+        total = covariance[:, tasks:, tasks:] + np.diag([effect.variance for effect in effects])
+        cross = covariance[:, :tasks, tasks:].mean(axis=1)
+        solved = np.linalg.solve(total, np.stack([np.broadcast_to(values, cross.shape), cross], axis=2))
+        log = -0.5 * (solved[:, :, 0] @ values + np.linalg.slogdet(total)[1])
+        # What is far says little of the scales too.
+        log = float(near[:tasks, tasks:].max()) * log
+        prior = covariance[:, :tasks, :tasks].mean(axis=(1, 2)) + u.ravel() / tasks  # as on as many other tasks
+        variance = prior - (cross * solved[:, :, 1]).sum(axis=1)
+        return cls((cross * solved[:, :, 0]).sum(axis=1), variance, prior, np.exp(log - logsumexp(log)))
+
+    def after(self, low: float, high: float) -> np.ndarray:
+        """Return the posterior probability of a range."""
+        return np.asarray(self.shares @ _between(self.mean, self.variance, low, high))
+
+    def before(self, low: float, high: float) -> np.ndarray:
+        """Return the prior probability of a range."""
+        return np.asarray(_between(0 * self.mean, self.prior, low, high).mean())
+
+
+def _between(mean: np.ndarray, variance: np.ndarray, low: float, high: float) -> np.ndarray:
+    sd = np.sqrt(variance)
+    found: np.ndarray = stats.norm.cdf((high - mean) / sd) - stats.norm.cdf((low - mean) / sd)
+    return found
+
+
+@cache
+def _nodes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the variances of a difference's mean, of its deviation on a task and in a source: `(nodes, 1, 1)` each.
+
+    They are those of the joint model of a study's contestants, whose variances are half of a difference's.
+    """
+    at = (np.arange(SOURCE_NODES) + 0.5) / SOURCE_NODES
+    sources = (BETWEEN * stats.halfcauchy.ppf(at)) ** 2
+    pairs = JointModel(TYPICAL, BETWEEN).nodes()
+    nodes = np.array([(2 * mu, 2 * u, source) for mu, u in pairs for source in sources])
+    mu, u, source = nodes.T[:, :, None, None]
+    return mu, u, source
+
+
+def _same(labels: Sequence[str | None]) -> np.ndarray:
+    return np.array([[float(a is not None and a == b) for b in labels] for a in labels])

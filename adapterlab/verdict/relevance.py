@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from adapterlab.evidence.fit_carry import shipped_carry
-from adapterlab.lab.statistics.carry import Place
+from adapterlab.lab.statistics.carry import LONG, Place
 
-TARGET = Place(1e10, 1e5)
+TARGET = Place(1e10, LONG)
 """Model size and training examples from which on claims are about all models: a stated convention."""
 
 
@@ -31,7 +31,7 @@ def relevance(parameters: float, examples: float | None = None) -> float:
 
     Args:
         parameters: Number of parameters of the model that the contests were run on.
-        examples: Training examples that each run saw; None if not known, which is taken as no difference.
+        examples: Training examples that each run saw; None if not known, for which a usual full training is taken.
 
     Returns:
         The correlation, from 0 to 1.

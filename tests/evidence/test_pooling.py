@@ -154,3 +154,15 @@ def test_many_results_of_one_source_are_worth_less_than_few_of_several():
     thirty, hundred, six = factor(["a"] * 30), factor(["a"] * 100), factor(list("abcdef"))
     assert 1 < factor(["a"]) < thirty < six
     assert hundred < 1.3 * thirty
+
+
+def test_places_always_have_a_covariance():
+    """Also where the number of examples is not known: no correlation matrix has a negative eigenvalue."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        carry = Carry(float(rng.uniform(0.3, 9)), float(rng.uniform(0.3, 9)))
+        places = [
+            Place(10 ** rng.uniform(6, 12), None if rng.random() < 0.3 else 10 ** rng.uniform(2, 6)) for _ in range(12)
+        ]
+        matrix = np.array([[carry.correlation(a, b) for b in places] for a in places])
+        assert np.linalg.eigvalsh(matrix).min() > -1e-10

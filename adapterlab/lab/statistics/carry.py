@@ -14,6 +14,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LONG = 1e5
+"""Training examples of a usual full training, in place of an unknown number."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -22,7 +25,7 @@ class Place:
     parameters: float
     """Parameters of the base model; 0 for a place that nothing is known of."""
     examples: float | None = None
-    """Training examples that were seen; None if not known, which is taken as no difference."""
+    """Training examples that were seen; None if not known, for which `LONG` is taken."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,7 @@ class Carry:
             a: A place.
             b: Another one.
         """
-        distance = _decades(a.parameters, b.parameters) / self.size
-        if a.examples is not None and b.examples is not None:
-            distance += _decades(a.examples, b.examples) / self.examples
-        return math.exp(-distance)
+        return math.exp(-size_decades(a, b) / self.size - example_decades(a, b) / self.examples)
 
     def at_correlation(self, correlation: float, target: Place) -> Place:
         """Return the place of a smaller model whose correlation with another place has a given value.
@@ -53,6 +53,28 @@ class Carry:
         """
         decades = -math.log(correlation) * self.size if correlation > 0 else math.inf
         return Place(target.parameters / 10**decades if decades < 300 else 0.0, target.examples)
+
+
+def size_decades(a: Place, b: Place) -> float:
+    """Return the distance of two places in model size, in decades.
+
+    Args:
+        a: A place.
+        b: Another one.
+    """
+    return _decades(a.parameters, b.parameters)
+
+
+def example_decades(a: Place, b: Place) -> float:
+    """Return the distance of two places in training examples, in decades.
+
+    An unknown number must stand for one number: as no difference from all others it would give no covariance.
+
+    Args:
+        a: A place.
+        b: Another one.
+    """
+    return _decades(a.examples or LONG, b.examples or LONG)
 
 
 def _decades(a: float, b: float) -> float:

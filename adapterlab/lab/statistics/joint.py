@@ -9,10 +9,8 @@ tasks would have.
 
 Contestants that appear in several comparisons appear once here, so the comparisons' common errors are accounted for.
 
-Columns that were measured elsewhere (another model, other training, other sources) are correlated with the columns that
-are asked for (`Columns`): the differences between contestants are a Gaussian process over the columns. Results of one
-source have a deviation in common besides, whose standard deviation has a half-Cauchy prior of its own, so that no number of
-them is certain evidence.
+A claim may be about values elsewhere, such as those of larger models, whose differences have some correlation with the ones
+measured (`Posterior.draw`).
 
 >>> import numpy as np
 >>> values, variances = np.array([[0.050, 0.052], [0.030, 0.031]]), np.full((2, 2), 1e-6)
@@ -24,9 +22,8 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -34,8 +31,6 @@ from scipy.special import logsumexp
 
 NODES = 12
 """Nodes of the grid over each of the two scales."""
-SOURCE_NODES = 6
-"""Nodes of the grid over the scale of sources."""
 WIDE = 100.0
 """Usual prior standard deviation of the level of each task, in units of the scale of the contestants' differences."""
 
@@ -60,72 +55,15 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Columns whose values are asked for, and those that were measured, in this order."""
-
-    targets: int
-    """Number of columns that are asked for."""
-    correlation: np.ndarray
-    """Correlation of the contestants' differences between all columns, `(columns, columns)`."""
-    tasks: tuple[Hashable, ...]
-    """Task of each column; columns of one task have a deviation in common."""
-    levels: tuple[Hashable, ...]
-    """Columns of one level have it in common, for all contestants; others have levels of their own."""
-    sources: tuple[Hashable | None, ...]
-    """Source of each column; columns of one source have a deviation in common. None for results of one's own."""
-
-    @classmethod
-    def measured(cls, tasks: int) -> Columns:
-        """Return the columns of a study whose own tasks are asked for.
-
-        Args:
-            tasks: Number of tasks.
-        """
-        twice = tuple(range(tasks)) * 2
-        return cls(tasks, np.ones((2 * tasks, 2 * tasks)), twice, twice, (None,) * 2 * tasks)
-
-    def covariance(self, mu: float, u: float, source: float = 0.0) -> np.ndarray:
-        """Return the covariance of one contestant's values between the columns, without the levels.
-
-        Args:
-            mu: Variance of a contestant's mean.
-            u: Variance of its deviation on a task.
-            source: Variance of its deviation in a source.
-        """
-        found: np.ndarray = self.correlation * (mu + u * self._of_task) + source * self._of_source
-        return found
-
-    @cached_property
-    def _of_task(self) -> np.ndarray:
-        return _same(self.tasks)
-
-    @cached_property
-    def _of_source(self) -> np.ndarray:
-        return _same(self.sources)
-
-    @cached_property
-    def common(self) -> np.ndarray:
-        """Correlation of the levels between the columns."""
-        found: np.ndarray = self.correlation * _same(self.levels)
-        return found
-
-
-def _same(labels: Sequence[Hashable | None]) -> np.ndarray:
-    return np.array([[float(a is not None and a == b) for b in labels] for a in labels])
-
-
-@dataclass(frozen=True)
 class JointModel:
     """Prior of the contestants' values."""
 
     scale: float
     """Scale of the Cauchy distribution of the difference of two contestants, in the unit of the metric."""
     between: float
-    """Scale of the half-Cauchy priors of the standard deviations of a difference between tasks and between sources."""
-    level: float = WIDE
-    """Prior standard deviation of the level of each task, in units of `scale`; 0 for values without one."""
+    """Scale of the half-Cauchy prior of the standard deviation of a difference between tasks."""
 
-    def _nodes(self) -> list[tuple[float, float]]:
+    def nodes(self) -> list[tuple[float, float]]:
         """Return the grid of the variances of `mu` and of `u`, whose nodes have equal prior probability."""
         at = (np.arange(NODES) + 0.5) / NODES
         g = stats.invgamma.ppf(at, 0.5, scale=0.5)  # a normal with this variance is a Cauchy of scale 1
@@ -145,58 +83,49 @@ class JointModel:
             Means and effects on each task.
         """
         rng = np.random.default_rng(seed)
-        nodes = np.array(self._nodes())[rng.integers(NODES * NODES, size=samples)]
+        nodes = np.array(self.nodes())[rng.integers(NODES * NODES, size=samples)]
         mu = rng.normal(size=(samples, contestants)) * np.sqrt(nodes[:, :1])
-        level = rng.normal(0, self.level * self.scale, size=(samples, 1, tasks))
+        level = rng.normal(0, WIDE * self.scale, size=(samples, 1, tasks))
         u = rng.normal(size=(samples, contestants, tasks)) * np.sqrt(nodes[:, 1])[:, None, None]
         return Draws(level + mu[:, :, None] + u, rng.normal(size=mu.shape) * np.sqrt(nodes[:, 1:]))
 
-    def posterior(
-        self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int, columns: Columns | None = None
-    ) -> Draws:
+    def posterior(self, values: np.ndarray, variances: np.ndarray, samples: int, seed: int) -> Draws:
         """Draw from the posterior.
 
         Args:
-            values: Estimates, `(contestants, measured columns)`; nan where a contestant was not measured.
+            values: Estimates, `(contestants, tasks)`; nan where a contestant was not measured.
             variances: Their variances.
             samples: Number of draws.
             seed: Seed of the draws.
-            columns: The columns; if None, the tasks that were measured are asked for.
 
         Returns:
-            Means and effects on each column that is asked for.
+            Means and effects on each task.
         """
-        return self.condition(values, variances, columns).draw(samples, seed)
+        return self.condition(values, variances).draw(samples, seed)
 
-    def condition(self, values: np.ndarray, variances: np.ndarray, columns: Columns | None = None) -> Posterior:
+    def condition(self, values: np.ndarray, variances: np.ndarray) -> Posterior:
         """Return the posterior, to draw from.
 
         Args:
             values: As for `posterior`.
             variances: Their variances.
-            columns: The columns; if None, the tasks that were measured are asked for.
         """
-        layout, common = columns or Columns.measured(values.shape[1]), (self.level * self.scale) ** 2
-        sources = [0.0]
-        if any(source is not None for source in layout.sources):
-            at = (np.arange(SOURCE_NODES) + 0.5) / SOURCE_NODES
-            sources = [float(v) for v in (self.between * stats.halfcauchy.ppf(at)) ** 2 / 2]
-        nodes = [(mu, u, source) for mu, u in self._nodes() for source in sources]
-        fits = [_fit(values, variances, layout.covariance(*node), layout, common) for node in nodes]
-        return Posterior(tuple(fits), tuple(u for _, u, _ in nodes))
+        nodes = self.nodes()
+        fits = [_fit(values, variances, mu, u, (WIDE * self.scale) ** 2) for mu, u in nodes]
+        return Posterior(tuple(fits), tuple(u for _, u in nodes))
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Posterior of the contestants' values on the columns that are asked for."""
+    """Posterior of the contestants' values."""
 
     fits: tuple[_Fit, ...]
     """Normal posterior at each node of the grid over the scales."""
     between: tuple[float, ...]
     """Variance of a deviation on a task at each node."""
 
-    def draw(self, samples: int, seed: int, relevance: float = 1.0, scales: float | None = None) -> Draws:
-        """Draw values at a place whose values have some correlation with those of the columns.
+    def draw(self, samples: int, seed: int, relevance: float = 1.0) -> Draws:
+        """Draw values at a place whose values have some correlation with those measured.
 
         At the correlation r the values are `r theta + sqrt(1 - r^2) e`, where `e` is drawn from the prior. The likelihood of
         the scales counts with the exponent r, so that nothing is learned of them at 0.
@@ -205,13 +134,12 @@ class Posterior:
             samples: Number of draws.
             seed: Seed of the draws.
             relevance: The correlation, from 0 to 1.
-            scales: Exponent of the likelihood of the scales, if it is not the relevance.
 
         Returns:
-            Means and effects on each column.
+            Means and effects on each task.
         """
         rng = np.random.default_rng(seed)
-        log = (relevance if scales is None else scales) * np.array([fit.log_likelihood for fit in self.fits])
+        log = relevance * np.array([fit.log_likelihood for fit in self.fits])
         counts = rng.multinomial(samples, np.exp(log - logsumexp(log)))
         theta, other = [], []
         for fit, u, count in zip(self.fits, self.between, counts, strict=True):
@@ -250,20 +178,16 @@ def _normal(covariance: np.ndarray, rng: np.random.Generator, count: int) -> np.
     return found
 
 
-def _fit(values: np.ndarray, variances: np.ndarray, own: np.ndarray, layout: Columns, common: float) -> _Fit:
-    contestants = len(values)
-    everyone = np.kron(np.ones((contestants, contestants)), common * layout.common)
-    prior = np.kron(np.eye(contestants), own) + everyone
-    asked = np.zeros((contestants, len(layout.tasks)), dtype=bool)
-    asked[:, : layout.targets] = True
-    seen = np.zeros_like(asked)
-    seen[:, layout.targets :] = np.isfinite(values)
-    targets, known = asked.ravel(), seen.ravel()
-    at = np.isfinite(values)
-    total = prior[np.ix_(known, known)] + np.diag(variances[at])
-    weights = np.linalg.solve(total, prior[np.ix_(known, targets)]).T  # targets x known
-    before = prior[np.ix_(targets, targets)]
-    covariance = before - weights @ prior[np.ix_(known, targets)]
+def _fit(values: np.ndarray, variances: np.ndarray, mu: float, u: float, level: float) -> _Fit:
+    contestants, tasks = values.shape
+    same = np.kron(np.eye(contestants), np.ones((tasks, tasks)))
+    on_task = np.kron(np.ones((contestants, contestants)), np.eye(tasks))
+    prior = mu * same + u * np.eye(contestants * tasks) + level * on_task
+    known = np.isfinite(values).ravel()
+    seen, noise = values.ravel()[known], variances.ravel()[known]
+    total = prior[np.ix_(known, known)] + np.diag(noise)
+    weights = np.linalg.solve(total, prior[known]).T  # all x known
+    covariance = prior - weights @ prior[known]
     _, log_determinant = np.linalg.slogdet(total)
-    log_likelihood = -0.5 * (float(values[at] @ np.linalg.solve(total, values[at])) + float(log_determinant))
-    return _Fit(weights @ values[at], covariance, before, (contestants, layout.targets), log_likelihood)
+    log_likelihood = -0.5 * (float(seen @ np.linalg.solve(total, seen)) + float(log_determinant))
+    return _Fit(weights @ seen, covariance, prior, (contestants, tasks), log_likelihood)
