@@ -9,7 +9,7 @@ random-effects meta-analysis shows the mean over the studies and their heterogen
 >>> test = read_test("PiSSA Beats LoRA", {"better": "pissa", "than": "lora", "in": "in_domain", "on": "prose"})
 >>> from adapterlab.evidence import Store
 >>> from adapterlab.evidence.cells import cells_of
->>> found = other_evidence(test, cells_of(s for s in Store().scores if s.source != "adapterlab-quick"))
+>>> found = other_evidence(test, cells_of(s for s in Store().scores if not s.source.startswith("adapterlab")))
 >>> found.sources, found.meta is not None and found.meta.studies
 (('lr-matters', 'peft-arena'), 20)
 """
