@@ -149,7 +149,8 @@ class Posterior:
                     own = own + np.sqrt(1 - relevance**2) * fit.draw_prior(rng, int(count))
                 theta.append(own)
                 other.append(rng.normal(0, np.sqrt(u), size=(int(count), len(own[0]))))
-        return Draws(np.concatenate(theta), np.concatenate(other))
+        order = rng.permutation(samples)  # in the order of the scales, draws of two metrics would not be independent
+        return Draws(np.concatenate(theta)[order], np.concatenate(other)[order])
 
 
 @dataclass(frozen=True)

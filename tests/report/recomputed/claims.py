@@ -90,7 +90,7 @@ class Joint:
                 values = self._rng.multivariate_normal(mean, covariance, n, method="eigh", check_valid="ignore")
                 other = self._rng.normal(0, math.sqrt(u), (n, count, 1))
                 found.append(np.concatenate([values.reshape(n, count, tasks), other], axis=2))
-        return np.concatenate(found)
+        return self._rng.permutation(np.concatenate(found))  # metrics are independent, their scales too
 
     def holds(self, draws: np.ndarray, claim: Claim) -> np.ndarray:
         """In which draws a claim holds: for the mean over its tasks and the deviation of as many others."""
