@@ -63,7 +63,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How worlds are drawn."""
+    """Settings by which worlds are drawn."""
 
     name: str
     claims: tuple[Claim, ...]
@@ -241,7 +241,7 @@ BINS = 5
 
 @dataclass(frozen=True)
 class Reliability:
-    """How forecasts agree with truths, with errors clustered by ledger."""
+    """Agreement of forecasts with truths, with errors clustered by ledger."""
 
     table: pd.DataFrame
     """By bin: forecasts, their mean, the share of truths, and its standard error around the mean."""

@@ -1,4 +1,4 @@
-"""What is predicted of a claim: checked against the relation's sign, with sample sizes of its own, and written back."""
+"""The numbers of `predicted:`: their check against the relation's sign, their sample sizes, and writing them back."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_numbers_that_contradict_the_sign_are_a_warning(sign, rates, wrong):
 
 
 def test_the_sign_decides_which_way_evidence_moves_the_thesis():
-    """What the warning is about: such a supporter, once it is found to hold, lowers what it supports."""
+    """A supporter with the wrong sign lowers what it supports once it is found to hold."""
     wrong, right = a_map("+>", "[0.4, 0.8]"), a_map("+>", "[0.8, 0.4]")
     for the_map, up in ((right, True), (wrong, False)):
         high, low = (argmap.score(the_map, credences={"Rain": c}).claims["Wet"].credence for c in (0.9, 0.1))

@@ -57,7 +57,7 @@ def claim(title: str, factor: float, runs: str, before: float = 0.5) -> dict[str
     ("factor", "true"), [(10.0, True), (9.99, None), (0.1, False), (0.101, None), (1.0, None), (1e6, True)]
 )
 def test_a_claim_is_resolved_by_strong_evidence_alone(factor, true):
-    """Whatever its credence: a claim of 0.99 that a contest hardly touched is open."""
+    """The credence plays no part: a claim of 0.99 stays open if the contest says little."""
     found = outcomes_of([claim("C", factor, "ab", before=0.99)])
     assert [o.true for o in found] == ([] if true is None else [true])
     untested = {"claim": "D", "before": 0.5, "untested": "why"}
