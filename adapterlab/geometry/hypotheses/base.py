@@ -1,0 +1,128 @@
+"""The base classes of hypotheses.
+
+>>> import torch
+>>> from adapterlab.geometry.change import WeightChange
+>>> from adapterlab.geometry.hypotheses.low_rank import LowRank
+>>> change = WeightChange("q", torch.zeros(3, 3), torch.diag(torch.tensor([2.0, 1.0, 0.0])))
+>>> [nearest] = LowRank().project([change], 1, Setting())
+>>> nearest.weight.diagonal().round().tolist()
+[2.0, 0.0, 0.0]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from adapterlab.adapters.context import Factors
+from adapterlab.geometry.change import WeightChange
+from adapterlab.surgery.init.svd_cache import FactorCache
+
+
+class Nearest(NamedTuple):
+    """The nearest weight that a hypothesis allows."""
+
+    weight: Float[Tensor, "out in"]
+    """The weight, in the change's dtype."""
+    converged: bool = True
+    """False if a fit was stopped before its tolerance was met."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Seeds, tolerances and cached decompositions of projections."""
+
+    factors: Callable[[Tensor], Factors] = field(default_factory=lambda: FactorCache(entries=8))
+    """Singular value decomposition of a weight, cached."""
+    seed: int = 0
+    """Seed of the starts of a fit, and of what a method draws once for all layers."""
+    starts: int = 3
+    """Starts of a fit; the best is returned."""
+    tolerance: float = 1e-4
+    """A fit stops once a sweep lowers the residual (a share of the change's squared norm) by less than this."""
+    sweeps: int = 200
+    """Sweeps of a fit, at most."""
+
+
+class Hypothesis(ABC):
+    """A class of weight changes of growing size, and the projection on it."""
+
+    name: ClassVar[str]
+    """Short name."""
+    title: ClassVar[str]
+    """Name for reports."""
+    statement: ClassVar[str]
+    """The assumption about useful changes, in one sentence."""
+    adapters: ClassVar[tuple[str, ...]]
+    """Adapters whose changes are of this class."""
+    exact: ClassVar[bool]
+    """True if the projection is a closed form, False if it is a fit."""
+
+    @abstractmethod
+    def sizes(self, shapes: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """Return the values of the size knob that fit all layers, from fewest parameters to most.
+
+        Args:
+            shapes: `(out, in)` of every layer.
+        """
+
+    @abstractmethod
+    def parameters(self, size: int, shapes: Mapping[str, tuple[int, int]]) -> int:
+        """Return the number of parameters of a change of this class, over all layers.
+
+        Args:
+            size: Value of the size knob.
+            shapes: `(out, in)` of every layer by path.
+        """
+
+    def groups(self, shapes: Mapping[str, tuple[int, int]]) -> Sequence[Sequence[str]]:
+        """Return the paths of layers that are projected together: each alone, unless layers share parameters.
+
+        Args:
+            shapes: `(out, in)` of every layer by path.
+        """
+        return [[path] for path in shapes]
+
+    @abstractmethod
+    def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
+        """Return the nearest weight of each layer of a group.
+
+        Args:
+            changes: The layers of one group, in the order of `groups`.
+            size: Value of the size knob.
+            setting: Seeds, tolerance, and cached decompositions.
+        """
+
+
+class LayerHypothesis(Hypothesis):
+    """Base class of hypotheses whose layers share no parameters."""
+
+    @abstractmethod
+    def count(self, size: int, shape: tuple[int, int]) -> int:
+        """Return the number of parameters of one layer.
+
+        Args:
+            size: Value of the size knob.
+            shape: `(out, in)`.
+        """
+
+    @abstractmethod
+    def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
+        """Return the nearest weight of one layer.
+
+        Args:
+            change: The change.
+            size: Value of the size knob.
+            setting: Seeds, tolerance, and cached decompositions.
+        """
+
+    def parameters(self, size: int, shapes: Mapping[str, tuple[int, int]]) -> int:
+        return sum(self.count(size, shape) for shape in shapes.values())
+
+    def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
+        return [self.nearest(change, size, setting) for change in changes]

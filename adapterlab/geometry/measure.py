@@ -1,0 +1,150 @@
+"""Measure a change layer by layer, and project it on hypotheses.
+
+>>> import torch
+>>> from adapterlab.geometry.change import InMemory
+>>> base = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+>>> result = measure(InMemory({"h.0.up": (base, base + base[:, :1] @ base[:1])}), budgets=(32,))
+>>> round(result.layers[0].measures["stable_rank"], 4)
+1.0
+>>> [(each.hypothesis, each.size, round(each.residual, 4)) for each in result.projections][:1]
+[('low_rank', 1, 0.0)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from adapterlab.geometry.change import Change, WeightChange
+from adapterlab.geometry.hypotheses import all_hypotheses
+from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
+from adapterlab.geometry.measures import all_measures
+from adapterlab.geometry.measures.base import DRAWS, Layer, Measure, null_of
+from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
+from adapterlab.surgery.init.svd_cache import default_factors
+
+SPECTRUM_LENGTH = 64
+"""Singular values of a change that a result keeps."""
+Projected = Mapping[str, Tensor]
+"""By path, the weight of the base with a projected change, `(out, in)`."""
+
+
+def measure(
+    change: Change,
+    budgets: Sequence[int] = (),
+    *,
+    measures: Iterable[Measure] | None = None,
+    hypotheses: Iterable[Hypothesis] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    on_layer: Callable[[LayerGeometry], None] | None = None,
+    on_projection: Callable[[Projection, Projected], Projection] | None = None,
+) -> GeometryResult:
+    """Measure a weight change, and project it on hypotheses at equal numbers of parameters.
+
+    Args:
+        change: The change.
+        budgets: Numbers of parameters; every hypothesis is projected on at its largest size within each.
+        measures: Measures to compute; all by default.
+        hypotheses: Hypotheses to project on; all by default.
+        draws: Random changes that a null is estimated from.
+        seed: Seed of the draws and of the starts of fits.
+        on_layer: Called with each layer as it is measured.
+        on_projection: Called with each projection and its weights; returns it, with scores if it scores them.
+
+    Returns:
+        The result.
+    """
+    chosen = tuple(all_measures() if measures is None else measures)
+    layers, unchanged = [], []
+    for layer in change:
+        if not layer.norm:
+            unchanged.append(layer.path)
+            continue
+        measured = measure_layer(layer, chosen, draws, seed)
+        layers.append(measured)
+        if on_layer is not None:
+            on_layer(measured)
+    setting = Setting(default_factors(), seed)
+    found: list[Projection] = []
+    for each in all_hypotheses().values() if hypotheses is None else hypotheses:
+        for size in sizes_within(each, change.shapes, budgets):
+            projection, weights = project(change, each, size, setting)
+            found.append(projection if on_projection is None else on_projection(projection, weights))
+    others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
+    return GeometryResult(
+        change.base_name, change.tuned_name, tuple(layers), tuple(unchanged), others, projections=tuple(found)
+    )
+
+
+def measure_layer(
+    change: WeightChange, measures: Sequence[Measure], draws: int = DRAWS, seed: int = 0
+) -> LayerGeometry:
+    """Measure the change of one layer.
+
+    Args:
+        change: The change, not zero.
+        measures: Measures to compute.
+        draws: Random changes that a null is estimated from.
+        seed: Seed of the draws.
+
+    Returns:
+        The measures, with their nulls.
+    """
+    layer = Layer(change, default_factors())
+    spectrum = (layer.of_delta.s[:SPECTRUM_LENGTH] / change.norm).tolist()
+    return LayerGeometry(
+        change.path,
+        change.role.value,
+        change.depth,
+        change.shape,
+        change.norm,
+        change.relative_norm,
+        {each.name: each.of(layer) for each in measures},
+        {each.name: null_of(each.of, layer, draws, seed) for each in measures if each.compared},
+        tuple(spectrum),
+    )
+
+
+def sizes_within(hypothesis: Hypothesis, shapes: Mapping[str, tuple[int, int]], budgets: Sequence[int]) -> list[int]:
+    """Return the largest size within each budget, each once, in ascending order.
+
+    Args:
+        hypothesis: The hypothesis.
+        shapes: `(out, in)` of every layer by path.
+        budgets: Numbers of parameters. A budget below the smallest size is left out.
+    """
+    counts = [(size, hypothesis.parameters(size, shapes)) for size in hypothesis.sizes(list(shapes.values()))]
+    within = ([size for size, count in counts if count <= budget] for budget in budgets)
+    return sorted({sizes[-1] for sizes in within if sizes})
+
+
+def project(
+    change: Change, hypothesis: Hypothesis, size: int, setting: Setting
+) -> tuple[Projection, dict[str, Tensor]]:
+    """Project a change on a hypothesis.
+
+    Args:
+        change: The change.
+        hypothesis: The hypothesis.
+        size: Value of its size knob.
+        setting: Seeds, tolerance, and cached decompositions.
+
+    Returns:
+        The projection, and the weights of the layers by path.
+    """
+    weights: dict[str, Tensor] = {}
+    by_path: dict[str, float] = {}
+    distance, total, converged = 0.0, 0.0, True
+    for group in hypothesis.groups(change.shapes):
+        layers = [change.read(path) for path in group]
+        for layer, nearest in zip(layers, hypothesis.project(layers, size, setting), strict=True):
+            left = float(torch.linalg.vector_norm((layer.tuned - nearest.weight).double()) ** 2)
+            weights[layer.path] = nearest.weight
+            by_path[layer.path] = left / layer.norm**2 if layer.norm else 0.0
+            distance, total, converged = distance + left, total + layer.norm**2, converged and nearest.converged
+    count = hypothesis.parameters(size, change.shapes)
+    share = distance / total if total else 0.0
+    return Projection(hypothesis.name, size, count, share, hypothesis.exact, converged, by_path), weights
