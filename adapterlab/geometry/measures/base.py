@@ -62,7 +62,7 @@ class Measure:
     """One number of a layer's change."""
 
     name: str
-    """Name in results, tests of claims and reports. A measure with a parameter has it in parentheses: `energy_in_top(0.1)`."""
+    """Name in results and tests of claims, with the parameter in parentheses if there is one: `energy_in_top(0.1)`."""
     title: str
     """Title for reports."""
     explanation: str
