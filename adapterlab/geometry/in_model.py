@@ -80,7 +80,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[No
         weights: Weights `(out, in)` by path of the layer, in any floating-point dtype.
     """
     layers = {path: model.get_submodule(path) for path in weights}
-    before = {path: layer.weight.data for path, layer in layers.items()}
+    before: dict[str, Tensor] = {path: layer.get_parameter("weight").data for path, layer in layers.items()}
     try:
         for path, layer in layers.items():
             layer.weight.data = (
@@ -89,7 +89,7 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[No
         yield
     finally:
         for path, layer in layers.items():
-            layer.weight.data = before[path]
+            layer.get_parameter("weight").data = before[path]
 
 
 def _rows_out(weight: Tensor, layer: nn.Module) -> Tensor:

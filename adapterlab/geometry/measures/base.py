@@ -2,7 +2,7 @@
 
 >>> from adapterlab.geometry.measures.spectrum import stable_rank
 >>> change = WeightChange("q", torch.zeros(8, 8), torch.eye(8))
->>> layer = Layer(change, FactorCache())
+>>> layer = Layer(change, torch_svd)
 >>> stable_rank(layer)
 8.0
 >>> drawn = null_of(stable_rank, layer, draws=20)
