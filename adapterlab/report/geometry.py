@@ -102,7 +102,8 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
         text = (
             "The weights of the base have strong and weak directions, their singular vectors. A red tick is one layer: the share of "
             "its change between the named directions. On the diagonal, a change scales what the base does already; off the "
-            "diagonal, it connects directions in a new way. The grey bar spans 95 % of random changes of the same size."
+            "diagonal, it connects directions in a new way. The grey bar spans 95 % of random changes of the same size in "
+            "any of the layers."
         )
         found.append(
             Figure(
@@ -119,7 +120,9 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
             "directions; the dashed curve is a random change of the same shape, which has all directions alike."
         )
         found.append(
-            Figure("spectra", "How many directions the change has", text, (data.of_spectra(result),), layer_charts.spectra)
+            Figure(
+                "spectra", "How many directions the change has", text, (data.of_spectra(result),), layer_charts.spectra
+            )
         )
     if result.projections:
         text = (
@@ -136,9 +139,7 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
             "dashed line, a projection has the same share of the effect as of the change; above it, the part that is expressed "
             "does more than the rest."
         )
-        found.append(
-            Figure("scores", "Score against residual", text, (data.of_scores(result),), charts.scores)
-        )
+        found.append(Figure("scores", "Score against residual", text, (data.of_scores(result),), charts.scores))
     if result.sharing:
         text = "Layers of one role and shape, compared with each other, beside random changes of the same size."
         found.append(Figure("sharing", "What layers have in common", text, (data.of_sharing(result),)))
@@ -166,17 +167,21 @@ def section(result: GeometryResult, heading: str = "What the change looks like",
         }
         for figure in figures(result)
     ]
-    page = _environment().get_template("geometry_section.html.jinja").render(
-        prefix="geometry",
-        heading=heading,
-        level=level,
-        answer=words.answer(result),
-        paragraphs=words.paragraphs(result),
-        residual=words.RESIDUAL,
-        caution=words.CAUTION,
-        projected=bool(result.projections),
-        notes=result.notes,
-        figures=drawn,
+    page = (
+        _environment()
+        .get_template("geometry_section.html.jinja")
+        .render(
+            prefix="geometry",
+            heading=heading,
+            level=level,
+            answer=words.answer(result),
+            paragraphs=words.paragraphs(result),
+            residual=words.RESIDUAL,
+            caution=words.CAUTION,
+            projected=bool(result.projections),
+            notes=result.notes,
+            figures=drawn,
+        )
     )
     return Markup(printable(page))
 
@@ -188,11 +193,15 @@ def write_html(result: GeometryResult, path: Path) -> None:
         result: The result.
         path: The file.
     """
-    page = _environment().get_template("geometry_page.html.jinja").render(
-        title=f"From {result.base} to {result.tuned}",
-        section=section(result, heading="", level=1),
-        dark_colours=DARK_COLOURS,
-        version=version("adapterlab"),
+    page = (
+        _environment()
+        .get_template("geometry_page.html.jinja")
+        .render(
+            title=f"From {result.base} to {result.tuned}",
+            section=section(result, heading="", level=1),
+            dark_colours=DARK_COLOURS,
+            version=version("adapterlab"),
+        )
     )
     write_text(path, printable(page))
 

@@ -230,4 +230,6 @@ def _legend(look: dict[str, tuple[str, str]], shown: bool) -> alt.Legend | None:
         return None
     titles = {name: title_of(name) for name in look}
     chosen = " : ".join(f"datum.value === {json.dumps(name)} ? {json.dumps(title)}" for name, title in titles.items())
-    return alt.Legend(title=None, orient="bottom", columns=6, symbolOpacity=1, labelExpr=f"{chosen} : datum.value", labelLimit=200)
+    return alt.Legend(
+        title=None, orient="bottom", columns=6, symbolOpacity=1, labelExpr=f"{chosen} : datum.value", labelLimit=200
+    )

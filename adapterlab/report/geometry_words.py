@@ -60,8 +60,8 @@ def percent(share: float) -> str:
     Args:
         share: The share, usually from 0 to 1.
 
-    >>> [percent(share) for share in (0.4567, 0.0312, 0.99996, 0.00004, 0.0, 1.0, 0.9996, float("nan"))]
-    ['46 %', '3.1 %', 'above 99.9 %', 'below 0.01 %', '0 %', '100 %', '99.9 %', 'unknown']
+    >>> [percent(share) for share in (0.4567, 0.0312, 0.0074, 0.99996, 0.00004, 0.0, 1.0, 0.9996, float("nan"))]
+    ['46 %', '3.1 %', '0.74 %', 'above 99.9 %', 'below 0.01 %', '0 %', '100 %', '99.9 %', 'unknown']
     """
     if not math.isfinite(share):
         return "unknown"
@@ -74,7 +74,7 @@ def percent(share: float) -> str:
         return "above 99.9 %"
     if 99 < value < 100:
         return f"{math.floor(10 * value) / 10:.1f} %"
-    if abs(value) < 0.1:
+    if abs(value) < 0.995:
         return f"{value:.2f} %"
     return f"{value:.1f} %" if abs(value) < 9.95 else f"{value:.0f} %"
 
@@ -166,7 +166,11 @@ def _size(result: GeometryResult) -> str:
     changed, relative = len(result.layers), sorted(layer.relative_norm for layer in result.layers)
     if not changed:
         return "No linear layer changed."
-    which = f"All {changed} linear layers" if not result.unchanged else f"{changed} of {changed + len(result.unchanged)} linear layers"
+    which = (
+        f"All {changed} linear layers"
+        if not result.unchanged
+        else f"{changed} of {changed + len(result.unchanged)} linear layers"
+    )
     if changed == 1:
         said = f"One linear layer changed{_of(result.unchanged)}, by {percent(relative[0])} of the size of its weight."
     else:
@@ -301,7 +305,8 @@ def _expressed(result: GeometryResult) -> str:
     ]
     if smaller:
         listed = [
-            f"{_name(row)} ({cell.projection.parameters:,} parameters, {percent(cell.expressed)})" for row, cell in smaller
+            f"{_name(row)} ({cell.projection.parameters:,} parameters, {percent(cell.expressed)})"
+            for row, cell in smaller
         ]
         said.append(f"Not compared, since smaller than half of that: {joined(listed)}.")
     missing = [_name(row) for row in tables.expressed(result) if row.cells[at] is None]
@@ -348,7 +353,9 @@ def _worth(result: GeometryResult) -> str:
             said.append(f"{moved}: there is no gain of which a projection could keep a share.")
             continue
         least = f", {_name(kept[-1][1])} the least ({percent(kept[-1][0])})" if len(kept) > 1 else ""
-        said.append(f"{moved}. Within {budget:,} parameters, {_name(kept[0][1])} keeps the most of that gain ({percent(kept[0][0])}){least}.")
+        said.append(
+            f"{moved}. Within {budget:,} parameters, {_name(kept[0][1])} keeps the most of that gain ({percent(kept[0][0])}){least}."
+        )
     task = f"The task is {result.task}. " if result.task else ""
     return task + " ".join(said)
 
