@@ -15,7 +15,8 @@ from statistics import median
 
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Null, Projection
 from adapterlab.report import geometry_tables as tables
-from adapterlab.report.geometry_words import FORGETTING, PARTS, measured, number, percent
+from adapterlab.report.geometry_hypothesis_words import FORGETTING, PARTS
+from adapterlab.report.geometry_numbers import measured, number, percent
 
 
 @dataclass(frozen=True)

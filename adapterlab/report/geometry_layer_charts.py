@@ -1,4 +1,4 @@
-"""Charts of the layers of a weight change: measures, spectra, and energy in the base's singular basis, as self-contained SVG.
+"""Charts of the layers of a weight change: measures, spectra, and energy in the base's singular basis, as SVG.
 
 >>> from adapterlab.geometry.result import GeometryResult, LayerGeometry, Null
 >>> null = {"stable_rank": Null(3.0, 2.5, 3.5)}
@@ -40,11 +40,14 @@ _GREY = "#6b7785"
 def heat_map(result: GeometryResult) -> Chart:
     """Draw all measures of all layers: a row for each measure, a panel for each role, the blocks from left to right.
 
-    Measures that are compared with chance are coloured by their distance from it. The others are coloured by their distance from
-    the mean over the layers, in a second chart below with other colours.
+    Measures that are compared with chance are coloured by their distance from it. The others are coloured by their distance
+    from the mean over the layers, in a second chart below with other colours.
 
     Args:
         result: The result.
+
+    Returns:
+        The chart.
     """
     compared = [row for row in against_chance(result) if row.null is not None]
     charts: list[Chart] = []
@@ -87,6 +90,9 @@ def spectra(result: GeometryResult) -> Chart:
 
     Args:
         result: The result.
+
+    Returns:
+        The chart.
     """
     rows, random = [], []
     for layer in result.layers:
@@ -143,6 +149,9 @@ def energies(result: GeometryResult) -> Chart:
 
     Args:
         result: The result, with measures of energy (`has_energies`).
+
+    Returns:
+        The chart.
     """
     names = _energies(result)
     layers = [

@@ -1,6 +1,6 @@
 """The section of a study's report on the weight changes of its trials.
 
-The input are three small tables, which whoever reads the ledger fills; `study_section` computes nothing but words and formats.
+The input are three small tables, filled from a ledger; `study_section` computes nothing but words and formats.
 
 >>> rows = [Measured("full_ft", "prose", "stable_rank", Mean(5.6, 5.2, 6.0, 3), null=80.0)]
 >>> shares = [Projected("full_ft", "prose", "low_rank", 39_424, Mean(0.27, 0.26, 0.28, 3), Mean(0.45, 0.4, 0.5, 3))]
@@ -26,8 +26,9 @@ from adapterlab.geometry.measures import all_measures
 from adapterlab.names import printable
 from adapterlab.report.charts import PALETTE, WIDTH, data_chart, svg
 from adapterlab.report.geometry_data import DataTable
+from adapterlab.report.geometry_hypothesis_words import CAUTION, RESIDUAL
+from adapterlab.report.geometry_numbers import measured, percent
 from adapterlab.report.geometry_tables import title_of
-from adapterlab.report.geometry_words import CAUTION, RESIDUAL, measured, percent
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def sentences(measured_rows: Sequence[Measured], projected: Sequence[Projected])
     apart = [row for row, null in compared if not row.mean.low <= null <= row.mean.high]
     if compared:
         said.append(
-            f"{len(apart)} of {len(compared)} comparisons with random changes of the same size show a difference: random changes "
+            f"{len(apart)} of {len(compared)} comparisons with random changes of the same size show a difference: "
+            "random changes "
             "are outside of the 95 % interval over seeds."
         )
     return tuple(said)

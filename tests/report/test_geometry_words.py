@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from adapterlab.geometry.result import GeometryResult, Null, Projection
+from adapterlab.report.geometry_numbers import percent
 from adapterlab.report.geometry_tables import by_depth, by_role, main_budget, standardized
-from adapterlab.report.geometry_words import answer, paragraphs, percent
+from adapterlab.report.geometry_words import answer, paragraphs
 from tests.report.geometries import change, layer, projections, scored
 
 
