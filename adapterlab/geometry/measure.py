@@ -76,7 +76,13 @@ def measure(
             found.append(projection if on_projection is None else on_projection(projection, weights))
     others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
     return GeometryResult(
-        change.base_name, change.tuned_name, tuple(layers), tuple(unchanged), others, projections=tuple(found)
+        change.base_name,
+        change.tuned_name,
+        tuple(layers),
+        tuple(unchanged),
+        others,
+        projections=tuple(found),
+        budgets=tuple(sorted(set(budgets))),
     )
 
 

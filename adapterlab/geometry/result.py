@@ -108,6 +108,8 @@ class GeometryResult:
     """Unit of the losses."""
     notes: tuple[str, ...] = ()
     """Remarks for the reader, such as skipped layers."""
+    budgets: tuple[int, ...] = ()
+    """Numbers of parameters that the projections were sized to."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, from which `from_json` makes an equal result."""
@@ -129,7 +131,7 @@ class GeometryResult:
             for group, nulls in data.get("sharing_nulls", {}).items()
         }
         plain["scores"] = {part: (before, after) for part, (before, after) in data.get("scores", {}).items()}
-        for name in ("unchanged", "notes"):
+        for name in ("unchanged", "notes", "budgets"):
             plain[name] = tuple(data.get(name, ()))
         return cls(**plain)
 
