@@ -89,7 +89,7 @@ class Trial:
     metric_rows: int = 0
     """Answers generated for each part, at most."""
     geometry: str = ""
-    """What is measured of the trained change of weights, as JSON with sorted keys; empty to measure nothing."""
+    """Measurement of the trained change of weights, as JSON with sorted keys; empty to measure nothing."""
 
     @property
     def id(self) -> str:
