@@ -84,7 +84,11 @@ def factors(findings: Iterable[Finding]) -> dict[str, argmap.BayesFactor]:
 
 def _weights(findings: Sequence[Finding]) -> list[float]:
     shared = [
-        sum(len(one.results & other.results) / len(one.results | other.results) for other in findings if other is not one)
+        sum(
+            len(one.results & other.results) / len(one.results | other.results)
+            for other in findings
+            if other is not one
+        )
         for one in findings
     ]
     return [1.0 / (1.0 + share) for share in shared]

@@ -17,8 +17,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from adapterlab.adapters import adapter as make_adapter
+from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.geometry.hypotheses import hypothesis
+from adapterlab.geometry.in_model import changes_linear_weights
 from adapterlab.geometry.measures import all_measures
 from adapterlab.lab.analysis.metrics import METRICS
 from adapterlab.verdict.forms import Form
@@ -91,11 +94,11 @@ class MeasuredChange(Form):
         return 1 if self.below is None else -1
 
     def sentence(self) -> str:
-        more = "more" if self.sign > 0 else "less"
+        had = f"{self.of}'s change has {'more' if self.sign > 0 else 'less'} {self.measure} than"
         if self.value is None:
             margin = "a difference that matters" if self.by is None else f"more than {self.by:g}"
-            return f"{self.of}'s change has {more} {self.measure} than a random change of its size, by {margin}: {self.where()}"
-        return f"{self.of}'s change has {more} {self.measure} than {self.value + self.sign * (self.by or 0.0):g}: {self.where()}"
+            return f"{had} a random change of its size, by {margin}: {self.where()}"
+        return f"{had} {self.value + self.sign * (self.by or 0.0):g}: {self.where()}"
 
     def where(self) -> str:
         return f"on {' and '.join(self.tasks)}"
@@ -112,7 +115,7 @@ class Projects(Form):
     """Another one."""
     of: str
     """Contestant whose change is projected."""
-    metric: Literal["in_domain", "out_of_domain", "forgetting", "residual"] = Field(default=RESIDUAL, alias="in")
+    metric: Literal["in_domain", "out_of_domain", "forgetting", "residual"] = Field(default="residual", alias="in")
     """Score of the base with the projected change, or `residual` for its distance from the change."""
     by: Annotated[float, Field(ge=0)] | None = None
     """Margin by which it must be better; the smallest difference that matters if None."""
@@ -182,5 +185,8 @@ def read_geometry_test(claim: str, data: Mapping[str, object], labels: Collectio
         raise AdapterlabError(f"{where}: {f'{key}: ' if key else ''}{reason}") from error
     except UnknownNameError as error:
         raise AdapterlabError(f"{where}: {error}") from error
-    Wanted.parse(test.of).check(where, labels)
+    wanted = Wanted.parse(test.of)
+    wanted.check(where, labels)
+    if wanted.name in all_adapters() and not changes_linear_weights(make_adapter(wanted.name, **dict(wanted.settings))):
+        raise AdapterlabError(f"{where}: {test.of} changes no weight of a linear layer and so has no geometry: give another")
     return test

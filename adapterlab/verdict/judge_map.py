@@ -111,7 +111,9 @@ def judge(
     stated = {title: credence for title in titles if (credence := the_map.claims[title].credence) is not None}
     found = {title: judge_claim(title, tests[title], stated[title], study) for title in stated if title in tests}
     seen = {
-        title: judge_geometry(title, by_geometry[title], stated[title], study) for title in stated if title in by_geometry
+        title: judge_geometry(title, by_geometry[title], stated[title], study)
+        for title in stated
+        if title in by_geometry
     }
     keyed = found | {geometry_key(title): verdict for title, verdict in seen.items()}
     regions = {key: verdict.regions for key, verdict in keyed.items() if not verdict.untested}
