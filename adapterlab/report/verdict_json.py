@@ -17,8 +17,8 @@ from adapterlab.argmap.scoring.semantics import BAYES
 from adapterlab.files import write_text
 from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
-from adapterlab.lab.analysis.geometry import ChangeTable
 from adapterlab.lab.analysis.equal_learning import EqualLearning
+from adapterlab.lab.analysis.geometry import ChangeTable
 from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired

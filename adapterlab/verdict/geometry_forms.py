@@ -22,8 +22,9 @@ from adapterlab.adapters import all_adapters
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.geometry.hypotheses import hypothesis
 from adapterlab.geometry.in_model import changes_linear_weights
-from adapterlab.geometry.measures import all_measures
+from adapterlab.geometry.measures import measure_named
 from adapterlab.lab.analysis.metrics import METRICS
+from adapterlab.lab.study.geometry import DIRECTION
 from adapterlab.verdict.forms import Form
 from adapterlab.verdict.wanted import Wanted
 
@@ -64,11 +65,11 @@ class MeasuredChange(Form):
             raise ValueError("in does not apply to a measure of the change: leave it out")
         if (self.above is None) == (self.below is None):
             raise ValueError("give either above or below: a value, or random")
-        measures = {measure.name: measure for measure in all_measures()}
-        if self.measure not in measures:
-            known = ", ".join(measures)
-            raise ValueError(f"there is no measure {self.measure}: give one of {known}, with the number as k")
-        if self.from_random and not measures[self.measure].compared:
+        try:
+            compared = self.measure != DIRECTION and measure_named(self.measure).compared
+        except AdapterlabError as error:
+            raise ValueError(f"{error}; the number in parentheses is given as k") from error
+        if self.from_random and not compared:
             raise ValueError(f"{self.measure} is not compared with a random change: give a value in place of random")
         return self
 
@@ -188,5 +189,7 @@ def read_geometry_test(claim: str, data: Mapping[str, object], labels: Collectio
     wanted = Wanted.parse(test.of)
     wanted.check(where, labels)
     if wanted.name in all_adapters() and not changes_linear_weights(make_adapter(wanted.name, **dict(wanted.settings))):
-        raise AdapterlabError(f"{where}: {test.of} changes no weight of a linear layer and so has no geometry: give another")
+        raise AdapterlabError(
+            f"{where}: {test.of} changes no weight of a linear layer and so has no geometry: give another"
+        )
     return test

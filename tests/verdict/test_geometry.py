@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from adapterlab import argmap
@@ -16,7 +19,8 @@ from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.geometry import change_tables
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.report.page import write_reports
-from adapterlab.report.verdict_json import to_json
+from adapterlab.report.terminal import show
+from adapterlab.report.verdict_json import claims_to_json, to_json, write_verdict
 from adapterlab.verdict.check_tests import check_tests
 from adapterlab.verdict.combine import Finding, factors, odds, together
 from adapterlab.verdict.geometry_forms import read_geometry_test
@@ -34,7 +38,9 @@ BEATS = f"{{better: oft, than: lora, in: in_domain, {ON}}}"
 RANDOM = 0.01
 
 
-def results(energy: float, *, gain: float = 0.05, noise: float = 1e-3, more: Mapping[str, float] | None = None) -> Results:
+def results(
+    energy: float, *, gain: float = 0.05, noise: float = 1e-3, more: Mapping[str, float] | None = None
+) -> Results:
     """A study in which full fine-tuning's change has this energy in the top directions, where a random one has 0.01."""
     found = played(("lora", "oft", "full_ft"), gains={"lora": 0.05, "oft": gain, "full_ft": 0.08}, noise=1e-3)
     rng = np.random.default_rng(0)
@@ -47,7 +53,9 @@ def results(energy: float, *, gain: float = 0.05, noise: float = 1e-3, more: Map
 
 
 def the_map(*tests: str, credence: float = 0.5) -> argmap.Map:
-    claims = [f"  + [C{i}]: c{i} {{predicted: [0.8, 0.3], credence: {credence}, {test}}}" for i, test in enumerate(tests)]
+    claims = [
+        f"  + [C{i}]: c{i} {{predicted: [0.8, 0.3], credence: {credence}, {test}}}" for i, test in enumerate(tests)
+    ]
     return argmap.parse("\n".join(["[T]: t {prior: 0.3}", *claims]))
 
 
@@ -170,24 +178,35 @@ def test_the_thesis_is_moved_by_geometry():
         (0.0, 0.002, "Both agree that it does not hold."),
     ],
 )
-def test_the_report_says_where_the_two_instruments_disagree(gain, energy, said, tmp_path):
-    analysis = analysed(results(energy, gain=gain), the_map(f"test: {BEATS}, geometry_test: {ABOVE}"))
-    (both,) = beside(analysis.judgement)
+def test_what_both_instruments_say_is_put_in_words(gain, energy, said):
+    judgement = judged(results(energy, gain=gain), f"test: {BEATS}, geometry_test: {ABOVE}")
+    (both,) = beside(judgement)
     assert both.sentence == said
     disagree = {gain > 0.1, energy > 0.01} == {True, False}
-    assert disagreements(analysis.judgement) == ((f"[C0] {said}",) if disagree else ())
-    (claim,) = to_json(analysis)["claims"]
+    assert disagreements(judgement) == ((f"[C0] {said}",) if disagree else ())
+    (claim,) = claims_to_json(judgement)
     assert claim["instruments"]["sentence"] == said
     assert claim["instruments"]["geometry"]["pairs"][0]["trials"]
+
+
+def test_the_reports_show_both_instruments(tmp_path):
+    analysis = analysed(results(0.05, gain=0.0), the_map(f"test: {BEATS}, geometry_test: {ABOVE}"))
+    said = "It projects well and trains badly: the bet is about optimization, not representation."
     page = write_reports(analysis, tmp_path)[0].read_text()
-    assert "<h2 id=\"instruments\">Contest and geometry</h2>" in page
+    assert '<h2 id="instruments">Contest and geometry</h2>' in page
     assert said in page
+    console = Console(width=200, file=StringIO())
+    show(analysis, "runs/mine", console)
+    assert f"[C0] {said}" in console.file.getvalue()
+    write_verdict(analysis, tmp_path / "verdict.json")
+    (claim,) = json.loads((tmp_path / "verdict.json").read_text())["claims"]
+    assert claim["instruments"]["contest_says"] == "does not hold"
 
 
 def test_a_claim_without_a_geometry_test_has_no_second_instrument():
-    analysis = analysed(results(0.05), the_map(f"test: {BEATS}"))
-    assert beside(analysis.judgement) == ()
-    assert "instruments" not in to_json(analysis)["claims"][0]
+    judgement = judged(results(0.05), f"test: {BEATS}")
+    assert beside(judgement) == ()
+    assert "instruments" not in claims_to_json(judgement)[0]
 
 
 def test_the_report_has_the_geometry_of_the_changes(tmp_path):
@@ -213,7 +232,7 @@ def test_a_study_without_geometry_has_no_such_section(tmp_path):
 
 WRONG = [
     ({"of": "full_ft", "on": "prose"}, "has none of the keys geometry, projects"),
-    ({"geometry": "energy", "of": "full_ft", "above": 1, "on": "prose"}, "there is no measure energy: give one of"),
+    ({"geometry": "energy", "of": "full_ft", "above": 1, "on": "prose"}, "unknown measure 'energy'"),
     ({"geometry": "stable_rank", "of": "full_ft", "on": "prose"}, "give either above or below"),
     ({"geometry": "stable_rank", "of": "full_ft", "above": 1, "below": 2, "on": "prose"}, "give either above or below"),
     ({"geometry": "stable_rank", "of": "reft", "above": 1, "on": "prose"}, "reft changes no weight of a linear layer"),
@@ -229,7 +248,7 @@ WRONG = [
 def test_a_mistake_in_a_test_is_named(data, said):
     with pytest.raises(AdapterlabError) as caught:
         read_geometry_test("C", data)
-    assert str(caught.value).startswith("the geometry test of [C]")
+    assert "the geometry test of [C]" in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -244,11 +263,10 @@ def test_map_check_finds_mistakes_in_geometry_tests():
 
 
 def test_a_lock_knows_geometry_tests():
-    old, new = (content_of(the_map(f"geometry_test: {test}")) for test in (ABOVE, ABOVE.replace("0.1", "0.05")))
+    old, new = (content_of(the_map(f"geometry_test: {test}")) for test in (ABOVE, ABOVE.replace("random", "0.05")))
     assert list(old["geometry_tests"]) == ["[C0]"]
     assert changes(old, old) == []
-    assert changes(content_of(the_map("color: 1")), old)[0] if False else True
-    assert any("geometry test of [C0] changed: k" in text for text in changes(old, new))
+    assert any("geometry test of [C0] changed: above from random to 0.05" in text for text in changes(old, new))
     without = content_of(the_map(f"test: {BEATS}"))
     assert "geometry_tests" not in without
     assert any("the geometry test of [C0] was added" in text for text in changes(without, old))

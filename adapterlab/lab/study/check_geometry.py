@@ -47,7 +47,8 @@ def check_geometry(study: Study) -> None:
         return
     from adapterlab.geometry.hypotheses import all_hypotheses  # these take a while to load, and most studies need none
     from adapterlab.geometry.in_model import changes_linear_weights
-    from adapterlab.geometry.measures import all_measures
+    from adapterlab.geometry.measures import measure_named
+    from adapterlab.lab.study.geometry import DIRECTION
 
     by_name = {entry.name: entry for entry in study.entrants}
     for name in study.geometry.of:
@@ -59,7 +60,12 @@ def check_geometry(study: Study) -> None:
                 "of", f"names {name!r}, which changes no weight of a linear layer and so has no geometry: leave it out"
             )
     _check("hypotheses", study.geometry.hypotheses, list(all_hypotheses()))
-    _check("measures", study.geometry.measures, [measure.name for measure in all_measures()])
+    for name in study.geometry.measures:
+        try:
+            if name != DIRECTION:
+                measure_named(name)
+        except AdapterlabError as error:
+            raise GeometryError("measures", f"names a measure that does not exist: {error}") from error
 
 
 def _check(key: str, names: Collection[str], known: Collection[str]) -> None:

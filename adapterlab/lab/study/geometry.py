@@ -14,6 +14,9 @@ from pydantic import Field, field_validator
 
 from adapterlab.lab.study.table import LARGEST, Count, Line, Table, distinct
 
+DIRECTION = "direction_against_magnitude"
+"""Name of the correlation over layers of the change of magnitude with that of direction, which is of no single layer."""
+
 
 class Geometry(Table):
     """Settings of the measurement of weight changes, made at the end of each reported run of some contestants."""

@@ -4,6 +4,8 @@ The numbers are a flat table, small enough for a ledger:
 
 - `MEASURE` and `MEASURE random`: a measure of the change, and its mean for random changes of the same norm, as a mean over
   layers weighted by the squared norm of their change. `relative_norm` is that of all layers together.
+- `direction_against_magnitude`: correlation over layers of the change of magnitude with that of direction (DoRA's figure 2),
+  over the queries if there are three layers of them, else over all layers.
 - `residual(HYPOTHESIS)`: squared distance of the nearest change that a hypothesis allows within the budget, as a share of
   the change's squared norm; `parameters(HYPOTHESIS)`: its number of parameters; `converged(HYPOTHESIS)`: 1, or 0 if a fit
   was stopped early.
@@ -22,19 +24,23 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 
 import torch
 from torch import nn
 
+from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import Change, InMemory
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.in_model import change_of, in_float32, with_weights
 from adapterlab.geometry.measure import Projected, measure
-from adapterlab.geometry.measures import all_measures
+from adapterlab.geometry.measures import all_measures, measure_named
+from adapterlab.geometry.measures.base import Measure
+from adapterlab.geometry.measures.direction import direction_against_magnitude
 from adapterlab.geometry.result import LayerGeometry, Projection
+from adapterlab.lab.study.geometry import DIRECTION
 from adapterlab.lab.trial.context import Stopwatch, TrialContext
 from adapterlab.lab.trial.score import score_parts
 from adapterlab.lab.trial.spec import Outcome
@@ -46,6 +52,8 @@ WHOLE = "change"
 """Name of the whole change among the names of projected ones."""
 RANDOM = "random"
 """Word after the name of a measure for its value of random changes."""
+DIRECTION_PARTS = ("magnitude_change", "direction_change")
+"""Measures of a layer that it is computed from."""
 SCORED = (Part.TEST, Part.OOD, Part.BASE)
 """Parts that projected models are scored on."""
 
@@ -111,12 +119,12 @@ def with_geometry(outcome: Outcome, context: TrialContext, change: Change) -> Ou
         scored(name, weights)
         return projection
 
-    hypotheses, measures = all_hypotheses(), all_measures()
+    hypotheses = all_hypotheses()
     with in_float32(context.model):
         result = measure(
             change,
             [wanted["budget"]],
-            measures=[each for each in measures if each.name in (wanted["measures"] or [m.name for m in measures])],
+            measures=measures_of(wanted["measures"]),
             hypotheses=[hypotheses[name] for name in wanted["hypotheses"] or hypotheses],
             draws=wanted["draws"],
             seed=context.trial.seed,
@@ -129,9 +137,34 @@ def with_geometry(outcome: Outcome, context: TrialContext, change: Change) -> Ou
     return replace(outcome, geometry=finite, geometry_seconds=time.monotonic() - started)
 
 
+def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
+    """Return measures by name.
+
+    Args:
+        names: Names of measures, `DIRECTION` among them; all measures if empty.
+
+    Raises:
+        AdapterlabError: There is no such measure.
+    """
+    if not names:
+        return all_measures()
+    each = [part for name in names for part in (DIRECTION_PARTS if name == DIRECTION else (name,))]
+    return tuple(measure_named(name) for name in dict.fromkeys(each))
+
+
+def _direction(layers: Sequence[LayerGeometry]) -> float:
+    """Return the correlation of magnitude changes with direction changes; NaN if it is not known."""
+    if not all(set(DIRECTION_PARTS) <= layer.measures.keys() for layer in layers):
+        return math.nan
+    for role in ("query", None):
+        with suppress(AdapterlabError):  # too few layers of this role
+            return direction_against_magnitude(layers, role).correlation
+    return math.nan
+
+
 def _over_layers(layers: Sequence[LayerGeometry]) -> dict[str, float]:
     """Return means over layers, weighted by the squared norm of their change."""
-    found = {"relative_norm": _relative_norm(layers)}
+    found = {"relative_norm": _relative_norm(layers), DIRECTION: _direction(layers)}
     for name in dict.fromkeys(name for layer in layers for name in layer.measures):
         found[name] = _mean([(layer.norm, layer.measures[name]) for layer in layers if name in layer.measures])
         nulls = [(layer.norm, layer.nulls[name].mean) for layer in layers if name in layer.nulls]

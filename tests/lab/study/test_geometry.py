@@ -47,9 +47,17 @@ def test_the_table_is_read(loaded):
 @pytest.mark.parametrize(
     ("lines", "line", "said"),
     [
-        ('of = ["dora"]', 12, "geometry.of names 'dora', which is no contestant of the study: give lora or reft or full_ft"),
+        (
+            'of = ["dora"]',
+            12,
+            "geometry.of names 'dora', which is no contestant of the study: give lora or reft or full_ft",
+        ),
         ('of = ["lora"]\nhypotheses = ["low_rnk"]', 13, "geometry.hypotheses names 'low_rnk', which does not exist"),
-        ('of = ["lora"]\nmeasures = ["stable_rnk"]', 13, "geometry.measures names 'stable_rnk', which does not exist"),
+        (
+            'of = ["lora"]\nmeasures = ["stable_rnk"]',
+            13,
+            "geometry.measures names a measure that does not exist: unknown measure 'stable_rnk'",
+        ),
         ('of = ["lora", "reft"]', 12, "'reft', which changes no weight of a linear layer and so has no geometry"),
         ('of = ["lora"]\ndraws = 1', 13, "geometry.draws"),
         ('of = ["lora"]\nk = 1', 13, "unknown setting 'k'"),
@@ -81,7 +89,9 @@ def test_a_divided_model_is_refused(loaded):
 
 
 def test_a_study_made_in_python_is_checked_when_it_is_resolved():
-    study = Study(name="mine", tasks=("prose",), budget=1000, contestants=({"adapter": "lora"},), geometry={"of": ("oft",)})
+    study = Study(
+        name="mine", tasks=("prose",), budget=1000, contestants=({"adapter": "lora"},), geometry={"of": ("oft",)}
+    )
     with pytest.raises(AdapterlabError, match=r"^geometry\.of names 'oft'"):
         resolve(study)
 
