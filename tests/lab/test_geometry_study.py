@@ -73,7 +73,9 @@ def test_the_numbers_are_columns_of_the_table_of_trials(finished, tmp_path):
 
 def test_lora_is_of_low_rank_and_the_claims_about_it_are_judged(finished):
     prepared, contests, ledger = finished
-    claims = "\n".join(f"  + [C{i}]: c{i} {{predicted: [0.8, 0.3], credence: 0.5, {test}}}" for i, test in enumerate(TESTS))
+    claims = "\n".join(
+        f"  + [C{i}]: c{i} {{predicted: [0.8, 0.3], credence: 0.5, {test}}}" for i, test in enumerate(TESTS)
+    )
     analysis = analyse(prepared, contests, ledger, argmap.parse(f"[T]: t {{prior: 0.3}}\n{claims}"), weight=1.0)
     (table,) = change_tables(Results.of(contests))
     assert table.projections[0].hypothesis == "low_rank"
@@ -92,7 +94,9 @@ def test_the_time_of_the_geometry_is_part_of_the_plan(finished):
     costs, unknown = {}, seconds_left(states, costs_of(states), {}, 1)
     assert costs == {}
     # Two reported runs of the contestant are to go.
-    assert seconds_left(states, costs_of(states), {}, 1, None, dict.fromkeys(known, 50.0)) == pytest.approx(unknown + 100.0)
+    assert seconds_left(states, costs_of(states), {}, 1, None, dict.fromkeys(known, 50.0)) == pytest.approx(
+        unknown + 100.0
+    )
 
 
 def costs_of(states):
