@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from adapterlab.verdict.next_contest import NextContest
 
 
+NOT_TESTED = "not tested"
+"""Word of a verdict file for an instrument that tested nothing."""
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the command.
 
@@ -59,8 +63,9 @@ def _next(
 
     the_map = files.load(file)
     done = [title for path in results or [] for title in _tested(path)]
+    measured = [title for path in results or [] for title in _tested(path, by_geometry=True)]
     relevance = _relevance(model) if weight is None else weight
-    found = next_contests(the_map, done, relevance, thesis, model)[:top]
+    found = next_contests(the_map, done, relevance, thesis, model, measured)[:top]
     hours = [_hours(contest) if measure else None for contest in found]
     order = sorted(range(len(found)), key=lambda i: -found[i].moves / (hours[i] or found[i].steps))
     shown = [_row(found[i], hours[i]) for i in order]
@@ -72,7 +77,7 @@ def _next(
         return
     for row in shown:
         time = "" if row["hours"] is None else f", about {duration(3600 * row['hours'])}"
-        print(f"{row['moves']:.4f}  {' against '.join(row['contestants'])} on {', '.join(row['tasks'])}{time}")
+        print(f"{row['moves']:.4f}  {row['what']} on {', '.join(row['tasks'])}{time}")
         print(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
     for title, reason in unwritable(the_map, done, model).items():
         print(f"        no study is written for [{title}]: {reason}")
@@ -84,13 +89,17 @@ def _next(
         print(f"To run the first: adapterlab run {write} --map {file}")
 
 
-def _tested(path: Path) -> list[str]:
-    """Return the claims that a verdict file has tested."""
+def _tested(path: Path, by_geometry: bool = False) -> list[str]:
+    """Return the claims that a verdict file has tested by contests, or by geometry."""
     from adapterlab.errors import AdapterlabError
 
     try:
         claims = json.loads(path.read_text("utf-8"))["claims"]
-        return [claim["claim"] for claim in claims if not claim.get("untested")]
+        if by_geometry:
+            tested = (claim for claim in claims if "instruments" in claim)
+            return [c["claim"] for c in tested if c["instruments"]["geometry_says"] != NOT_TESTED]
+        contests = (claim for claim in claims if not {"geometry", "projects"} & claim["test"].keys())
+        return [claim["claim"] for claim in contests if not claim.get("untested")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdapterlabError(f"--done {path} is not the verdict.json of a study with a map: {error}") from error
 
@@ -116,6 +125,7 @@ def _hours(contest: NextContest) -> float | None:
 
 def _row(contest: NextContest, hours: float | None) -> dict[str, Any]:
     return {
+        "what": contest.title,
         "contestants": list(contest.contestants),
         "tasks": list(contest.study.tasks),
         "claims": list(contest.tests),

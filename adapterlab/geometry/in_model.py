@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from adapterlab.adapters.adapter_types import ParameterAdapter
+from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import InMemory, OtherChange
 from adapterlab.surgery.handle import Handle
@@ -31,9 +33,26 @@ from adapterlab.surgery.model.linear_layers import linears
 from adapterlab.surgery.model.submodules import in_adapter
 
 
+def changes_linear_weights(adapter: Adapter) -> bool:
+    """Return True if a method can change weights of linear layers, so that its changes have a geometry.
+
+    >>> from adapterlab.adapters import adapter
+    >>> [changes_linear_weights(adapter(name)) for name in ("lora", "full_ft", "ln_tuning", "reft")]
+    [True, True, False, False]
+
+    Args:
+        adapter: The method with its settings.
+    """
+    if isinstance(adapter, ParameterAdapter):
+        return adapter.selects(nn.Linear(1, 1), "weight")
+    return adapter.mergeable
+
+
 @torch.no_grad()
 def change_of(handle: Handle, tuned_name: str = "tuned") -> InMemory:
     """Return the change that an attached adapter makes to the weights of linear layers at its present strength.
+
+    It is computed in float32 at least, so that a base of 16 bits does not round most of it away.
 
     Args:
         handle: The adapter, not merged. It is merged for the duration of the call.
@@ -47,12 +66,13 @@ def change_of(handle: Handle, tuned_name: str = "tuned") -> InMemory:
         AdapterlabError: The method changes no weight of a linear layer, such as a prompt.
     """
     model = handle.model
-    base = _parameters(model)
-    handle.merge()
-    try:
-        tuned = _parameters(model)
-    finally:
-        handle.unmerge()
+    with in_float32(model):
+        base = _parameters(model)
+        handle.merge()
+        try:
+            tuned = _parameters(model)
+        finally:
+            handle.unmerge()
     layers = {f"{path}.weight": (path, layer) for path, layer in linears(model).items()}
     weights: dict[str, tuple[Tensor, Tensor]] = {}
     others = []
@@ -69,6 +89,24 @@ def change_of(handle: Handle, tuned_name: str = "tuned") -> InMemory:
     if not weights:
         raise AdapterlabError(f"{handle.adapter.name} changes no weight of a linear layer, so it has no geometry")
     return InMemory(weights, tuned_name=tuned_name, others=others)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Hold the floating-point parameters of a model in float32, or more, for the duration of a `with` block.
+
+    Args:
+        model: The model; afterwards its parameters are the same tensors as before.
+    """
+    low = [p for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)]
+    before = [p.data for p in low]
+    try:
+        for parameter in low:
+            parameter.data = parameter.data.float()
+        yield
+    finally:
+        for parameter, data in zip(low, before, strict=True):
+            parameter.data = data
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from adapterlab.verdict.forecast_scores import compare_forecasters
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.resolution import resolution_of
 from adapterlab.verdict.study_analysis import Analysis
+from adapterlab.verdict.two_instruments import SUBSTANTIAL, beside
 
 Values = dict[str, object]
 """Values of a template's variables."""
@@ -98,7 +99,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(signed=_signed, interval=_interval, area=_area, level=_level)
-    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss)
+    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss, share=_share)
     palette = charts.colours(board)
     scoreboard, front = board.scoreboard, board.pareto
     plane = any(math.isfinite(row.forgetting.mean) for row in scoreboard.rows)
@@ -133,6 +134,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         doubtful_rates=board.doubtful_rates,
         **_sweep(analysis, board, palette),
         **_argument(analysis.judgement),
+        changes=board.changes,
         model_parameters=analysis.model_parameters,
         trials=board.trials,
         parts=PARTS,
@@ -180,7 +182,8 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
 
 def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
-        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0, "pooled": [], "curve": []}
+        names = ("theses", "claims", "pooled", "curve", "beside")
+        return {"map": None, "tested": 0, "relevance": 0.0, **{name: [] for name in names}}
     after, before = judgement.after[judgement.semantics], judgement.before[judgement.semantics]
     return {
         "map": Markup(argmap.to_svg(judgement.map, after, before)),
@@ -189,6 +192,8 @@ def _argument(judgement: Judgement | None) -> Values:
         "tested": len(judgement.tested),
         "relevance": judgement.relevance,
         "pooled": list(judgement.pooled.values()),
+        "beside": beside(judgement),
+        "substantial": SUBSTANTIAL,
         **_curve(judgement),
     }
 
@@ -239,6 +244,10 @@ def _budget_note(board: Board) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "-"
 
 
 def _loss(value: float) -> str:

@@ -22,6 +22,7 @@ from adapterlab.report.page import board_name, file_name
 from adapterlab.report.plain import add_plain_row, plain
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.study_analysis import Analysis
+from adapterlab.verdict.two_instruments import disagreements
 
 
 def show(analysis: Analysis, folder: str, console: Console) -> None:
@@ -67,6 +68,8 @@ def _show_judgement(judgement: Judgement, console: Console) -> None:
         console.print(
             plain(f"  {change}  {verdict.test.sentence()}{by}"), highlight=False, overflow="ellipsis", no_wrap=True
         )
+    for text in disagreements(judgement):
+        console.print(plain(f"  {text}"), style="yellow", highlight=False)
     for pooled in judgement.pooled.values():
         if pooled.contradiction:
             console.print(plain(f"  [{pooled.claim}] {pooled.contradiction}"), style="yellow", highlight=False)

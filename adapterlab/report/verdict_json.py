@@ -18,6 +18,7 @@ from adapterlab.files import write_text
 from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.equal_learning import EqualLearning
+from adapterlab.lab.analysis.geometry import ChangeTable
 from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired
@@ -28,6 +29,7 @@ from adapterlab.verdict.pool import Pooled
 from adapterlab.verdict.resolution import is_resolved
 from adapterlab.verdict.statements import Pair, Statement
 from adapterlab.verdict.study_analysis import Analysis
+from adapterlab.verdict.two_instruments import Beside, beside
 
 Json = dict[str, Any]
 """Plain data by key."""
@@ -63,11 +65,30 @@ def to_json(analysis: Analysis) -> Json:
         "failures": [asdict(failure) | {"cell": failure.cell.by_factor} for failure in analysis.failures],
         "answer": analysis.answer,
         **({} if judgement is None else {**_judgement(judgement), "lock": _lock(analysis)}),
+        "geometry": [_change(table) for table in analysis.main.changes],
         "boards": [_board(board) for board in analysis.boards],
         "sweep": answers_to_json(analysis.answers, _effect),
         "origins": [_origin(origin) for origin in analysis.origins],
         "unused_trials": asdict(analysis.unused),
         "remarks": analysis.remarks,
+    }
+
+
+def _change(table: ChangeTable) -> Json:
+    return {
+        "contestant": table.contestant,
+        "runs": table.runs,
+        "measures": {m.name: {"value": finite(m.value), "random": finite(m.random)} for m in table.measures},
+        "projections": {
+            p.hypothesis: {
+                "parameters": finite(p.parameters),
+                "residual": finite(p.residual),
+                "share_of_gain": {part: finite(share) for part, share in p.shares.items()},
+                "forgetting": finite(p.forgetting),
+                "converged": p.converged,
+            }
+            for p in table.projections
+        },
     }
 
 
@@ -130,13 +151,27 @@ def claims_to_json(judgement: Judgement) -> list[Json]:
 
     Returns:
         Claims with their tests and credences, and of those tested the effect, the Bayes factor and the runs. `inferred` is
-        the credence that the whole map gave before the contests.
+        the credence that the whole map gave before the contests; `instruments` of a claim with a geometry test has what
+        contest and geometry say, and the effect, the Bayes factor and the runs of the geometry test.
     """
     inferred = judgement.before.get(BAYES)
+    both = {each.claim: _beside(each) for each in beside(judgement)}
     return [
-        _claim(verdict) | ({} if inferred is None else {"inferred": inferred.claims[verdict.claim].credence})
+        _claim(verdict)
+        | ({"instruments": both[verdict.claim]} if verdict.claim in both else {})
+        | ({} if inferred is None else {"inferred": inferred.claims[verdict.claim].credence})
         for verdict in judgement.verdicts
     ]
+
+
+def _beside(each: Beside) -> Json:
+    geometry = {key: value for key, value in _claim(each.geometry).items() if key not in ("claim", "before", "after")}
+    return {
+        "contest_says": each.contest_says.value,
+        "geometry_says": each.geometry_says.value,
+        "sentence": each.sentence,
+        "geometry": geometry,
+    }
 
 
 def _lock(analysis: Analysis) -> Json:

@@ -18,6 +18,10 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.resources import shipped
 from adapterlab.tasks import all_tasks
 from adapterlab.verdict.claims import Test, read_test
+from adapterlab.verdict.geometry_forms import GeometryTest, read_geometry_test
+
+TEST, GEOMETRY_TEST = "test", "geometry_test"
+"""Keys of a claim's tests: its contest, and its test by geometry."""
 
 
 def read_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, Test]:
@@ -40,6 +44,26 @@ def read_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, Test]:
     }
 
 
+def read_geometry_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, GeometryTest]:
+    """Read the geometry tests of all claims.
+
+    Args:
+        the_map: The map.
+        labels: Labels of contestants that are known besides those of the studies that come with the package.
+
+    Returns:
+        Tests by title of the claim.
+
+    Raises:
+        AdapterlabError: If a test cannot be read.
+    """
+    return {
+        title: _read_geometry_test(title, claim, {*labels, *shipped_labels()})
+        for title, claim in the_map.claims.items()
+        if GEOMETRY_TEST in claim.data
+    }
+
+
 def check_tests(the_map: Map) -> list[Diagnostic]:
     """Find mistakes in the tests of a map's claims.
 
@@ -51,17 +75,23 @@ def check_tests(the_map: Map) -> list[Diagnostic]:
     """
     found = []
     for title, claim in the_map.claims.items():
-        if "test" not in claim.data:
-            continue
-        try:
-            test = read_test(title, _table(claim), shipped_labels())
-        except AdapterlabError as error:
-            found.append(_at(the_map, claim, "error", "test", str(error)))
-            continue
-        unknown = [name for name in (*test.tasks, *test.others) if name not in all_tasks()]
-        if unknown:
-            message = f"the test of [{title}] names {' and '.join(unknown)}, which must be a task of the study"
-            found.append(_at(the_map, claim, "warning", "test-task", message))
+        for key in (TEST, GEOMETRY_TEST):
+            if key not in claim.data:
+                continue
+            test: Test | GeometryTest
+            try:
+                if key == TEST:
+                    test = read_test(title, _table(claim), shipped_labels())
+                else:
+                    test = _read_geometry_test(title, claim, shipped_labels())
+            except AdapterlabError as error:
+                found.append(_at(the_map, claim, "error", key, str(error)))
+                continue
+            unknown = [name for name in (*test.tasks, *test.others) if name not in all_tasks()]
+            if unknown:
+                words = key.replace("_", " ")
+                message = f"the {words} of [{title}] names {' and '.join(unknown)}, which must be a task of the study"
+                found.append(_at(the_map, claim, "warning", key, message))
     return found
 
 
@@ -75,6 +105,14 @@ def shipped_labels() -> frozenset[str]:
     return frozenset(labels)
 
 
+def _read_geometry_test(title: str, claim: Claim, labels: Collection[str]) -> GeometryTest:
+    data = claim.data[GEOMETRY_TEST]
+    if not isinstance(data, dict):
+        example = "{geometry: energy_in_top, of: full_ft, k: 0.1, above: random, on: [prose]}"
+        raise AdapterlabError(f"the geometry test of [{title}] is {data!r}: write {example}")
+    return read_geometry_test(title, data, labels)
+
+
 def _table(claim: Claim) -> dict[str, Any]:
     test = claim.data["test"]
     if not isinstance(test, dict):
@@ -84,6 +122,7 @@ def _table(claim: Claim) -> dict[str, Any]:
     return test
 
 
-def _at(the_map: Map, claim: Claim, severity: Any, code: str, message: str) -> Diagnostic:
-    place = next(mention for mention in claim.mentions if "test" in mention.data)
+def _at(the_map: Map, claim: Claim, severity: Any, key: str, message: str) -> Diagnostic:
+    place = next(mention for mention in claim.mentions if key in mention.data)
+    code = "test" if severity == "error" else "test-task"
     return the_map.source.at(severity, code, message, place.data_start, place.data_end)

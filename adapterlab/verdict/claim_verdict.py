@@ -15,6 +15,7 @@ from adapterlab.lab.analysis.evidence import Region
 from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results
 from adapterlab.lab.statistics import Paired
 from adapterlab.verdict.forms import All, Simple, Test
+from adapterlab.verdict.geometry_forms import GeometryTest
 from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.statements import Pair, Statement, state
 from adapterlab.verdict.wanted import Wanted
@@ -28,7 +29,7 @@ class Verdict:
     """Result of testing one claim."""
 
     claim: str
-    test: Test
+    test: Test | GeometryTest
     before: float
     """Credence stated in the map."""
     after: float

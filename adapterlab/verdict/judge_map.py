@@ -1,12 +1,12 @@
-"""Update the credences of a map's claims from the results of contests, and score the map again.
+"""Update the credences of a map's claims from contests and geometry tests, and score the map again.
 
->>> round(odds(0.75), 3)
-3.0
+>>> geometry_key("DoRA Beats LoRA")
+'DoRA Beats LoRA, by geometry'
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from adapterlab import argmap
@@ -14,10 +14,12 @@ from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantic
 from adapterlab.evidence.cells import Cell
 from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
 from adapterlab.verdict.claim_verdict import Verdict, judge_claim
+from adapterlab.verdict.combine import Combined, factors
 from adapterlab.verdict.counted import counted_sources
-from adapterlab.verdict.joint_update import update_together
+from adapterlab.verdict.geometry_statements import judge_geometry
+from adapterlab.verdict.joint_update import Updated, update_together
 from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.pool import Pooled, pool
 
@@ -31,6 +33,7 @@ class Judgement:
 
     map: argmap.Map
     verdicts: tuple[Verdict, ...]
+    """One for each claim with a test: that of its contest, or of its geometry test if no contest tested it."""
     before: Mapping[str, argmap.Scores]
     """By semantics, the scores with the stated credences."""
     after: Mapping[str, argmap.Scores]
@@ -45,6 +48,8 @@ class Judgement:
     """By claim, the evidence of other studies and published tables; claims without any are left out."""
     curve: tuple[tuple[float, argmap.Scores], ...] = ()
     """Relevances, and the scores that the map would have with them under `bayes`."""
+    geometry: tuple[Verdict, ...] = ()
+    """Verdicts of the geometry tests, with the credence that each claim has after all of its tests."""
 
     @property
     def credences(self) -> dict[str, float]:
@@ -78,6 +83,8 @@ def judge(
 ) -> Judgement:
     """Test every claim that states a test, update all credences together, and score the map again.
 
+    A claim with a contest and a geometry test is moved by both, as far as they do not share trials.
+
     Args:
         the_map: The map.
         effects: Effects estimated from finished contests.
@@ -96,37 +103,47 @@ def judge(
     """
     if not 0 <= relevance <= 1:
         raise ValueError(f"a relevance is a correlation from 0 to 1, and not {relevance}")
+    study, contestants = MeasuredStudy(effects, cells), effects.results.contestants
     tasks = effects.results.study.tasks
-    read = read_tests(the_map, effects.results.contestants)
-    tests = {title: test.in_study(tasks) for title, test in read.items()}
-    stated = {title: credence for title in tests if (credence := the_map.claims[title].credence) is not None}
-    study = MeasuredStudy(effects, cells)
-    found = {title: judge_claim(title, tests[title], credence, study) for title, credence in stated.items()}
-    regions = {title: verdict.regions for title, verdict in found.items() if not verdict.untested}
-    updated, *others = update_together(regions, stated, effects, [relevance, *grid])
+    tests = {title: test.in_study(tasks) for title, test in read_tests(the_map, contestants).items()}
+    by_geometry = {title: test.in_study(tasks) for title, test in read_geometry_tests(the_map, contestants).items()}
+    titles = [title for title in the_map.claims if title in tests or title in by_geometry]
+    stated = {title: credence for title in titles if (credence := the_map.claims[title].credence) is not None}
+    found = {title: judge_claim(title, tests[title], stated[title], study) for title in stated if title in tests}
+    seen = {
+        title: judge_geometry(title, by_geometry[title], stated[title], study)
+        for title in stated
+        if title in by_geometry
+    }
+    keyed = found | {geometry_key(title): verdict for title, verdict in seen.items()}
+    regions = {key: verdict.regions for key, verdict in keyed.items() if not verdict.untested}
+    credences = {key: verdict.before for key, verdict in keyed.items()}
+    updated, *others = update_together(regions, credences, effects, [relevance, *grid])
     counted = counted_sources(the_map)
     pooled = {
         title: one
-        for title in stated
+        for title in found
         if (one := pool(title, tests[title], found[title], effects, elsewhere, counted, relevance)) is not None
     }
-    for title, change in updated.items():
-        found[title] = replace(found[title], after=change.after, bayes_factor=change.factor, relevance=relevance)
-    for title, one in pooled.items():
-        found[title] = replace(found[title], after=_multiplied(found[title].after, one.added))
-    verdicts = tuple(found.values())
+
+    def at(changes: Mapping[str, Updated]) -> Combined:
+        contests, tests = _moved(found, changes, str, relevance), _moved(seen, changes, geometry_key, relevance)
+        return Combined.of(contests, tests, pooled)
+
+    here = at(updated)
+    verdicts = here.of_claims(titles)
     moved = {verdict.claim: verdict.after for verdict in verdicts if verdict.after != verdict.before}
     before = {name: argmap.score(the_map, name) for name in GRADUAL}
     after = {name: argmap.score(the_map, name, moved) for name in GRADUAL}
     semantics, curve = default_semantics(the_map), []
     if semantics == BAYES:
-        scored = argmap.score(the_map, BAYES), argmap.score(the_map, BAYES, factors=_factors(verdicts, pooled))
+        scored = argmap.score(the_map, BAYES), argmap.score(the_map, BAYES, factors=factors(here.findings))
         if scored[0].semantics == BAYES:
             before, after = {BAYES: scored[0], **before}, {BAYES: scored[1], **after}
-            for at, changes in zip(grid, others, strict=True):
-                moves = {t: _multiplied(c.after, pooled[t].added if t in pooled else 1.0) for t, c in changes.items()}
-                there = [replace(v, after=moves.get(v.claim, v.after)) for v in verdicts]
-                curve.append((at, argmap.score(the_map, BAYES, factors=_factors(there, pooled))))
+            curve = [
+                (place, argmap.score(the_map, BAYES, factors=factors(at(changes).findings)))
+                for place, changes in zip(grid, others, strict=True)
+            ]
     return Judgement(
         the_map,
         verdicts,
@@ -137,47 +154,26 @@ def judge(
         semantics if semantics in before else DEFAULT,
         pooled,
         tuple(curve),
+        here.of_geometry,
     )
 
 
-def _multiplied(credence: float, factor: float) -> float:
-    """Return a credence with its odds multiplied."""
-    if not 0 < credence < 1 or factor == 1:
-        return credence
-    ratio = odds(credence) * factor
-    return ratio / (1 + ratio)
-
-
-def _factors(verdicts: Sequence[Verdict], pooled: Mapping[str, Pooled]) -> dict[str, argmap.BayesFactor]:
-    """Return what the contests and new tables say of each claim, as evidence for a map that is a Bayesian network.
-
-    Claims that share results depend on each other by the share of the results that they have in common, so that none counts
-    twice: each has the weight 1 / (1 + the sum of these shares).
-    """
-    used = {verdict.claim: _results(verdict, pooled.get(verdict.claim)) for verdict in verdicts}
-    found = {}
-    for verdict in verdicts:
-        own = used[verdict.claim]
-        if not 0 < verdict.before < 1 or not own:
-            continue
-        shared = sum(len(own & other) / len(own | other) for other in used.values() if other) - 1.0  # without itself
-        ratio = odds(verdict.after) / odds(verdict.before)
-        found[verdict.claim] = argmap.BayesFactor(ratio, 1.0 / (1.0 + shared))
-    return found
-
-
-def _results(verdict: Verdict, pooled: Pooled | None) -> frozenset[str]:
-    """Return ids of the results that moved a claim: trials, and cells of tables."""
-    runs = {trial for pair in verdict.pairs for trial in pair.trials}
-    if pooled is not None:
-        runs |= {f"{e.source} {e.label} {e.task}" for e in pooled.others.effects if e.source in pooled.new}
-    return frozenset(runs)
-
-
-def odds(credence: float) -> float:
-    """Return the odds of a credence between 0 and 1.
+def geometry_key(title: str) -> str:
+    """Return the name under which the geometry test of a claim is updated together with all contests.
 
     Args:
-        credence: The credence.
+        title: Title of the claim.
     """
-    return credence / (1 - credence)
+    return f"{title}, by geometry"
+
+
+def _moved(
+    verdicts: Mapping[str, Verdict], changes: Mapping[str, Updated], key: Callable[[str], str], relevance: float
+) -> dict[str, Verdict]:
+    """Return verdicts with the credence and the Bayes factor of the joint update, those of untested claims as they are."""
+    found = dict(verdicts)
+    for title, verdict in verdicts.items():
+        change = changes.get(key(title))
+        if change is not None:
+            found[title] = replace(verdict, after=change.after, bayes_factor=change.factor, relevance=relevance)
+    return found

@@ -33,17 +33,24 @@ from adapterlab.lab.run.design import plan_of
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
-from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
 from adapterlab.verdict.claim_verdict import SLACK
 from adapterlab.verdict.counted import counted_sources
 from adapterlab.verdict.forms import All, Better, Controlled, Simple, Test, Trend
+from adapterlab.verdict.geometry_forms import (
+    SMALLEST_OF_VALUE,
+    SMALLEST_OVER_RANDOM,
+    SMALLEST_SHARE,
+    GeometryTest,
+)
 from adapterlab.verdict.relevance import TARGET
 from adapterlab.verdict.resolution import RESOLVED
 from adapterlab.verdict.statements import MIN_PAIRS
 
 Content: TypeAlias = dict[str, Any]
-"""Plain data: `semantics`, `sources`, `counted`, `claims`, `arguments`, `relations`, `tests`, `rules`, `study` or None."""
-NOT_CONTENT = ("reason", "test", "isCanonical")
+"""Plain data: `semantics`, `sources`, `counted`, `claims`, `arguments`, `relations`, `tests`, `geometry_tests` if there are
+any, `rules`, `study` or None."""
+NOT_CONTENT = ("reason", "test", "geometry_test", "isCanonical")
 """Keys of metadata that are no part of a claim's numbers; a test is read and entered by itself."""
 RULES = {
     "Bayes factor from which a claim counts as resolved": RESOLVED,
@@ -53,6 +60,14 @@ RULES = {
     "share by which a contestant may exceed its size": SLACK,
 }
 """Constants of this package that decide a verdict."""
+GEOMETRY_TESTS = "geometry_tests"
+"""Key of the geometry tests; a map without any has the content that it had before there were such tests."""
+GEOMETRY_RULES = {
+    "smallest difference from a random change, as a share of its value": SMALLEST_OVER_RANDOM,
+    "smallest difference from a value, as a share of it": SMALLEST_OF_VALUE,
+    "smallest difference of a residual": SMALLEST_SHARE,
+}
+"""Constants of this package that decide a verdict on a geometry test."""
 _E = TypeVar("_E", Claim, Argument)
 _UNTITLED = re.compile(r"Untitled [0-9]+")
 
@@ -75,6 +90,7 @@ def content_of(the_map: Map, study: ResolvedStudy | None = None, labels: Collect
     main = None if study is None else study.main.study
     known = [*labels, *([] if main is None else [entry.name for entry in main.entrants])]
     tests = {title: _test(test, main) for title, test in read_tests(the_map, known).items()}
+    by_geometry = {title: _by_geometry(test, main) for title, test in read_geometry_tests(the_map, known).items()}
     sources = the_map.settings.get("sources")
     concluded = {step.conclusion for argument in the_map.arguments.values() for step in argument.steps}
     content = {
@@ -85,8 +101,10 @@ def content_of(the_map: Map, study: ResolvedStudy | None = None, labels: Collect
         "arguments": {names[f"<{a.title}>"]: _argument(a, names) for a in the_map.arguments.values()},
         "relations": sorted(_relations(the_map, names)),
         "tests": {names[f"[{title}]"]: test for title, test in tests.items()},
+        **({GEOMETRY_TESTS: {names[f"[{title}]"]: test for title, test in by_geometry.items()}} if by_geometry else {}),
         "rules": {
             **RULES,
+            **(GEOMETRY_RULES if by_geometry else {}),
             "decades of model size over which results carry": shipped_carry().size,
             "decades of training examples over which results carry": shipped_carry().examples,
             "parameters from which on claims are about all models": TARGET.parameters,
@@ -125,7 +143,8 @@ def changes(old: Content, new: Content) -> list[str]:
         *_elements(old["arguments"], new["arguments"]),
         *(f"a relation was removed: {text}" for text in old["relations"] if text not in new["relations"]),
         *(f"a relation was added: {text}" for text in new["relations"] if text not in old["relations"]),
-        *_tests(old["tests"], new["tests"]),
+        *_tests(old["tests"], new["tests"], "test"),
+        *_tests(old.get(GEOMETRY_TESTS, {}), new.get(GEOMETRY_TESTS, {}), "geometry test"),
         *_changed(old["rules"], new["rules"], "a rule of this package, {},"),
     ]
     before, now = old["study"], new["study"]
@@ -207,6 +226,15 @@ def _test(test: Test, study: Study | None) -> Content:
     return _simple(placed, study)
 
 
+def _by_geometry(test: GeometryTest, study: Study | None) -> Content:
+    """Return a geometry test with its tasks, and with its threshold where it is one of the study's."""
+    placed = test if study is None else test.in_study(study.tasks)
+    found = placed.model_dump(by_alias=True, mode="json", exclude_none=True)
+    if placed.by is None and placed.metric in METRICS:
+        found["by"] = _margin(placed.metric, study)
+    return found
+
+
 def _simple(test: Simple, study: Study | None) -> Content:
     found = test.model_dump(by_alias=True, mode="json", exclude_none=True)
     difference = isinstance(test, Better | Controlled) or (isinstance(test, Trend) and test.within is None)
@@ -268,12 +296,12 @@ def _elements(old: Content, new: Content) -> Iterator[str]:
         yield from _changed(before, now, f"the {{}} of {name}")
 
 
-def _tests(old: Content, new: Content) -> Iterator[str]:
-    yield from (f"the test of {name} was removed" for name in old if name not in new)
-    yield from (f"the test of {name} was added" for name in new if name not in old)
+def _tests(old: Content, new: Content, kind: str) -> Iterator[str]:
+    yield from (f"the {kind} of {name} was removed" for name in old if name not in new)
+    yield from (f"the {kind} of {name} was added" for name in new if name not in old)
     for name in old:
         yield from (
-            f"the test of {name} changed: {key} from {_shown(a)} to {_shown(b)}"
+            f"the {kind} of {name} changed: {key} from {_shown(a)} to {_shown(b)}"
             for key, a, b in _differences(old[name], new[name] if name in new else old[name])
         )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapterlab.argmap import BayesFactor, Map
@@ -26,10 +26,12 @@ from adapterlab.argmap.scoring.bayes import try_compile
 from adapterlab.argmap.scoring.compile_map import CompiledMap
 from adapterlab.argmap.scoring.sensitivity import first_thesis
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.study.geometry import Geometry
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
 from adapterlab.models.fingerprint import EMBEDDED
-from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
 from adapterlab.verdict.forms import REVERSAL, Test, Trend
+from adapterlab.verdict.geometry_forms import GEOMETRY, GeometryTest, MeasuredChange, Projects
 from adapterlab.verdict.wanted import Wanted
 
 POWER, FALSE_ALARM = 0.8, 0.05
@@ -42,6 +44,8 @@ SWEPT = {
     "budget": ("budgets", (20_000, 80_000, 320_000)),
 }
 """By factor of a trend, the key of the sweep and its levels."""
+CHEAP_HYPOTHESES, CHEAP_MEASURES = ("low_rank",), ("energy_in_top(0.1)",)
+"""Hypotheses and measures of a study whose tests ask for none, since an empty list would stand for all."""
 BITFIT = "bitfit"
 """Name of the adapter that trains biases alone."""
 BUDGET = 160_000
@@ -58,7 +62,7 @@ class NextContest:
 
     contestants: tuple[str, ...]
     """Its contestants, as the tests name them."""
-    tests: Mapping[str, Test] = field(hash=False)
+    tests: Mapping[str, Test | GeometryTest] = field(hash=False)
     """By title, the claims that it tests."""
     moves: float
     """Expected absolute change of the thesis' probability."""
@@ -66,6 +70,13 @@ class NextContest:
     """Mutual information between the thesis and the outcome."""
     study: Study = field(hash=False)
     """The study that runs it."""
+
+    @property
+    def title(self) -> str:
+        """The contest in words."""
+        if self.study.geometry is not None:
+            return f"geometry of {' and '.join(self.contestants)}"
+        return " against ".join(self.contestants)
 
     @property
     def steps(self) -> int:
@@ -79,16 +90,22 @@ class NextContest:
 
 
 def next_contests(
-    the_map: Map, done: Collection[str] = (), relevance: float = 1.0, thesis: str | None = None, model: str = EMBEDDED
+    the_map: Map,
+    done: Collection[str] = (),
+    relevance: float = 1.0,
+    thesis: str | None = None,
+    model: str = EMBEDDED,
+    done_by_geometry: Collection[str] = (),
 ) -> list[NextContest]:
     """Rank the contests that a map's tests ask for.
 
     Args:
         the_map: The map; it must state what its claims predict.
-        done: Titles of the claims that were tested.
+        done: Titles of the claims whose contest was run.
         relevance: Weight of results on the model for claims about larger ones, from 0 to 1.
         thesis: Title of a claim; None for the first thesis.
         model: Model that the studies use.
+        done_by_geometry: Titles of the claims whose geometry test was made.
 
     Returns:
         The contests, those with the largest expected change for each training step first.
@@ -102,11 +119,14 @@ def next_contests(
             f"{the_map.source.name}: {problem or 'no claim states what it predicts (predicted: [0.8, 0.4])'}"
         )
     title = thesis or first_thesis(the_map)
-    groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
+    groups: dict[frozenset[object], dict[str, Test | GeometryTest]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
         if claim not in done and the_map.claims[claim].credence is not None and not no_study(test, model):
             factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
             groups[frozenset({*test.contestants(), *factors})][claim] = test
+    for claim, by_geometry in read_geometry_tests(the_map).items():
+        if claim not in done_by_geometry and the_map.claims[claim].credence is not None:
+            groups[frozenset({*by_geometry.contestants(), GEOMETRY})][claim] = by_geometry
     found = []
     for tests in groups.values():
         valued = dict(sorted(tests.items(), key=lambda item: item[0])[:MOST_CLAIMS])
@@ -179,7 +199,7 @@ def _divergence(after: float, before: float) -> float:
     return sum(a * math.log2(a / b) for a, b in terms if a > 0)
 
 
-def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
+def study_of(tests: Mapping[str, Test | GeometryTest], model: str = EMBEDDED) -> Study:
     """Return the study of the contest that tests some claims about the same contestants.
 
     Args:
@@ -201,6 +221,7 @@ def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
     swept = {SWEPT[factor][0]: SWEPT[factor][1] for factor in trends if factor in SWEPT}
     full = FULL_FT in names
     reference = next((entry.name for entry in reversed(entries)), "lora")
+    geometry = _geometry([test for test in some if isinstance(test, MeasuredChange | Projects)])
     sized = not {"rank", "budget"} & trends
     return Study.model_validate(
         {
@@ -214,6 +235,7 @@ def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
             "full_ft": full,
             "full_ft_reason": "" if full else "the claims are about other contestants",
             **({"sweep": swept} if swept else {}),
+            **({"geometry": geometry} if geometry is not None else {}),
             "training": {} if "steps" in swept else TRAINING,
             "tuning": Tuning(bracket=WIDE if "learning_rate_width" in metrics else 3, regret_sample=0),
             "report": Reporting(
@@ -223,6 +245,20 @@ def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
                 tenth_of_data="tenth_of_data" in metrics or "data" in trends,
             ),
         }
+    )
+
+
+def _geometry(tests: Sequence[GeometryTest]) -> Geometry | None:
+    """Return the settings by which a study measures what geometry tests ask for; None without any."""
+    if not tests:
+        return None
+    names = dict.fromkeys(_entry(Wanted.parse(name), None).name for test in tests for name in test.contestants())
+    hypotheses = dict.fromkeys(name for test in tests if isinstance(test, Projects) for name in test.hypotheses)
+    measures = dict.fromkeys(test.measure for test in tests if isinstance(test, MeasuredChange))
+    return Geometry(
+        of=tuple(names),
+        hypotheses=tuple(hypotheses) or CHEAP_HYPOTHESES,
+        measures=tuple(measures) or CHEAP_MEASURES,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects, Sources
 from adapterlab.lab.analysis.equal_learning import EqualLearning, compare_at_equal_learning
+from adapterlab.lab.analysis.geometry import ChangeTable, change_tables
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
 from adapterlab.lab.analysis.provenance import Provenance, provenance_of
@@ -88,6 +89,8 @@ class Board:
     sources: Sources | None = None
     """Variance of the in-domain difference between the best two contestants, by its sources; None if there are not two, or
     it is unknown."""
+    changes: tuple[ChangeTable, ...] = ()
+    """Geometry of the trained changes of weights, for the contestants whose geometry was measured."""
 
     @property
     def unit(self) -> str:
@@ -141,6 +144,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         tuple(_incidents(results)),
         provenance_of(results, origins),
         effects.sources(difference(best[0], best[1], "in_domain")) if len(best) > 1 else None,
+        change_tables(results),
     )
 
 

@@ -153,7 +153,8 @@ class Evidence:
             region: The region.
         """
         values = draws.over([self.tasks.index(task) for task in region.tasks])
-        sign = METRICS[region.contrast.metrics[0]].sign
+        metric = METRICS.get(region.contrast.metrics[0])
+        sign = 1 if metric is None else metric.sign  # evidence of its own may be on no metric
         total: np.ndarray = -np.full(len(values), region.contrast.minus)
         for term in region.contrast.terms:
             if term.contestant != FROZEN:

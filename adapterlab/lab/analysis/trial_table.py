@@ -38,8 +38,10 @@ WHOLE = (
     *("budget", "seed", "steps", "batch", "length", "windows", "curve_every", "parameters", "peak_bytes"),
     *("max_new_tokens", "metric_rows"),
 )
-REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds", "generating_seconds")
+REAL = ("lr", "share", "seconds", "attach_seconds", "wall_seconds", "generating_seconds", "geometry_seconds")
 YES_OR_NO = ("chosen", "ranked")
+GEOMETRY = "geometry "
+"""Beginning of the columns with the geometry of the trained change."""
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """Beginnings of a cell that a spreadsheet takes for a formula."""
 SCORED = tuple(part for part in Part if part != Part.TRAIN)
@@ -57,7 +59,8 @@ def trial_table(prepared: PreparedStudy, ledger: Ledger) -> pd.DataFrame:
 
     Returns:
         The table. Losses and accuracies have one column for each part, such as `test_loss`, and so have the means of the
-        metric of answers, such as `test_answers`; lists are JSON.
+        metric of answers, such as `test_answers`; each number of a change's geometry has one, such as
+        `geometry stable_rank`; lists are JSON.
     """
     roles: dict[Trial, list[Cells]] = {}
     for state in replay(prepared.contests(), ledger):
@@ -146,10 +149,11 @@ def read_csv(path: Path) -> pd.DataFrame:
 def _types(frame: pd.DataFrame) -> dict[str, str]:
     scores = [f"{part}_{score}" for part in SCORED for score in ("loss", "accuracy", "answers")]
     environment = [name for name in frame.columns if str(name).startswith("environment_")]
+    geometry = [name for name in frame.columns if str(name).startswith(GEOMETRY)]
     return {
         **dict.fromkeys((*TEXTS, *DECIDES, *environment), "string"),
         **dict.fromkeys(WHOLE, "Int64"),
-        **dict.fromkeys((*REAL, *scores), "Float64"),
+        **dict.fromkeys((*REAL, *scores, *geometry), "Float64"),
         **dict.fromkeys(YES_OR_NO, "boolean"),
     }
 
@@ -181,14 +185,16 @@ def _trial(trial: Trial) -> Cells:
     }
     fields.pop("path")  # the strengths asked for; the outcome has the scores at them
     fields.pop("rows")  # whether losses of rows were asked for; the outcome has them
+    fields.pop("geometry")  # what was asked for; the outcome has the numbers
     return fields
 
 
 def _outcome(outcome: Outcome, budget: int | None) -> Cells:
     fields = asdict(outcome)
-    scores = fields.pop("scores")
+    scores, geometry = fields.pop("scores"), fields.pop("geometry")
     return (
         fields
+        | {f"{GEOMETRY}{name}": value for name, value in geometry.items()}
         | {
             f"{part}_{name}": scores[part][i] if part in scores else None
             for part in SCORED

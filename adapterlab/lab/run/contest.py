@@ -79,7 +79,8 @@ class Contest:
         if self.adapter is None:
             return self.study.model, self.task
         steps = self.study.training.steps
-        return self.study.model, self.task, self.adapter, self.targets, steps, self.start, self.trusted, self.sampled
+        decides = self.adapter, self.targets, steps, self.start, self.trusted, self.sampled
+        return self.study.model, self.task, *decides, self.resolved.geometry_of(self.contestant)
 
     @property
     def start(self) -> float:
@@ -154,6 +155,7 @@ class Contest:
             reported=reported,
             all_parts=all_parts,
             share=share,
+            contestant=self.contestant,
         )
 
     def frozen_trial(self) -> Trial:

@@ -163,9 +163,10 @@ def plan_of(resolved: ResolvedStudy, map_text: str | None) -> Plan:
         resolved: The study.
         map_text: Text of the map whose claims are tested; None for none.
     """
+    left_out = {"limits", *(() if resolved.study.geometry else ("geometry",))}  # designs without it keep their hash
     return {
         "study": {
-            **resolved.study.model_dump(mode="json", exclude={"limits"}),
+            **resolved.study.model_dump(mode="json", exclude=left_out),
             "model_hash": "+".join(model.hash for model in resolved.models.values()),
             "data_hash": digest(dict(resolved.data)),
             "precision": resolved.precision.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from adapterlab.adapters.base import Adapter
@@ -23,6 +23,7 @@ from adapterlab.lab.run.progress import (
     distinct_states,
     known_costs,
     known_generating,
+    known_geometry,
     known_scoring,
     planned,
     replay,
@@ -121,7 +122,7 @@ def estimate_study(
     states = replay(prepared.contests(), ledger)
     trained = [state for state in distinct_states(states) if state.contest.contestant != FROZEN]
     costs = known_costs(states)
-    scoring, generating = known_scoring(states), known_generating(states)
+    scoring, generating, geometry = known_scoring(states), known_generating(states), known_geometry(states)
     if measure and not all(state.contest.finished for state in states):
         runner, contests = Runner(crew[0]), [state.contest for state in states]
         frozen = {(c.study.model, c.task): c for c in contests if c.contestant == FROZEN}
@@ -130,6 +131,7 @@ def estimate_study(
         # Of equal keys the last is kept: of each model, the cell nearest to the main one.
         largest = {cost_key(c): c for c in contests if c.contestant != FROZEN}
         costs |= _measure_costs(largest.values(), costs, scoring, runner, watch)
+        geometry |= _measure_geometry(contests, geometry, scoring, runner, watch)
     counts = [trial_counts(state.contest) for state in trained]
     scored = len(study.tasks) * len(resolved.models)
     least, likely, most = (sum(count) + scored for count in zip(*counts, strict=True))
@@ -143,7 +145,7 @@ def estimate_study(
         sum(state.steps + state.steps_left for state in trained),
         len({trial for state in states for trial in state.done}),
         sum(state.steps for state in trained),
-        seconds_left(states, costs, scoring, workers, generating),
+        seconds_left(states, costs, scoring, workers, generating, geometry),
         workers,
         "a Ray cluster" if study.limits.cluster else crew[0].device,
         resolved.precision,
@@ -201,6 +203,35 @@ def _time_training(contest: Contest, runner: Runner) -> Cost:
     probe = contest.trial(contest.start, contest.study.tuning.seeds[0], PROBE_STEPS, reported=False)
     outcome = runner.run(replace(probe, windows=PROBE_WINDOWS))
     return Cost(outcome.seconds / PROBE_STEPS, outcome.attach_seconds)
+
+
+def _measure_geometry(
+    contests: Iterable[Contest],
+    known: Mapping[CostKey, float],
+    scoring: Scoring,
+    runner: Runner,
+    watch: Callable[[str], None],
+) -> dict[CostKey, float]:
+    """Time the geometry of one reported trial with each model, and take it for all others with that model.
+
+    The projected models are scored on few examples; the rest of their time follows from that of the base.
+    """
+    found: dict[CostKey, float] = {}
+    timed: dict[str, float] = {}
+    for contest in contests:
+        model, name, task = key = cost_key(contest)
+        if key in known or not contest.resolved.geometry_of(name):
+            continue
+        if model not in timed:
+            watch(f"the geometry of {name}")
+            probe = contest.trial(contest.start, contest.study.report.seeds[0], PROBE_STEPS, reported=True)
+            windows = min(PROBE_WINDOWS, probe.windows)
+            outcome = runner.run(replace(probe, windows=windows, path=(), path_windows=0, curve_every=0, metric=""))
+            scored = sum(name.startswith("loss(") for name in outcome.geometry)
+            rest = scored * scoring[model, task] * (1 - windows / probe.windows)
+            timed[model] = outcome.geometry_seconds + rest
+        found[key] = timed[model]
+    return found
 
 
 def _time_answers(frozen: Contest, runner: Runner) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -216,6 +216,18 @@ def known_generating(states: Iterable[ContestState]) -> dict[tuple[str, str], fl
     }
 
 
+def known_geometry(states: Iterable[ContestState]) -> dict[CostKey, float]:
+    """Return the mean seconds to measure the geometry of a reported trial, by model, contestant and task.
+
+    Args:
+        states: States of one study's contests.
+    """
+    found: dict[CostKey, list[float]] = defaultdict(list)
+    for state in states:
+        found[cost_key(state.contest)] += [o.geometry_seconds for o in state.done.values() if o.geometry_seconds]
+    return {key: fmean(seconds) for key, seconds in found.items() if seconds}
+
+
 def _scorings(trial: Trial) -> float:
     """Return the work to score a trial, in times that one part is scored with all windows."""
     strengths = 1 if trial.method == FROZEN else len(trial.path) + 1
@@ -230,6 +242,7 @@ def seconds_left(
     scoring: Scoring,
     workers: int,
     generating: Scoring | None = None,
+    geometry: Mapping[CostKey, float] | None = None,
 ) -> float | None:
     """Estimate the time that the rest of a study takes.
 
@@ -239,6 +252,8 @@ def seconds_left(
         scoring: By model and task, the seconds to score one part.
         workers: Number of workers.
         generating: By model and task, the seconds to generate the answers of a reported trial; none if None.
+        geometry: By model, contestant and task, the seconds to measure the geometry of a reported trial; a contestant
+            without any is given the mean, or none if None.
 
     Returns:
         Seconds; None if the time of no step is known.
@@ -248,21 +263,23 @@ def seconds_left(
         return None if rest else 0.0
     mean = Cost(fmean(cost.step for cost in costs.values()), fmean(cost.attach for cost in costs.values()))
     costed = [(state, state.contest, costs.get(cost_key(state.contest), mean)) for state in rest]
-    known = generating or {}
+    known, measured = generating or {}, geometry or {}
+    usual = fmean(measured.values()) if measured else 0.0
     each = [
         _seconds(state, cost, scoring.get((own.study.model, own.task), 0.0))
-        + _answered(state) * known.get((own.study.model, own.task), 0.0)
+        + _to_go(state, lambda trial: bool(trial.metric)) * known.get((own.study.model, own.task), 0.0)
+        + _to_go(state, lambda trial: bool(trial.geometry)) * measured.get(cost_key(own), usual)
         for state, own, cost in costed
     ]
     return sum(each) / workers
 
 
-def _answered(state: ContestState) -> int:
-    """Return the number of trials to go whose answers are scored."""
+def _to_go(state: ContestState, does: Callable[[Trial], bool]) -> int:
+    """Return the number of trials to go that do something that only reported trials do, such as generate answers."""
     count, _ = ahead(state.contest).get(Stage.REPORT, (0, 0))
     final = state.contest.trial(1.0, 0, state.contest.study.training.steps, reported=True)
-    later = count // state.contest.study.report.runs_of_seed if final.metric else 0
-    return later + sum(bool(trial.metric) for trial in state.missing)
+    later = count // state.contest.study.report.runs_of_seed if does(final) else 0
+    return later + sum(does(trial) for trial in state.missing)
 
 
 def _seconds(state: ContestState, cost: Cost, score: float) -> float:

@@ -18,10 +18,17 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.input_files import FileStamp
 from adapterlab.lab.run.precision_choice import PrecisionChoice
 from adapterlab.lab.run.rate_priors import Start, rate_priors
+from adapterlab.lab.study.check_geometry import check_geometry
 from adapterlab.lab.study.load import load_files
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.study.sweep import Cell
-from adapterlab.lab.trial.code_version import code_version, decisive_stamps, scorer_code
+from adapterlab.lab.trial.code_version import (
+    code_version,
+    decisive_stamps,
+    geometry_stamps,
+    geometry_version,
+    scorer_code,
+)
 from adapterlab.lab.trial.spec import FROZEN, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.models.fingerprint import EMBEDDED, fingerprint, model_stamps
@@ -126,6 +133,7 @@ class ResolvedStudy:
         ]
         models = [stamp for name in self.models for stamp in model_stamps(name)]
         data = [stamp for entry in self.study.data if entry.name in self.tasks for stamp in parts_of(entry.files).files]
+        code += [] if self.study.geometry is None else geometry_stamps()
         scorers = [stamp for _, stamps in self._scorers.values() for stamp in stamps]
         return tuple({stamp.path: stamp for stamp in (*code, *models, *data, *scorers)}.values())
 
@@ -158,6 +166,7 @@ class ResolvedStudy:
         reported: bool,
         all_parts: bool = False,
         share: float = 1.0,
+        contestant: str = "",
     ) -> Trial:
         """Return a trial of this study.
 
@@ -173,6 +182,7 @@ class ResolvedStudy:
                 scored on the validation part alone.
             all_parts: True to score another run on all parts too, so that the response of every metric to the rate is known.
             share: Share of the training data used.
+            contestant: Name of the contestant; the geometry of its reported runs is measured if the study asks for it.
         """
         study = self.study
         parts = self.tasks[task].parts if reported or all_parts else (Part.VALIDATION,)
@@ -200,7 +210,19 @@ class ResolvedStudy:
             path_windows=study.report.path_rows if path else 0,
             rows=reported,
             **(self._answers(task) if reported and share == 1 else {}),
+            geometry=self.geometry_of(contestant) if reported and share == 1 else "",
         )
+
+    def geometry_of(self, contestant: str) -> str:
+        """Return what is measured of a contestant's changes of weights, as JSON; empty if nothing is.
+
+        Args:
+            contestant: Name of the contestant.
+        """
+        table = self.study.geometry
+        if table is None or contestant not in table.of:
+            return ""
+        return json.dumps({**table.spec(self.study.budget), "code": geometry_version()}, sort_keys=True)
 
     def _answers(self, task: str) -> dict[str, Any]:
         """Return the fields of a trial about its metric; none for a task without one."""
@@ -230,9 +252,11 @@ def resolve(study: Study) -> ResolvedStudy:
         The study with its tasks, the fingerprints of their data, and the hashes of its models.
 
     Raises:
-        AdapterlabError: If a file of adapters, tasks or data cannot be read, or a task is not known.
+        AdapterlabError: If a file of adapters, tasks or data cannot be read, a task is not known, or the geometry of a
+            contestant cannot be measured.
     """
     load_files(study)
+    check_geometry(study)
     for entry in study.data:
         forget_changed(entry.files)
     own = {entry.name: task_of(entry.files) for entry in study.data}

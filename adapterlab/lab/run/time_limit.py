@@ -31,6 +31,7 @@ class TimeLimit:
         self._fixed = fixed
         self._slowest: float | None = None
         self._longest = 0.0
+        self._with_geometry: float | None = None
 
     def learn(self, trial: Trial, wall_seconds: float) -> None:
         """Take the time of a finished trial into account.
@@ -40,7 +41,9 @@ class TimeLimit:
             wall_seconds: Time from its start to its scores.
         """
         self._longest = max(self._longest, wall_seconds)
-        if trial.steps:
+        if trial.geometry:  # most of its time may be that of the geometry, which does not grow with the steps
+            self._with_geometry = max(self._with_geometry or 0.0, wall_seconds)
+        elif trial.steps:
             self._slowest = max(self._slowest or 0.0, wall_seconds / trial.steps)
 
     def of(self, trial: Trial) -> float:
@@ -55,4 +58,7 @@ class TimeLimit:
             return max(LEAST_UNMEASURED, UNMEASURED * trial.steps)
         # Generating answers takes a time of its own, which the frozen model's trial has too.
         answers = SLACK * self._longest if trial.metric or not trial.steps else 0.0
-        return max(LEAST, SLACK * self._slowest * trial.steps, answers)
+        geometry = 0.0
+        if trial.geometry:
+            geometry = LEAST_UNMEASURED if self._with_geometry is None else SLACK * self._with_geometry
+        return max(LEAST, SLACK * self._slowest * trial.steps, answers, geometry)

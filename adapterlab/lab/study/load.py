@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from adapterlab.adapters import load_file, method
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.lab.study.check_geometry import GeometryError, check_geometry
+from adapterlab.lab.study.geometry import Geometry
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.tasks import all_tasks, task
@@ -28,6 +30,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "sweep": Sweep,
     "tuning": Tuning,
     "report": Reporting,
+    "geometry": Geometry,
     "limits": Limits,
     "contestants": Contestant,
     "data": Data,
@@ -111,6 +114,10 @@ def load_study(path: Path, *, trust: bool = False) -> Study:
         study.check_sweep()
     except AdapterlabError as error:
         raise AdapterlabError(f"{_place(path, text, ('sweep',))}: {error}") from error
+    try:
+        check_geometry(study)
+    except GeometryError as error:
+        raise AdapterlabError(f"{_place(path, text, ('geometry', error.key))}: {error}") from error
     return study
 
 

@@ -25,6 +25,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.adapters.linear import LinearAdapter
 from adapterlab.adapters.peft_config import PREFIX
 from adapterlab.errors import AdapterlabError
+from adapterlab.lab.study.geometry import Geometry
 from adapterlab.lab.study.sweep import RISING, Cell, Level, Sweep, main_level
 from adapterlab.lab.study.table import LARGEST, Count, Line, Name, Rate, Seed, Table, distinct
 from adapterlab.models.fingerprint import EMBEDDED
@@ -40,6 +41,10 @@ RESERVED = {"frozen": "the frozen model", FULL_FT: "full fine-tuning"}
 """Labels that the lab itself uses, with what they stand for."""
 ALL_TASKS = "all"
 """Name of the line for all tasks in a comparison, which no task can have."""
+UNDIVIDED = (
+    "geometry is not measured of a model that is divided over devices: give limits.shard = 1, or leave geometry out"
+)
+"""Error message of a study that measures geometry and divides its model."""
 MOST_TRIALS = 1_000_000
 """Most trials of a study."""
 
@@ -350,6 +355,7 @@ class Study(Table):
     training: Training = Training()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
+    geometry: Geometry | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="before")
@@ -419,6 +425,12 @@ class Study(Table):
             raise ValueError(
                 f"the study has {least:,} trials, more than {MOST_TRIALS:,}: give fewer seeds, tasks or levels"
             )
+        if self.geometry is not None and self.geometry.budget is None and not (self.budget or self.sweep.budgets):
+            raise ValueError(
+                "geometry needs a budget for its projections, and the study has none: give geometry.budget"
+            )
+        if self.geometry is not None and self.limits.shard > 1:
+            raise ValueError(UNDIVIDED)
         if not self.full_ft and not self.full_ft_reason.strip():
             raise ValueError('full_ft = false needs full_ft_reason = "...": state why full fine-tuning does not run')
         return self
@@ -432,6 +444,8 @@ class Study(Table):
         Raises:
             AdapterlabError: If a limit is out of range, or two cannot be combined.
         """
+        if self.geometry is not None and (given.get("shard") or 1) != 1:
+            raise AdapterlabError(UNDIVIDED)
         values = self.limits.model_dump() | {key: value for key, value in given.items() if value is not None}
         try:
             return self.model_copy(update={"limits": Limits.model_validate(values)})

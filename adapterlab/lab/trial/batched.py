@@ -38,11 +38,13 @@ from adapterlab.tasks.text import TextTask
 def batch_key(trial: Trial, task: Task) -> Hashable:
     """Return a key that is equal for trials that can share one pass, or None for a trial that must run alone.
 
+    A trial that measures geometry runs alone, since that needs copies of the model's weights for each trial.
+
     Args:
         trial: The trial.
         task: The trial's task.
     """
-    if trial.method == FROZEN or unsupported(trial.build(), task):
+    if trial.method == FROZEN or trial.geometry or unsupported(trial.build(), task):
         return None
     return replace(trial, lr=0.0, seed=0)
 

@@ -2,7 +2,8 @@
 
 It covers every source file that a worker reaches through its imports (training, model loading, surgery), the files of the
 adapter's class, of the task's class and of all their bases, and everything that these import: `import_closure` states the
-rule. Other methods and other tasks are not covered, because trial code reaches them only through the registries.
+rule. Other methods and other tasks are not covered, because trial code reaches them only through the registries. Code that
+measures geometry is covered by a hash of its own (`geometry_version`), in the trials that measure it.
 
 Comments, docstrings, formatting, the folder of the code and the version of Python do not change the hash. Everything else
 that decides an outcome has its own field in a `Trial`: the weights and the tokenizer (`model_hash`), the data (`data`) and
@@ -19,6 +20,7 @@ and are not part of its name, except those that compute the method (`Adapter.lib
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,7 @@ from adapterlab.adapters.base import Adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import FileStamp
 from adapterlab.lab.trial.import_closure import ImportClosure, Module
+from adapterlab.lab.trial.late_import import GEOMETRY
 from adapterlab.lab.trial.spec import FROZEN
 from adapterlab.tasks.answer_metrics import Scorer
 from adapterlab.tasks.base import Task
@@ -100,6 +103,34 @@ def scorer_code(scorer: Scorer) -> tuple[str, tuple[FileStamp, ...]]:
     return hashlib.blake2b(content.encode(), digest_size=6).hexdigest(), stamps
 
 
+def geometry_version(closure: ImportClosure | None = None) -> str:
+    """Return the hash of the code that measures geometry, 12 hexadecimal digits.
+
+    It counts in the names of the trials that measure geometry, beside `code_version`, and of no others.
+
+    Args:
+        closure: Finds the source files; by default those of this package, read once per process.
+    """
+    closure = closure or _shared(tuple(registered().items()))
+    return _hash(closure.digests(_geometry(closure)))
+
+
+def geometry_stamps(closure: ImportClosure | None = None) -> list[FileStamp]:
+    """Return the source files that measure geometry, as they were when they were read.
+
+    Args:
+        closure: Finds the source files; by default those of this package, read once per process.
+    """
+    closure = closure or _shared(tuple(registered().items()))
+    return closure.stamps(_geometry(closure))
+
+
+def _geometry(closure: ImportClosure) -> list[Module]:
+    found = closure.module(GEOMETRY)
+    assert found is not None
+    return [found]
+
+
 def registered() -> dict[str, tuple[str, ...]]:
     """Return the registry packages, each with the modules that define its members at present."""
     return {
@@ -115,8 +146,12 @@ def _shared(members: tuple[tuple[str, tuple[str, ...]], ...]) -> ImportClosure:
 
 @cache
 def _version(classes: tuple[type, ...], closure: ImportClosure) -> str:
+    return _hash(_digests(classes, closure))
+
+
+def _hash(digests: Iterable[tuple[str, str]]) -> str:
     digest = hashlib.blake2b(digest_size=6)
-    for label, hashed in _digests(classes, closure):
+    for label, hashed in digests:
         digest.update(f"{label} {hashed}\n".encode())
     return digest.hexdigest()
 

@@ -19,10 +19,12 @@ from typing import Any, cast
 import torch
 
 from adapterlab import adapters, tasks
+from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import InputFiles
 from adapterlab.lab.trial import batched, train
 from adapterlab.lab.trial.base_sums import changed, checksums
 from adapterlab.lab.trial.context import TrialContext
+from adapterlab.lab.trial.late_import import measuring
 from adapterlab.lab.trial.precision import cast_base
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
 from adapterlab.lab.trial.train import OnTrained
@@ -174,13 +176,29 @@ class Runner:
         saves = self.config.save_to and trial.rows and trial.seed == self.config.save_seed and trial.method != NOT_SAVED
         on_trained = on_trained or (partial(save_adapter, Path(self.config.save_to), trial) if saves else None)
         with self._checked([trial]) as failed:
-            if self.config.ranks > 1:
+            if trial.geometry:
+                outcomes = [self._measured(context, on_trained)]
+            elif self.config.ranks > 1:
                 from adapterlab.lab.trial import sharded  # the libraries of distributed training take long to import
 
                 outcomes = [sharded.run(context)]
             else:
                 outcomes = [train.run(context, on_trained=on_trained)]
         return (failed or outcomes)[0]
+
+    def _measured(self, context: TrialContext, on_trained: OnTrained | None) -> Outcome:
+        """Run a trial, and measure its change of weights once the adapter is detached."""
+        geometry, changes = measuring(), []
+        if self.config.ranks > 1:
+            raise AdapterlabError("geometry is not measured of a model that is divided over devices")
+
+        def keep(handle: Handle) -> None:
+            changes.append(geometry.change_in_memory(handle))
+            if on_trained is not None:
+                on_trained(handle)
+
+        outcome = train.run(context, on_trained=keep)
+        return geometry.with_geometry(outcome, context, changes[0]) if changes else outcome
 
     def run_batched(self, trials: Sequence[Trial]) -> list[Outcome]:
         """Run trials that differ only by learning rate and seed in one pass.

@@ -88,14 +88,18 @@ class Trial:
     """Tokens of a generated answer, at most."""
     metric_rows: int = 0
     """Answers generated for each part, at most."""
+    geometry: str = ""
+    """Measurement of the trained change of weights, as JSON with sorted keys; empty to measure nothing."""
 
     @property
     def id(self) -> str:
         """Name of the trial: 16 hexadecimal digits of a hash over all fields but `model`.
 
-        Without a metric, the fields about it are left out, as they were before there were metrics.
+        Without a metric, the fields about it are left out, as they were before there were metrics; so is `geometry` in a
+        trial that measures none.
         """
         left_out = {"model", *(() if self.metric else ("metric", "scorer", "max_new_tokens", "metric_rows"))}
+        left_out |= set() if self.geometry else {"geometry"}
         decides = {key: value for key, value in asdict(self).items() if key not in left_out}
         return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -166,6 +170,10 @@ class Outcome:
     of trials with `Trial.metric`."""
     generating_seconds: float = 0.0
     """Time to generate answers, which is not part of `scoring_seconds`."""
+    geometry: dict[str, float] = field(default_factory=dict)
+    """Measures of the trained change of weights by name (`lab.trial.geometry`). Only of trials with `Trial.geometry`."""
+    geometry_seconds: float = 0.0
+    """Time to measure them, with the scores of projected models; no part of it is in `scoring_seconds`."""
 
     @property
     def validation(self) -> float:

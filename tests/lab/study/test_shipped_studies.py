@@ -15,7 +15,9 @@ from adapterlab.lab.study.spec import FULL_FT, Study
 from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from adapterlab.surgery import parameter_count
+from adapterlab.verdict.check_tests import read_geometry_tests
 from adapterlab.verdict.claims import Reverses, Simple, Trend, read_test
+from adapterlab.verdict.geometry_forms import Projects
 from adapterlab.verdict.wanted import Wanted
 from tests.adapters.methods import SHIPPED
 
@@ -41,7 +43,7 @@ def the_map():
 
 
 def test_there_is_one_for_each_theme_and_one_for_all():
-    assert sorted([*THEMES, *ELSEWHERE, "full", "quick", "real"]) == NAMES
+    assert sorted([*THEMES, *ELSEWHERE, "full", "geometry", "quick", "real"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,6 +116,20 @@ def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(n
             assert not isinstance(part, Reverses) or -1 in asked.report.path, claim
             assert not isinstance(part, Trend) or part.along in asked.sweep.factors, claim
             assert getattr(part, "at", None) is None or len(asked.report.path) > 2, claim
+
+
+def test_the_study_of_geometry_measures_what_the_claims_that_it_names_ask_for(the_map):
+    text, asked = (FOLDER / "geometry.toml").read_text(), study("geometry")
+    comment = " ".join(line.removeprefix("#").strip() for line in text.split("name =")[0].splitlines())
+    tests = read_geometry_tests(the_map)
+    assert sorted(re.findall(r"\[([^\]]+)\]", comment)) == sorted(tests)
+    for claim, test in tests.items():
+        assert test.of in asked.geometry.of, claim
+        assert set(test.tasks) <= set(asked.tasks), claim
+        if isinstance(test, Projects):
+            assert set(test.hypotheses) <= set(asked.geometry.hypotheses), claim
+        else:
+            assert test.measure in asked.geometry.measures, claim
 
 
 def test_each_testable_claim_of_a_theme_is_in_a_study_of_it(the_map):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterlab.lab.study.geometry import Geometry
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.spec import Contestant, Data, Limits, Reporting, Study, Training, Tuning
 from adapterlab.lab.study.sweep import Sweep
@@ -20,6 +21,7 @@ TABLES = {
     "`[training]`": Training,
     "`[tuning]`": Tuning,
     "`[report]`": Reporting,
+    "`[geometry]`": Geometry,
     "`[limits]`": Limits,
     "`[[contestants]]`": Contestant,
     "`[[data]]`": Data,

@@ -251,7 +251,7 @@ def test_code_that_acts_when_it_is_imported_counts_for_every_trial():
     assert len(modules) > 90
     assert {module.label for module in modules if closure.parsed(module).acts} <= counted
     computed = {module.name for module in modules if closure.parsed(module).computed}
-    assert computed == {"adapterlab", "adapterlab.adapters", "adapterlab.tasks"}
+    assert computed == {"adapterlab", "adapterlab.adapters", "adapterlab.tasks", "adapterlab.lab.trial.late_import"}
 
 
 def test_the_hash_does_not_depend_on_the_folder(copied):
