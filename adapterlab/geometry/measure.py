@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from adapterlab.adapters.context import Factors
 from adapterlab.geometry.change import Change, WeightChange
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
@@ -39,6 +40,7 @@ def measure(
     hypotheses: Iterable[Hypothesis] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    factors: Callable[[Tensor], Factors] | None = None,
     on_layer: Callable[[LayerGeometry], None] | None = None,
     on_projection: Callable[[Projection, Projected], Projection] | None = None,
 ) -> GeometryResult:
@@ -51,6 +53,7 @@ def measure(
         hypotheses: Hypotheses to project on; all by default.
         draws: Random changes that a null is estimated from.
         seed: Seed of the draws and of the starts of fits.
+        factors: Singular value decomposition of a weight; that of the package's cache by default, which keeps files.
         on_layer: Called with each layer as it is measured.
         on_projection: Called with each projection and its weights; returns it, with scores if it scores them.
 
@@ -58,16 +61,17 @@ def measure(
         The result.
     """
     chosen = tuple(all_measures() if measures is None else measures)
+    decompose = factors or default_factors()
     layers, unchanged = [], []
     for layer in change:
         if not layer.norm:
             unchanged.append(layer.path)
             continue
-        measured = measure_layer(layer, chosen, draws, seed)
+        measured = measure_layer(layer, chosen, draws, seed, decompose)
         layers.append(measured)
         if on_layer is not None:
             on_layer(measured)
-    setting = Setting(default_factors(), seed)
+    setting = Setting(decompose, seed)
     found: list[Projection] = []
     for each in all_hypotheses().values() if hypotheses is None else hypotheses:
         for size in sizes_within(each, change.shapes, budgets):
@@ -75,12 +79,22 @@ def measure(
             found.append(projection if on_projection is None else on_projection(projection, weights))
     others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
     return GeometryResult(
-        change.base_name, change.tuned_name, tuple(layers), tuple(unchanged), others, projections=tuple(found)
+        change.base_name,
+        change.tuned_name,
+        tuple(layers),
+        tuple(unchanged),
+        others,
+        projections=tuple(found),
+        budgets=tuple(sorted(set(budgets))),
     )
 
 
 def measure_layer(
-    change: WeightChange, measures: Sequence[Measure], draws: int = DRAWS, seed: int = 0
+    change: WeightChange,
+    measures: Sequence[Measure],
+    draws: int = DRAWS,
+    seed: int = 0,
+    factors: Callable[[Tensor], Factors] | None = None,
 ) -> LayerGeometry:
     """Measure the change of one layer.
 
@@ -89,11 +103,12 @@ def measure_layer(
         measures: Measures to compute.
         draws: Random changes that a null is estimated from.
         seed: Seed of the draws.
+        factors: Singular value decomposition of a weight; that of the package's cache by default.
 
     Returns:
         The measures, with their nulls.
     """
-    layer = Layer(change, default_factors())
+    layer = Layer(change, factors or default_factors())
     spectrum = (layer.of_delta.s[:SPECTRUM_LENGTH] / change.norm).tolist()
     return LayerGeometry(
         change.path,
