@@ -22,7 +22,8 @@ from adapterlab.geometry.change import Change, WeightChange
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
 from adapterlab.geometry.measures import all_measures
-from adapterlab.geometry.measures.base import DRAWS, Layer, Measure, null_of
+from adapterlab.geometry.measures.base import DRAWS, Layer, Measure
+from adapterlab.geometry.measures.nulls import compare
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
 from adapterlab.surgery.init.svd_cache import default_factors
 
@@ -118,7 +119,7 @@ def measure_layer(
         change.norm,
         change.relative_norm,
         {each.name: each.of(layer) for each in measures},
-        {each.name: null_of(each.of, layer, draws, seed) for each in measures if each.compared},
+        compare(measures, layer, draws, seed),
         tuple(spectrum),
     )
 

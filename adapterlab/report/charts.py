@@ -25,7 +25,7 @@ from adapterlab.lab.statistics import Paired
 from adapterlab.names import printable
 
 Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.FacetChart
-_PALETTE = [
+PALETTE = [
     "#2f6fb5",
     "#d1642f",
     "#2e8b57",
@@ -37,6 +37,7 @@ _PALETTE = [
     "#a0522d",
     "#5b8c2a",
 ]
+"""Colours of contestants and hypotheses."""
 _FONT = "Helvetica, Arial, sans-serif"
 WIDTH = 1000
 """Width of a chart in pixels."""
@@ -53,14 +54,25 @@ def svg(chart: Chart) -> str:
     Returns:
         The SVG as text.
     """
+    return str(vl_convert.vegalite_to_svg(specification(chart)))
+
+
+def specification(chart: Chart, background: str = "transparent") -> dict[str, Any]:
+    """Return a chart in the style of the reports, as plain data of Vega-Lite.
+
+    Args:
+        chart: The chart.
+        background: Colour of the background.
+    """
     styled = (
-        chart.configure(font=_FONT, background="transparent")
+        chart.configure(font=_FONT, background=background)
         .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#e6e9ed", domain=False)
         .configure_view(stroke=None)
         .configure_legend(labelFontSize=12, titleFontSize=12, symbolSize=90)
         .configure_header(labelFontSize=13, titleFontSize=13, labelFontWeight="bold")
     )
-    return str(vl_convert.vegalite_to_svg(_printable(styled.to_dict())))
+    plain: dict[str, Any] = _printable(styled.to_dict())
+    return plain
 
 
 def _printable(data: Any) -> Any:
@@ -81,7 +93,7 @@ def colours(board: Board) -> dict[str, str]:
     Args:
         board: The board.
     """
-    return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(entry.name for entry in board.study.entrants)}
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(entry.name for entry in board.study.entrants)}
 
 
 def plane(scoreboard: Scoreboard, front: ParetoFront, palette: Mapping[str, str]) -> str:

@@ -1,36 +1,54 @@
-"""Measures of the singular values of a change, and of its place in the singular basis of the base.
+"""Measures of the singular values of a change.
 
 >>> import torch
 >>> from adapterlab.geometry.change import WeightChange
 >>> from adapterlab.geometry.measures.base import torch_svd
->>> base = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0]))
->>> change = WeightChange("q", base, base + torch.diag(torch.tensor([1.0, 0.0, 0.0, 0.0])))
->>> energy_in_top(0.25)(Layer(change, torch_svd))
-1.0
+>>> change = WeightChange("q", torch.zeros(4, 4), torch.diag(torch.tensor([2.0, 2.0, 0.0, 0.0])))
+>>> layer = Layer(change, torch_svd)
+>>> numerical_rank(layer), round(stable_rank(layer), 4), round(effective_rank(layer), 4)
+(2, 2.0, 2.0)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from adapterlab.geometry.measures.base import Layer, Measure
 
+_FORMATS = (torch.bfloat16, torch.float16, torch.float32)
 
-def energy_in_top(k: float) -> Callable[[Layer], float]:
-    """Return the measure: share of the change's squared norm between the base's top left and right singular directions.
+
+def numerical_rank(layer: Layer) -> int:
+    """Return the number of singular values of the change above the tolerance of `rank_tolerance`.
 
     Args:
-        k: Share of the singular directions that are the top, from 0 to 1; at least one direction.
+        layer: The layer.
     """
+    return int((layer.of_delta.s > rank_tolerance(layer)).sum())
 
-    def of(layer: Layer) -> float:
-        u, s, vt = layer.of_base
-        count = max(1, math.ceil(k * len(s)))
-        inside = u[:, :count].T @ layer.change.delta @ vt[:count].T
-        return float((inside.double() ** 2).sum() / (layer.change.delta.double() ** 2).sum())
 
-    return of
+def rank_tolerance(layer: Layer) -> float:
+    """Return the largest singular value that rounding can explain.
+
+    It is the larger of two errors. The first is that of the stored weights: rounding to a format with machine epsilon `e`
+    shifts entries of root mean square `w` by at most `e w / 2` each, and independent errors of this size have the largest
+    singular value `e w / 2 (sqrt(out) + sqrt(in))`. The format is the coarsest of bfloat16, float16, float32 and float64
+    that holds both weights exactly. The second is that of the decomposition, `max(out, in) e s_1`, with the `e` of the
+    change's dtype (as `numpy.linalg.matrix_rank`).
+
+    Args:
+        layer: The layer.
+    """
+    change = layer.change
+    rows, columns = change.shape
+    size = float(torch.linalg.vector_norm(change.tuned.double())) / math.sqrt(rows * columns)
+    stored = max(_epsilon(change.base), _epsilon(change.tuned)) / 2 * size * (math.sqrt(rows) + math.sqrt(columns))
+    computed = max(rows, columns) * torch.finfo(change.delta.dtype).eps * float(layer.of_delta.s[0])
+    return max(stored, computed)
 
 
 def stable_rank(layer: Layer) -> float:
@@ -43,13 +61,36 @@ def stable_rank(layer: Layer) -> float:
     return float(s.sum() / s[0])
 
 
+def effective_rank(layer: Layer) -> float:
+    """Return the exponential of the entropy of the singular values, divided by their sum.
+
+    Source: Roy and Vetterli 2007, "The effective rank", definition 1.
+
+    Args:
+        layer: The layer.
+    """
+    share = layer.of_delta.s.double()
+    share = share / share.sum()
+    return float(torch.special.entr(share).sum().exp())
+
+
+def _epsilon(weight: Float[Tensor, "out in"]) -> float:
+    """Return the machine epsilon of the coarsest format that holds a weight exactly; 0 for a weight of zero."""
+    if not weight.any():
+        return 0.0
+    for dtype in _FORMATS:
+        if torch.equal(weight.to(dtype).to(weight.dtype), weight):
+            return torch.finfo(dtype).eps
+    return torch.finfo(weight.dtype).eps
+
+
 SPECTRUM = (
     Measure(
-        "energy_in_top(0.1)",
-        "Energy in the top tenth of singular directions",
-        "Share of the change's squared norm between the base's top tenth of left and of right singular directions.",
-        energy_in_top(0.1),
-        compared=True,
+        "rank",
+        "Rank",
+        "Number of singular values of the change above the largest that rounding of the weights and of the decomposition "
+        "can explain.",
+        numerical_rank,
     ),
     Measure(
         "stable_rank",
@@ -57,5 +98,14 @@ SPECTRUM = (
         "Squared Frobenius norm of the change divided by its squared spectral norm.",
         stable_rank,
         compared=True,
+        of_shape=True,
+    ),
+    Measure(
+        "effective_rank",
+        "Effective rank",
+        "Exponential of the entropy of the singular values of the change, divided by their sum (Roy and Vetterli 2007).",
+        effective_rank,
+        compared=True,
+        of_shape=True,
     ),
 )
