@@ -66,7 +66,7 @@ def run_geometry(
         AdapterlabError: A weight is not finite or quantized, or nothing has changed.
     """
     plan.check()
-    record = record or Record(None, "")
+    record = Record(None, "") if record is None else record
     sizes = _survey(change, watch)
     within = SomeLayers(change, [path for path, (norm, _) in sizes.items() if norm])
     notes = [*change.notes, *_doubts(change, [relative for norm, relative in sizes.values() if norm])]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapterlab.adapters.peft_source import CannotLoadError
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import Change
 from adapterlab.geometry.checkpoint import Checkpoint
@@ -114,7 +115,8 @@ def base_named_by(folder: Path) -> str | None:
     """
     found = _json(folder / CONFIG).get("base_model_name_or_path") if (folder / CONFIG).is_file() else None
     if not found:
-        found = next((_json(above / "study.json").get("model") for above in folder.resolve().parents[:3]), None)
+        models = (_json(above / "study.json").get("model") for above in folder.resolve().parents[:3])
+        found = next(filter(None, models), None)
     return found if isinstance(found, str) and found else None
 
 
@@ -131,7 +133,10 @@ def _of_adapter(folder: Path, base: str | None) -> Change:
         Checkpoint(folder_of(source), source)  # raises clear errors for a quantized or damaged base
     _refuse_other_base(folder, source, named)
     model, _ = load(source, _head_of(folder))
-    handle = load_adapter(model, folder) if (folder / CARD).is_file() else load_peft(model, folder)
+    try:
+        handle = load_adapter(model, folder) if (folder / CARD).is_file() else load_peft(model, folder)
+    except CannotLoadError as error:
+        raise AdapterlabError(f"{error}; is {source} the model that it was trained on?") from error
     try:
         found = change_of(handle, str(folder))
     finally:

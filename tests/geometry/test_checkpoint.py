@@ -79,7 +79,7 @@ def test_names_may_lack_the_prefix_of_the_base_model_on_one_side(tmp_path):
     base, tuned = save_pair(tmp_path)
     bare = {key.removeprefix("model."): tensor for key, tensor in load_file(tuned / "model.safetensors").items()}
     save_file(bare, tuned / "model.safetensors", {"format": "pt"})
-    assert [layer.path for layer in opened(base, tuned) if layer.norm][0] == QUERY
+    assert next(layer.path for layer in opened(base, tuned) if layer.norm) == QUERY
     backbone = tmp_path / "backbone"
     LlamaModel.from_pretrained(base).save_pretrained(backbone)
     assert not opened(backbone, backbone).read("layers.0.self_attn.q_proj").norm
