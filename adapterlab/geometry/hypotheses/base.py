@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
+from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import WeightChange
 from adapterlab.surgery.init.svd_cache import FactorCache
 
@@ -90,13 +92,43 @@ class Hypothesis(ABC):
 
     @abstractmethod
     def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
-        """Return the nearest weight of each layer of a group.
+        """Return the nearest weight of each layer of a group; the base where the class has nothing nearer.
 
         Args:
             changes: The layers of one group, in the order of `groups`.
             size: Value of the size knob.
             setting: Seeds, tolerance, and cached decompositions.
+
+        Raises:
+            AdapterlabError: The size does not fit a layer.
         """
+
+    def fits(self, size: int, shape: tuple[int, int]) -> bool:
+        """Return True if a layer can have this size; `sizes` may be a selection of those.
+
+        Args:
+            size: Value of the size knob.
+            shape: `(out, in)`.
+        """
+        return size in self.sizes([shape])
+
+    def check(self, changes: Sequence[WeightChange], size: int) -> None:
+        """Raise an error if a size does not fit a layer.
+
+        Args:
+            changes: The layers.
+            size: Value of the size knob.
+
+        Raises:
+            AdapterlabError: It does not fit one of them.
+        """
+        for change in changes:
+            if not self.fits(size, change.shape):
+                rows, columns = change.shape
+                raise AdapterlabError(
+                    f"{self.name}: size {size} does not fit {change.path} ({rows} x {columns}): "
+                    "give one that Hypothesis.sizes returns for the shapes of the layers"
+                )
 
 
 class LayerHypothesis(Hypothesis):
@@ -125,4 +157,20 @@ class LayerHypothesis(Hypothesis):
         return sum(self.count(size, shape) for shape in shapes.values())
 
     def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
-        return [self.nearest(change, size, setting) for change in changes]
+        self.check(changes, size)
+        return [or_base(change, self.nearest(change, size, setting)) for change in changes]
+
+
+def or_base(change: WeightChange, nearest: Nearest) -> Nearest:
+    """Return a projection, or the base, which is in every class, if that is nearer, by rounding or in a failed fit.
+
+    Args:
+        change: The change.
+        nearest: The projection.
+
+    >>> change = WeightChange("q", torch.zeros(2, 2), torch.eye(2))
+    >>> or_base(change, Nearest(-torch.eye(2))).weight.abs().sum()
+    tensor(0.)
+    """
+    left = float(torch.linalg.vector_norm((change.tuned - nearest.weight).double()))
+    return nearest if left <= change.norm else Nearest(change.base, nearest.converged)
