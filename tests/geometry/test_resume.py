@@ -81,7 +81,7 @@ def test_a_link_is_not_followed(tmp_path):
     assert target.read_text() == "kept"
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised in place of a kill."""
 
 
@@ -95,12 +95,12 @@ def test_a_stopped_run_measures_the_rest_alone(tmp_path, monkeypatch):
     def measure_layer(layer, *settings):
         measured.append(layer.path)
         if len(measured) == 2:
-            raise Stopped
+            raise StoppedError
         return original(layer, *settings)
 
     monkeypatch.setattr(run, "measure_layer", measure_layer)
     file = tmp_path / "progress.jsonl"
-    with Record(file, "x") as record, pytest.raises(Stopped):
+    with Record(file, "x") as record, pytest.raises(StoppedError):
         run.run_geometry(change, PLAN, record=record)
     with Record(file, "x") as record:
         assert run.run_geometry(change, PLAN, record=record) == whole

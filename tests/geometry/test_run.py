@@ -77,7 +77,9 @@ def test_other_changed_parameters_are_noted():
 def test_an_unrelated_base_is_doubted():
     generator = torch.Generator().manual_seed(1)
     base, tuned = (torch.randn(16, 16, generator=generator) for _ in range(2))
-    assert "is base the model that tuned was trained from?" in run_geometry(InMemory({"up": (base, tuned)}), PLAN).notes[0]
+    assert (
+        "is base the model that tuned was trained from?" in run_geometry(InMemory({"up": (base, tuned)}), PLAN).notes[0]
+    )
 
 
 def test_a_budget_below_the_smallest_change_is_noted():

@@ -67,7 +67,9 @@ def test_the_share_of_a_projection_is_the_energy_that_it_keeps():
     # Young rank 1 and rank 2 keep 9 and 13 of 14 parts of the gain; and cause as many parts of the rise on general text.
     change = InMemory({"0": (torch.zeros(4, 4), Regression.target)})
     scoring = Scoring(linear(torch.zeros(4, 4)), None, Regression())
-    result = run_geometry(change, Plan(budgets=(8, 16), hypotheses=("low_rank",), measures=(), draws=2), scoring=scoring)
+    result = run_geometry(
+        change, Plan(budgets=(8, 16), hypotheses=("low_rank",), measures=(), draws=2), scoring=scoring
+    )
     shares = [{part: each.share for part, each in projection.scores.items()} for projection in result.projections]
     assert shares[0] == pytest.approx({"in_domain": 9 / 14, "general": 9 / 14})
     assert shares[1] == pytest.approx({"in_domain": 13 / 14, "general": 13 / 14})
@@ -117,7 +119,9 @@ class Strengths(Regression):
         return Scores(apart + base, 0.0)
 
 
-@pytest.mark.parametrize(("model", "path"), [(tiny_gpt2(), "transformer.h.0.mlp.c_fc"), (linear(torch.ones(4, 4)), "0")])
+@pytest.mark.parametrize(
+    ("model", "path"), [(tiny_gpt2(), "transformer.h.0.mlp.c_fc"), (linear(torch.ones(4, 4)), "0")]
+)
 def test_tasks_that_score_at_several_strengths_see_the_change_at_each(model, path):
     layer = model.get_submodule(path)
     before = layer.weight.detach().clone()

@@ -100,7 +100,9 @@ def test_our_adapter_recognizes_another_base(ours, tmp_path):
         model.get_submodule(QUERY).weight.mul_(1.01)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(AdapterlabError, match=rf"trained on another base: in this model {QUERY}\.weight has other values"):
+    with pytest.raises(
+        AdapterlabError, match=rf"trained on another base: in this model {QUERY}\.weight has other values"
+    ):
         open_change(ours[0], tmp_path)
 
 
@@ -155,7 +157,7 @@ def test_an_adapter_is_no_base(ours):
 def test_a_folder_that_holds_adapters_names_one(ours, tmp_path):
     ours[0].rename(tmp_path / "adapterlab")
     try:
-        with pytest.raises(AdapterlabError, match="holds no model: name a folder in it .*such as .*adapterlab"):
+        with pytest.raises(AdapterlabError, match=r"holds no model: name a folder in it .*such as .*adapterlab"):
             open_change(tmp_path, "embedded")
     finally:
         (tmp_path / "adapterlab").rename(ours[0])
