@@ -24,7 +24,7 @@ from adapterlab.lab.analysis.scoreboard import Row, Scoreboard
 from adapterlab.lab.statistics import Paired
 from adapterlab.names import printable
 
-Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.FacetChart
+Chart = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart
 PALETTE = [
     "#2f6fb5",
     "#d1642f",

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.files import writing, write_text
+from adapterlab.files import write_text, writing
 from adapterlab.geometry.result import GeometryResult
 from adapterlab.names import printable
 from adapterlab.report import geometry_charts as charts
@@ -28,11 +28,21 @@ from adapterlab.report import geometry_data as data
 from adapterlab.report import geometry_layer_charts as layer_charts
 from adapterlab.report import geometry_words as words
 from adapterlab.report.charts import PALETTE, Chart, specification, svg
+from adapterlab.report.geometry_hypothesis_words import CAUTION, RESIDUAL
 from adapterlab.report.geometry_tables import against_chance
 
-_DARK_PALETTE = (
-    "#6ba3e6 #ec8a57 #55bf83 #b58ad6 #dab755 #ec7089 #5fc3cc #a0abb6 #cd8560 #8cc255".split()
-)  # in the order of `PALETTE`
+_DARK_PALETTE = [
+    "#6ba3e6",
+    "#ec8a57",
+    "#55bf83",
+    "#b58ad6",
+    "#dab755",
+    "#ec7089",
+    "#5fc3cc",
+    "#a0abb6",
+    "#cd8560",
+    "#8cc255",
+]  # in the order of `PALETTE`
 DARK_COLOURS = dict(zip(PALETTE, _DARK_PALETTE, strict=True)) | {
     "#174a7e": "#8cc4ff",
     "#4f8ac0": "#4d8fcd",
@@ -78,17 +88,21 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
     measured = any(layer.measures for layer in result.layers)
     compared = any(row.null is not None for row in against_chance(result))
     heat = (
-        "Every square is one layer. Panels are roles: query, key, value and output belong to attention, gate, up and down to the "
+        "Every square is one layer. Panels are roles: query, key, value and output belong to attention, gate, up and "
+        "down to the "
         "feed-forward part. Blocks run from left to right, from the model's input to its output. "
     )
     if compared:
         heat += (
-            "In the first chart, a colour tells how far the layer's value is from random changes of the same size, in standard "
-            "deviations of the random changes: grey within their range, orange above it, blue below it; the stronger, the "
+            "In the first chart, a colour tells how far the layer's value is from random changes of the same size, "
+            "in standard "
+            "deviations of the random changes: grey within their range, orange above it, blue below it; the "
+            "stronger, the "
             "further. "
         )
     heat += (
-        f"In the {'second' if compared else ''} chart, a colour compares the layers with each other: green above their mean, "
+        f"In the {'second' if compared else ''} chart, a colour compares the layers with each other: green above "
+        "their mean, "
         "purple below it, in standard deviations over the layers."
     ).replace("  ", " ")
     places = tuple(data.of_places(result, by) for by in ("role", "block"))
@@ -100,9 +114,13 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
         found.append(Figure("where", "Where the change is", "The change by role and by block of the model.", places))
     if layer_charts.has_energies(result):
         text = (
-            "The weights of the base have strong and weak directions, their singular vectors. A red tick is one layer: the share of "
-            "its change between the named directions. On the diagonal, a change scales what the base does already; off the "
-            "diagonal, it connects directions in a new way. The grey bar spans 95 % of random changes of the same size."
+            "The weights of the base have strong and weak directions, their singular vectors. A red tick is one "
+            "layer: the share of "
+            "its change between the named directions. On the diagonal, a change scales what the base does already; "
+            "off the "
+            "diagonal, it connects directions in a new way. The grey bar spans 95 % of random changes of the same "
+            "size in "
+            "any of the layers."
         )
         found.append(
             Figure(
@@ -115,30 +133,36 @@ def figures(result: GeometryResult) -> tuple[Figure, ...]:
         )
     if any(layer.spectrum for layer in result.layers):
         text = (
-            "The singular values of the change, as shares of its norm. A curve that starts high and falls steeply is a change of few "
+            "The singular values of the change, as shares of its norm. A curve that starts high and falls steeply is "
+            "a change of few "
             "directions; the dashed curve is a random change of the same shape, which has all directions alike."
         )
         found.append(
-            Figure("spectra", "How many directions the change has", text, (data.of_spectra(result),), layer_charts.spectra)
+            Figure(
+                "spectra", "How many directions the change has", text, (data.of_spectra(result),), layer_charts.spectra
+            )
         )
     if result.projections:
         text = (
-            "A curve is one hypothesis, a point one size of it. Lower is better: less of the change is left out. Compare curves at "
-            "one place of the horizontal axis, at equal parameters. The dashed curve is what as many directions, chosen at random, "
-            "leave out on average. \u201cAt most\u201d marks hypotheses whose nearest change was searched for, so that the true residual "
+            "A curve is one hypothesis, a point one size of it. Lower is better: less of the change is left out. "
+            "Compare curves at "
+            "one place of the horizontal axis, at equal parameters. The dashed curve is what as many directions, "
+            "chosen at random, "
+            "leave out on average. \u201cAt most\u201d marks hypotheses whose nearest change was searched for, so "
+            "that the true residual "
             "may be lower."
         )
         tables = (data.of_hypotheses(result), data.of_projections(result))
         found.append(Figure("residuals", "Residual against parameters", text, tables, charts.residuals))
     if result.scores and any(each.scores for each in result.projections):
         text = (
-            "Each point is the base model with the nearest change that one hypothesis allows at one size, scored on the task. On the "
-            "dashed line, a projection has the same share of the effect as of the change; above it, the part that is expressed "
+            "Each point is the base model with the nearest change that one hypothesis allows at one size, scored on "
+            "the task. On the "
+            "dashed line, a projection has the same share of the effect as of the change; above it, the part that is "
+            "expressed "
             "does more than the rest."
         )
-        found.append(
-            Figure("scores", "Score against residual", text, (data.of_scores(result),), charts.scores)
-        )
+        found.append(Figure("scores", "Score against residual", text, (data.of_scores(result),), charts.scores))
     if result.sharing:
         text = "Layers of one role and shape, compared with each other, beside random changes of the same size."
         found.append(Figure("sharing", "What layers have in common", text, (data.of_sharing(result),)))
@@ -166,17 +190,21 @@ def section(result: GeometryResult, heading: str = "What the change looks like",
         }
         for figure in figures(result)
     ]
-    page = _environment().get_template("geometry_section.html.jinja").render(
-        prefix="geometry",
-        heading=heading,
-        level=level,
-        answer=words.answer(result),
-        paragraphs=words.paragraphs(result),
-        residual=words.RESIDUAL,
-        caution=words.CAUTION,
-        projected=bool(result.projections),
-        notes=result.notes,
-        figures=drawn,
+    page = (
+        _environment()
+        .get_template("geometry_section.html.jinja")
+        .render(
+            prefix="geometry",
+            heading=heading,
+            level=level,
+            answer=words.answer(result),
+            paragraphs=words.paragraphs(result),
+            residual=RESIDUAL,
+            caution=CAUTION,
+            projected=bool(result.projections),
+            notes=result.notes,
+            figures=drawn,
+        )
     )
     return Markup(printable(page))
 
@@ -188,11 +216,15 @@ def write_html(result: GeometryResult, path: Path) -> None:
         result: The result.
         path: The file.
     """
-    page = _environment().get_template("geometry_page.html.jinja").render(
-        title=f"From {result.base} to {result.tuned}",
-        section=section(result, heading="", level=1),
-        dark_colours=DARK_COLOURS,
-        version=version("adapterlab"),
+    page = (
+        _environment()
+        .get_template("geometry_page.html.jinja")
+        .render(
+            title=f"From {result.base} to {result.tuned}",
+            section=section(result, heading="", level=1),
+            dark_colours=DARK_COLOURS,
+            version=version("adapterlab"),
+        )
     )
     write_text(path, printable(page))
 

@@ -21,8 +21,8 @@ from scipy.optimize import isotonic_regression
 from adapterlab.geometry.result import GeometryResult, Projection
 from adapterlab.report.charts import PALETTE, WIDTH, Chart, data_chart
 from adapterlab.report.charts import svg as to_svg
+from adapterlab.report.geometry_hypothesis_words import FORGETTING, PARTS
 from adapterlab.report.geometry_tables import entries_of, title_of
-from adapterlab.report.geometry_words import FORGETTING, PARTS
 
 __all__ = ["labels_apart", "looks", "residuals", "scores", "to_svg"]
 
@@ -79,6 +79,9 @@ def residuals(result: GeometryResult) -> Chart:
 
     Args:
         result: The result, with projections.
+
+    Returns:
+        The chart.
     """
     look = looks(result)
     height = max(380, LABEL * (len(look) + 1))
@@ -141,11 +144,14 @@ def residuals(result: GeometryResult) -> Chart:
 def scores(result: GeometryResult) -> Chart:
     """Draw the score of each projection against its residual, a panel for each part of the task.
 
-    Where there is a gain, the score is the share of the full change's gain; on general text it is the rise of the loss. On the
-    dashed line, a projection has the same share of the effect as of the change.
+    Where there is a gain, the score is the share of the full change's gain; on general text it is the rise of the loss.
+    On the dashed line, a projection has the same share of the effect as of the change.
 
     Args:
         result: The result, with scores.
+
+    Returns:
+        The chart.
     """
     look = looks(result)
     panels = []
@@ -212,7 +218,8 @@ def _by_chance(result: GeometryResult, low: float, high: float, x: alt.X) -> alt
         for size in np.geomspace(low, high, 60)
     ]
     line = data_chart(rows).mark_line(strokeDash=[5, 4], strokeWidth=1.5, color=_GREY)
-    return line.encode(x=x, y="residual:Q")
+    drawn: alt.Chart = line.encode(x=x, y="residual:Q")
+    return drawn
 
 
 def _colour(look: dict[str, tuple[str, str]], *, legend: bool = False) -> alt.Color:
@@ -230,4 +237,6 @@ def _legend(look: dict[str, tuple[str, str]], shown: bool) -> alt.Legend | None:
         return None
     titles = {name: title_of(name) for name in look}
     chosen = " : ".join(f"datum.value === {json.dumps(name)} ? {json.dumps(title)}" for name, title in titles.items())
-    return alt.Legend(title=None, orient="bottom", columns=6, symbolOpacity=1, labelExpr=f"{chosen} : datum.value", labelLimit=200)
+    return alt.Legend(
+        title=None, orient="bottom", columns=6, symbolOpacity=1, labelExpr=f"{chosen} : datum.value", labelLimit=200
+    )

@@ -15,7 +15,8 @@ from statistics import median
 
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Null, Projection
 from adapterlab.report import geometry_tables as tables
-from adapterlab.report.geometry_words import FORGETTING, PARTS, measured, number, percent
+from adapterlab.report.geometry_hypothesis_words import FORGETTING, PARTS
+from adapterlab.report.geometry_numbers import measured, number, percent
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,12 @@ def of_scores(result: GeometryResult) -> DataTable:
     found = [each for each in result.projections if each.scores]
     rows = [
         ("no change", "0", "100 %", *(cell for part in parts for cell in _whole(result, part, 0))),
-        ("full change", f"{tables.entries_of(result):,}", "0 %", *(c for part in parts for c in _whole(result, part, 1))),
+        (
+            "full change",
+            f"{tables.entries_of(result):,}",
+            "0 %",
+            *(c for part in parts for c in _whole(result, part, 1)),
+        ),
         *(
             (
                 tables.title_of(each.hypothesis),
@@ -220,7 +226,12 @@ def of_activations(result: GeometryResult) -> DataTable:
             values = [v[name] for v in paths.values() if name in v and math.isfinite(v[name])]
             if values:
                 rows.append(
-                    (text, name, *(number(value) for value in (median(values), min(values), max(values))), str(len(values)))
+                    (
+                        text,
+                        name,
+                        *(number(value) for value in (median(values), min(values), max(values))),
+                        str(len(values)),
+                    )
                 )
     return DataTable(
         "Change of the activations, over layers and blocks",
@@ -268,5 +279,3 @@ def _measured(layer: LayerGeometry, name: str) -> str:
 
 def _interval(null: Null | None) -> str:
     return "-" if null is None else f"{number(null.low)} to {number(null.high)}"
-
-

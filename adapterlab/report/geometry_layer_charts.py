@@ -1,4 +1,4 @@
-"""Charts of the layers of a weight change: measures, spectra, and energy in the base's singular basis, as self-contained SVG.
+"""Charts of the layers of a weight change: measures, spectra, and energy in the base's singular basis, as SVG.
 
 >>> from adapterlab.geometry.result import GeometryResult, LayerGeometry, Null
 >>> null = {"stable_rank": Null(3.0, 2.5, 3.5)}
@@ -33,18 +33,21 @@ LAYER_EDGES = (-1.5, -0.5, 0.5, 1.5)
 """Edges between the colours of a heat map of layers against each other, in standard deviations over the layers."""
 LAYER_COLOURS = ("#5b3a8c", "#b39ad1", "#eaecea", "#96c79a", "#23733a")
 """Colours from the smallest values of a measure to its largest."""
-_TITLES = 290
+_TITLES = 340
 _GREY = "#6b7785"
 
 
 def heat_map(result: GeometryResult) -> Chart:
     """Draw all measures of all layers: a row for each measure, a panel for each role, the blocks from left to right.
 
-    Measures that are compared with chance are coloured by their distance from it. The others are coloured by their distance from
-    the mean over the layers, in a second chart below with other colours.
+    Measures that are compared with chance are coloured by their distance from it. The others are coloured by their distance
+    from the mean over the layers, in a second chart below with other colours.
 
     Args:
         result: The result.
+
+    Returns:
+        The chart.
     """
     compared = [row for row in against_chance(result) if row.null is not None]
     charts: list[Chart] = []
@@ -66,7 +69,9 @@ def heat_map(result: GeometryResult) -> Chart:
 
 def _against_each_other(result: GeometryResult) -> list[dict[str, object]]:
     """Return cells of the size of the change and of the measures without a null, where the layers differ."""
-    values = {"Size of the change, relative to the weight": {layer.path: layer.relative_norm for layer in result.layers}}
+    values = {
+        "Size of the change, relative to the weight": {layer.path: layer.relative_norm for layer in result.layers}
+    }
     for row in against_chance(result):
         if row.null is None:
             values[row.title] = {e.path: e.measures[row.name] for e in result.layers if row.name in e.measures}
@@ -85,6 +90,9 @@ def spectra(result: GeometryResult) -> Chart:
 
     Args:
         result: The result.
+
+    Returns:
+        The chart.
     """
     rows, random = [], []
     for layer in result.layers:
@@ -113,12 +121,14 @@ def spectra(result: GeometryResult) -> Chart:
         axis=alt.Axis(format="~g", tickCount=4),
     )
     colour = alt.Color(
-        "block:Q", scale=alt.Scale(range=["#d9a441", "#c4556b", "#5a3d8f"]), legend=_blocks(result.layers)
+        "block:Q", scale=alt.Scale(range=["#d9a441", "#c4556b", "#7d5cc0"]), legend=_blocks(result.layers)
     )
     panels = []
     for role in _roles(result.layers):
         own = [row for row in rows if row["role"] == role]
-        drawn = data_chart(own).mark_line(strokeWidth=1.5, opacity=0.85).encode(x=x, y=y, color=colour, detail="layer:N")
+        drawn = (
+            data_chart(own).mark_line(strokeWidth=1.5, opacity=0.85).encode(x=x, y=y, color=colour, detail="layer:N")
+        )
         dashed = data_chart([row for row in random if row["role"] == role])
         chance = dashed.mark_line(strokeWidth=1.8, strokeDash=[5, 4], color=_GREY).encode(x=x, y=y, detail="shape:N")
         panels.append((drawn + chance).properties(title=role, width=(WIDTH - 330) / 4, height=170))
@@ -139,6 +149,9 @@ def energies(result: GeometryResult) -> Chart:
 
     Args:
         result: The result, with measures of energy (`has_energies`).
+
+    Returns:
+        The chart.
     """
     names = _energies(result)
     layers = [
@@ -158,7 +171,7 @@ def energies(result: GeometryResult) -> Chart:
     scale = alt.Scale(type="log", nice=True)
     chance = data_chart(bars).mark_bar(color="#b9c2cb", height=16)
     ticks = data_chart(layers).mark_tick(color="#c4556b", thickness=2, height=18, opacity=0.75)
-    x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(format="~%", tickCount=6))
+    x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(format="~%", values=[10.0**k for k in range(-6, 1)]))
     return (
         chance.encode(x=x, x2="high:Q", y=y) + ticks.encode(x=alt.X("value:Q", title=title, scale=scale), y=y)
     ).properties(width=WIDTH - _TITLES - 30, height=30 * len(names))
@@ -192,11 +205,17 @@ def _panels(
     panels = []
     for role in roles:
         own = [
-            {**cell, "range": ranges[bisect(edges, float(str(cell["distance"])))]} for cell in cells if cell["role"] == role
+            {**cell, "range": ranges[bisect(edges, float(str(cell["distance"])))]}
+            for cell in cells
+            if cell["role"] == role
         ]
-        blocks = sorted({str(cell["block"]) for cell in own}, key=lambda block: math.inf if block == "-" else int(block))
+        blocks = sorted(
+            {str(cell["block"]) for cell in own}, key=lambda block: math.inf if block == "-" else int(block)
+        )
         shown = blocks[:: max(1, math.ceil(len(blocks) / 6))]
-        x = alt.X("block:N", sort=blocks, title=None, axis=alt.Axis(values=shown, labelAngle=0, ticks=False, labelFontSize=11))
+        x = alt.X(
+            "block:N", sort=blocks, title=None, axis=alt.Axis(values=shown, labelAngle=0, ticks=False, labelFontSize=11)
+        )
         axis = alt.Axis(labelLimit=_TITLES, ticks=False, labelFontSize=12) if role == roles[0] else None
         y = alt.Y("measure:N", sort=order, title=None, axis=axis)
         width = (WIDTH - _TITLES - 30) / len(roles) - 12

@@ -142,7 +142,9 @@ def main_budget(result: GeometryResult) -> int | None:
         Index into `budgets_of`; None without a projection.
     """
     rows, count = expressed(result), len(budgets_of(result))
-    compared = [sum(row.cells[at] is not None and bool(row.cells[at].comparable) for row in rows) for at in range(count)]
+    compared = [
+        sum(row.cells[at] is not None and bool(row.cells[at].comparable) for row in rows) for at in range(count)
+    ]
     if not any(compared):
         return None
     return min(range(count), key=lambda at: (-compared[at], abs(at - (count - 1) / 2)))

@@ -20,7 +20,9 @@ from rich.table import Table
 from adapterlab.geometry.result import GeometryResult
 from adapterlab.report import geometry_tables as tables
 from adapterlab.report.counts import thousands
-from adapterlab.report.geometry_words import CAUTION, FORGETTING, RESIDUAL, answer, paragraphs, percent
+from adapterlab.report.geometry_hypothesis_words import CAUTION, FORGETTING, RESIDUAL
+from adapterlab.report.geometry_numbers import percent
+from adapterlab.report.geometry_words import answer, paragraphs
 from adapterlab.report.plain import add_plain_row, plain
 
 COLUMNS = 4
