@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.hypotheses import all_hypotheses, hypothesis
 from adapterlab.geometry.hypotheses.base import Hypothesis
-from adapterlab.geometry.measures import all_measures
+from adapterlab.geometry.measures import all_measures, measure_named
 from adapterlab.geometry.measures.base import DRAWS, Measure
 
 BUDGETS = 5
@@ -35,7 +35,7 @@ class Plan:
     hypotheses: tuple[str, ...] | None = None
     """Names of hypotheses, or of adapters that state them; all if None."""
     measures: tuple[str, ...] | None = None
-    """Names of measures; all if None."""
+    """Names of measures, such as `energy_in_top(0.05)`; all if None."""
     draws: int = DRAWS
     """Random changes that a null is estimated from."""
     seed: int = 0
@@ -56,12 +56,11 @@ class Plan:
 
         Raises:
             UnknownNameError: A name is not known.
+            AdapterlabError: A parameter is out of range.
         """
-        known = {each.name: each for each in all_measures()}
-        names = tuple(known) if self.measures is None else tuple(dict.fromkeys(self.measures))
-        if unknown := [name for name in names if name not in known]:
-            raise UnknownNameError("measure", unknown[0], known)
-        return tuple(known[name] for name in names)
+        if self.measures is None:
+            return all_measures()
+        return tuple(measure_named(name) for name in dict.fromkeys(self.measures))
 
     def check(self) -> None:
         """Raise an error if a choice makes no sense.

@@ -11,11 +11,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
-from typing import Any
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder
@@ -23,6 +21,7 @@ from adapterlab.geometry.change import Change, SomeLayers
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
 from adapterlab.geometry.measure import measure_layer, project, sizes_within
 from adapterlab.geometry.plan import Plan, default_budgets
+from adapterlab.geometry.residuals import Residuals, that_fit
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
 from adapterlab.geometry.resume import Record
 from adapterlab.geometry.score import Scoring, with_shares
@@ -32,8 +31,6 @@ FACTORS_IN_MEMORY = 2**31
 """Bytes of decompositions that are held in memory, about."""
 FACTORS_ON_DISK = 2**28
 """Bytes of decompositions up to which they are kept in the cache's folder as well."""
-GROUP_IN_MEMORY = 6 * 2**30
-"""Bytes of weights of layers that share parameters, above which a hypothesis that joins them is left out."""
 UNRELATED = 0.9
 """Median norm of a change, relative to the base's, above which a note asks for the right base."""
 Watch = Callable[[str, int, int], None]
@@ -72,7 +69,7 @@ def run_geometry(
     notes = [*change.notes, *_doubts(change, [relative for norm, relative in sizes.values() if norm])]
     budgets = plan.budgets or default_budgets(within.shapes)
     setting = Setting(_factors_for(within.shapes), plan.seed)
-    chosen, left_out = _that_fit(plan.chosen_hypotheses(), within.shapes, budgets)
+    chosen, left_out = that_fit(plan.chosen_hypotheses(), within.shapes, budgets)
     sized = [(each, size) for each in chosen for size in sizes_within(each, within.shapes, budgets)]
     residuals = Residuals([] if scoring else sized, within.shapes)
     layers = []
@@ -102,61 +99,6 @@ def run_geometry(
         notes=(*notes, *left_out),
         budgets=tuple(sorted(set(budgets))),
     )
-
-
-class Residuals:
-    """Residuals of projections, found layer by layer, so that each is read and decomposed once for all hypotheses.
-
-    Args:
-        sized: Hypotheses with their sizes.
-        shapes: `(out, in)` of every layer by path.
-    """
-
-    def __init__(self, sized: Sequence[tuple[Hypothesis, int]], shapes: Mapping[str, tuple[int, int]]) -> None:
-        self._shapes = shapes
-        self._jobs: dict[tuple[str, ...], list[tuple[Hypothesis, int]]] = {}
-        self._parts: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-        for each, size in sized:
-            for group in each.groups(shapes):
-                self._jobs.setdefault(tuple(group), []).append((each, size))
-
-    @property
-    def left(self) -> list[tuple[str, ...]]:
-        """Groups of layers that are not projected yet."""
-        return list(self._jobs)
-
-    def find(self, change: Change, setting: Setting, record: Record) -> None:
-        """Project a group of layers on all hypotheses that have it.
-
-        Args:
-            change: The change of these layers.
-            setting: Seeds, tolerance, and cached decompositions.
-            record: Parts that an earlier run has finished; new ones are added.
-        """
-        group = tuple(change.shapes)
-        for each, size in self._jobs.pop(group, ()):
-            name = f"residual {each.name} {size} {' '.join(group)}"
-            part = record.get(name)
-            if part is None:
-                found, _ = project(change, each, size, setting)
-                part = {"by_path": dict(found.by_path), "converged": found.converged}
-                record.add(name, part)
-            self._parts.setdefault((each.name, size), []).append(part)
-
-    def projection(self, each: Hypothesis, size: int, norms: Mapping[str, float]) -> Projection:
-        """Return the projection of all layers, once each group is done.
-
-        Args:
-            each: The hypothesis.
-            size: Value of its size knob.
-            norms: Norm of the change of each layer by path.
-        """
-        parts = self._parts[each.name, size]
-        by_path = {path: share for part in parts for path, share in part["by_path"].items()}
-        total = sum(norms[path] ** 2 for path in by_path)
-        residual = sum(share * norms[path] ** 2 for path, share in by_path.items()) / total
-        count, converged = each.parameters(size, self._shapes), all(part["converged"] for part in parts)
-        return Projection(each.name, size, count, residual, each.exact, converged, by_path)
 
 
 def _survey(change: Change, watch: Watch) -> dict[str, tuple[float, float]]:
@@ -197,24 +139,6 @@ def _layer(change: Change, path: str, plan: Plan, setting: Setting, record: Reco
     measured = measure_layer(change.read(path), plan.chosen_measures(), plan.draws, plan.seed, setting.factors)
     record.add(name, asdict(measured))
     return measured
-
-
-def _that_fit(
-    chosen: Sequence[Hypothesis], shapes: Mapping[str, tuple[int, int]], budgets: Sequence[int]
-) -> tuple[list[Hypothesis], list[str]]:
-    """Return the hypotheses that can be projected on, and notes on the others."""
-    fitting, notes = [], []
-    for each in chosen:
-        largest = max((sum(math.prod(shapes[path]) for path in group) for group in each.groups(shapes)), default=0)
-        if 16 * largest > GROUP_IN_MEMORY and any(len(group) > 1 for group in each.groups(shapes)):
-            notes.append(
-                f"{each.title} was left out: its layers share parameters, and need {16 * largest / 2**30:.0f} GiB at once."
-            )
-        elif not sizes_within(each, shapes, budgets):
-            notes.append(f"{each.title} was left out: its smallest change has more than {max(budgets):,} parameters.")
-        else:
-            fitting.append(each)
-    return fitting, notes
 
 
 def _scored(

@@ -127,7 +127,7 @@ def test_a_second_run_takes_all_from_the_first(pair, tmp_path, monkeypatch):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(streamed, "measure_layer", measured)
-    monkeypatch.setattr(streamed, "project", measured)
+    monkeypatch.setattr("adapterlab.geometry.residuals.project", measured)
     run(tuned, "--base", base, *FEW, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "geometry.json").read_bytes() == first
     with pytest.raises(AssertionError, match="measured again"):
