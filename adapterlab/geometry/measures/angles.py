@@ -35,12 +35,15 @@ def principal_angles(layer: Layer, k: int, side: Side) -> Sequence[float]:
     Returns:
         `k` angles from 0 to 90, the largest first.
     """
-    k = min(k, max(1, numerical_rank(layer)))
-    first, second = (
-        (f.u[:, :k] if side == "left" else f.vt[:k].T).double().numpy(force=True)
-        for f in (layer.of_delta, layer.of_base)
-    )
-    found: list[float] = np.degrees(subspace_angles(first, second)).tolist()
+    key = principal_angles, k, side
+    if key not in layer.memo:
+        count = min(k, max(1, numerical_rank(layer)))
+        first, second = (
+            (f.u[:, :count] if side == "left" else f.vt[:count].T).double().numpy(force=True)
+            for f in (layer.of_delta, layer.of_base)
+        )
+        layer.memo[key] = np.degrees(subspace_angles(first, second)).tolist()
+    found: list[float] = layer.memo[key]
     return found
 
 
@@ -95,4 +98,4 @@ SMALLEST_RIGHT = _family("smallest", smallest_angle, "right")
 MEAN_LEFT = _family("mean", mean_angle, "left")
 MEAN_RIGHT = _family("mean", mean_angle, "right")
 FAMILIES = (SMALLEST_LEFT, SMALLEST_RIGHT, MEAN_LEFT, MEAN_RIGHT)
-ANGLES = (MEAN_LEFT(8), MEAN_RIGHT(8), SMALLEST_LEFT(8), SMALLEST_RIGHT(8))
+ANGLES = (MEAN_LEFT(8.0), MEAN_RIGHT(8.0), SMALLEST_LEFT(8.0), SMALLEST_RIGHT(8.0))

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,11 @@ class Layer:
         other = Layer(change, torch_svd)
         vars(other)["of_base"], vars(other)["_once"] = self.of_base, self._once
         return other
+
+    @cached_property
+    def memo(self) -> dict[object, Any]:
+        """Further results that measures of this change share, by what they are of."""
+        return {}
 
     def once(self, name: str, compute: Callable[[], float]) -> float:
         """Return a number that depends on the base alone, computed once for the layer and its random changes.

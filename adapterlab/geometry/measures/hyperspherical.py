@@ -48,7 +48,8 @@ def hyperspherical_change(layer: Layer) -> float:
     """Return the hyperspherical energy after the change divided by that before, minus one.
 
     Args:
-        layer: The layer, of fewer than two neurons without energy and so without change; of more than `MOST_NEURONS` neurons, this many at equal distances are compared.
+        layer: The layer. Of more than `MOST_NEURONS` neurons, this many at equal distances are compared; fewer than two have
+            no energy, and so no change.
     """
     rows = layer.change.shape[0]
     chosen = torch.linspace(0, rows - 1, MOST_NEURONS).round().long() if rows > MOST_NEURONS else torch.arange(rows)

@@ -28,7 +28,10 @@ def numerical_rank(layer: Layer) -> int:
     Args:
         layer: The layer.
     """
-    return int((layer.of_delta.s > rank_tolerance(layer)).sum())
+    if numerical_rank not in layer.memo:
+        layer.memo[numerical_rank] = int((layer.of_delta.s > rank_tolerance(layer)).sum())
+    rank: int = layer.memo[numerical_rank]
+    return rank
 
 
 def rank_tolerance(layer: Layer) -> float:
