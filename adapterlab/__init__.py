@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapterlab.api import calibrate, compare, estimate, power, predict_rate, retry, run, status, trials, tune
     from adapterlab.errors import AdapterlabError
     from adapterlab.harness import lm_eval_model
+    from adapterlab.harness.geometry import geometry_of
     from adapterlab.lab.study.load import load_study
     from adapterlab.lab.study.spec import Study
     from adapterlab.surgery import Handle, attach, load, load_peft, parameter_count, sized
@@ -35,6 +36,7 @@ _HOMES = {
     ),
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.harness": ("lm_eval_model",),
+    "adapterlab.harness.geometry": ("geometry_of",),
     "adapterlab.lab.study.load": ("load_study",),
     "adapterlab.lab.study.spec": ("Study",),
     "adapterlab.surgery": ("Handle", "attach", "load", "load_peft", "parameter_count", "sized"),
@@ -64,6 +66,7 @@ __all__ = [
     "compare",
     "estimate",
     "eva_ranks",
+    "geometry_of",
     "lm_eval_model",
     "load",
     "load_peft",

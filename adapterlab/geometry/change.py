@@ -84,6 +84,8 @@ class Change(ABC):
     """The base model, as the user named it."""
     tuned_name: str = "tuned"
     """The changed model, as the user named it."""
+    notes: Sequence[str] = ()
+    """Remarks for the reader, such as how the layers were found."""
 
     @property
     @abstractmethod
@@ -139,6 +141,38 @@ class InMemory(Change):
     def read(self, path: str) -> WeightChange:
         base, tuned = (_at_least_float32(weight.detach()) for weight in self._weights[path])
         return WeightChange(path, base, tuned)
+
+
+class SomeLayers(Change):
+    """The change of some of a model's linear layers.
+
+    Args:
+        change: The whole change.
+        paths: Paths of the layers, in the order of the model.
+        hold: True to keep the layers in memory once they are read.
+    """
+
+    def __init__(self, change: Change, paths: Sequence[str], hold: bool = False) -> None:
+        self._change, self._paths, self._hold = change, tuple(paths), hold
+        self._held: dict[str, WeightChange] = {}
+        self.base_name, self.tuned_name, self.notes = change.base_name, change.tuned_name, change.notes
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        shapes = self._change.shapes
+        return {path: shapes[path] for path in self._paths}
+
+    @property
+    def others(self) -> Sequence[OtherChange]:
+        return self._change.others
+
+    def read(self, path: str) -> WeightChange:
+        if path in self._held:
+            return self._held[path]
+        layer = self._change.read(path)
+        if self._hold:
+            self._held[path] = layer
+        return layer
 
 
 def depth_of(path: str) -> int | None:

@@ -45,6 +45,17 @@ class LayerGeometry:
     spectrum: tuple[float, ...] = ()
     """Singular values of the change divided by its Frobenius norm, the largest first, at most 64."""
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LayerGeometry:
+        """Return the layer whose fields are given.
+
+        Args:
+            data: The fields by name; lists stand for tuples.
+        """
+        rows, columns = data["shape"]
+        nulls = {name: Null(*null) for name, null in data.get("nulls", {}).items()}
+        return cls(**{**data, "shape": (rows, columns), "nulls": nulls, "spectrum": tuple(data.get("spectrum", ()))})
+
 
 class Share(NamedTuple):
     """Loss of a projected model on one part of a task."""
@@ -76,6 +87,15 @@ class Projection:
     """Residual of each layer."""
     scores: Mapping[str, Share] = field(default_factory=dict)
     """Scores of the base model with the projected change, by part of the task; empty if no task was given."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Projection:
+        """Return the projection whose fields are given.
+
+        Args:
+            data: The fields by name; lists stand for tuples.
+        """
+        return cls(**{**data, "scores": {part: Share(*share) for part, share in data.get("scores", {}).items()}})
 
 
 @dataclass(frozen=True)
@@ -123,8 +143,8 @@ class GeometryResult:
             data: The fields by name; lists stand for tuples.
         """
         plain = dict(data)
-        plain["layers"] = tuple(_layer(layer) for layer in data["layers"])
-        plain["projections"] = tuple(_projection(each) for each in data.get("projections", ()))
+        plain["layers"] = tuple(map(LayerGeometry.from_json, data["layers"]))
+        plain["projections"] = tuple(map(Projection.from_json, data.get("projections", ())))
         plain["others"] = tuple((path, norm, relative) for path, norm, relative in data.get("others", ()))
         plain["sharing_nulls"] = {
             group: {name: Null(*null) for name, null in nulls.items()}
@@ -134,15 +154,3 @@ class GeometryResult:
         for name in ("unchanged", "notes", "budgets"):
             plain[name] = tuple(data.get(name, ()))
         return cls(**plain)
-
-
-def _layer(data: Mapping[str, Any]) -> LayerGeometry:
-    rows, columns = data["shape"]
-    nulls = {name: Null(*null) for name, null in data.get("nulls", {}).items()}
-    return LayerGeometry(
-        **{**data, "shape": (rows, columns), "nulls": nulls, "spectrum": tuple(data.get("spectrum", ()))}
-    )
-
-
-def _projection(data: Mapping[str, Any]) -> Projection:
-    return Projection(**{**data, "scores": {part: Share(*share) for part, share in data.get("scores", {}).items()}})
