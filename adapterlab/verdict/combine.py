@@ -1,4 +1,4 @@
-"""What several findings about one claim, and about several claims, say together, with shared trials counted once.
+"""Combination of several findings about one claim, and about several claims, with shared trials counted once.
 
 A contest and a geometry test of one claim are two findings, and so are tests of two claims. Findings from the same trials
 are not independent: each has the weight 1 / (1 + the sum of the shares of trials that it has in common with others), so
@@ -23,7 +23,7 @@ from adapterlab.verdict.pool import Pooled
 
 @dataclass(frozen=True)
 class Finding:
-    """What one test says of a claim."""
+    """Evidence of one test on a claim."""
 
     claim: str
     ratio: float
@@ -107,12 +107,15 @@ class Combined:
     def of(
         cls, contests: Mapping[str, Verdict], geometry: Mapping[str, Verdict], pooled: Mapping[str, Pooled]
     ) -> Combined:
-        """Let tables move the claims that they are about.
+        """Return verdicts with the claims moved by the tables that are about them.
 
         Args:
             contests: By claim, the verdict of its contest.
             geometry: By claim, the verdict of its geometry test.
             pooled: By claim, the evidence of tables.
+
+        Returns:
+            The verdicts.
         """
         added = {title: pooled[title].added if title in pooled else 1.0 for title in contests}
         moved = {t: replace(verdict, after=_multiplied(verdict.after, added[t])) for t, verdict in contests.items()}

@@ -20,7 +20,7 @@ SUBSTANTIAL = 3.0
 
 
 class Says(StrEnum):
-    """What an instrument says of a claim."""
+    """Statement of an instrument about a claim."""
 
     TRUE = "holds"
     FALSE = "does not hold"
@@ -39,12 +39,12 @@ class Beside:
 
     @property
     def contest_says(self) -> Says:
-        """What the contest says."""
+        """Statement of the contest."""
         return _says(self.contest)
 
     @property
     def geometry_says(self) -> Says:
-        """What the geometry test says."""
+        """Statement of the geometry test."""
         return _says(self.geometry)
 
     @property

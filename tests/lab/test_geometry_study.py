@@ -13,7 +13,7 @@ from adapterlab.lab.analysis.trial_table import GEOMETRY, read_csv, trial_table,
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.estimate import estimate_study
 from adapterlab.lab.run.prepare import prepare
-from adapterlab.lab.run.progress import known_geometry, replay, seconds_left
+from adapterlab.lab.run.progress import Cost, cost_key, known_geometry, replay, seconds_left
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.run.time_limit import LEAST_UNMEASURED, SLACK, TimeLimit
 from adapterlab.lab.study.load import load_study
@@ -91,8 +91,7 @@ def test_the_time_of_the_geometry_is_part_of_the_plan(finished):
     known = known_geometry(replay(prepared.contests(), ledger))
     assert list(known) == [(prepared.study.model, "lora", "prose")]
     states = replay(prepared.contests(), None)
-    costs, unknown = {}, seconds_left(states, costs_of(states), {}, 1)
-    assert costs == {}
+    unknown = seconds_left(states, costs_of(states), {}, 1)
     # Two reported runs of the contestant are to go.
     assert seconds_left(states, costs_of(states), {}, 1, None, dict.fromkeys(known, 50.0)) == pytest.approx(
         unknown + 100.0
@@ -100,8 +99,6 @@ def test_the_time_of_the_geometry_is_part_of_the_plan(finished):
 
 
 def costs_of(states):
-    from adapterlab.lab.run.progress import Cost, cost_key
-
     return {cost_key(state.contest): Cost(0.1, 0.1) for state in states}
 
 

@@ -37,7 +37,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Projected:
-    """What a hypothesis expresses of a contestant's changes, as a mean over its reported runs."""
+    """Projection of a contestant's changes on a hypothesis, as a mean over its reported runs."""
 
     hypothesis: str
     parameters: float
@@ -61,7 +61,7 @@ class ChangeTable:
     runs: int
     measures: tuple[Measured, ...]
     projections: tuple[Projected, ...]
-    """Those with the smallest residual first."""
+    """Projections on each hypothesis, the smallest residual first."""
     forgetting: float
     """Rise of the loss on the base domain by the whole change of linear layers; NaN if it was not scored."""
 

@@ -111,7 +111,11 @@ def geometry_version(closure: ImportClosure | None = None) -> str:
     Args:
         closure: Finds the source files; by default those of this package, read once per process.
     """
-    closure = closure or _shared(tuple(registered().items()))
+    return _geometry_version(closure or _shared(tuple(registered().items())))
+
+
+@cache
+def _geometry_version(closure: ImportClosure) -> str:
     return _hash(closure.digests(_geometry(closure)))
 
 
