@@ -24,6 +24,7 @@ from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
 from adapterlab.geometry.measures import all_measures
 from adapterlab.geometry.measures.base import DRAWS, Layer, Measure
 from adapterlab.geometry.measures.nulls import compare
+from adapterlab.geometry.measures.sharing import share
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
 from adapterlab.surgery.init.svd_cache import default_factors
 
@@ -39,6 +40,7 @@ def measure(
     *,
     measures: Iterable[Measure] | None = None,
     hypotheses: Iterable[Hypothesis] | None = None,
+    sharing: bool = True,
     draws: int = DRAWS,
     seed: int = 0,
     factors: Callable[[Tensor], Factors] | None = None,
@@ -52,6 +54,7 @@ def measure(
         budgets: Numbers of parameters; every hypothesis is projected on at its largest size within each.
         measures: Measures to compute; all by default.
         hypotheses: Hypotheses to project on; all by default.
+        sharing: Measure what the changes of layers of one role and shape have in common; reads each layer once more.
         draws: Random changes that a null is estimated from.
         seed: Seed of the draws and of the starts of fits.
         factors: Singular value decomposition of a weight; that of the package's cache by default, which keeps files.
@@ -79,12 +82,15 @@ def measure(
             projection, weights = project(change, each, size, setting)
             found.append(projection if on_projection is None else on_projection(projection, weights))
     others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
+    shared, shared_nulls = share(change, draws=draws, seed=seed) if sharing else ({}, {})
     return GeometryResult(
         change.base_name,
         change.tuned_name,
         tuple(layers),
         tuple(unchanged),
         others,
+        shared,
+        shared_nulls,
         projections=tuple(found),
         budgets=tuple(sorted(set(budgets))),
     )

@@ -60,6 +60,10 @@ def share(
       scaled to norm one. It is the sum of the top `k` eigenvalues of the sum of `dW dW^T` (or `dW^T dW`), divided by its
       trace.
 
+    The null of `overlap` holds for changes of any spectrum, so sharing is judged by it. That of `common_basis` is for normal
+    changes of full rank: changes of low rank keep more even if they share nothing, in `n` layers at least `1 / n` of what
+    their own top `k` directions hold.
+
     Args:
         change: The change. Its layers are read group by group, and not kept.
         k: Directions of a subspace, at least one.

@@ -9,8 +9,10 @@ from scipy.linalg import subspace_angles
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import InMemory
+from adapterlab.geometry.measure import measure
 from adapterlab.geometry.measures.base import torch_svd
 from adapterlab.geometry.measures.sharing import share
+from adapterlab.geometry.result import GeometryResult
 from tests.geometry.measures.layers import normal, orthogonal
 
 
@@ -92,3 +94,11 @@ def test_unchanged_layers_are_left_out():
 def test_no_directions_are_refused():
     with pytest.raises(AdapterlabError, match="at least one"):
         share(changes([normal(6, 4)]), 0)
+
+
+def test_a_measured_change_holds_its_sharing_unless_it_is_left_out():
+    pair = changes([normal(6, 4, seed=i) for i in range(2)])
+    assert list(measure(pair, draws=3).sharing_nulls) == list(measure(pair, draws=3).sharing) == ["up 6x4"]
+    assert measure(pair, draws=3, sharing=False).sharing == {}
+    result = measure(pair, draws=3)
+    assert GeometryResult.from_json(result.to_json()) == result
