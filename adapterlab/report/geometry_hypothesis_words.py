@@ -87,16 +87,14 @@ def on_expressed(result: GeometryResult) -> str:
     fixed = budget / entries
     said = [
         "A hypothesis is a rule about which changes an adapter of one kind can make. For each, the nearest change "
-        "that it "
-        "allows was computed, at equal numbers of parameters."
+        "that it allows was computed, at equal numbers of parameters."
     ]
     if fixed < 1:
         above = sum(share > fixed for _, share in ranked)
+        more = f"; {above} of {len(ranked)} hypotheses express more" if len(ranked) > 1 else ""
         said.append(
-            f"{budget:,} parameters are {percent(fixed)} of the {entries:,} entries that changed. That is also the "
-            "share that "
-            f"as many directions express on average if they are chosen at random; {above} of {len(ranked)} hypotheses "
-            "express more."
+            f"{budget:,} parameters are {percent(fixed)} of the {entries:,} entries that changed. That is also the share "
+            f"that as many directions express on average if they are chosen at random{more}."
         )
     low = next((row for row, _ in ranked if row.name == "low_rank"), None)
     if low is not None and low.cells[at] is not None:
