@@ -206,7 +206,7 @@ def section(result: GeometryResult, heading: str = "What the change looks like",
             figures=drawn,
         )
     )
-    return Markup(printable(page))
+    return Markup(printable(page).replace(" %", "\u00a0%"))  # a number and its sign stay on one line
 
 
 def write_html(result: GeometryResult, path: Path) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from adapterlab.geometry.result import GeometryResult, Projection
 from adapterlab.report import geometry_tables as tables
@@ -41,6 +42,8 @@ PARTS = {
 """Parts of a task in words, by their names in results."""
 FORGETTING = ("general", "base")
 """Parts where a rise of the loss is forgetting, so that there is no gain to keep."""
+HINDSIGHT = ("fourier", "sparse")
+"""Hypotheses whose positions are chosen by looking at the change, while the methods draw or select them before training."""
 
 
 def answer(result: GeometryResult) -> str:
@@ -56,15 +59,17 @@ def answer(result: GeometryResult) -> str:
     (best, share), others = ranked[0], ranked[1:]
     said = f"With at most {budget:,} parameters, {_name(best)} can reproduce {_least(best, at)}{percent(share)} of {change}"
     if not others:
-        return f"{said}."
+        return f"{said}.{_in_hindsight([best])}"
     following = others[0]
     last = others[-1]
     most = f"{said}: the most of the {len(ranked)} hypotheses of that size."
     if last is following:
-        return f"{most} The other is {_name(last[0])} with {_least(last[0], at)}{percent(last[1])}."
+        return (
+            f"{most} The other is {_name(last[0])} with {_least(last[0], at)}{percent(last[1])}.{_in_hindsight([best])}"
+        )
     return (
         f"{most} Next is {_name(following[0])} with {_least(following[0], at)}{percent(following[1])}, last "
-        f"{_name(last[0])} with {_least(last[0], at)}{percent(last[1])}."
+        f"{_name(last[0])} with {_least(last[0], at)}{percent(last[1])}.{_in_hindsight([best])}"
     )
 
 
@@ -82,16 +87,14 @@ def on_expressed(result: GeometryResult) -> str:
     fixed = budget / entries
     said = [
         "A hypothesis is a rule about which changes an adapter of one kind can make. For each, the nearest change "
-        "that it "
-        "allows was computed, at equal numbers of parameters."
+        "that it allows was computed, at equal numbers of parameters."
     ]
     if fixed < 1:
         above = sum(share > fixed for _, share in ranked)
+        more = f"; {above} of {len(ranked)} hypotheses express more" if len(ranked) > 1 else ""
         said.append(
-            f"{budget:,} parameters are {percent(fixed)} of the {entries:,} entries that changed. That is also the "
-            "share that "
-            f"as many directions express on average if they are chosen at random; {above} of {len(ranked)} hypotheses "
-            "express more."
+            f"{budget:,} parameters are {percent(fixed)} of the {entries:,} entries that changed. That is also the share "
+            f"that as many directions express on average if they are chosen at random{more}."
         )
     low = next((row for row, _ in ranked if row.name == "low_rank"), None)
     if low is not None and low.cells[at] is not None:
@@ -124,7 +127,19 @@ def on_expressed(result: GeometryResult) -> str:
             "\u201cat least\u201d."
             + (f" The search for {joined(stopped)} was stopped before it settled." if stopped else "")
         )
-    return " ".join(said)
+    return " ".join(said) + _in_hindsight([row for row, _ in ranked])
+
+
+def _in_hindsight(rows: Sequence[Expressed]) -> str:
+    """Return the warning about hypotheses whose positions are chosen in hindsight, after a space; empty without one."""
+    names = [_name(row) for row in rows if row.name in HINDSIGHT]
+    if not names:
+        return ""
+    one = len(names) == 1
+    return (
+        f" {joined(names).capitalize()} {'chooses its' if one else 'choose their'} positions by looking at the change; the "
+        f"{'method' if one else 'methods'} cannot, and {'reaches' if one else 'reach'} less."
+    )
 
 
 def _fits(count: int, total: int) -> str:

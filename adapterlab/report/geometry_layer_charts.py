@@ -64,7 +64,8 @@ def heat_map(result: GeometryResult) -> Chart:
     if cells:
         title = "against the other layers, in standard deviations over the layers"
         charts.append(_panels(cells, LAYER_EDGES, LAYER_COLOURS, title))
-    return alt.vconcat(*charts, spacing=26).resolve_scale(color="independent")
+    drawn: Chart = alt.vconcat(*charts, spacing=26).resolve_scale(color="independent")
+    return drawn
 
 
 def _against_each_other(result: GeometryResult) -> list[dict[str, object]]:
@@ -132,7 +133,8 @@ def spectra(result: GeometryResult) -> Chart:
         dashed = data_chart([row for row in random if row["role"] == role])
         chance = dashed.mark_line(strokeWidth=1.8, strokeDash=[5, 4], color=_GREY).encode(x=x, y=y, detail="shape:N")
         panels.append((drawn + chance).properties(title=role, width=(WIDTH - 330) / 4, height=170))
-    return alt.concat(*panels, columns=4, spacing=18).resolve_scale(x="shared", y="shared", color="shared")
+    whole: Chart = alt.concat(*panels, columns=4, spacing=18).resolve_scale(x="shared", y="shared", color="shared")
+    return whole
 
 
 def has_energies(result: GeometryResult) -> bool:
@@ -172,9 +174,9 @@ def energies(result: GeometryResult) -> Chart:
     chance = data_chart(bars).mark_bar(color="#b9c2cb", height=16)
     ticks = data_chart(layers).mark_tick(color="#c4556b", thickness=2, height=18, opacity=0.75)
     x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(format="~%", values=[10.0**k for k in range(-6, 1)]))
-    return (
-        chance.encode(x=x, x2="high:Q", y=y) + ticks.encode(x=alt.X("value:Q", title=title, scale=scale), y=y)
-    ).properties(width=WIDTH - _TITLES - 30, height=30 * len(names))
+    layered = chance.encode(x=x, x2="high:Q", y=y) + ticks.encode(x=alt.X("value:Q", title=title, scale=scale), y=y)
+    drawn: Chart = layered.properties(width=WIDTH - _TITLES - 30, height=30 * len(names))
+    return drawn
 
 
 def _energies(result: GeometryResult) -> list[Against]:
@@ -225,7 +227,8 @@ def _panels(
             .encode(x=x, y=y, color=colour)
             .properties(title=alt.Title(role, fontSize=13), width=width, height=22 * len(order))
         )
-    return alt.hconcat(*panels, spacing=12).resolve_scale(color="shared")
+    drawn: Chart = alt.hconcat(*panels, spacing=12).resolve_scale(color="shared")
+    return drawn
 
 
 def _ranges(edges: Sequence[float]) -> list[str]:

@@ -143,7 +143,7 @@ def main_budget(result: GeometryResult) -> int | None:
     """
     rows, count = expressed(result), len(budgets_of(result))
     compared = [
-        sum(row.cells[at] is not None and bool(row.cells[at].comparable) for row in rows) for at in range(count)
+        sum(cell is not None and cell.comparable for cell in (row.cells[at] for row in rows)) for at in range(count)
     ]
     if not any(compared):
         return None
@@ -213,8 +213,8 @@ def against_chance(result: GeometryResult) -> tuple[Against, ...]:
 def standardized(value: float, null: Null) -> float:
     """Return the distance of a value from the mean of random changes, in their standard deviations.
 
-    The standard deviation is that of a normal distribution with the same 95 % interval. Where all draws agree, any other value is
-    infinitely far.
+    The standard deviation is that of a normal distribution with the same 95 % interval. Where all draws agree, any other
+    value is infinitely far.
 
     Args:
         value: Value of the measure.

@@ -57,11 +57,7 @@ def _size(result: GeometryResult) -> str:
     changed, relative = len(result.layers), sorted(layer.relative_norm for layer in result.layers)
     if not changed:
         return "No linear layer changed."
-    which = (
-        f"All {changed} linear layers"
-        if not result.unchanged
-        else f"{changed} of {changed + len(result.unchanged)} linear layers"
-    )
+    of_all = f"{changed} of {changed + len(result.unchanged)}" if result.unchanged else f"All {changed}"
     if changed == 1:
         said = f"One linear layer changed{_of(result.unchanged)}, by {percent(relative[0])} of the size of its weight."
     else:

@@ -31,6 +31,15 @@ def test_the_best_of_a_search_is_at_least():
     assert "b can reproduce at least 70 %" in answer(result)
 
 
+def test_positions_that_are_chosen_in_hindsight_are_said_to_flatter():
+    result = change(projections=projections({"low_rank": (0.2, 0.4), "b": (0.1, 0.3), "sparse": (0.3, 0.6)}))
+    assert "Sparse chooses its positions by looking at the change; the method cannot, and reaches less." in answer(
+        result
+    )
+    assert "Sparse chooses its positions" in said(result)
+    assert "positions" not in answer(change())
+
+
 def test_without_a_projection_the_answer_says_so():
     assert "not projected on any hypothesis" in answer(change(projections=(), budgets=()))
 
