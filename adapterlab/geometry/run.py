@@ -25,6 +25,7 @@ from adapterlab.geometry.residuals import Residuals, that_fit
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
 from adapterlab.geometry.resume import Record
 from adapterlab.geometry.score import Scoring, with_shares
+from adapterlab.geometry.shared import Activations, Sharing, activations, sharing
 from adapterlab.surgery.init.svd_cache import FactorCache
 
 FACTORS_IN_MEMORY = 2**31
@@ -82,9 +83,16 @@ def run_geometry(
         watch("projecting layers that share parameters", done, len(residuals.left))
         residuals.find(SomeLayers(within, group, hold=True), setting, record)
     scores: dict[str, tuple[float, float]] = {}
+    shared, in_activations = Sharing(), Activations()
+    if plan.measures is None:
+        watch("comparing the layers", 0, 1)
+        shared = sharing(within, setting, plan.draws, record)
     if scoring is None:
         found = [residuals.projection(each, size, {p: norm for p, (norm, _) in sizes.items()}) for each, size in sized]
     else:
+        if plan.measures is None:
+            watch("measuring activations", 0, 1)
+            in_activations = activations(within, scoring)
         found, scores = _scored(within, sized, setting, scoring, record, watch)
     return GeometryResult(
         change.base_name,
@@ -92,11 +100,14 @@ def run_geometry(
         tuple(layers),
         tuple(path for path, (norm, _) in sizes.items() if not norm),
         tuple((each.path, each.norm, each.relative_norm) for each in change.others),
+        sharing=shared.values,
+        sharing_nulls=shared.nulls,
         projections=tuple(found),
+        activations=in_activations.values,
         scores=scores,
         task="" if scoring is None else scoring.task.name,
         unit="" if scoring is None else scoring.task.unit,
-        notes=(*notes, *left_out),
+        notes=(*notes, *left_out, *shared.notes, *in_activations.notes),
         budgets=tuple(sorted(set(budgets))),
     )
 

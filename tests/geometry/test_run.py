@@ -118,3 +118,26 @@ def test_choices_that_make_no_sense_are_named(plan, message):
 def test_unknown_names_are_of_the_error_that_suggests():
     with pytest.raises(UnknownNameError):
         Plan(measures=("norm",)).check()
+
+
+def test_a_direction_that_all_layers_share_is_found():
+    generator = torch.Generator().manual_seed(2)
+    row = torch.randn(1, 16, generator=generator)
+    weights = {}
+    for block in range(3):
+        base, left = torch.randn(24, 16, generator=generator), torch.randn(24, 1, generator=generator)
+        weights[f"h.{block}.mlp.up_proj"] = base, base + 0.1 * left @ row
+    result = run_geometry(InMemory(weights), Plan(hypotheses=("low_rank",), budgets=(80,), draws=3))
+    [(group, values)] = result.sharing.items()
+    overlap = {name: value for name, value in values.items() if "overlap" in name}
+    right = next(value for name, value in overlap.items() if name.startswith("right"))
+    assert right == pytest.approx(1, abs=1e-3)
+    assert result.sharing_nulls[group].keys() == values.keys()
+
+
+def test_groups_that_do_not_fit_in_memory_are_left_out_with_a_note(monkeypatch):
+    monkeypatch.setattr("adapterlab.geometry.shared.GROUP_IN_MEMORY", 1000)
+    weights = {f"h.{block}.mlp.up_proj": (torch.zeros(24, 16), torch.ones(24, 16)) for block in range(2)}
+    result = run_geometry(InMemory(weights), Plan(hypotheses=("low_rank",), budgets=(80,), draws=3))
+    assert result.sharing == {}
+    assert "Shared subspaces were left out of 2 up layers" in " ".join(result.notes)

@@ -7,12 +7,15 @@ import math
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import InMemory
 from adapterlab.geometry.plan import Plan
 from adapterlab.geometry.run import run_geometry
 from adapterlab.geometry.score import Scoring, share_of
+from adapterlab.models.loading import load
+from adapterlab.tasks import task
 from adapterlab.tasks.base import Control, Examples, Part, Scores, Task, kept_of
 from tests.conftest import tiny_gpt2
 
@@ -139,3 +142,18 @@ def test_the_model_is_scored_in_evaluation_mode_and_left_as_it_was():
     model = linear(torch.zeros(4, 4)).train()
     assert Scoring(model, None, Mode()).base["in_domain"].loss == 0
     assert model.training
+
+
+def test_activations_are_measured_on_both_texts_if_all_measures_are_asked_for():
+    tokenizer = load("embedded").tokenizer
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=128)
+    model = GPT2LMHeadModel(config).eval()
+    path = "transformer.h.0.mlp.c_fc"
+    base = model.get_submodule(path).weight.detach().T
+    change = InMemory({path: (base, 1.5 * base)})
+    scoring = Scoring(model, tokenizer, task("prose"), length=16, windows=2)
+    result = run_geometry(change, Plan(hypotheses=("low_rank",), budgets=(200,), draws=2), scoring=scoring)
+    # A change by half of the weight has a quarter of the squared output, whatever the inputs are.
+    assert {text: measured[path]["drift"] for text, measured in result.activations.items()} == pytest.approx(
+        {"task": 0.25, "general": 0.25}, rel=1e-4
+    )
