@@ -41,12 +41,12 @@ class WeightChange:
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of the change."""
-        return float(torch.linalg.vector_norm(self.delta.double()))
+        return frobenius(self.delta)
 
     @cached_property
     def relative_norm(self) -> float:
         """Frobenius norm of the change divided by that of the base; infinite for a base of zero."""
-        size = float(torch.linalg.vector_norm(self.base.double()))
+        size = frobenius(self.base)
         return self.norm / size if size else float("inf")
 
     @property
@@ -139,6 +139,18 @@ class InMemory(Change):
     def read(self, path: str) -> WeightChange:
         base, tuned = (_at_least_float32(weight.detach()) for weight in self._weights[path])
         return WeightChange(path, base, tuned)
+
+
+def frobenius(matrix: Float[Tensor, "rows columns"]) -> float:
+    """Return the Frobenius norm of a matrix, with the rows' norms added in float64.
+
+    Args:
+        matrix: The matrix.
+
+    >>> frobenius(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    5.0
+    """
+    return float(torch.linalg.vector_norm(torch.linalg.vector_norm(matrix, dim=1).double()))
 
 
 def depth_of(path: str) -> int | None:
