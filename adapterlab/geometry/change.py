@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +143,7 @@ class InMemory(Change):
 
 
 def frobenius(matrix: Float[Tensor, "rows columns"]) -> float:
-    """Return the Frobenius norm of a matrix, with the rows' norms added in float64.
+    """Return the Frobenius norm of a matrix, with the rows' squared norms added in float64.
 
     Args:
         matrix: The matrix.
@@ -150,7 +151,7 @@ def frobenius(matrix: Float[Tensor, "rows columns"]) -> float:
     >>> frobenius(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
     5.0
     """
-    return float(torch.linalg.vector_norm(torch.linalg.vector_norm(matrix, dim=1).double()))
+    return math.sqrt(float(torch.linalg.vecdot(matrix, matrix).double().sum()))
 
 
 def depth_of(path: str) -> int | None:

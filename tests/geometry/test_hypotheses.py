@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ INCLUDED = {
     ("hadamard", "low_rank"): "a product of two matrices of rank 2 has rank 4, with as many parameters as rank 4",
 }
 """Classes that hold the planted changes of another one, with the mathematical reason."""
-PATIENT = Setting(starts=8, trial=20, tolerance=1e-10, sweeps=1000)
+PATIENT = Setting(starts=6, trial=20, tolerance=1e-10, sweeps=1000)
 NESTED: dict[str, Sequence[int]] = {
     "low_rank": (1, 2, 4, 8),
     "rotation": (2, 4, 8, 16),
@@ -165,8 +166,8 @@ def test_dead_features_of_the_base_do_no_harm(name):
 @pytest.mark.parametrize("name", NESTED)
 def test_the_residual_falls_with_the_size_of_nested_classes(name):
     change = noisy()
-    curve = [residual(name, size, change, Setting(tolerance=1e-5, trial=5)) for size in NESTED[name]]
-    assert all(larger <= smaller + 1e-9 for smaller, larger in zip(curve, curve[1:], strict=False))
+    curve = [residual(name, size, change, Setting(tolerance=1e-4, trial=3)) for size in NESTED[name]]
+    assert all(larger <= smaller + 1e-9 for smaller, larger in pairwise(curve))
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -180,7 +181,7 @@ def test_a_projection_is_the_same_every_time(name):
 def test_more_starts_and_sweeps_never_raise_the_residual(name):
     change = noisy()
     first = residual(name, PLANTED[name], change, Setting(starts=1, sweeps=1))
-    assert residual(name, PLANTED[name], change, PATIENT) <= first + 1e-12
+    assert residual(name, PLANTED[name], change, Setting(starts=3, trial=5, tolerance=1e-5)) <= first + 1e-12
 
 
 def test_an_unfinished_fit_says_so():

@@ -17,7 +17,6 @@ from adapterlab.geometry.change import WeightChange
 from adapterlab.geometry.hypotheses.base import LayerHypothesis, Nearest, Setting
 from adapterlab.geometry.hypotheses.descent import best_of
 
-Angles = Float[Tensor, " pairs"]
 START = 0.05
 """Standard deviation of the angles of random starts, in radians."""
 
@@ -59,7 +58,7 @@ class Givens(LayerHypothesis):
 
 
 class _Chain(NamedTuple):
-    angles: list[Angles]
+    angles: list[Tensor]
     """Angles of each round; a plane is a pair of neighbors among the features that the round before left as first."""
     gain: float
     """`sum((R - I) * cross)`."""
@@ -87,7 +86,7 @@ def _improved(chain: _Chain, cross: Float[Tensor, "in in"]) -> _Chain:
     return _Chain(angles, gain)
 
 
-def _products(angles: Sequence[Angles]) -> list[Tensor]:
+def _products(angles: Sequence[Tensor]) -> list[Tensor]:
     """Return `P_r P_(r+1) ...` for each round and 1 after the last, on the features that take part."""
     products = [angles[0].new_ones(1, 1)]
     for angle in reversed(angles):
@@ -117,7 +116,7 @@ def _starts(cross: Float[Tensor, "in in"], seed: int) -> Iterator[_Chain]:
         yield _Chain(angles, float((moved * cross).double().sum()))
 
 
-def _turn(matrix: Float[Tensor, "rows width"], angle: Angles, stride: int) -> None:
+def _turn(matrix: Float[Tensor, "rows width"], angle: Float[Tensor, " pairs"], stride: int) -> None:
     """Multiply a matrix from the right by the transpose of a round's rotation, in place."""
     end = 2 * len(angle) * stride
     first, second = matrix[:, : end : 2 * stride], matrix[:, stride : end : 2 * stride]

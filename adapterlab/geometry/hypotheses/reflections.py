@@ -24,6 +24,8 @@ from adapterlab.geometry.hypotheses.base import LayerHypothesis, Nearest, Settin
 from adapterlab.geometry.hypotheses.descent import best_of
 from adapterlab.geometry.hypotheses.rotation import nearest_rotations
 
+FLAT = 1e-5
+"""Decrease of the residual by a sweep below which the normals are improved one by one, too."""
 POWER_STEPS = 2
 """Block power steps towards the leading planes of the first-order rotation, for the second start."""
 
@@ -34,8 +36,9 @@ class Reflections(LayerHypothesis):
     This is HRA (Yuan et al. 2024, equation 1). An even number of reflections is a rotation of the span of their normals, any
     rotation, and the best one in a given span solves an orthogonal Procrustes problem. A sweep solves it in the span of the
     present normals and of the gradient, and keeps the `r / 2` planes of that rotation that lower the residual most, if they
-    do. The first start is the span of the leading right singular vectors of the change, which is the span of the normals if
-    the change is of this class; the second follows from a rotation's effect to first order.
+    do. Where they do not, each normal in turn becomes the best given the others: the eigenvector of the smallest eigenvalue
+    of a symmetric matrix. The first start is the span of the leading right singular vectors of the change, which is that of
+    the normals if the change is of this class; the second follows from the effect of a rotation to first order.
     """
 
     name = "reflections"
@@ -107,8 +110,13 @@ class _Chain:
         cross = (base.T @ tuned).double()
         planes = _best_planes(nearest_rotations(cross).numpy(), cross.numpy(), rank)
         chosen = torch.from_numpy(planes).to(wider.dtype)
-        chain = _Chain.of(self.change, wider @ chosen, base @ chosen, tuned @ chosen)
-        best = min(self, chain, key=lambda each: each.residual)
+        best = _Chain.of(self.change, wider @ chosen, base @ chosen, tuned @ chosen)
+        if self.residual - best.residual < FLAT:
+            normals = _normals(self.turn.double().numpy()) @ (self.space.T @ wider).double().numpy()
+            span = np.linalg.qr(_better_normals(normals, cross.numpy()).T)[0]
+            chosen = torch.from_numpy(span).to(wider.dtype)
+            other = _Chain.of(self.change, wider @ chosen, base @ chosen, tuned @ chosen)
+            best = min(self, best, other, key=lambda each: each.residual)
         return best, best.residual
 
 
@@ -128,4 +136,40 @@ def _best_planes(
         at += len(axes)
     planes.sort(key=lambda plane: -plane[0])
     chosen = [axis for _, axes in planes for axis in axes][:rank]
-    return basis[:, chosen]
+    kept: np.ndarray = basis[:, chosen]
+    return kept
+
+
+def _normals(turn: Float[np.ndarray, "r r"]) -> Float[np.ndarray, "r r"]:
+    """Return unit normals of reflections whose product is a rotation of an even number of dimensions."""
+    form, basis = scipy.linalg.schur(turn, output="real")
+    found: list[np.ndarray] = []
+    at = 0
+    while at < len(form):
+        if at + 1 < len(form) and abs(form[at + 1, at]) > 1e-12:
+            # A rotation of this plane: two reflections whose normals are at half its angle.
+            half = np.arctan2(form[at + 1, at], form[at, at]) / 2
+            found += [np.cos(half) * basis[:, at] + np.sin(half) * basis[:, at + 1], basis[:, at]]
+            at += 2
+        else:
+            found += [basis[:, at]] if form[at, at] < 0 else []
+            at += 1
+    while len(found) < len(form):
+        found += [basis[:, len(found) // 2]] * 2  # two equal reflections cancel
+    return np.stack(found)
+
+
+def _better_normals(
+    normals: Float[np.ndarray, "r width"], cross: Float[np.ndarray, "width width"]
+) -> Float[np.ndarray, "r width"]:
+    """Return normals of a product with a larger inner product with `cross`, each the best given the others."""
+    normals, seen = normals.copy(), cross.copy()
+    for normal in normals[:0:-1]:
+        seen -= 2 * np.outer(seen @ normal, normal)
+    for at, normal in enumerate(normals):
+        if at:
+            before = normals[at - 1]
+            seen -= 2 * np.outer(seen @ normal, normal)
+            seen -= 2 * np.outer(before, before @ seen)
+        normals[at] = scipy.linalg.eigh(seen + seen.T, subset_by_index=(0, 0))[1][:, 0]
+    return normals
