@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 os.environ["ADAPTERLAB_CACHE"] = tempfile.mkdtemp(prefix="adapterlab-cache-")
 os.environ["ADAPTERLAB_CONFIG"] = tempfile.mkdtemp(prefix="adapterlab-config-")
 os.environ["HF_HUB_OFFLINE"] = "1"
-_hook = install_import_hook(["adapterlab.adapters", "adapterlab.surgery"], "beartype.beartype")
+_hook = install_import_hook(["adapterlab.adapters", "adapterlab.geometry", "adapterlab.surgery"], "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

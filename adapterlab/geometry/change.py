@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,12 +42,12 @@ class WeightChange:
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of the change."""
-        return float(torch.linalg.vector_norm(self.delta.double()))
+        return frobenius(self.delta)
 
     @cached_property
     def relative_norm(self) -> float:
         """Frobenius norm of the change divided by that of the base; infinite for a base of zero."""
-        size = float(torch.linalg.vector_norm(self.base.double()))
+        size = frobenius(self.base)
         return self.norm / size if size else float("inf")
 
     @property
@@ -173,6 +174,18 @@ class SomeLayers(Change):
         if self._hold:
             self._held[path] = layer
         return layer
+
+
+def frobenius(matrix: Float[Tensor, "rows columns"]) -> float:
+    """Return the Frobenius norm of a matrix, with the rows' squared norms added in float64.
+
+    Args:
+        matrix: The matrix.
+
+    >>> frobenius(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    5.0
+    """
+    return math.sqrt(float(torch.linalg.vecdot(matrix, matrix).double().sum()))
 
 
 def depth_of(path: str) -> int | None:

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
-from adapterlab.geometry.change import Change, WeightChange
+from adapterlab.geometry.change import Change, WeightChange, frobenius
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
 from adapterlab.geometry.measures import all_measures
@@ -163,7 +162,7 @@ def project(
     for group in hypothesis.groups(change.shapes):
         layers = [change.read(path) for path in group]
         for layer, nearest in zip(layers, hypothesis.project(layers, size, setting), strict=True):
-            left = float(torch.linalg.vector_norm((layer.tuned - nearest.weight).double()) ** 2)
+            left = frobenius(layer.tuned - nearest.weight) ** 2
             weights[layer.path] = nearest.weight
             by_path[layer.path] = left / layer.norm**2 if layer.norm else 0.0
             distance, total, converged = distance + left, total + layer.norm**2, converged and nearest.converged

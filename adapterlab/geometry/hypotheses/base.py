@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
 from adapterlab.errors import AdapterlabError
-from adapterlab.geometry.change import WeightChange
+from adapterlab.geometry.change import WeightChange, frobenius
 from adapterlab.surgery.init.svd_cache import FactorCache
 
 
@@ -44,8 +43,10 @@ class Setting:
     seed: int = 0
     """Seed of the starts of a fit, and of what a method draws once for all layers."""
     starts: int = 3
-    """Starts of a fit; the best is returned."""
-    tolerance: float = 1e-4
+    """Starts of a fit, at most; the best is continued."""
+    trial: int = 1
+    """Sweeps of each start before the best is chosen."""
+    tolerance: float = 1e-3
     """A fit stops once a sweep lowers the residual (a share of the change's squared norm) by less than this."""
     sweeps: int = 200
     """Sweeps of a fit, at most."""
@@ -158,7 +159,10 @@ class LayerHypothesis(Hypothesis):
 
     def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
         self.check(changes, size)
-        return [or_base(change, self.nearest(change, size, setting)) for change in changes]
+        return [
+            or_base(change, self.nearest(change, size, setting)) if change.norm else Nearest(change.base)
+            for change in changes
+        ]
 
 
 def or_base(change: WeightChange, nearest: Nearest) -> Nearest:
@@ -168,9 +172,10 @@ def or_base(change: WeightChange, nearest: Nearest) -> Nearest:
         change: The change.
         nearest: The projection.
 
+    >>> import torch
     >>> change = WeightChange("q", torch.zeros(2, 2), torch.eye(2))
     >>> or_base(change, Nearest(-torch.eye(2))).weight.abs().sum()
     tensor(0.)
     """
-    left = float(torch.linalg.vector_norm((change.tuned - nearest.weight).double()))
+    left = frobenius(change.tuned - nearest.weight)
     return nearest if left <= change.norm else Nearest(change.base, nearest.converged)

@@ -55,7 +55,7 @@ class Butterfly(LayerHypothesis):
             first = _best_factor(second.mT @ cross, orders[0], size)
             second = _best_factor(cross @ first.mT, orders[1], size)
             turn = second @ first - torch.eye(span, dtype=cross.dtype)
-            return [first, second], 1 - 2 * float((cross * turn).sum()) / max(change.norm**2, 1e-300)
+            return [first, second], 1 - 2 * float((cross * turn).sum()) / change.norm**2
 
         fit = best_of(self._starts(cross, orders, size, setting.seed), sweep, setting)
         rotation = fit.state[1] @ fit.state[0]

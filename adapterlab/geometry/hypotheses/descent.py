@@ -16,8 +16,6 @@ from typing import Generic, TypeVar
 from adapterlab.geometry.hypotheses.base import Setting
 
 S = TypeVar("S")
-TRIAL = 20
-"""Sweeps that every start is given, at most; only the best is continued."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,18 @@ def best_of(starts: Iterable[S], sweep: Callable[[S], tuple[S, float]], setting:
     """Return the best fit of several starts.
 
     Args:
-        starts: At least one; the first `setting.starts` are tried.
+        starts: At least one; the first `setting.starts` are tried for `setting.trial` sweeps, and the best is continued.
         sweep: Improves all parameters once; returns them with the residual.
         setting: Tolerance and bounds.
     """
-    tried = [_descend(start, float("inf"), sweep, setting.tolerance, TRIAL) for start in islice(starts, setting.starts)]
+    tried = [
+        _descend(start, float("inf"), sweep, setting.tolerance, setting.trial)
+        for start in islice(starts, setting.starts)
+    ]
     best = min(tried, key=lambda fit: fit.residual)
     if best.converged:
         return best
-    return _descend(best.state, best.residual, sweep, setting.tolerance, max(1, setting.sweeps - TRIAL))
+    return _descend(best.state, best.residual, sweep, setting.tolerance, max(1, setting.sweeps - setting.trial))
 
 
 def _descend(state: S, residual: float, sweep: Callable[[S], tuple[S, float]], tolerance: float, sweeps: int) -> Fit[S]:

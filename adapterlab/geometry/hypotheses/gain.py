@@ -67,7 +67,7 @@ class Gain(LayerHypothesis):
             rows = _ratio(products @ columns, squares @ columns.square())
             columns = _ratio(products.T @ rows, squares.T @ rows.square())
             left = torch.linalg.vector_norm(tuned - rows[:, None] * base * columns)
-            return (rows, columns), float(left) ** 2 / max(change.norm**2, 1e-300)
+            return (rows, columns), float(left) ** 2 / change.norm**2
 
         fit = best_of(self._starts(change, setting.seed), sweep, setting)
         rows, columns = fit.state

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,94 +44,83 @@ class Givens(LayerHypothesis):
 
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         cross = change.tuned.T @ change.base
-        scale = 2 / max(change.norm**2, 1e-300)
+        scale = 2 / change.norm**2
 
-        def sweep(state: _Chain) -> tuple[_Chain, float]:
-            """Improve the rounds from one end to the other; the next sweep goes back."""
-            state = state.copy()
-            last = len(state.angles) - 1
-            for at in range(last + 1) if state.at == 0 else range(last, -1, -1):
-                state.move_to(at)
-                state.improve()
-            return state, 1 - scale * state.gain
+        def sweep(chain: _Chain) -> tuple[_Chain, float]:
+            improved = _improved(chain, cross)
+            return improved, 1 - scale * improved.gain
 
         fit = best_of(_starts(cross, setting.seed), sweep, setting)
         weight = change.base.clone()
         for at in reversed(range(len(fit.state.angles))):
-            _turn_columns(weight, fit.state.angles[at], 2**at)
+            _turn(weight, fit.state.angles[at], 2**at)
         return Nearest(weight, fit.converged)
 
 
-@dataclass
-class _Chain:
-    """Angles of all rounds, and the cross product as one round sees it.
-
-    With `R = L P Q` around round `at`, `seen = L^T cross Q^T`, so that `sum(R * cross) = sum(P * seen)`.
-    """
-
-    seen: Float[Tensor, "in in"]
-    angles: list[Float[Tensor, " pairs"]]
-    at: int = 0
-    gain: float = 0.0
+class _Chain(NamedTuple):
+    angles: list[Tensor]
+    """Angles of each round; a plane is a pair of neighbors among the features that the round before left as first."""
+    gain: float
     """`sum((R - I) * cross)`."""
 
-    def copy(self) -> _Chain:
-        """Return a chain that can be changed without changing this one."""
-        return _Chain(self.seen.clone(), list(self.angles), self.at, self.gain)
 
-    def move_to(self, at: int) -> None:
-        """See the cross product from another round."""
-        while self.at < at:
-            _turn_columns(self.seen.T, -self.angles[self.at], 2**self.at)
-            _turn_columns(self.seen, -self.angles[self.at + 1], 2 ** (self.at + 1))
-            self.at += 1
-        while self.at > at:
-            _turn_columns(self.seen, self.angles[self.at], 2**self.at)
-            _turn_columns(self.seen.T, self.angles[self.at - 1], 2 ** (self.at - 1))
-            self.at -= 1
+def _improved(chain: _Chain, cross: Float[Tensor, "in in"]) -> _Chain:
+    """Return the chain after each round, from the first, has been set to the best given the others.
 
-    def improve(self) -> None:
-        """Set the angles of this round to the best given the others."""
-        first, second = _planes(self.seen.shape[1], 2**self.at)
-        seen = self.seen
-        cos = (seen[first, first] + seen[second, second]).double()
-        sin = (seen[second, first] - seen[first, second]).double()
-        old = self.angles[self.at].double()
-        self.gain += float((torch.hypot(cos, sin) - cos * old.cos() - sin * old.sin()).sum())
-        self.angles[self.at] = torch.atan2(sin, cos).to(seen.dtype)
+    With `R = L P Q` around a round `P`, `sum(R * cross) = sum(P * seen)` for `seen = L^T cross Q^T`. `L` and `Q` mix only
+    features of the rounds before and after, so at each round half the rows and columns can be dropped.
+    """
+    after = _products(chain.angles)[1:]
+    angles, gain, left = list(chain.angles), chain.gain, cross
+    for at, old in enumerate(chain.angles):
+        pairs = len(old)
+        rest = after[at][:pairs]
+        first, second = left[: 2 * pairs : 2], left[1 : 2 * pairs : 2]
+        cos = (first[:, ::2] * rest).sum(1) + second[:, 1::2].diagonal()
+        sin = (second[:, ::2] * rest).sum(1) - first[:, 1::2].diagonal()
+        cos, sin = cos.double(), sin.double()
+        gain += float((torch.hypot(cos, sin) - cos * old.double().cos() - sin * old.double().sin()).sum())
+        angle = angles[at] = torch.atan2(sin, cos).to(cross.dtype)
+        turned = angle.cos()[:, None] * first[:, ::2] + angle.sin()[:, None] * second[:, ::2]
+        left = torch.cat([turned, left[2 * pairs :, ::2]])
+    return _Chain(angles, gain)
+
+
+def _products(angles: Sequence[Tensor]) -> list[Tensor]:
+    """Return `P_r P_(r+1) ...` for each round and 1 after the last, on the features that take part."""
+    products = [angles[0].new_ones(1, 1)]
+    for angle in reversed(angles):
+        pairs, rest = len(angle), products[0]
+        width = pairs + len(rest)
+        cos, sin = angle.cos(), angle.sin()
+        product = rest.new_zeros(width, width)
+        product[: 2 * pairs : 2, ::2] = cos[:, None] * rest[:pairs]
+        product[1 : 2 * pairs : 2, ::2] = sin[:, None] * rest[:pairs]
+        product[: 2 * pairs : 2, 1::2].diagonal().copy_(-sin)
+        product[1 : 2 * pairs : 2, 1::2].diagonal().copy_(cos)
+        product[2 * pairs :, ::2] = rest[pairs:]
+        products.insert(0, product)
+    return products
 
 
 def _starts(cross: Float[Tensor, "in in"], seed: int) -> Iterator[_Chain]:
-    width = cross.shape[0]
-    rounds = (width - 1).bit_length()
-    none = [torch.zeros(len(_planes(width, 2**r)[0]), dtype=cross.dtype) for r in range(rounds)]
-    yield _Chain(cross, none)
-    yield _Chain(cross, none, at=rounds - 1)
+    width, none = len(cross), []
+    while width > 1:
+        none.append(cross.new_zeros(width // 2))
+        width -= width // 2
+    yield _Chain(none, 0.0)
     generator = torch.Generator().manual_seed(seed)
     while True:
-        angles = [START * torch.randn(len(a), generator=generator, dtype=cross.dtype) for a in none]
-        seen, turned = cross.clone(), torch.eye(width, dtype=cross.dtype)
-        for at in reversed(range(1, rounds)):
-            _turn_columns(seen, angles[at], 2**at)
-        for at in reversed(range(rounds)):
-            _turn_columns(turned, angles[at], 2**at)
-        start = (turned.T - torch.eye(width, dtype=cross.dtype)).double()
-        yield _Chain(seen, angles, gain=float((start * cross.double()).sum()))
+        angles = [START * torch.randn(len(each), generator=generator, dtype=cross.dtype) for each in none]
+        moved = _products(angles)[0] - torch.eye(len(cross), dtype=cross.dtype)
+        yield _Chain(angles, float((moved * cross).double().sum()))
 
 
-def _planes(width: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Return the first and the second feature of each plane of the round with this stride."""
-    leaders = torch.arange(0, width, stride)
-    pairs = len(leaders) // 2
-    return leaders[0 : 2 * pairs : 2], leaders[1 : 2 * pairs : 2]
-
-
-def _turn_columns(matrix: Float[Tensor, "rows width"], angle: Float[Tensor, " pairs"], stride: int) -> None:
+def _turn(matrix: Float[Tensor, "rows width"], angle: Float[Tensor, " pairs"], stride: int) -> None:
     """Multiply a matrix from the right by the transpose of a round's rotation, in place."""
-    pairs = len(angle)
-    first, second = matrix[:, : 2 * pairs * stride : 2 * stride], matrix[:, stride : 2 * pairs * stride : 2 * stride]
+    end = 2 * len(angle) * stride
+    first, second = matrix[:, : end : 2 * stride], matrix[:, stride : end : 2 * stride]
     cos, sin = angle.cos(), angle.sin()
-    # The rotation [[cos, -sin], [sin, cos]], transposed.
     turned = first * cos - second * sin
     second.copy_(first * sin + second * cos)
     first.copy_(turned)

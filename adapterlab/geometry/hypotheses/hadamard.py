@@ -54,7 +54,7 @@ class Hadamard(LayerHypothesis):
             other = f.b2 @ f.a2
             f = f._replace(b1=_rows(delta, other, f.a1, f.b1))
             f = f._replace(a1=_rows(delta.T, other.T, f.b1.T, f.a1.T).T)
-            return f, float(torch.linalg.vector_norm(delta - f.product)) ** 2 / max(total, 1e-300)
+            return f, float(torch.linalg.vector_norm(delta - f.product)) ** 2 / total
 
         fit = best_of(self._starts(change, delta, size, setting), sweep, setting)
         return Nearest(change.base + scale * fit.state.product, fit.converged)
@@ -98,8 +98,11 @@ def _rows(
 ) -> Float[Tensor, "out r"]:
     """Return the `b` for which `other * (b a)` is nearest to `delta`, near `before` where that is undetermined."""
     r = len(a)
-    pairs = (a[:, None] * a).flatten(0, 1)
-    normal = (other.square() @ pairs.T).unflatten(1, (r, r))
+    i, j = torch.triu_indices(r, r)
+    upper = other.square() @ (a[i] * a[j]).T
+    normal = upper.new_empty(len(delta), r, r)
+    normal[:, i, j] = upper
+    normal[:, j, i] = upper
     ridge = RIDGE * normal.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(delta.dtype).tiny
     wanted = (delta * other) @ a.T + ridge[:, None] * before
     solved: Tensor = torch.linalg.solve(normal + ridge[:, None, None] * torch.eye(r, dtype=delta.dtype), wanted)

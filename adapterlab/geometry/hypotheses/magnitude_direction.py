@@ -52,7 +52,7 @@ class MagnitudeDirection(LayerHypothesis):
             basis = torch.linalg.qr(rest.T @ (rest @ state.row_space))[0]
             _, s, vt = torch.linalg.svd(rest @ basis, full_matrices=False)
             left = float(torch.linalg.vector_norm(rest)) ** 2 - float(torch.linalg.vector_norm(s[:size])) ** 2
-            return _State(basis @ vt.T, gains), max(0.0, left) / max(change.norm**2, 1e-300)
+            return _State(basis @ vt.T, gains), max(0.0, left) / change.norm**2
 
         fit = best_of(self._starts(change, size, setting), sweep, setting)
         space, gains = fit.state.row_space[:, :size], fit.state.gains

@@ -24,20 +24,21 @@ from adapterlab.geometry.hypotheses.base import LayerHypothesis, Nearest, Settin
 from adapterlab.geometry.hypotheses.descent import best_of
 from adapterlab.geometry.hypotheses.rotation import nearest_rotations
 
-EXPANDED = 8
-"""Directions of the gradient, beyond the span of the normals, in which a sweep searches for better normals."""
+FLAT = 1e-5
+"""Decrease of the residual by a sweep below which the normals are improved one by one, too."""
 POWER_STEPS = 2
-"""Block power steps towards the leading planes of the first-order rotation, for starts after the first."""
+"""Block power steps towards the leading planes of the first-order rotation, for the second start."""
 
 
 class Reflections(LayerHypothesis):
     """`W' = W H_1 ... H_r`, `H_i = I - 2 u_i u_i^T` with unit normals `u_i (in,)`; the size is the even `r`.
 
-    This is HRA (Yuan et al. 2024, equation 1). Given the other reflections, the best normal is the eigenvector of the
-    smallest eigenvalue of a symmetric matrix. A sweep solves for each normal within the span of the present normals and the
-    leading directions of the gradient, so the eigenproblems are small. Then it takes the best product of reflections in the
-    span of the new normals, a rotation there, by an orthogonal Procrustes problem. The first start is the span of the
-    leading right singular vectors of the change; these are the normals' span if the change is of this class.
+    This is HRA (Yuan et al. 2024, equation 1). An even number of reflections is a rotation of the span of their normals, any
+    rotation, and the best one in a given span solves an orthogonal Procrustes problem. A sweep solves it in the span of the
+    present normals and of the gradient, and keeps the `r / 2` planes of that rotation that lower the residual most, if they
+    do. Where they do not, each normal in turn becomes the best given the others: the eigenvector of the smallest eigenvalue
+    of a symmetric matrix. The first start is the span of the leading right singular vectors of the change, which is that of
+    the normals if the change is of this class; the second follows from the effect of a rotation to first order.
     """
 
     name = "reflections"
@@ -53,22 +54,21 @@ class Reflections(LayerHypothesis):
         return size * shape[1]
 
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
-        fit = best_of(self._starts(change, size, setting), lambda chain: chain.improved(), setting)
-        space, turn = fit.state.space, fit.state.turn
-        moved = change.base @ space
-        return Nearest(change.base + (moved @ turn - moved) @ space.T, fit.converged)
+        spaces = self._spaces(change, size, setting)
+        fit = best_of((_Chain.within(change, space) for space in spaces), _Chain.improved, setting)
+        chain = fit.state
+        return Nearest(change.base + (chain.base @ chain.turn - chain.base) @ chain.space.T, fit.converged)
 
-    def _starts(self, change: WeightChange, size: int, setting: Setting) -> Iterator[_Chain]:
+    def _spaces(self, change: WeightChange, size: int, setting: Setting) -> Iterator[Float[Tensor, "in r"]]:
         _, _, vt = setting.factors(change.delta)
-        yield _Chain.within(change, vt[:size].T)
+        yield vt[:size].T
         generator = torch.Generator().manual_seed(setting.seed)
-        while True:
-            space = torch.randn(change.shape[1], size, generator=generator, dtype=change.base.dtype)
-            for _ in range(POWER_STEPS):
-                # Of W^T dW - dW^T W, to first order the gain of a rotation in each plane.
-                skew = change.base.T @ (change.delta @ space) - change.delta.T @ (change.base @ space)
-                space = torch.linalg.qr(skew)[0]
-            yield _Chain.within(change, space)
+        space = torch.randn(change.shape[1], size, generator=generator, dtype=change.base.dtype)
+        for _ in range(POWER_STEPS):
+            # Of W^T dW - dW^T W, to first order the gain of a rotation in each plane.
+            skew = change.base.T @ (change.delta @ space) - change.delta.T @ (change.base @ space)
+            space = torch.linalg.qr(skew)[0]
+        yield space
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,78 +78,98 @@ class _Chain:
     change: WeightChange
     space: Float[Tensor, "in r"]
     """Orthonormal basis of the span."""
+    base: Float[Tensor, "out r"]
+    """`W` times that basis."""
+    tuned: Float[Tensor, "out r"]
+    """The changed weight times that basis."""
     turn: Float[Tensor, "r r"]
     """The best rotation there."""
+    residual: float
 
     @classmethod
     def within(cls, change: WeightChange, space: Float[Tensor, "in r"]) -> _Chain:
         """Return the best product of reflections whose normals lie in a span."""
-        cross = ((change.base @ space).T @ (change.tuned @ space)).double()
-        return cls(change, space, nearest_rotations(cross).to(space.dtype))
+        return cls.of(change, space, change.base @ space, change.tuned @ space)
 
-    @property
-    def residual(self) -> float:
-        cross = (self.change.base @ self.space).T @ (self.change.tuned @ self.space)
-        eye = torch.eye(len(self.turn), dtype=self.turn.dtype)
-        gain = float(((self.turn - eye) * cross).double().sum())
-        return 1 - 2 * gain / max(self.change.norm**2, 1e-300)
+    @classmethod
+    def of(cls, change: WeightChange, space: Tensor, base: Tensor, tuned: Tensor) -> _Chain:
+        """Return the same, with the two products with the weights given."""
+        cross = (base.T @ tuned).double()
+        turn = nearest_rotations(cross)
+        gain = float(((turn - torch.eye(len(turn), dtype=turn.dtype)) * cross).sum())
+        return cls(change, space, base, tuned, turn.to(space.dtype), 1 - 2 * gain / change.norm**2)
 
     def improved(self) -> tuple[_Chain, float]:
-        """Return a better chain and its residual."""
-        base, tuned, rank = self.change.base, self.change.tuned, self.space.shape[1]
-        moved = self.space @ self.turn - self.space
-        back = self.space @ self.turn.T - self.space
-        gradient = base.T @ (tuned @ back) + tuned.T @ (base @ moved)
-        gradient = gradient - self.space @ (self.space.T @ gradient)
-        u = torch.linalg.svd(gradient, full_matrices=False).U[:, : min(EXPANDED, base.shape[1] - rank)]
-        wider = torch.linalg.qr(torch.cat([self.space, u], 1))[0]
-        cross = ((base @ wider).T @ (tuned @ wider)).double().numpy()
-        inside = (wider.T @ self.space).double().numpy()
-        normals = _better_normals(_normals(self.turn.double().numpy()) @ inside.T, cross)
-        basis = np.linalg.qr(normals.T)[0]
-        chain = _Chain.within(self.change, torch.linalg.qr(wider @ torch.from_numpy(basis).to(wider.dtype))[0])
-        return chain, chain.residual
+        """Return a chain that is better, or this one, and its residual."""
+        weights, rank = (self.change.base, self.change.tuned), self.space.shape[1]
+        gradient = weights[0].T @ (self.tuned @ self.turn.T - self.tuned)
+        gradient = gradient + weights[1].T @ (self.base @ self.turn - self.base)
+        outside = gradient - self.space @ (self.space.T @ gradient)
+        wider = torch.linalg.qr(torch.cat([self.space, outside], 1)[:, : len(self.space)])[0]
+        base, tuned = (weight @ wider for weight in weights)
+        cross = (base.T @ tuned).double()
+        planes = _best_planes(nearest_rotations(cross).numpy(), cross.numpy(), rank)
+        chosen = torch.from_numpy(planes).to(wider.dtype)
+        best = _Chain.of(self.change, wider @ chosen, base @ chosen, tuned @ chosen)
+        if self.residual - best.residual < FLAT:
+            normals = _normals(self.turn.double().numpy()) @ (self.space.T @ wider).double().numpy()
+            span = np.linalg.qr(_better_normals(normals, cross.numpy()).T)[0]
+            chosen = torch.from_numpy(span).to(wider.dtype)
+            other = _Chain.of(self.change, wider @ chosen, base @ chosen, tuned @ chosen)
+            best = min(self, best, other, key=lambda each: each.residual)
+        return best, best.residual
 
 
-Normals = Float[np.ndarray, "r width"]
-
-
-def _normals(turn: Float[np.ndarray, "r r"]) -> Normals:
-    """Return unit normals of reflections whose product is a rotation of an even number of dimensions."""
-    rank = len(turn)
+def _best_planes(
+    turn: Float[np.ndarray, "width width"], cross: Float[np.ndarray, "width width"], rank: int
+) -> Float[np.ndarray, "width rank"]:
+    """Return a basis of those planes of a rotation that add most to its inner product with `cross`."""
     form, basis = scipy.linalg.schur(turn, output="real")
-    found: list[Float[np.ndarray, " r"]] = []
+    seen = basis.T @ cross @ basis
+    gains = (form - np.eye(len(form))) * seen
+    planes: list[tuple[float, list[int]]] = []
     at = 0
-    while at < rank:
-        if at + 1 < rank and abs(form[at + 1, at]) > 1e-12:
-            # A rotation of this plane, by two reflections whose normals are at half its angle.
+    while at < len(form):
+        single = at + 1 == len(form) or abs(form[at + 1, at]) < 1e-12
+        axes = [at] if single else [at, at + 1]
+        planes.append((float(gains[np.ix_(axes, axes)].sum()), axes))
+        at += len(axes)
+    planes.sort(key=lambda plane: -plane[0])
+    chosen = [axis for _, axes in planes for axis in axes][:rank]
+    kept: np.ndarray = basis[:, chosen]
+    return kept
+
+
+def _normals(turn: Float[np.ndarray, "r r"]) -> Float[np.ndarray, "r r"]:
+    """Return unit normals of reflections whose product is a rotation of an even number of dimensions."""
+    form, basis = scipy.linalg.schur(turn, output="real")
+    found: list[np.ndarray] = []
+    at = 0
+    while at < len(form):
+        if at + 1 < len(form) and abs(form[at + 1, at]) > 1e-12:
+            # A rotation of this plane: two reflections whose normals are at half its angle.
             half = np.arctan2(form[at + 1, at], form[at, at]) / 2
             found += [np.cos(half) * basis[:, at] + np.sin(half) * basis[:, at + 1], basis[:, at]]
             at += 2
         else:
-            if form[at, at] < 0:
-                found.append(basis[:, at])
+            found += [basis[:, at]] if form[at, at] < 0 else []
             at += 1
-    while len(found) < rank:
+    while len(found) < len(form):
         found += [basis[:, len(found) // 2]] * 2  # two equal reflections cancel
     return np.stack(found)
 
 
-def _better_normals(normals: Normals, cross: Float[np.ndarray, "width width"]) -> Normals:
-    """Return normals of a product of reflections with a larger inner product with `cross`, each the best given the others."""
-    normals = normals.copy()
-
-    def reflect(matrix: Float[np.ndarray, "width width"], normal: Float[np.ndarray, " width"]) -> None:
-        """Multiply by the reflection from the right, in place."""
-        matrix -= 2 * np.outer(matrix @ normal, normal)
-
-    seen = cross.copy()
+def _better_normals(
+    normals: Float[np.ndarray, "r width"], cross: Float[np.ndarray, "width width"]
+) -> Float[np.ndarray, "r width"]:
+    """Return normals of a product with a larger inner product with `cross`, each the best given the others."""
+    normals, seen = normals.copy(), cross.copy()
     for normal in normals[:0:-1]:
-        reflect(seen, normal)
-    for at in range(len(normals)):
+        seen -= 2 * np.outer(seen @ normal, normal)
+    for at, normal in enumerate(normals):
         if at:
-            reflect(seen, normals[at])
-            reflect(seen.T, normals[at - 1])
-        _, vectors = scipy.linalg.eigh(seen + seen.T, subset_by_index=(0, 0))
-        normals[at] = vectors[:, 0]
+            before = normals[at - 1]
+            seen -= 2 * np.outer(seen @ normal, normal)
+            seen -= 2 * np.outer(before, before @ seen)
+        normals[at] = scipy.linalg.eigh(seen + seen.T, subset_by_index=(0, 0))[1][:, 0]
     return normals

@@ -17,8 +17,8 @@ from adapterlab.geometry.change import WeightChange
 from adapterlab.geometry.hypotheses.base import LayerHypothesis, Nearest, Setting
 from adapterlab.geometry.hypotheses.descent import best_of
 
-MOST = 512
-"""Largest number of random directions: a fit takes a time that is cubic in it."""
+MOST = 256
+"""Largest number of random directions, the default of `vera`: a fit takes a time that is cubic in it."""
 
 
 class SharedRandom(LayerHypothesis):
@@ -39,7 +39,7 @@ class SharedRandom(LayerHypothesis):
         return [size for size in in_sixteenths(1, MOST) if size < MOST] + [MOST]
 
     def fits(self, size: int, shape: tuple[int, int]) -> bool:
-        return size >= 1
+        return 1 <= size <= MOST
 
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size + shape[0]
@@ -47,7 +47,7 @@ class SharedRandom(LayerHypothesis):
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         a, b = random_factors(size, change.shape, setting.seed)
         a, b = a.to(change.base.dtype), b.to(change.base.dtype)
-        delta, gram, seen = change.delta, a @ a.T, change.delta @ a.T
+        gram, seen = a @ a.T, change.delta @ a.T
 
         def sweep(state: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], float]:
             gains, _ = state
@@ -60,7 +60,7 @@ class SharedRandom(LayerHypothesis):
             found = (b * d * seen).sum(1)
             gains = found / along.clamp_min(torch.finfo(along.dtype).tiny)
             left = change.norm**2 - float((found * gains).double().sum())
-            return (gains, d), left / max(change.norm**2, 1e-300)
+            return (gains, d), left / change.norm**2
 
         fit = best_of(self._starts(change, size, setting.seed), sweep, setting)
         gains, d = fit.state
@@ -69,7 +69,6 @@ class SharedRandom(LayerHypothesis):
     def _starts(self, change: WeightChange, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         rows, dtype = change.shape[0], change.base.dtype
         d = torch.ones(size, dtype=dtype)
-        yield torch.ones(rows, dtype=dtype), d
         yield change.delta.norm(dim=1), d
         generator = torch.Generator().manual_seed(seed)
         while True:
@@ -79,7 +78,7 @@ class SharedRandom(LayerHypothesis):
 def random_factors(
     size: int, shape: tuple[int, int], seed: int
 ) -> tuple[Float[Tensor, "size in"], Float[Tensor, "out size"]]:
-    """Return the random factors `A` and `B`; those of a smaller layer are parts of those of a larger one.
+    """Return the random factors `A` and `B`; those of a smaller layer or size are parts of those of a larger one.
 
     Args:
         size: Number of random directions.
@@ -93,7 +92,7 @@ def random_factors(
     """
     rows, columns = shape
     a, b = (
-        torch.rand(side, size, generator=torch.Generator().manual_seed(2 * seed + at), dtype=torch.float64) * 2 - 1
+        torch.rand(side, MOST, generator=torch.Generator().manual_seed(2 * seed + at), dtype=torch.float64) * 2 - 1
         for at, side in enumerate((columns, rows))
     )
-    return a.T, b
+    return a[:, :size].T, b[:, :size]

@@ -45,8 +45,10 @@ class SharedSubspace(Hypothesis):
 
     def project(self, changes: Sequence[WeightChange], size: int, setting: Setting) -> Sequence[Nearest]:
         self.check(changes, size)
+        if not any(change.norm for change in changes):
+            return [Nearest(change.base) for change in changes]
         deltas = torch.stack([change.delta for change in changes])
-        total = max(sum(change.norm**2 for change in changes), 1e-300)
+        total = sum(change.norm**2 for change in changes)
 
         def sweep(bases: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], float]:
             left, right = bases

@@ -45,7 +45,7 @@ class SVDRotation(LayerHypothesis):
         u, s, vt = setting.factors(change.base)
         u, s, vt = u[:, :size], s[:size], vt[:size]
         wanted = torch.diag(s) + (u.T @ change.delta) @ vt.T
-        total = max(change.norm**2, 1e-300)
+        total = change.norm**2
         outside = change.norm**2 - float(torch.linalg.vector_norm(wanted - torch.diag(s))) ** 2
 
         def sweep(state: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], float]:
