@@ -385,7 +385,9 @@ def test_no_card_of_many_breaks_the_loader(fuzzed, case):
 @st.composite
 def damage(draw):
     """Changes of the text of a card: each replaces some bytes by others, which may be pieces of JSON."""
-    piece = st.binary(max_size=3) | st.sampled_from([b"null", b"[]", b"{", b'"', b"-1", b"1e999", b"NaN", b"\\u0000", b",,"])
+    piece = st.binary(max_size=3) | st.sampled_from(
+        [b"null", b"[]", b"{", b'"', b"-1", b"1e999", b"NaN", b"\\u0000", b",,"]
+    )
     changes = st.lists(st.tuples(st.integers(0, 10**5), st.integers(0, 9), piece), min_size=1, max_size=4)
     return draw(st.sampled_from(["lora", "trainable_tokens", "svft", "ia3", "prompt"])), draw(changes)
 
