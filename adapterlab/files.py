@@ -22,39 +22,48 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Path]:
     """Yield a new empty file beside `path`, which takes its place if the `with` block ends without an error.
 
     The file has a random name and is created exclusively, so it is never a link or the file of another process.
 
     Args:
-        path: The file to write; replaced if it exists, a link by the file itself.
+        path: The file to write; a link is replaced by the file itself.
+        mode: Permissions of the file, less those that the umask takes away.
+        replace: False to raise an error if `path` exists at the end of the block.
 
     Yields:
         The file to write to in the meantime.
 
     Raises:
+        FileExistsError: `path` exists and is not to be replaced.
         OSError: The file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode))
     try:
         yield partial
-        partial.replace(path)
+        if replace:
+            partial.replace(path)
+        else:
+            os.link(partial, path)  # fails if there is a file, where a rename would replace it
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o666, *, replace: bool = True) -> None:
     """Write a text file in UTF-8.
 
     Args:
         path: The file; replaced if it exists.
         text: Its new content.
+        mode: Permissions of the file, less those that the umask takes away.
+        replace: False to raise an error if the file exists.
 
     Raises:
+        FileExistsError: The file exists and is not to be replaced.
         OSError: The file cannot be written.
     """
-    with writing(path) as partial:
+    with writing(path, mode, replace=replace) as partial:
         partial.write_bytes(text.encode())

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text
 
 TRUSTED = "trusted.json"
 """Name of the file with the hashes of trusted files."""
@@ -59,9 +59,7 @@ def trust(files: Iterable[str | Path]) -> None:
     folder = config_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".partial", delete=False) as file:
-            file.write(json.dumps(known | new, indent=1) + "\n")
-        Path(file.name).replace(folder / TRUSTED)
+        write_text(folder / TRUSTED, json.dumps(known | new, indent=1) + "\n", mode=0o600)
     except OSError as error:
         raise AdapterlabError(f"cannot record trusted files in {folder}: {error.strerror}") from error
 

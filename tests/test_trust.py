@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import adapterlab
 from adapterlab import trust
 from adapterlab.adapters import all_adapters
+from adapterlab.cli import app
 from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.locate import LEDGER, open_study, record_study
@@ -142,6 +144,15 @@ def test_the_command_line_refuses_in_one_line_and_warns_in_one(study):
     assert len(lines) == 1
     assert "left out mine" in lines[0]
     assert not ran(study)
+
+
+def test_a_plan_is_refused_too_and_says_why(study):
+    done = CliRunner().invoke(app, ["run", str(study), "--plan"])
+    assert isinstance(done.exception, trust.UntrustedCodeError)
+    assert str(done.exception).endswith("; --plan runs that code too, since it times steps of each contestant")
+    assert "\n" not in str(done.exception)
+    assert not ran(study)
+    assert "--plan" not in str(CliRunner().invoke(app, ["run", str(study)]).exception)
 
 
 @pytest.fixture

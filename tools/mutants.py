@@ -55,6 +55,8 @@ TESTS = {
     "adapterlab/lab/study": ("tests/lab/study", "tests/lab/run/test_commands.py"),
     "adapterlab/lab/trial": ("tests/lab/trial", "tests/lab/run/test_contest.py", "tests/lab/run/test_capacity.py"),
     "adapterlab/lab/run/executors/ray.py": ("tests/lab/run/executors/test_cluster.py",),
+    "adapterlab/lab/run/executors/ray_head.py": ("tests/lab/run/executors/test_ray_head.py",),
+    "adapterlab/lab/run/executors/ray_parcel.py": ("tests/lab/run/executors/test_parcel.py",),
     "adapterlab/lab/run/executors": ("tests/lab/run/executors/test_local.py", "tests/lab/run/test_scheduler.py"),
     "adapterlab/lab/run": ("tests/lab/run",),
     "adapterlab/lab": ("tests/lab",),

@@ -8,7 +8,6 @@ True
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +24,8 @@ from adapterlab.argmap.cli_options import (
     ThesisTitle,
     Watch,
     read_map,
+    show,
+    show_json,
 )
 from adapterlab.argmap.syntax.gc_pause import gc_paused
 
@@ -69,9 +70,9 @@ def _check(
     summary, found = _checked(file, options, quiet=as_json)
     if as_json:
         shown = {"file": str(file), "diagnostics": [d.to_json() for d in found]}
-        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        show_json(shown)
     else:
-        print(summary)
+        show(summary)
     if any(d.severity == "error" for d in found):
         raise typer.Exit(1)
 
@@ -101,7 +102,7 @@ def _checked(file: Path, options: _Checks, quiet: bool = False) -> tuple[str, li
     found.sort(key=lambda d: d.order)
     if not quiet:
         for diagnostic in found:
-            print(diagnostic.render(the_map.source))
+            show(diagnostic.render(the_map.source))
     wrong = len(errors(found))
     counts = f"{wrong} error{'s' * (wrong != 1)}, {len(found) - wrong} warnings"
     summary = f"{file}: {len(the_map.claims)} claims, {len(the_map.arguments)} arguments; {counts}"
@@ -143,15 +144,15 @@ def _score(
         shown = scores.to_json()
         for title, span in spans.items():
             shown["claims"][title]["interval"] = [span.low, span.high]
-        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        show_json(shown)
         return
     for warning in scores.warnings:
-        print(f"warning: {warning}")
-    print(f"{scores.semantics}")
+        show(f"warning: {warning}")
+    show(f"{scores.semantics}")
     order = {"thesis": 0, "conclusion": 1, "claim": 2, "premise": 3}
     for title, claim in sorted(scores.claims.items(), key=lambda item: order[item[1].role]):
         span_shown = f"  [{spans[title].low:.2f}, {spans[title].high:.2f}]" if title in spans else ""
-        print(f"{claim.credence:6.3f}{span_shown}  {claim.role:<10}  [{title}]")
+        show(f"{claim.credence:6.3f}{span_shown}  {claim.role:<10}  [{title}]")
 
 
 @app.command("crux")
@@ -182,13 +183,13 @@ def _crux(
             "semantics": scores.semantics,
             "cruxes": [asdict(c) | {"swing": c.swing} for c in found],
         }
-        print(json.dumps(shown, indent=1, ensure_ascii=False))
+        show_json(shown)
         return
-    print(f"[{title}] {credence:.3f}  ({scores.semantics})")
-    print(" slope   at 0   at 1  tips at   0" + " " * 18 + "half" + " " * 17 + "1")
+    show(f"[{title}] {credence:.3f}  ({scores.semantics})")
+    show(" slope   at 0   at 1  tips at   0" + " " * 18 + "half" + " " * 17 + "1")
     for c in found:
         tips = f"{c.tips_at:.2f}" if c.tips_at is not None else "never"
-        print(f"{c.slope:+6.3f}  {c.low:5.3f}  {c.high:5.3f}  {tips:>7}   {_bar(c.low, c.high, credence)}  {c.name}")
+        show(f"{c.slope:+6.3f}  {c.low:5.3f}  {c.high:5.3f}  {tips:>7}   {_bar(c.low, c.high, credence)}  {c.name}")
 
 
 def _bar(low: float, high: float, now: float, width: int = 41) -> str:
@@ -219,14 +220,14 @@ def _what_if(
     before = score(the_map, semantics, skip_broken=skip_broken)
     after = score(the_map, semantics, numbers, skip_broken)
     if as_json:
-        print(json.dumps({"before": before.to_json(), "after": after.to_json()}, indent=1, ensure_ascii=False))
+        show_json({"before": before.to_json(), "after": after.to_json()})
     else:
         changed = [(t, before.claims[t].credence, c.credence) for t, c in after.claims.items()]
         changed = [item for item in changed if abs(item[1] - item[2]) >= 0.0005]
         for title, old, new in sorted(changed, key=lambda item: -abs(item[2] - item[1])):
-            print(f"{old:.3f} -> {new:.3f}  ({new - old:+.3f})  [{title}]")
+            show(f"{old:.3f} -> {new:.3f}  ({new - old:+.3f})  [{title}]")
         if not changed:
-            print("no credence changes by 0.0005 or more")
+            show("no credence changes by 0.0005 or more")
     if write:
         for name, text in edited_files(the_map, numbers).items():
             write_text(Path(name), text)
@@ -262,13 +263,13 @@ def _diff(
 
     found = diff_maps(read_map(before, skip_broken), read_map(after, skip_broken), semantics, skip_broken)
     if as_json:
-        print(json.dumps([asdict(change) for change in found.changes], indent=1, ensure_ascii=False))
+        show_json([asdict(change) for change in found.changes])
         return
     for change in found.changes:
         values = f": {change.before} -> {change.after}" if change.before or change.after else ""
-        print(f"{change.kind:<9} {change.name}{values}")
+        show(f"{change.kind:<9} {change.name}{values}")
     if not found.changes:
-        print("no differences")
+        show("no differences")
 
 
 cli_writing.add_to(app)

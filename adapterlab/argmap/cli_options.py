@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from adapterlab.names import is_control, printable
 
 if TYPE_CHECKING:
     from adapterlab.argmap.model.map import Map
@@ -40,6 +43,38 @@ ThesisTitle = Annotated[
 Watch = Annotated[
     bool, typer.Option("--watch", help="Repeat whenever the file changes, with one line each time, until Ctrl-C.")
 ]
+
+
+def show(text: object) -> None:
+    r"""Print a text with its control characters as escapes: a map may come from someone else.
+
+    >>> show("[Rain\x1b[2J]")
+    [Rain\x1b[2J]
+
+    Args:
+        text: The text, or what is shown as text.
+    """
+    print(printable(text))
+
+
+def show_json(data: object) -> None:
+    r"""Print data as JSON, with control characters as JSON escapes.
+
+    >>> show_json({"title": "Regen \x9b \u202e"})
+    {
+     "title": "Regen \u009b \u202e"
+    }
+
+    Args:
+        data: Plain data.
+    """
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    print("".join(_as_json(c) if c != "\n" and is_control(c) else c for c in text))
+
+
+def _as_json(character: str) -> str:
+    # A delete character is the one control that JSON leaves as it is.
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
 def read_map(file: Path, skip_broken: bool) -> Map:

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapterlab.argmap.cli_options import File, SemanticsName, SkipBroken, Watch, read_map
+from adapterlab.argmap.cli_options import File, SemanticsName, SkipBroken, Watch, read_map, show
+from adapterlab.names import printable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +67,7 @@ def _render(
 
     if watching:
         watch(file, build)
-    print(build())
+    show(build())
 
 
 def _markdown(
@@ -96,7 +98,7 @@ def _markdown(
 
     if watching:
         watch(file, build)
-    print(build())
+    show(build())
 
 
 def _fmt(
@@ -106,20 +108,23 @@ def _fmt(
         bool, typer.Option("--check", help="Write nothing; the exit code is 1 if the file would change.")
     ] = False,
 ) -> None:
-    """Format a map without changing its content."""
+    """Format a map without changing its content.
+
+    On a terminal, --stdout shows control characters as escapes; into a file or a pipe it writes them as they are.
+    """
     from adapterlab.argmap.model.files import read, write_text
     from adapterlab.argmap.tools.fmt import format_map
 
     text = read(file).source.files[str(file)].text
     formatted = format_map(text, str(file), file.parent)
     if to_stdout:
-        print(formatted, end="")
+        print(printable(formatted) if sys.stdout.isatty() else formatted, end="")
     elif formatted != text:
         if only_check:
-            print(f"{file} would be reformatted")
+            show(f"{file} would be reformatted")
             raise typer.Exit(1)
         write_text(file, formatted)
-        print(f"{file} reformatted")
+        show(f"{file} reformatted")
 
 
 def _lsp() -> None:

@@ -108,7 +108,7 @@ app.add_typer(evidence.app, name="evidence")
 def _show_warning(others: Callable[..., None], message: Warning | str, *details: Any) -> None:
     """Print a warning of this package as one line, and others as Python does."""
     if isinstance(message, AdapterlabWarning):
-        print(f"adapterlab: {message}", file=sys.stderr)
+        print(f"adapterlab: {printable(message)}", file=sys.stderr)
     else:
         others(message, *details)
 

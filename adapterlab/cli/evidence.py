@@ -76,11 +76,12 @@ def add(
     """Add a table of results, or the results of a finished study, to your folder of tables."""
     from adapterlab import api
     from adapterlab.evidence.table import read_table
+    from adapterlab.names import printable
 
     table = read_table(Path(results)) if results.endswith(".csv") else api.evidence_of(results)
     file = _store(store).add(table)
-    print(f"{len(table.scores):,} rows of {', '.join(table.sources)}: {file}")
-    print(f"To use them: adapterlab run STUDY --evidence {file.parent}")
+    print(printable(f"{len(table.scores):,} rows of {', '.join(table.sources)}: {file}"))
+    print(printable(f"To use them: adapterlab run STUDY --evidence {file.parent}"))
 
 
 @app.command()

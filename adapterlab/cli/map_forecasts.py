@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapterlab.argmap.cli_options import AsJson
+from adapterlab.argmap.cli_options import AsJson, show_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,6 +40,6 @@ def _forecasts(
 
     resolution = read_resolution(results)
     if as_json:
-        print(json.dumps(forecasts_to_json(resolution), indent=1, ensure_ascii=False))
+        show_json(forecasts_to_json(resolution))
         return
     show_forecasts(resolution, Console())

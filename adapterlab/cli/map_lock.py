@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapterlab.argmap.cli_options import File
+from adapterlab.argmap.cli_options import File, show
 
 if TYPE_CHECKING:
     from adapterlab.argmap import Map
@@ -65,12 +65,12 @@ def _lock(
     new = make_lock(the_map, resolved)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = write_lock(new, path)
-    print(f"{path}: locked on {lock.date}, hash {lock.hash[:SHOWN]}" + (", unchanged" if lock != new else ""))
-    print(f"{len(lock.content['claims'])} claims, {len(lock.content['tests'])} tests; {lock.forecast['semantics']}:")
+    show(f"{path}: locked on {lock.date}, hash {lock.hash[:SHOWN]}" + (", unchanged" if lock != new else ""))
+    show(f"{len(lock.content['claims'])} claims, {len(lock.content['tests'])} tests; {lock.forecast['semantics']}:")
     for title in the_map.theses:
-        print(f"{lock.forecast['claims'][f'[{title}]']:6.3f}  [{title}]")
+        show(f"{lock.forecast['claims'][f'[{title}]']:6.3f}  [{title}]")
     if study is None:
-        print("Thresholds that the study states are not resolved; --study names the study that will test the map.")
+        show("Thresholds that the study states are not resolved; --study names the study that will test the map.")
 
 
 def _show_changes(lock: Lock, path: Path, the_map: Map, study: ResolvedStudy | None) -> None:
@@ -83,8 +83,8 @@ def _show_changes(lock: Lock, path: Path, the_map: Map, study: ResolvedStudy | N
     found = [] if lock.is_intact else ["the lock itself was edited by hand"]
     found += lock.changes(the_map, study)
     for change in found:
-        print(change)
+        show(change)
     if found:
-        print(f"{len(found)} change{'s' * (len(found) != 1)} since {lock.date}")
+        show(f"{len(found)} change{'s' * (len(found) != 1)} since {lock.date}")
         raise typer.Exit(1)
-    print(f"nothing has changed since {lock.date}, hash {lock.hash[:SHOWN]}")
+    show(f"nothing has changed since {lock.date}, hash {lock.hash[:SHOWN]}")

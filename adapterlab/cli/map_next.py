@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapterlab.argmap.cli_options import AsJson, File, ThesisTitle
+from adapterlab.argmap.cli_options import AsJson, File, ThesisTitle, show, show_json
 
 if TYPE_CHECKING:
     from adapterlab.verdict.next_contest import NextContest
@@ -73,20 +73,20 @@ def _next(
         _write(found[order[0]], file, write)
     if as_json:
         found_json = {"relevance": relevance, "contests": shown, "no_study": unwritable(the_map, done, model)}
-        print(json.dumps(found_json, indent=1, ensure_ascii=False))
+        show_json(found_json)
         return
     for row in shown:
         time = "" if row["hours"] is None else f", about {duration(3600 * row['hours'])}"
-        print(f"{row['moves']:.4f}  {row['what']} on {', '.join(row['tasks'])}{time}")
-        print(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
+        show(f"{row['moves']:.4f}  {row['what']} on {', '.join(row['tasks'])}{time}")
+        show(f"        tests {', '.join(f'[{title}]' for title in row['claims'])}")
     for title, reason in unwritable(the_map, done, model).items():
-        print(f"        no study is written for [{title}]: {reason}")
+        show(f"        no study is written for [{title}]: {reason}")
     if not shown:
-        print("no test is left: every claim with a test was tested")
+        show("no test is left: every claim with a test was tested")
         return
-    print(f"The first column is the expected change of the thesis, with results at a relevance of {relevance:.2f}.")
+    show(f"The first column is the expected change of the thesis, with results at a relevance of {relevance:.2f}.")
     if write is not None:
-        print(f"To run the first: adapterlab run {write} --map {file}")
+        show(f"To run the first: adapterlab run {write} --map {file}")
 
 
 def _tested(path: Path, by_geometry: bool = False) -> list[str]:

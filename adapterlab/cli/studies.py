@@ -64,7 +64,10 @@ def run(
         typer.Option(help="Weight of the results for the map's claims, from 0 to 1; by model size if not given."),
     ] = None,
     plan_only: Annotated[
-        bool, typer.Option("--plan", help="Show what would run, how long it takes and where; run nothing.")
+        bool,
+        typer.Option(
+            "--plan", help="Show what would run, how long it takes and where; a few steps are timed, no trial is run."
+        ),
     ] = False,
 ) -> None:
     """Run a study, resuming where it stopped; write report.html and verdict.json."""
@@ -75,9 +78,17 @@ def run(
     from adapterlab.lab.run.locate import LEDGER, open_study
     from adapterlab.report.plain import plain
     from adapterlab.report.terminal import show
+    from adapterlab.trust import UntrustedCodeError
 
     console = Console()
-    spec, folder = open_study(study, out, trust=trust)
+    try:
+        spec, folder = open_study(study, out, trust=trust)
+    except UntrustedCodeError as error:
+        if not plan_only:
+            raise
+        raise UntrustedCodeError(
+            f"{error}; --plan runs that code too, since it times steps of each contestant"
+        ) from None
     if plan_only:
         _show_estimate(spec, folder, console, workers=workers, cluster=cluster, shard=shard, lanes=lanes)
         return

@@ -120,6 +120,7 @@ def write(
     trained_too: Mapping[str, Tensor] | None = None,
     below: Sequence[str] = (),
     base: Mapping[str, str] | None = None,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write an adapter to a folder, each file completely or not at all.
 
@@ -132,6 +133,7 @@ def write(
         trained_too: Other parameters that were trained beside the adapter, by path.
         below: Names of the adapters that were attached before this one.
         base: Fingerprints of the base's parameters.
+        beside: Other tensors to write to the same file, by name.
     """
     trained_too = trained_too or {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +149,7 @@ def write(
         BELOW: list(below),
         BASE: dict(base or {}),
     }
-    write_tensors(folder / TENSORS, tensors)
+    write_tensors(folder / TENSORS, tensors | dict(beside or {}))
     write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
     for site in sites.values():
         if isinstance(site, PeftSite):

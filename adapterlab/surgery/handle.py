@@ -328,10 +328,10 @@ class Handle:
         beside = {*self.new_heads, *self.trained_too}
         return on_first(self.model, lambda path: base or in_adapter(path) or path in beside, task)
 
-    def _write(self, folder: str | Path, below: Sequence[str] = ()) -> None:
+    def _write(self, folder: str | Path, below: Sequence[str] = (), beside: Mapping[str, Tensor] | None = None) -> None:
         self._follow()
         parts = self.adapter, self.where, self.sites, self.new_heads, self.trained_too
-        adapter_files.write(Path(folder), *parts, below=below, base=self.base)
+        adapter_files.write(Path(folder), *parts, below=below, base=self.base, beside=beside)
 
     def save_merged(self, folder: str | Path, tokenizer: Any = None) -> None:
         """Write the model with its adapters merged as a folder that `from_pretrained` of transformers loads.

@@ -27,6 +27,8 @@ INTEGERS = {"I64", "I32", "I16", "I8", "U8"}
 """Stored dtypes of indices."""
 NUMBERS = {"F64", "F32", "F16", "BF16"}
 """Stored dtypes of all other tensors."""
+BASE_FINGERPRINT = "base.fingerprint"
+"""Name of the base's fingerprints as bytes, in checkpoints of Trainer: it is not a tensor of the adapter."""
 
 
 class TensorFile:
@@ -47,7 +49,7 @@ class TensorFile:
         try:
             file: Any = safe_open(path, "pt")
             self._file = file
-            self._names = set(file.keys())
+            self._names = set(file.keys()) - {BASE_FINGERPRINT}
         except Exception as error:  # also built-in ones, such as for a name that is not UTF-8
             raise self._damaged(error) from error
 

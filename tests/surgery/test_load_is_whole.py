@@ -382,6 +382,42 @@ def test_no_card_of_many_breaks_the_loader(fuzzed, case):
     check_card(fuzzed, case)
 
 
+@st.composite
+def damage(draw):
+    """Changes of the text of a card: each replaces some bytes by others, which may be pieces of JSON."""
+    piece = st.binary(max_size=3) | st.sampled_from(
+        [b"null", b"[]", b"{", b'"', b"-1", b"1e999", b"NaN", b"\\u0000", b",,"]
+    )
+    changes = st.lists(st.tuples(st.integers(0, 10**5), st.integers(0, 9), piece), min_size=1, max_size=4)
+    return draw(st.sampled_from(["lora", "trainable_tokens", "svft", "ia3", "prompt"])), draw(changes)
+
+
+def check_damaged_card(fuzzed, case):
+    model, folders, _, folder = fuzzed
+    name, changes = case
+    text = bytearray((folders[name] / "adapter.json").read_bytes())
+    for at, length, piece in changes:
+        at %= len(text)
+        text[at : at + length] = piece
+    shutil.copy(folders[name] / "adapter.safetensors", folder)
+    (folder / "adapter.json").write_bytes(text)
+    check_load(fuzzed)
+    assert not attached(model)
+
+
+@settings(max_examples=100, **FUZZ)
+@given(case=damage())
+def test_no_damage_of_a_cards_text_breaks_the_loader(fuzzed, case):
+    check_damaged_card(fuzzed, case)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, **FUZZ)
+@given(case=damage())
+def test_no_damage_of_many_of_a_cards_text_breaks_the_loader(fuzzed, case):
+    check_damaged_card(fuzzed, case)
+
+
 @settings(max_examples=100, **FUZZ)
 @given(data=st.data())
 def test_no_damage_of_the_tensors_breaks_the_loader(fuzzed, data):

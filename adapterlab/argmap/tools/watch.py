@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.names import printable
 
 INTERVAL = 0.3
 """Seconds between two looks at the file."""
@@ -45,7 +46,7 @@ def watch(path: Path, build: Callable[[], str]) -> None:
     Raises:
         UnknownNameError: The first build met an unknown name, such as a format: no change of the file would help.
     """
-    print(f"watching {path}; Ctrl-C ends this", flush=True)
+    print(printable(f"watching {path}; Ctrl-C ends this"), flush=True)
     seen: object = ()
     while True:
         now = stamp(path)
@@ -57,5 +58,5 @@ def watch(path: Path, build: Callable[[], str]) -> None:
                 if first and isinstance(error, UnknownNameError):
                     raise
                 line = str(error)
-            print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
+            print(printable(f"{datetime.now():%H:%M:%S} {line}"), flush=True)
         time.sleep(INTERVAL)

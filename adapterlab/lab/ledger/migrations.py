@@ -12,6 +12,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from adapterlab.files import writing
+
 TABLE = """
 CREATE TABLE trials (
     id TEXT PRIMARY KEY,
@@ -77,11 +79,9 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _back_up(path: Path, copy: Path) -> None:
-    partial = copy.with_name(f".{copy.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(partial)) as target:
-            source.backup(target)
-        partial.replace(copy)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        writing(copy) as partial,
+        closing(sqlite3.connect(path)) as source,
+        closing(sqlite3.connect(partial)) as target,
+    ):
+        source.backup(target)

@@ -12,13 +12,12 @@ bf16: 2.1 times faster; losses move by .00002, a tenth of the seed noise is .000
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.files import write_text
 
 AUTO, FLOAT32, BF16 = "auto", "float32", "bf16"
 """Values of `training.precision`."""
@@ -107,22 +106,18 @@ def record_choice(folder: Path, model_hash: str, choice: PrecisionChoice) -> Pre
         AdapterlabError: If it cannot be written.
     """
     path = folder / FILE
-    partial = path.with_name(f".{FILE}.{secrets.token_hex(8)}.partial")
+    text = json.dumps({"model_hash": model_hash, **choice.to_json()}, indent=1) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("x", encoding="utf-8") as file:  # never through a link
-            file.write(json.dumps({"model_hash": model_hash, **choice.to_json()}, indent=1) + "\n")
         try:
-            os.link(partial, path)  # fails if there is a record, where a rename would replace it
+            write_text(path, text, replace=False)
         except FileExistsError:
             known = read_choice(folder, model_hash)
             if known is not None:
                 return known
-            partial.replace(path)  # the record is of another model
+            write_text(path, text)  # the record is of another model
     except OSError as error:
         raise AdapterlabError(
             f"{path} cannot be written ({error.strerror}): make its folder writable, or give training.precision"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return choice

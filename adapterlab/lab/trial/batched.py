@@ -12,7 +12,6 @@ True
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +28,7 @@ from adapterlab.lab.trial.context import TrialContext
 from adapterlab.lab.trial.peak_memory import peak_memory
 from adapterlab.lab.trial.score import Progress, mode, with_scores
 from adapterlab.lab.trial.spec import FROZEN, Outcome, Trial
+from adapterlab.lab.trial.suspension import running_seconds
 from adapterlab.surgery import Handle
 from adapterlab.tasks.base import Task
 from adapterlab.tasks.scoring import Query, logits_at, query, rows_at_once, used_length
@@ -102,10 +102,10 @@ def run(contexts: Sequence[TrialContext]) -> list[Outcome]:
         RuntimeError: If the method cannot run under vmap, or memory is short.
     """
     first = contexts[0]
-    started = time.monotonic()
+    started = running_seconds()
     with peak_memory(first.device) as peak:
         handle, lanes = _attach(contexts)
-        attach_seconds = (time.monotonic() - started) / len(contexts)
+        attach_seconds = (running_seconds() - started) / len(contexts)
         try:
             return _train(first, handle, lanes, attach_seconds, peak)
         finally:
@@ -132,7 +132,7 @@ def _attach(contexts: Sequence[TrialContext]) -> tuple[Handle, list[_Lane]]:
 def _train(
     first: TrialContext, handle: Handle, lanes: Sequence[_Lane], attach_seconds: float, peak: Callable[[], int]
 ) -> list[Outcome]:
-    trial, peak_bytes, scoring_seconds, started = first.trial, 0, 0.0, time.monotonic()
+    trial, peak_bytes, scoring_seconds, started = first.trial, 0, 0.0, running_seconds()
     stack = _Stack(first.model, handle, lanes)
     for step in range(trial.steps):
         running = [lane for lane in lanes if not lane.note]
@@ -141,12 +141,12 @@ def _train(
         _step(first, handle, stack, running, step)
         peak_bytes = peak_bytes or peak()
         if train.on_curve(trial, step + 1):
-            pause = time.monotonic()
+            pause = running_seconds()
             for lane in running:
                 lane.enter(handle)
                 lane.progress.measure(lane.context, handle, step + 1)
-            scoring_seconds += time.monotonic() - pause
-    seconds = (time.monotonic() - started - scoring_seconds) / len(lanes)
+            scoring_seconds += running_seconds() - pause
+    seconds = (running_seconds() - started - scoring_seconds) / len(lanes)
     outcomes = []
     for lane in lanes:
         lane.enter(handle)

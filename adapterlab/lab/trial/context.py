@@ -7,7 +7,6 @@ device(type='cpu')
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from torch import nn
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.trial.precision import autocast
 from adapterlab.lab.trial.spec import Trial
+from adapterlab.lab.trial.suspension import running_seconds
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.tasks.answer_metrics import Scorer
 from adapterlab.tasks.base import Examples, Part, Question, Task
@@ -44,13 +44,13 @@ class Stopwatch:
 
     def __enter__(self) -> None:
         if self._depth == 0:
-            self._started = time.monotonic()
+            self._started = running_seconds()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self.seconds += time.monotonic() - self._started
+            self.seconds += running_seconds() - self._started
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +22,7 @@ from adapterlab.lab.trial.peak_memory import peak_memory
 from adapterlab.lab.trial.precision import losses
 from adapterlab.lab.trial.score import Progress, frozen_scores, mode, with_scores
 from adapterlab.lab.trial.spec import Outcome, Trial
+from adapterlab.lab.trial.suspension import running_seconds
 from adapterlab.surgery import Handle, attach, seeded
 from adapterlab.surgery.model.sharded import is_sharded
 from adapterlab.tasks.base import Control, Examples, Task
@@ -78,7 +78,7 @@ def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrai
     if context.adapter is None:
         shard(model, None)
         return frozen_scores(context)
-    started = time.monotonic()
+    started = running_seconds()
     with peak_memory(context.device) as peak:
         try:
             handle = attach_adapter(context, context.adapter)
@@ -86,7 +86,7 @@ def run(context: TrialContext, *, shard: Shard | None = None, on_trained: OnTrai
             if not out_of_memory(error):
                 raise
             return Outcome("failed", {}, (), 0, 0.0, 0.0, "out of memory while the adapter was attached")
-        attach_seconds = time.monotonic() - started
+        attach_seconds = running_seconds() - started
         try:
             with seeded(trial.seed):
                 outcome = _train_and_score(context, handle, shard(model, handle), attach_seconds, peak)
@@ -103,16 +103,16 @@ def _train_and_score(
 ) -> Outcome:
     trial = context.trial
     progress = Progress()
-    scoring_seconds, started = 0.0, time.monotonic()
+    scoring_seconds, started = 0.0, running_seconds()
     status, note, peak_bytes = "ok", "", 0
     try:
         with mode(context.model, training=True):
             for step in _steps(context, handle, gradient):
                 peak_bytes = peak_bytes or peak()  # the first step allocates everything that training needs
                 if on_curve(trial, step):
-                    pause = time.monotonic()
+                    pause = running_seconds()
                     progress.measure(context, handle, step)
-                    scoring_seconds += time.monotonic() - pause
+                    scoring_seconds += running_seconds() - pause
     except FloatingPointError as error:
         status, note = "diverged", str(error)
     except Exception as error:
@@ -124,7 +124,7 @@ def _train_and_score(
         {},
         tuple(progress.curve),
         0,
-        time.monotonic() - started - scoring_seconds,
+        running_seconds() - started - scoring_seconds,
         attach_seconds,
         note or gradient.note,
         along=tuple(progress.along),

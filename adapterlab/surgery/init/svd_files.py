@@ -15,8 +15,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
+from adapterlab.files import writing
 
 CHECKSUM = "checksum"
 """Name in a file of the hash of the factors."""
@@ -43,20 +44,13 @@ def write(folder: Path, key: str, factors: Factors) -> None:
         factors: The factors.
     """
     tensors = {name: part.cpu().contiguous() for name, part in factors._asdict().items()}
-    partial = None
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not _own(folder):
             return
         folder.chmod(0o700)
-        # The file is new and has a random name, so no link that was placed there is followed.
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            file.write(save(tensors | {CHECKSUM: _checksum(key, Factors(**tensors))}))
-        partial.replace(_path(folder, key))
-    except OSError:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        with writing(_path(folder, key), 0o600) as partial:
+            partial.write_bytes(save(tensors | {CHECKSUM: _checksum(key, Factors(**tensors))}))
 
 
 def read(folder: Path, key: str, weight: Float[Tensor, "*heads out in"], count: int) -> Factors | None:

@@ -36,7 +36,7 @@ from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.model.sharded import is_sharded, on_first, whole
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.trainer.card import extend_card, write_card
-from adapterlab.surgery.trainer.resume import restore_into, write_for_resume
+from adapterlab.surgery.trainer.resume import base_tensor, restore_into, write_for_resume
 
 _KEY = "_adapterlab_methods"
 
@@ -159,7 +159,7 @@ class ModelMethods:
         names = [f"{i}_{handle.name}" for i, handle in enumerate(self.handles[:-1])]
         for name, handle in zip(names, self.handles, strict=False):
             handle._write(folder / name)
-        top._write(folder, below=names)
+        top._write(folder, below=names, beside=base_tensor(top))
         write_for_resume(top, folder)
         write_card(top, folder)
 

@@ -12,7 +12,7 @@ import pytest
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import InputFiles, stamps_below
 from adapterlab.lab.ledger.store import Ledger
-from adapterlab.lab.run.executors.ray import Parcel
+from adapterlab.lab.run.executors.ray_parcel import Parcel
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.scheduler import Progress, run_study

@@ -54,7 +54,8 @@ def test_a_checkpoint_holds_the_adapter_alone(trainer, tmp_path):
         assert files >= {"adapter.json", "adapter.safetensors", "README.md", "training_args.bin"}
         assert "config.json" not in files
         assert (folder / "model.safetensors").samefile(folder / "adapter.safetensors")
-        held = sum(t.numel() for t in load_file(folder / "model.safetensors").values())
+        tensors = load_file(folder / "model.safetensors")
+        held = sum(t.numel() for name, t in tensors.items() if name != "base.fingerprint")
         assert held == handle.parameter_count
         with pytest.raises(ValueError, match="Unrecognized model"):
             AutoModelForCausalLM.from_pretrained(folder)
@@ -90,7 +91,7 @@ def test_a_resumed_training_did_move(trainer, tmp_path):
     model, _, callback = attached(METHODS["lora"])
     trainer(model, callbacks=[callback], save_strategy="steps", save_steps=3).train()
     early, late = (load_file(tmp_path / f"run/checkpoint-{n}/adapter.safetensors") for n in (3, 6))
-    assert not any(torch.equal(early[key], late[key]) for key in early)
+    assert not any(torch.equal(early[key], late[key]) for key in early.keys() - {"base.fingerprint"})
 
 
 def test_the_best_model_is_restored(trainer, tmp_path, caplog):
@@ -123,6 +124,50 @@ def test_a_checkpoint_of_another_adapter_is_named(trainer, tmp_path):
         with pytest.raises(AdapterlabError, match=f"of another adapter: at .* holds {found}"):
             trainer(other, save_strategy="no").train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-3"))
         assert all(torch.equal(tensor, before[key]) for key, tensor in state_of(handle).items())
+
+
+@pytest.mark.parametrize("name", ["lora", "svft"])
+def test_a_checkpoint_of_another_base_is_refused_in_one_line(name, trainer, tmp_path):
+    model, _, callback = attached(METHODS[name])
+    trainer(model, callbacks=[callback], save_strategy="steps", save_steps=3).train()
+    other = tiny_llama(seed=1)
+    handle = adapterlab.attach(other, METHODS[name])
+    before = state_of(handle)
+    run = trainer(other, "other", callbacks=[adapterlab.TrainerCallback(handle)])
+    with pytest.raises(AdapterlabError, match="the checkpoint was made on another base: ") as found:
+        run.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-3"))
+    assert "\n" not in str(found.value)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in state_of(handle).items())
+
+
+def checkpoint(tmp_path):
+    """The tensors of a checkpoint of LoRA, and a model to resume on."""
+    model, _, _ = attached(METHODS["lora"])
+    model.save_pretrained(tmp_path)
+    return load_file(tmp_path / "model.safetensors"), attached(METHODS["lora"])[0]
+
+
+def test_the_same_base_in_bfloat16_is_no_other(tmp_path):
+    tensors, _ = checkpoint(tmp_path)
+    model = tiny_llama().bfloat16()
+    adapterlab.attach(model, METHODS["lora"])
+    model.load_state_dict(tensors)
+
+
+def test_a_checkpoint_without_a_fingerprint_is_resumed_with_a_warning(tmp_path):
+    tensors, model = checkpoint(tmp_path)
+    del tensors["base.fingerprint"]
+    with pytest.warns(UserWarning, match="has no fingerprint of the base"):
+        model.load_state_dict(tensors)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[1]", b'{"model.norm.weight": 3}', b'{"a": "b"}'])
+def test_a_damaged_fingerprint_is_refused_in_one_line(content, tmp_path):
+    tensors, model = checkpoint(tmp_path)
+    tensors["base.fingerprint"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    with pytest.raises(AdapterlabError, match=r"the checkpoint (is damaged|was made on another base)") as found:
+        model.load_state_dict(tensors)
+    assert "\n" not in str(found.value)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -30,15 +30,12 @@ from adapterlab.lab.run.executors.scratch import scratch_folder
 from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
 from adapterlab.lab.trial.spec import Finished, Trial
+from adapterlab.lab.trial.suspension import TICK, Countdown
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.tasks.base import Task
 
 START_SECONDS = 600.0
 """Time that a worker may take to start, before the time of its first job runs."""
-TICK = 1.0
-"""Seconds between two looks at the workers' time."""
-MOST = 5.0
-"""Seconds that count at most between two looks: if more have passed, this process or the machine was suspended."""
 READY = "ready"
 """Message of a process that has started."""
 Answer: TypeAlias = "list[Finished] | Exception | str"
@@ -84,13 +81,13 @@ class LocalPool:
     def __iter__(self) -> Iterator[Finished]:
         """Yield trials as they finish: see `Executor`."""
         while busy := [worker for worker in self._workers if worker.job]:
-            pause = min(TICK, *(max(0.05, worker.seconds_left) for worker in busy))
+            pause = min(TICK, *(max(0.05, worker.countdown.seconds_left) for worker in busy))
             ready = set(wait([thing for worker in busy for thing in worker.awaited], pause))
             for worker in busy:
                 ended: list[Finished] = []
                 if not ready.isdisjoint(worker.awaited):
                     ended = list(self._receive(worker, ready))
-                elif worker.tick() <= 0:
+                elif worker.countdown.tick(worker.pids) <= 0:
                     ended = list(self._lose(worker, "it ran past its time limit and was stopped"))
                 self._assign()  # before the scheduler looks at what has ended
                 yield from ended
@@ -153,13 +150,12 @@ class _Worker:
         self._answers: dict[int, list[Finished]] = {}
         self._folder: TemporaryDirectory[str] | None = None
         self._seconds = 0.0
-        self._seen = 0.0
         self.device = torch.device(configs[0].device)
         self.started = False
         """True once its processes have started."""
         self.job: Job = ()
-        self.seconds_left = 0.0
-        """Seconds until the worker is stopped, without those that it or this process is suspended for."""
+        self.countdown = Countdown(0.0)
+        """Seconds until the worker is stopped."""
 
     @property
     def awaited(self) -> list[Connection[Job, Answer]]:
@@ -171,20 +167,12 @@ class _Worker:
         """Process ids."""
         return [process.pid for process in self._processes if process.pid]
 
-    def tick(self) -> float:
-        """Count the time since the last tick, unless the worker or this process was suspended; return `seconds_left`."""
-        now = time.monotonic()
-        if not any(map(_is_suspended, self.pids)):
-            self.seconds_left -= min(now - self._seen, MOST)
-        self._seen = now
-        return self.seconds_left
-
     def begin(self, job: Job, seconds: float) -> None:
         """Give the worker a job with a time limit in seconds."""
         if not self._processes:
             self._start()
         self._answers, self.job, self._seconds = {}, job, seconds
-        self._seen, self.seconds_left = time.monotonic(), seconds + (0 if self.started else START_SECONDS)
+        self.countdown = Countdown(seconds + (0 if self.started else START_SECONDS))
         for connection in self._connections:
             with suppress(OSError):  # a dead process is noticed when its answer is read
                 connection.send(job)
@@ -197,7 +185,7 @@ class _Worker:
                 if isinstance(answer, BaseException):
                     raise answer
                 if isinstance(answer, str):
-                    self.started, self._seen, self.seconds_left = True, time.monotonic(), self._seconds
+                    self.started, self.countdown = True, Countdown(self._seconds)
                 else:
                     self._answers[i] = answer
         if len(self._answers) < len(self._connections):
@@ -247,15 +235,6 @@ def _serve(scheduler: Connection[Answer, Job], config: WorkerConfig) -> None:
         return
     except Exception as error:
         scheduler.send(portable(error))
-
-
-def _is_suspended(pid: int) -> bool:
-    """Return True if a process is stopped by a signal; where the system does not tell, False."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in "Tt"
 
 
 def _watch(parent: int) -> None:

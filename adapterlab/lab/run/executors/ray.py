@@ -3,24 +3,24 @@
 The package itself and the files that define adapters, tasks and data are sent to the nodes. A model in a folder must be at
 the same path on every node.
 
->>> from tempfile import mkdtemp
->>> file = Path(mkdtemp()) / "mine.py"
->>> _ = file.write_text("# an adapter")
->>> parcel = Parcel.of(WorkerConfig(adapter_files=(str(file),)))
->>> unpacked = parcel.unpacked(Path(mkdtemp()))  # on a node that has no such file
->>> Path(unpacked.adapter_files[0]).read_text()
-'# an adapter'
+>>> with _killed_after(60.0):  # in a worker
+...     sum(range(5))
+10
 """
 
 from __future__ import annotations
 
-import faulthandler
-import inspect
+import atexit
 import logging
 import os
 import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,21 +28,28 @@ from typing import Any
 import torch
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.input_files import FileStamp, InputFiles
+from adapterlab.input_files import InputFiles
 from adapterlab.lab.run.executors.base import Job, LostWorkers, jobs
+from adapterlab.lab.run.executors.ray_head import HeadWatch
+from adapterlab.lab.run.executors.ray_parcel import Parcel
 from adapterlab.lab.run.executors.scratch import scratch_folder
 from adapterlab.lab.run.executors.worker import perform, portable, start
 from adapterlab.lab.run.time_limit import TimeLimit
+from adapterlab.lab.trial import suspension
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Finished, Trial
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.resources import PACKAGE
-from adapterlab.tasks.answer_metrics import PYTHON, scorer_of
 from adapterlab.tasks.base import Task
+
+PAUSE = 0.05
+"""Seconds between two calls of `ray.wait`, which returns at once if this machine's node has ended."""
+SHUTDOWN = 15.0
+"""Seconds that disconnecting may take, which takes forever if the cluster does not answer."""
 
 
 class RayCluster:
-    """Runs trials on a Ray cluster.
+    """Runs trials on a Ray cluster. If its head is lost, iterating over it raises an `AdapterlabError`.
 
     Args:
         address: `HOST:PORT`, or `auto` for the cluster that this machine is part of.
@@ -77,6 +84,10 @@ class RayCluster:
         self._parcel = self._ray.put(parcel)
         self._perform = self._ray.remote(num_cpus=config.threads, num_gpus=gpus, max_retries=0)(_perform)
         self._running: dict[object, Job] = {}
+        node = self._ray.get_runtime_context().get_node_id()
+        self._head = HeadWatch(
+            lambda: any(each["Alive"] for each in self._ray.nodes() if each["NodeID"] == node), address
+        )
 
     def submit(self, trials: Sequence[Trial]) -> None:
         """Queue trials; the cluster runs as many at once as it has resources for.
@@ -95,7 +106,12 @@ class RayCluster:
         """Yield trials as they finish: see `Executor`."""
         errors = self._ray.exceptions
         while self._running:
-            ((ref, *_), _) = self._ray.wait(list(self._running), num_returns=1)
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=suspension.TICK)
+            if not ready:
+                self._head.check()
+                time.sleep(PAUSE)
+                continue
+            ref = ready[0]
             job = self._running.pop(ref)
             try:
                 answer = self._ray.get(ref)
@@ -106,6 +122,7 @@ class RayCluster:
                     f"the cluster cannot run a trial: {str(error).strip().splitlines()[0]}"
                 ) from error
             except errors.RayError:
+                self._head.confirm()  # the trial is not the cause if the cluster is lost
                 yield from self._lose(job)
                 continue
             if isinstance(answer, BaseException):
@@ -119,7 +136,13 @@ class RayCluster:
 
     def close(self) -> None:
         """Disconnect from the cluster, which ends the trials that it is running."""
-        self._ray.shutdown()
+        if (head := getattr(self, "_head", None)) is not None:  # none if the cluster has no GPU
+            head.end()
+        thread = threading.Thread(target=self._ray.shutdown, daemon=True)
+        thread.start()
+        thread.join(SHUTDOWN)
+        if thread.is_alive():
+            atexit.unregister(self._ray.shutdown)  # it would wait again
 
     def _lose(self, job: Job) -> Iterator[Finished]:
         why = "its worker was lost while it ran (killed, out of memory, or stopped at its time limit)"
@@ -161,138 +184,25 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """Worker settings together with the files and folders that they name, for nodes that lack these files."""
-
-    config: WorkerConfig
-    contents: Mapping[str, Mapping[str, bytes]]
-    """By path on the scheduler's machine, the contents by path below the file's or folder's own parent."""
-    beside: Mapping[str, str] = field(default_factory=dict)
-    """By path of a scorer that a task file names, the path of that task file: it is put where it stands beside it."""
-
-    @classmethod
-    def of(cls, config: WorkerConfig, tasks: Mapping[str, Task] | None = None) -> Parcel:
-        """Return settings with the contents of the files and folders that they name.
-
-        Args:
-            config: Settings of a worker.
-            tasks: By name, the tasks of the trials, for the scorers of those that are defined in `config.task_files`.
-
-        Raises:
-            AdapterlabError: If a task's scorer is not in the folder of the task's file, or below it.
-        """
-        named = [*config.adapter_files, *config.task_files, *(str(path) for data in config.data for path in data.paths)]
-        scorers = [scorer_of(data.metric) for data in config.data]
-        named += [scorer.file for scorer in scorers if scorer is not None]
-        contents = {name: _read(Path(name)) for name in named}
-        beside = _scorers_beside(config.task_files, tasks or {})
-        for scorer_file, task_file in beside.items():
-            contents[task_file] |= {str(_below(scorer_file, task_file)): Path(scorer_file).read_bytes()}
-        return cls(config, contents, beside)
-
-    def unpacked(self, folder: Path) -> WorkerConfig:
-        """Write the files to a folder.
-
-        Args:
-            folder: An empty folder on the node.
-
-        Returns:
-            The settings with the new paths.
-        """
-        places = {}
-        for i, (name, files) in enumerate(self.contents.items()):
-            root = folder / str(i)
-            for part, content in files.items():
-                (root / part).parent.mkdir(parents=True, exist_ok=True)
-                (root / part).write_bytes(content)
-            places[name] = str(root / Path(name).name)
-        for scorer_file, task_file in self.beside.items():
-            places[scorer_file] = str(Path(places[task_file]).parent / _below(scorer_file, task_file))
-
-        def moved(name: str | None) -> str | None:
-            return name and places[str(Path(name))]
-
-        config = self.config
-        return replace(
-            config,
-            adapter_files=tuple(places[name] for name in config.adapter_files),
-            task_files=tuple(places[name] for name in config.task_files),
-            inputs=tuple(_moved(stamp, places) for stamp in config.inputs if not _in_package(stamp)),
-            data=tuple(
-                replace(
-                    d,
-                    train=places[str(Path(d.train))],
-                    eval=moved(d.eval),
-                    ood=moved(d.ood),
-                    keep=moved(d.keep),
-                    metric=_moved_metric(d.metric, places),
-                )
-                for d in config.data
-            ),
-        )
-
-
-def _moved(stamp: FileStamp, places: Mapping[str, str]) -> FileStamp:
-    """Return the stamp of a file's copy on this node; files that were not sent are at the same path."""
-    path = Path(stamp.path)
-    for name, place in places.items():
-        if path == Path(name) or Path(name) in path.parents:
-            return replace(stamp, path=str(Path(place) / path.relative_to(name)))
-    return stamp
-
-
-def _moved_metric(metric: str, places: Mapping[str, str]) -> str:
-    """Return a metric with the file of its scorer on this node."""
-    scorer = scorer_of(metric)
-    return metric if scorer is None else f"{PYTHON}{Path(places[scorer.file]).with_suffix('')}.{scorer.function}"
-
-
-def _in_package(stamp: FileStamp) -> bool:
-    """Return True for a source file of this package: the nodes have a copy of it."""
-    return PACKAGE in Path(stamp.path).parents
-
-
-def _read(path: Path) -> dict[str, bytes]:
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
-
-
-def _scorers_beside(task_files: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, str]:
-    """Return the files of the scorers of tasks that are defined in the given files, each with its task's file."""
-    defined = {str(Path(name).resolve()): name for name in task_files}
-    found = {}
-    for task in tasks.values():
-        task_file = defined.get(str(Path(inspect.getfile(type(task))).resolve()))
-        if task_file is not None and task.scorer is not None:
-            found[task.scorer.file] = task_file
-    return found
-
-
-def _below(scorer_file: str, task_file: str) -> Path:
-    """Return the path of a scorer below the folder of its task's file."""
-    folder = Path(task_file).resolve().parent
-    if not Path(scorer_file).is_relative_to(folder):
-        raise AdapterlabError(
-            f"{scorer_file} cannot be sent to the cluster: put the scorer into {folder}, the folder of its task's file"
-        )
-    return Path(scorer_file).relative_to(folder)
-
-
 _started: list[tuple[TemporaryDirectory[str], Runner]] = []
 """The folder with this process's files, and its runner; a Ray worker serves one scheduler and keeps them."""
 
 
 def _perform(parcel: Parcel, job: Job, seconds: float) -> list[Finished] | Exception:
-    """Run a job in a worker of the cluster; the process is ended if it takes longer than `seconds`."""
+    """Run a job in a worker of the cluster; the process is killed if it takes longer than `seconds`."""
     try:
         if not _started:
             folder = scratch_folder()
             _started.append((folder, start(parcel.unpacked(Path(folder.name)))))
-        faulthandler.dump_traceback_later(seconds, exit=True)
-        try:
+        with _killed_after(seconds):
             return perform(_started[0][1], job)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
     except Exception as error:
         return portable(error)
+
+
+@contextmanager
+def _killed_after(seconds: float) -> Iterator[None]:
+    """Kill this process if the block takes longer than some seconds, without those that it is suspended for."""
+    command = [sys.executable, "-I", suspension.__file__, str(os.getpid()), str(seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):  # its input is closed at the end, or with this process
+        yield

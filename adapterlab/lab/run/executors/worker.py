@@ -6,7 +6,6 @@ RuntimeError('ValueError in a worker: no\n\nValueError: no\n')
 
 from __future__ import annotations
 
-import time
 import traceback
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from adapterlab.lab.run.executors.base import Job
 from adapterlab.lab.trial.environment import environment
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
+from adapterlab.lab.trial.suspension import running_seconds
 from adapterlab.lab.trial.worker_config import WorkerConfig
 
 
@@ -45,7 +45,7 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
     Returns:
         The finished trials, each with its share of the time.
     """
-    started = time.monotonic()
+    started = running_seconds()
     runner.context(job[0])  # an error here is not the contestant's: of the model, the data or a changed file
     if len(job) > 1:
         try:
@@ -57,7 +57,7 @@ def perform(runner: Runner, job: Job) -> list[Finished]:
             return [finished for trial in job for finished in perform(runner, (trial,))]
     else:
         outcomes = [_outcome(runner, job[0])]
-    seconds = (time.monotonic() - started) / len(job)
+    seconds = (running_seconds() - started) / len(job)
     machine = environment(runner.device)
     return [Finished(trial, outcome, machine, seconds) for trial, outcome in zip(job, outcomes, strict=True)]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run.executors.ray import RayCluster
+from adapterlab.lab.run.locate import LEDGER
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.scheduler import run_study
 from adapterlab.lab.run.time_limit import TimeLimit
@@ -117,6 +121,41 @@ def test_what_hangs_what_a_user_brings_and_what_a_user_mistakes(address, study, 
 class ShortForSleepers(TimeLimit):
     def of(self, trial):
         return 1.5 if "sleeper" in trial.adapter else super().of(trial)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("what", [{"gcs_server", "raylet"}, {"gcs_server"}], ids=["the node", "its server"])
+def test_a_lost_head_ends_the_run_with_one_line_and_loses_nothing(what, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        path = save_study(tmp_path, steps=9)
+        out, others = tmp_path / "out", Ledger(tmp_path / "undisturbed.sqlite")
+        command = [sys.executable, "-m", "adapterlab", "run", str(path), "--out", str(out)]
+        call = subprocess.Popen([*command, "--cluster", cluster.address], text=True, stderr=subprocess.PIPE)
+        end = time.monotonic() + 180
+        while time.monotonic() < end and not ((out / LEDGER).is_file() and len(Ledger(out / LEDGER)) > 2):
+            time.sleep(0.1)
+        for kind, processes in cluster.head_node.all_processes.items():
+            for each in processes if kind in what else []:
+                os.kill(each.process.pid, signal.SIGKILL)
+        kept = len(Ledger(out / LEDGER))
+        _, said = call.communicate(timeout=120)
+    finally:
+        cluster.shutdown()
+    assert call.returncode == 2, said
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.startswith("adapterlab: ")]
+    assert lines == said.splitlines()[-1:]
+    assert "is lost" in lines[0]
+    ledger = Ledger(out / LEDGER)
+    assert len(ledger) >= kept > 2
+    assert not [outcome for outcome in what_counts(ledger).values() if "worker" in str(outcome)]
+    plan = load_study(path)
+    run_study(prepare(plan.limited(workers=2)), ledger)
+    run_study(prepare(plan.limited(workers=2)), others)
+    assert what_counts(ledger) == what_counts(others)
 
 
 def test_a_cluster_that_is_not_there_is_named():

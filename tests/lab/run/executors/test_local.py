@@ -197,7 +197,7 @@ def test_time_that_the_machine_is_suspended_for_does_not_count(pool, trials, bad
     skipped, now = [0.0], time.monotonic
     monkeypatch.setattr("time.monotonic", lambda: now() + skipped[0])
     pool = pool([(bad_setup,)], ShortForTheSlow())
-    monkeypatch.setattr("adapterlab.lab.run.executors.local.MOST", 0.5)
+    monkeypatch.setattr("adapterlab.lab.trial.suspension.MOST", 0.5)
     when_it_runs(bad_setup, lambda: skipped.__setitem__(0, 3600.0))
     pool.submit([trials[0], bad(trials[0], "slow")])
     assert [(f.outcome.status, f.attempts) for f in pool] == [("ok", 1)] * 2

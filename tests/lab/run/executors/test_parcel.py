@@ -8,7 +8,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.input_files import stamp_of
-from adapterlab.lab.run.executors.ray import Parcel
+from adapterlab.lab.run.executors.ray_parcel import Parcel
 from adapterlab.lab.trial.worker_config import WorkerConfig
 from adapterlab.tasks import load_file
 from adapterlab.tasks.base import Task
