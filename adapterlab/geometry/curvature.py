@@ -135,11 +135,10 @@ def curvature_of(
         AdapterlabError: A site is not adapted, the loss does not depend on the parameters or has no finite Hessian, or
             Lanczos does not converge.
     """
-    parameters = _parameters(handle, sites)
+    products = _Products(handle, loss, _parameters(handle, sites), seed)
     training = handle.model.training
     handle.model.eval()
     try:
-        products = _Products(handle, loss, parameters, seed)
         return _extremes(products, tolerance, most, seed)
     finally:
         handle.model.train(training)
@@ -277,13 +276,11 @@ def _has_once_differentiable(loss: Tensor) -> bool:
     seen, waiting = set(), [loss.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        function = getattr(node, "_forward_cls", None)
-        if hasattr(getattr(function, "backward", None), "__wrapped__"):
-            return True
-        waiting.extend(following for following, _ in node.next_functions)
+        if node is not None and node not in seen:
+            seen.add(node)
+            if hasattr(getattr(getattr(node, "_forward_cls", None), "backward", None), "__wrapped__"):
+                return True
+            waiting.extend(following for following, _ in node.next_functions)
     return False
 
 
