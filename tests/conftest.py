@@ -27,7 +27,7 @@ torch.set_num_threads(1)  # the models are tiny, and several test processes shar
 def bfloat16_is_slow():
     """Studies that choose their precision choose float32 on every processor; `test_precision.py` measures the speed.
 
-    On a processor with fast products in bfloat16, each study of the embedded model would train eight times to compare losses.
+    On a processor with fast products in bfloat16, each study of the embedded model would first train to compare losses.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapterlab.lab.run.precision_check.measure_speedup", lambda device, shape: 0.1)
