@@ -158,7 +158,7 @@ def test_its_make_targets_do_what_it_says(command):
     expected = {
         "make run": ".venv/bin/adapterlab run",
         "make test": ".venv/bin/pytest",
-        "make soak": ".venv/bin/pytest -n auto --dist loadgroup -m soak",
+        "make soak": ".venv/bin/pytest -n auto --dist loadfile -m soak",
     }[command]
     assert expected in plan
 

@@ -20,7 +20,6 @@ from adapterlab.lab.ledger.store import Ledger
 from tests.lab.tiny import save_model
 from tests.tasks.user_files import completions, labelled, texts, write
 
-pytestmark = pytest.mark.xdist_group("tune")  # one worker runs the studies once for all tests
 OPTIONS = ["--contestants", "lora,ia3", "--budget", "3%", "--time", "5m", "--seeds", "2", "--workers", "2"]
 
 
