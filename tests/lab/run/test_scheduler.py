@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from adapterlab.cli import app
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.ledger.store import Ledger
@@ -131,9 +133,8 @@ def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, 
     process.communicate()
     kept = len(Ledger(tmp_path / "ledger.sqlite"))
     assert 3 <= kept < len(undisturbed[1])
-    again = start(study_file, tmp_path)
-    output, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, output
+    again = CliRunner().invoke(app, ["run", str(study_file), "--out", str(tmp_path), "--workers", "2"])
+    assert again.exit_code == 0, again.output + str(again.exception)
     assert what_counts(Ledger(tmp_path / "ledger.sqlite")) == what_counts(undisturbed[1])
     assert not any("multiprocessing" in command_of(pid) for pid in workers), "a worker outlived it"
     for name in ("report.html", "verdict.json"):
