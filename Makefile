@@ -37,12 +37,13 @@ lock:
 run: setup
 	@$(BIN)/adapterlab run
 
+# The tests of a file run in one process, so that what they share is made once: some files train a study first.
 test: .venv/installed-dev
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadfile
 
 # The long tests: random kills, every method in lanes, simulated studies. Minutes to an hour.
 soak: .venv/installed-dev
-	$(BIN)/pytest -n auto --dist loadgroup -m soak
+	$(BIN)/pytest -n auto --dist loadfile -m soak
 
 # Every method's training step beside PEFT's: make bench BENCH='--methods hra --tokens 64'
 bench: .venv/installed-dev

@@ -23,6 +23,17 @@ from adapterlab.tasks.base import Task  # noqa: E402
 torch.set_num_threads(1)  # the models are tiny, and several test processes share the cores
 
 
+@pytest.fixture(scope="session", autouse=True)
+def bfloat16_is_slow():
+    """Studies that choose their precision choose float32 on every processor; `test_precision.py` measures the speed.
+
+    On a processor with fast products in bfloat16, each study of the embedded model would first train to compare losses.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapterlab.lab.run.precision_check.measure_speedup", lambda device, shape: 0.1)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def what_a_test_defines_goes_with_it():
     """Adapters and tasks of files that a test loads are known in that test alone."""

@@ -19,7 +19,6 @@ from tests.lab.tiny import save_study
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAMED = f"adapterlab-{PROJECT['version']}"
-pytestmark = pytest.mark.xdist_group("packaging")  # one build for all
 
 
 class Built(NamedTuple):

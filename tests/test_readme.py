@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.models.catalogue import CATALOGUE
 from adapterlab.surgery import attach, sized
+from tests.lab.in_process import use
 from tests.lab.tiny import save_model, save_study
 from tests.surgery.test_attach import train
 from tests.tasks.user_files import completions, write
@@ -51,10 +51,17 @@ OF_RESULTS = (
 )
 
 
-def run(
-    command: list[str], cwd: Path = ROOT, timeout: int = 300, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout, env=env)
+def run(command: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+
+
+def output(*command: str) -> str:
+    """What a command prints; it runs in this process, since a new one takes seconds to import torch."""
+    from adapterlab.cli import app
+
+    result = CliRunner().invoke(app, command[1:])
+    assert result.exit_code == 0, result.output + str(result.exception)
+    return result.stdout
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -83,12 +90,8 @@ def test_the_adapter_of_the_guide_is_a_whole_one(llama, tokens):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(AT_ONCE)])
 def test_its_quick_commands_run(command, monkeypatch):
-    from adapterlab.cli import app
-
     monkeypatch.chdir(ROOT)
-    result = CliRunner().invoke(app, shlex.split(command)[1:])
-    assert result.exit_code == 0, result.output + str(result.exception)
-    assert result.stdout
+    assert output(*shlex.split(command))
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +111,8 @@ def place_with_results(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OF_RESULTS)])
 def test_its_commands_that_read_results_run(command, place_with_results, monkeypatch):
-    from adapterlab.cli import app
-
     monkeypatch.chdir(place_with_results)
-    result = CliRunner().invoke(app, shlex.split(command)[1:])
-    assert result.exit_code == 0, result.output + str(result.exception)
-    assert result.stdout
+    assert output(*shlex.split(command))
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab run") and "--plan" not in c])
@@ -131,25 +130,23 @@ def test_its_run_commands_are_the_programs_own_and_the_study_is_there(command):
     assert {argument for argument in arguments if argument.startswith("--")} <= known
 
 
-def test_a_study_can_name_an_adapter_in_a_file_of_ones_own(tmp_path):
+def test_a_study_can_name_an_adapter_in_a_file_of_ones_own(tmp_path, monkeypatch):
     code = next(code for code in PYTHON if "class RowGain" in code)
     (tmp_path / "row_gain.py").write_text(code)
     study = save_study(tmp_path)
     text = study.read_text().replace('adapter = "ia3"', 'adapter = "row_gain"')
     study.write_text(text.replace("[training]", 'adapter_files = ["row_gain.py"]\n\n[training]', 1))
-    result = run([sys.executable, "-m", "adapterlab", "run", str(study), "--trust"], cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "row_gain" in result.stdout
+    monkeypatch.chdir(tmp_path)
+    assert "row_gain" in output("adapterlab", "run", str(study), "--trust")
 
 
-def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_there(tmp_path):
+def test_a_study_of_ones_own_ends_in_a_report_and_a_second_run_says_that_all_is_there(tmp_path, monkeypatch):
     study = save_study(tmp_path)
     first = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert {p.name for p in (tmp_path / "runs/tiny").iterdir()} >= {"report.html", "verdict.json", "ledger.sqlite"}
-    second = run([sys.executable, "-m", "adapterlab", "run", str(study)], cwd=tmp_path)
-    assert second.returncode == 0
-    assert "trials are done; nothing to run" in second.stdout
+    monkeypatch.chdir(tmp_path)
+    assert "trials are done; nothing to run" in output("adapterlab", "run", str(study))
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
@@ -158,14 +155,14 @@ def test_its_make_targets_do_what_it_says(command):
     expected = {
         "make run": ".venv/bin/adapterlab run",
         "make test": ".venv/bin/pytest",
-        "make soak": ".venv/bin/pytest -n auto --dist loadgroup -m soak",
+        "make soak": ".venv/bin/pytest -n auto --dist loadfile -m soak",
     }[command]
     assert expected in plan
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab tune")])
-def test_its_tune_commands_run(command, tmp_path):
-    """On a model of this size, with rows as the README shows them, and less time."""
+def test_its_tune_commands_run(command, tmp_path, monkeypatch):
+    """On a tiny model, with rows as the README shows them, and fewer steps than are useful."""
     rows = [
         json.loads(line) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()
     ]
@@ -174,13 +171,14 @@ def test_its_tune_commands_run(command, tmp_path):
     shutil.copytree(tmp_path / "my-model", cache / "models" / CATALOGUE["smollm2"].folder.name)
     write(tmp_path / "my.jsonl", [*rows, *completions(40)])
     given = shlex.split(command)
-    given[given.index("--time") + 1] = "5m"
     if "--contestants" not in given:
         given += ["--contestants", "lora"]
-    environment = {**os.environ, "ADAPTERLAB_CACHE": str(cache)}
-    result = run([sys.executable, "-m", *given, "--seeds", "2"], cwd=tmp_path, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert "Take " in result.stdout or "No adapter" in result.stdout
+    monkeypatch.setenv("ADAPTERLAB_CACHE", str(cache))
+    monkeypatch.setattr("adapterlab.tuning.planning.MIN_STEPS", 6)
+    monkeypatch.chdir(tmp_path)
+    use(monkeypatch)
+    said = output(*given, "--seeds", "2")
+    assert "Take " in said or "No adapter" in said
     (winner,) = (tmp_path / "runs").glob("*-my/winner")
     assert {path.name for path in winner.iterdir()} == {"adapterlab", "peft", "winner.json"}
 
@@ -192,20 +190,19 @@ def test_its_fetch_commands_name_models_of_the_catalogue(command):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab rate")])
-def test_its_rate_commands_run(command, tmp_path):
+def test_its_rate_commands_run(command, tmp_path, monkeypatch):
     save_model(tmp_path / "my-model")
     write(tmp_path / "my.jsonl", completions(40))
-    result = run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("learning rate of hra: ")
+    monkeypatch.chdir(tmp_path)
+    assert output(*shlex.split(command)).startswith("learning rate of hra: ")
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab honest")])
-def test_its_command_about_honesty_runs(command):
+def test_its_command_about_honesty_runs(command, monkeypatch):
     """With fewer studies, which widens the intervals and nothing else."""
-    result = run([sys.executable, "-m", *shlex.split(command), "--studies", "20"])
-    assert result.returncode == 0, result.stderr
-    assert "If an adapter is compared with itself, study quick reports a difference" in " ".join(result.stdout.split())
+    monkeypatch.chdir(ROOT)
+    said = output(*shlex.split(command), "--studies", "20")
+    assert "If an adapter is compared with itself, study quick reports a difference" in " ".join(said.split())
 
 
 def test_every_command_is_one_of_those_tested():

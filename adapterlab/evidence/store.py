@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from adapterlab.errors import AdapterlabError
@@ -82,7 +82,18 @@ class Store:
             raise AdapterlabError(f"{self.folder} is no folder: give one with tables (*.csv)")
         for folder in folders:
             for file in sorted(folder.glob("*.csv")):
-                yield read_table(file)
+                yield _read_once(file, file.stat().st_mtime_ns) if folder == SHIPPED else read_table(file)
+
+
+@cache
+def _read_once(file: Path, changed: int) -> Table:
+    """Return a table of the package, which is read once in a process unless the file changes.
+
+    Args:
+        file: The CSV file.
+        changed: Time of its last change in nanoseconds.
+    """
+    return read_table(file)
 
 
 def tuned_share() -> float:

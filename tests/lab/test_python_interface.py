@@ -39,9 +39,6 @@ SHORT = {
 }
 
 
-pytestmark = pytest.mark.xdist_group("interface")  # one worker runs the studies once for all tests
-
-
 @pytest.fixture(scope="module")
 def executors():
     """Trains in this process; lists the executors that studies of this module have started."""

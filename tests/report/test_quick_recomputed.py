@@ -40,8 +40,8 @@ def one_diverged(trials):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("as it ran", marks=pytest.mark.xdist_group("recomputed")),
-        pytest.param("with a run that diverged", marks=[pytest.mark.xdist_group("recomputed"), pytest.mark.soak]),
+        "as it ran",
+        pytest.param("with a run that diverged", marks=pytest.mark.soak),
     ],
 )
 def quick(request, tmp_path_factory):

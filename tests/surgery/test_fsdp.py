@@ -22,8 +22,6 @@ CASES = [*CI, *(pytest.param(*case, marks=pytest.mark.soak) for case in LONG)]
 TOLERANCE = {FLOAT32: 1e-4, MIXED: 5e-2, BF16: 5e-2}
 """Of losses; bf16 has a precision of 0.4 %."""
 
-pytestmark = pytest.mark.xdist_group("fsdp")  # one worker starts the processes once for all tests
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

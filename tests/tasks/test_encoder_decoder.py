@@ -22,6 +22,7 @@ from adapterlab.tasks.encoder_decoder import with_one_answer
 from adapterlab.tasks.files import FileData, task_of
 from adapterlab.tasks.generation import answers
 from adapterlab.tasks.scoring import predictions, score_text
+from tests.lab.in_process import use
 from tests.lab.trial.test_classifiers import runner_of, trial_of
 from tests.tasks.user_files import TEMPLATE, chats, completions, texts, write
 
@@ -161,7 +162,9 @@ def test_adapters_learn_on_an_encoder_decoder(model_folder, sums, name):
     assert outcome.validation < frozen.validation
 
 
-def test_tune_answers_for_an_encoder_decoder(tmp_path, sums):
+def test_tune_answers_for_an_encoder_decoder(tmp_path, sums, monkeypatch):
+    use(monkeypatch)
+    monkeypatch.setattr("adapterlab.tuning.planning.MIN_STEPS", 6)  # fewer steps than are useful
     model_folder = save(tmp_path / "model", "T5")
     advice = adapterlab.tune(
         model_folder, sums.train, keep=sums.keep, contestants="lora,ia3", time="5m", seeds=2, out=tmp_path / "out"

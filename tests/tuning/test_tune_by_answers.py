@@ -21,7 +21,6 @@ from tests.lab.in_process import use
 from tests.lab.tiny import save_model
 from tests.tasks.user_files import labelled, texts, write
 
-pytestmark = pytest.mark.xdist_group("tune-by-answers")  # one worker runs the study once for all tests
 OPTIONS = {"contestants": "lora,ia3", "time": "10m", "seeds": 2, "budget": "3%", "workers": 1}
 
 

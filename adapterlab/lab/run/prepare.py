@@ -13,7 +13,7 @@ from pathlib import Path
 from adapterlab.adapters.base import Adapter
 from adapterlab.lab.run.contest import Contest, make_contests
 from adapterlab.lab.run.data_notes import answer_notes
-from adapterlab.lab.run.precision_check import Measure, measure_speedup, product_of, settle_precision
+from adapterlab.lab.run.precision_check import Measure, product_of, settle_precision
 from adapterlab.lab.run.precision_choice import AUTO
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.run.sizing import SizedAdapter, size_at
@@ -61,7 +61,7 @@ class PreparedStudy:
 def prepare(
     study: Study,
     folder: Path | None = None,
-    measure: Measure = measure_speedup,
+    measure: Measure | None = None,
     *,
     loaded: Loaded | None = None,
     sizes: Mapping[str, SizedAdapter] | None = None,
@@ -72,7 +72,7 @@ def prepare(
         study: A valid study.
         folder: Folder of the results, where a precision that is chosen here is recorded and read again; None to choose it
             without a record.
-        measure: Measures the speed of bfloat16.
+        measure: Measures the speed of bfloat16; `measure_speedup` if None.
         loaded: The base model of the main cell, if the caller has loaded it.
         sizes: By contestant, its sized adapter, if the caller has sized it for a study without a sweep.
 

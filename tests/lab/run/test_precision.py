@@ -41,6 +41,14 @@ NOISE = {301: 1.00, 302: 1.01, 303: 1.03}
 TENTH = 0.1 * stdev(NOISE.values())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bfloat16_is_as_fast_as_it_is(bfloat16_is_slow):
+    """Here, the speed is measured unless a test gives one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapterlab.lab.run.precision_check.measure_speedup", measure_speedup)
+        yield
+
+
 def fast(device, shape):
     return 2.5
 

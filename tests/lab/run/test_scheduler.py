@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from adapterlab.cli import app
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.ledger.store import Ledger
@@ -43,7 +45,6 @@ def undisturbed(study_file, tmp_path_factory):
     return contests, ledger, seen, in_hand
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_a_study_ends_with_every_contest_reported(undisturbed):
     contests, ledger, seen, _ = undisturbed
     assert all(c.finished for c in contests)
@@ -55,7 +56,6 @@ def test_a_study_ends_with_every_contest_reported(undisturbed):
     assert seen[-1].trials == len(ledger)
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_it_says_which_trials_the_workers_are_at(undisturbed):
     _, ledger, _, in_hand = undisturbed
     assert set.union(*in_hand) == {trial.id for trial, _, _ in ledger}
@@ -65,14 +65,12 @@ def test_it_says_which_trials_the_workers_are_at(undisturbed):
     assert not ledger.path.with_suffix(".running").exists()
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_the_frozen_model_is_scored_once_for_each_task_and_not_with_every_trial(undisturbed):
     _, ledger, *_ = undisturbed
     frozen = [trial.task for trial, _, _ in ledger if trial.method == FROZEN]
     assert frozen == ["prose"]
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_contestants_are_sized_to_the_budget(study_file, undisturbed):
     from adapterlab.models.loading import load_causal
 
@@ -84,7 +82,6 @@ def test_contestants_are_sized_to_the_budget(study_file, undisturbed):
     assert parameter_count(model, bigger) > study.budget
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
     _, ledger, *_ = undisturbed
     before, started = what_counts(ledger), time.monotonic()
@@ -94,14 +91,12 @@ def test_a_finished_study_runs_nothing_more(study_file, undisturbed):
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_a_trial_in_this_process_gives_the_ledgers_numbers(undisturbed):
     contests, *_ = undisturbed
     for trial, outcome in contests[-1].reported.values():
         assert RUNNER.run(trial).scores == outcome.scores
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_a_rate_that_makes_the_loss_nan_is_a_result(undisturbed):
     import dataclasses
 
@@ -129,7 +124,6 @@ def start():
             process.communicate()
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, undisturbed, tmp_path):
     process = start(study_file, tmp_path)
     wait_for_trials(tmp_path, 3, process)
@@ -139,9 +133,8 @@ def test_kill_in_the_middle_and_a_rerun_give_the_same_ledger(start, study_file, 
     process.communicate()
     kept = len(Ledger(tmp_path / "ledger.sqlite"))
     assert 3 <= kept < len(undisturbed[1])
-    again = start(study_file, tmp_path)
-    output, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, output
+    again = CliRunner().invoke(app, ["run", str(study_file), "--out", str(tmp_path), "--workers", "2"])
+    assert again.exit_code == 0, again.output + str(again.exception)
     assert what_counts(Ledger(tmp_path / "ledger.sqlite")) == what_counts(undisturbed[1])
     assert not any("multiprocessing" in command_of(pid) for pid in workers), "a worker outlived it"
     for name in ("report.html", "verdict.json"):
@@ -160,7 +153,6 @@ def test_a_signal_keeps_what_is_done_and_says_so(number, start, study_file, tmp_
     assert len(Ledger(tmp_path / "ledger.sqlite")) >= 2
 
 
-@pytest.mark.xdist_group("undisturbed")
 def test_the_verdict_names_the_trials_behind_each_number(study_file, undisturbed, tmp_path):
     from adapterlab import argmap
     from adapterlab.report.verdict_json import write_verdict

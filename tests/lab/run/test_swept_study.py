@@ -21,8 +21,6 @@ from adapterlab.lab.study.spec import Study
 from tests.lab.in_process import use
 from tests.lab.tiny import save_model, save_study
 
-pytestmark = pytest.mark.xdist_group("swept")  # one worker runs the study once for all tests
-
 SWEEP = """
 [sweep]
 rank = [1, 2]

@@ -28,7 +28,6 @@ from tests.lab.tiny import save_study
 
 NAMES = ["lora", "dora", "hra", "oft", "ia3", "vera", "adalora", "bitfit", "prefix", "full_ft", FROZEN]
 SLOW = {"ia3", "vera", "adalora"}
-pytestmark = pytest.mark.xdist_group("sharded")  # one worker starts the processes once for all tests
 """What needs a higher learning rate to learn anything in a few steps."""
 CLOSE = 1e-4
 

@@ -26,7 +26,7 @@ from tests.lab.tiny import save_study, what_counts
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 FRAGILE = """
 import os, signal, time
