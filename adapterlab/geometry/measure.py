@@ -13,13 +13,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
 from adapterlab.geometry.change import Change, WeightChange, frobenius
 from adapterlab.geometry.hypotheses import all_hypotheses
-from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
+from adapterlab.geometry.hypotheses.base import Hypothesis, Nearest, Setting
 from adapterlab.geometry.measures import all_measures
 from adapterlab.geometry.measures.base import DRAWS, Layer, Measure
 from adapterlab.geometry.measures.nulls import compare
@@ -143,7 +144,7 @@ def sizes_within(hypothesis: Hypothesis, shapes: Mapping[str, tuple[int, int]], 
 
 
 def project(
-    change: Change, hypothesis: Hypothesis, size: int, setting: Setting
+    change: Change, hypothesis: Hypothesis, size: int, setting: Setting, pool: Executor | None = None
 ) -> tuple[Projection, dict[str, Tensor]]:
     """Project a change on a hypothesis.
 
@@ -152,6 +153,7 @@ def project(
         hypothesis: The hypothesis.
         size: Value of its size knob.
         setting: Seeds, tolerance, and cached decompositions.
+        pool: Projects groups of layers side by side; one after the other if None.
 
     Returns:
         The projection, and the weights of the layers by path.
@@ -159,13 +161,21 @@ def project(
     weights: dict[str, Tensor] = {}
     by_path: dict[str, float] = {}
     distance, total, converged = 0.0, 0.0, True
-    for group in hypothesis.groups(change.shapes):
+
+    def nearest_of(group: Sequence[str]) -> list[tuple[str, Nearest, float, float]]:
         layers = [change.read(path) for path in group]
-        for layer, nearest in zip(layers, hypothesis.project(layers, size, setting), strict=True):
-            left = frobenius(layer.tuned - nearest.weight) ** 2
-            weights[layer.path] = nearest.weight
-            by_path[layer.path] = left / layer.norm**2 if layer.norm else 0.0
-            distance, total, converged = distance + left, total + layer.norm**2, converged and nearest.converged
+        found = hypothesis.project(layers, size, setting)
+        return [
+            (layer.path, nearest, frobenius(layer.tuned - nearest.weight) ** 2, layer.norm**2)
+            for layer, nearest in zip(layers, found, strict=True)
+        ]
+
+    side_by_side = map if pool is None else pool.map
+    for group in side_by_side(nearest_of, hypothesis.groups(change.shapes)):
+        for path, nearest, left, size_squared in group:
+            weights[path] = nearest.weight
+            by_path[path] = left / size_squared if size_squared else 0.0
+            distance, total, converged = distance + left, total + size_squared, converged and nearest.converged
     count = hypothesis.parameters(size, change.shapes)
     share = distance / total if total else 0.0
     return Projection(hypothesis.name, size, count, share, hypothesis.exact, converged, by_path), weights

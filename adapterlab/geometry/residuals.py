@@ -74,7 +74,8 @@ class Residuals:
             norms: Norm of the change of each layer by path.
         """
         parts = self._parts[each.name, size]
-        by_path = {path: share for part in parts for path, share in part["by_path"].items()}
+        known = {path: share for part in parts for path, share in part["by_path"].items()}
+        by_path = {path: known[path] for path in self._shapes if path in known}
         total = sum(norms[path] ** 2 for path in by_path)
         residual = sum(share * norms[path] ** 2 for path, share in by_path.items()) / total
         count, converged = each.parameters(size, self._shapes), all(part["converged"] for part in parts)

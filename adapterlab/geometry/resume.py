@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +24,7 @@ INPUTS = "inputs"
 
 
 class Record:
-    """Finished parts by name. Nothing is written before the first part is finished.
+    """Finished parts by name, for several threads. Nothing is written before the first part is finished.
 
     Args:
         file: The file; None to keep the parts in memory alone. The parts of another identity are dropped, and so is a last
@@ -35,6 +36,7 @@ class Record:
         self.file, self._identity = file, identity
         self._parts = {} if file is None else _read(file, identity)
         self._stream: TextIO | None = None
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -57,13 +59,14 @@ class Record:
         Raises:
             AdapterlabError: The file cannot be written, or another run is writing it.
         """
-        self._parts[name] = value
-        if self.file is None:
-            return
-        if self._stream is None:
-            self._stream = self._started(self.file)
-        self._stream.write(json.dumps([name, value]) + "\n")
-        self._stream.flush()
+        with self._lock:
+            self._parts[name] = value
+            if self.file is None:
+                return
+            if self._stream is None:
+                self._stream = self._started(self.file)
+            self._stream.write(json.dumps([name, value]) + "\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Close the file, so that another run may write it."""

@@ -20,6 +20,7 @@ from adapterlab.files import cache_folder
 from adapterlab.geometry.change import Change, SomeLayers
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
 from adapterlab.geometry.measure import measure_layer, project, sizes_within
+from adapterlab.geometry.parallel import threads
 from adapterlab.geometry.plan import Plan, default_budgets
 from adapterlab.geometry.residuals import Residuals, that_fit
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
@@ -74,11 +75,17 @@ def run_geometry(
     sized = [(each, size) for each in chosen for size in sizes_within(each, within.shapes, budgets)]
     residuals = Residuals([] if scoring else sized, within.shapes)
     layers = []
-    for done, path in enumerate(within.shapes):
-        watch("measuring the layers", done, len(within.shapes))
+
+    def one(path: str) -> LayerGeometry:
         held = SomeLayers(within, [path], hold=True)
-        layers.append(_layer(held, path, plan, setting, record))
+        layer = _layer(held, path, plan, setting, record)
         residuals.find(held, setting, record)
+        return layer
+
+    with threads(within.shapes) as pool:
+        for layer in pool.map(one, within.shapes):
+            watch("measuring the layers", len(layers), len(within.shapes))
+            layers.append(layer)
     for done, group in enumerate(residuals.left):
         watch("projecting layers that share parameters", done, len(residuals.left))
         residuals.find(SomeLayers(within, group, hold=True), setting, record)
@@ -170,7 +177,8 @@ def _scored(
         if (stored := record.get(name)) is not None:
             found.append(Projection.from_json(stored))
             continue
-        projection, weights = project(change, each, size, setting)
+        with threads(change.shapes) as pool:
+            projection, weights = project(change, each, size, setting, pool)
         projection = with_shares(projection, scoring.losses(weights), base, full)
         record.add(name, asdict(projection))
         found.append(projection)

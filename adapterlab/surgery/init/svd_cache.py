@@ -17,6 +17,8 @@ fixed (the entry of largest magnitude in each column of `u` is positive), so tha
 from __future__ import annotations
 
 import hashlib
+import threading
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from torch import Tensor
 from adapterlab.adapters.context import Factors
 from adapterlab.files import cache_folder
 from adapterlab.surgery.init.svd_files import read, write
+from adapterlab.surgery.init.threads import LARGE, one_thread
 
 OVERSAMPLED = 10
 """Number of directions beyond the rank that a randomized decomposition probes."""
@@ -55,6 +58,7 @@ class FactorCache:
         self.computed = 0
         """Number of decompositions that were in neither memory nor files."""
         self._memory: dict[str, Factors] = {}
+        self._lock = threading.Lock()
 
     def __call__(
         self, weight: Float[Tensor, "*heads out in"], rank: int | None = None, iterations: int | None = None
@@ -98,9 +102,10 @@ class FactorCache:
         return factors
 
     def _remember(self, key: str, factors: Factors) -> None:
-        self._memory[key] = factors
-        while len(self._memory) > self.entries:
-            self._memory.pop(next(iter(self._memory)))
+        with self._lock:
+            self._memory[key] = factors
+            while len(self._memory) > self.entries:
+                self._memory.pop(next(iter(self._memory)))
 
     def _write(self, key: str, factors: Factors) -> None:
         if self.folder:
@@ -114,7 +119,8 @@ def _content(weight: Tensor) -> str:
 
 
 def _decompose(weight: Float[Tensor, "*heads out in"]) -> Factors:
-    return _with_fixed_signs(*torch.linalg.svd(weight, full_matrices=False))
+    with one_thread() if min(weight.shape[-2:]) < LARGE else nullcontext():
+        return _with_fixed_signs(*torch.linalg.svd(weight, full_matrices=False))
 
 
 def _randomized(weight: Float[Tensor, "*heads out in"], rank: int, iterations: int) -> Factors:
