@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from threadpoolctl import threadpool_limits
+
 from adapterlab.surgery.init.threads import one_thread
 
 MEMORY = 4 * 2**30
@@ -32,7 +34,7 @@ def threads(shapes: Mapping[str, tuple[int, int]]) -> Iterator[ThreadPoolExecuto
     largest = max((rows * columns for rows, columns in shapes.values()), default=1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(max(1, min(cores, MEMORY // (4 * COPIES * largest))))
-    with one_thread():
+    with one_thread(), threadpool_limits(1):  # torch's linear algebra, and that of NumPy and SciPy
         try:
             yield pool
         finally:

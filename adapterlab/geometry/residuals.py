@@ -22,7 +22,7 @@ from adapterlab.geometry.measure import project, sizes_within
 from adapterlab.geometry.result import Projection
 from adapterlab.geometry.resume import Record
 
-GROUP_IN_MEMORY = 6 * 2**30
+GROUP_IN_MEMORY = 4 * 2**30
 """Bytes of weights of layers that share parameters, above which a hypothesis that joins them is left out."""
 
 

@@ -75,6 +75,7 @@ def run_geometry(
     sized = [(each, size) for each in chosen for size in sizes_within(each, within.shapes, budgets)]
     residuals = Residuals([] if scoring else sized, within.shapes)
     layers = []
+    shared, in_activations = Sharing(), Activations()
 
     def one(path: str) -> LayerGeometry:
         held = SomeLayers(within, [path], hold=True)
@@ -82,18 +83,21 @@ def run_geometry(
         residuals.find(held, setting, record)
         return layer
 
+    def together() -> None:
+        for group in residuals.left:
+            residuals.find(SomeLayers(within, group, hold=True), setting, record)
+
     with threads(within.shapes) as pool:
         for layer in pool.map(one, within.shapes):
             watch("measuring the layers", len(layers), len(within.shapes))
             layers.append(layer)
-    for done, group in enumerate(residuals.left):
-        watch("projecting layers that share parameters", done, len(residuals.left))
-        residuals.find(SomeLayers(within, group, hold=True), setting, record)
+        joint = pool.submit(together)
+        if plan.measures is None:
+            watch("comparing the layers", 0, 1)
+            shared = sharing(within, setting, plan.draws, record)
+        watch("projecting layers that share parameters", 0, 1)
+        joint.result()
     scores: dict[str, tuple[float, float]] = {}
-    shared, in_activations = Sharing(), Activations()
-    if plan.measures is None:
-        watch("comparing the layers", 0, 1)
-        shared = sharing(within, setting, plan.draws, record)
     if scoring is None:
         found = [residuals.projection(each, size, {p: norm for p, (norm, _) in sizes.items()}) for each, size in sized]
     else:
