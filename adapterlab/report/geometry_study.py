@@ -23,60 +23,13 @@ from markupsafe import Markup
 
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.measures import all_measures
+from adapterlab.lab.analysis.geometry import Mean, Measured, Projected
 from adapterlab.names import printable
 from adapterlab.report.charts import PALETTE, WIDTH, data_chart, svg
 from adapterlab.report.geometry_data import DataTable
 from adapterlab.report.geometry_hypothesis_words import CAUTION, RESIDUAL
 from adapterlab.report.geometry_numbers import measured, percent
 from adapterlab.report.geometry_tables import title_of
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over the seeds of a contestant on a task, with its 95 % interval."""
-
-    value: float
-    """The mean; NaN if unknown."""
-    low: float
-    """Lower limit; infinite for fewer than two seeds."""
-    high: float
-    """Upper limit; infinite for fewer than two seeds."""
-    seeds: int
-    """Number of seeds."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measure of the changes of a contestant on a task, over the layers and seeds."""
-
-    contestant: str
-    """Label of the contestant whose trials were measured."""
-    task: str
-    """Name of the task."""
-    measure: str
-    """Name of the measure, such as `energy_in_top(0.1)`."""
-    mean: Mean
-    """Its value."""
-    null: float | None = None
-    """Its mean value for random changes of the same size; None if it is not compared with them."""
-
-
-@dataclass(frozen=True)
-class Projected:
-    """A hypothesis, and what it can express of the changes of a contestant on a task."""
-
-    contestant: str
-    """Label of the contestant whose changes were projected."""
-    task: str
-    """Name of the task."""
-    hypothesis: str
-    """Name of the hypothesis, such as `low_rank`."""
-    parameters: int
-    """Parameters of the projected change."""
-    expressed: Mean
-    """Share of the change that it expresses: 1 minus the residual."""
-    gain: Mean | None = None
-    """Share of the change's gain on the task's test data that the projected model keeps; None if it was not scored."""
 
 
 @dataclass(frozen=True)
@@ -216,14 +169,24 @@ def _projected_tables(projected: Sequence[Projected]) -> list[DataTable]:
     return [
         DataTable(
             f"Hypotheses, {contestant} on {task}",
-            ("hypothesis", "assumption", "parameters", "expressed (95 %)", "share of the gain (95 %)", "seeds"),
+            (
+                "hypothesis",
+                "assumption",
+                "parameters",
+                "expressed (95 %)",
+                "share of the gain (95 %)",
+                "of the gain out of domain (95 %)",
+                "forgetting (95 %)",
+                "seeds",
+            ),
             tuple(
                 (
-                    title_of(each.hypothesis),
+                    title_of(each.hypothesis) + ("" if each.converged else " (fit stopped early)"),
                     _statement(each.hypothesis),
                     f"{each.parameters:,}",
                     _share(each.expressed),
-                    "not scored" if each.gain is None else _share(each.gain),
+                    *("not scored" if share is None else _share(share) for share in (each.gain, each.ood)),
+                    "not scored" if each.forgetting is None else _rise(each.forgetting),
                     str(each.expressed.seeds),
                 )
                 for each in sorted(found, key=lambda each: -each.expressed.value)
@@ -269,6 +232,14 @@ def _share(mean: Mean) -> str:
     if not math.isfinite(mean.low):
         return f"{percent(mean.value)} (no interval)"
     return f"{percent(mean.value)} ({percent(mean.low)} to {percent(mean.high)})"
+
+
+def _rise(mean: Mean) -> str:
+    if not math.isfinite(mean.value):
+        return "unknown"
+    if not math.isfinite(mean.low):
+        return f"{mean.value:+.3f} (no interval)"
+    return f"{mean.value:+.3f} ({mean.low:+.3f} to {mean.high:+.3f})"
 
 
 def _value(name: str, mean: Mean) -> str:

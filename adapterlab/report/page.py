@@ -26,13 +26,14 @@ from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
 from adapterlab.report.forecasts import LEGEND, RULE, cells, summary, warnings
+from adapterlab.report.geometry_study import SideBySide, study_section
 from adapterlab.report.response_charts import response
 from adapterlab.report.verdict_json import claims_to_json
 from adapterlab.verdict.forecast_scores import compare_forecasters
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.resolution import resolution_of
 from adapterlab.verdict.study_analysis import Analysis
-from adapterlab.verdict.two_instruments import SUBSTANTIAL, beside
+from adapterlab.verdict.two_instruments import Beside, beside
 
 Values = dict[str, object]
 """Values of a template's variables."""
@@ -99,7 +100,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters.update(signed=_signed, interval=_interval, area=_area, level=_level)
-    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss, share=_share)
+    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss)
     palette = charts.colours(board)
     scoreboard, front = board.scoreboard, board.pareto
     plane = any(math.isfinite(row.forgetting.mean) for row in scoreboard.rows)
@@ -134,7 +135,7 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         doubtful_rates=board.doubtful_rates,
         **_sweep(analysis, board, palette),
         **_argument(analysis.judgement),
-        changes=board.changes,
+        changes=_changes(board, analysis.judgement),
         model_parameters=analysis.model_parameters,
         trials=board.trials,
         parts=PARTS,
@@ -180,10 +181,27 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
     }
 
 
+def _changes(board: Board, judgement: Judgement | None) -> Markup:
+    """Return the section on the trained changes of weights; empty if none was measured."""
+    rows = [] if judgement is None else [_side_by_side(each) for each in beside(judgement)]
+    return study_section(board.changes.measured, board.changes.projected, rows)
+
+
+def _side_by_side(both: Beside) -> SideBySide:
+    contest = str(both.contest_says)
+    if both.contest is not None:
+        contest += f": {both.contest.test.sentence()} (Bayes factor {_factor(both.contest.bayes_factor)})"
+    geometry = f"{both.geometry_says}: {both.geometry.test.sentence()}"
+    if both.geometry.untested:
+        geometry += f"; {both.geometry.untested}"
+    elif both.geometry.effect is not None:
+        geometry += f": {both.geometry.effect.mean:+.3g} (Bayes factor {_factor(both.geometry.bayes_factor)})"
+    return SideBySide(both.claim, contest, geometry, both.sentence, both.disagrees)
+
+
 def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
-        names = ("theses", "claims", "pooled", "curve", "beside")
-        return {"map": None, "tested": 0, "relevance": 0.0, **{name: [] for name in names}}
+        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0, "pooled": [], "curve": []}
     after, before = judgement.after[judgement.semantics], judgement.before[judgement.semantics]
     return {
         "map": Markup(argmap.to_svg(judgement.map, after, before)),
@@ -192,8 +210,6 @@ def _argument(judgement: Judgement | None) -> Values:
         "tested": len(judgement.tested),
         "relevance": judgement.relevance,
         "pooled": list(judgement.pooled.values()),
-        "beside": beside(judgement),
-        "substantial": SUBSTANTIAL,
         **_curve(judgement),
     }
 
@@ -244,10 +260,6 @@ def _budget_note(board: Board) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %" if math.isfinite(value) else "-"
 
 
 def _loss(value: float) -> str:

@@ -18,7 +18,7 @@ from adapterlab.files import write_text
 from adapterlab.lab.analysis.answers import AnswerTable
 from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.equal_learning import EqualLearning
-from adapterlab.lab.analysis.geometry import ChangeTable
+from adapterlab.lab.analysis.geometry import Changes, Mean
 from adapterlab.lab.analysis.regret import TuningRegret
 from adapterlab.lab.ledger.origins import Origin
 from adapterlab.lab.statistics import Paired
@@ -65,7 +65,7 @@ def to_json(analysis: Analysis) -> Json:
         "failures": [asdict(failure) | {"cell": failure.cell.by_factor} for failure in analysis.failures],
         "answer": analysis.answer,
         **({} if judgement is None else {**_judgement(judgement), "lock": _lock(analysis)}),
-        "geometry": [_change(table) for table in analysis.main.changes],
+        "geometry": _changes(analysis.main.changes),
         "boards": [_board(board) for board in analysis.boards],
         "sweep": answers_to_json(analysis.answers, _effect),
         "origins": [_origin(origin) for origin in analysis.origins],
@@ -74,22 +74,39 @@ def to_json(analysis: Analysis) -> Json:
     }
 
 
-def _change(table: ChangeTable) -> Json:
+def _changes(changes: Changes) -> Json:
     return {
-        "contestant": table.contestant,
-        "runs": table.runs,
-        "measures": {m.name: {"value": finite(m.value), "random": finite(m.random)} for m in table.measures},
-        "projections": {
-            p.hypothesis: {
-                "parameters": finite(p.parameters),
-                "residual": finite(p.residual),
-                "share_of_gain": {part: finite(share) for part, share in p.shares.items()},
-                "forgetting": finite(p.forgetting),
-                "converged": p.converged,
+        "measures": [
+            {
+                "contestant": each.contestant,
+                "task": each.task,
+                "measure": each.measure,
+                **_mean(each.mean),
+                "random": None if each.null is None else finite(each.null),
             }
-            for p in table.projections
-        },
+            for each in changes.measured
+        ],
+        "projections": [
+            {
+                "contestant": each.contestant,
+                "task": each.task,
+                "hypothesis": each.hypothesis,
+                "parameters": each.parameters,
+                "expressed": _mean(each.expressed),
+                "share_of_gain": _mean(each.gain),
+                "share_of_gain_out_of_domain": _mean(each.ood),
+                "forgetting": _mean(each.forgetting),
+                "converged": each.converged,
+            }
+            for each in changes.projected
+        ],
     }
+
+
+def _mean(mean: Mean | None) -> Json | None:
+    if mean is None:
+        return None
+    return {"mean": finite(mean.value), "low": finite(mean.low), "high": finite(mean.high), "seeds": mean.seeds}
 
 
 def finite(value: float) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from adapterlab import argmap
-from adapterlab.lab.analysis.geometry import change_tables
+from adapterlab.lab.analysis.geometry import changes_of
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.trial_table import GEOMETRY, read_csv, trial_table, write_table
 from adapterlab.lab.ledger.store import Ledger
@@ -77,10 +77,10 @@ def test_lora_is_of_low_rank_and_the_claims_about_it_are_judged(finished):
         f"  + [C{i}]: c{i} {{predicted: [0.8, 0.3], credence: 0.5, {test}}}" for i, test in enumerate(TESTS)
     )
     analysis = analyse(prepared, contests, ledger, argmap.parse(f"[T]: t {{prior: 0.3}}\n{claims}"), weight=1.0)
-    (table,) = change_tables(Results.of(contests))
-    assert table.projections[0].hypothesis == "low_rank"
-    assert table.projections[0].residual == pytest.approx(0.0, abs=1e-6)
-    assert table.projections[0].shares["test"] == pytest.approx(1.0, abs=0.01)
+    best = changes_of(Results.of(contests)).projected[0]
+    assert best.hypothesis == "low_rank"
+    assert best.expressed.value == pytest.approx(1.0, abs=1e-6)
+    assert best.gain.value == pytest.approx(1.0, abs=0.01)
     verdicts = analysis.judgement.geometry
     assert [verdict.untested for verdict in verdicts] == ["", ""]
     assert all(verdict.after > 0.7 for verdict in verdicts)

@@ -16,7 +16,7 @@ from adapterlab import argmap
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.geometry import change_tables
+from adapterlab.lab.analysis.geometry import Mean, changes_of
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.report.page import write_reports
 from adapterlab.report.terminal import show
@@ -98,7 +98,7 @@ def test_a_relevance_of_zero_moves_nothing():
 LOSSES = {
     "residual(svd_banded)": 0.3, "residual(low_rank)": 0.6, "loss(svd_banded, test)": 0.93, "loss(low_rank, test)": 0.97,
     "loss(svd_banded, ood)": 0.99, "loss(low_rank, ood)": 0.95, "loss(svd_banded, base)": 1.02, "loss(low_rank, base)": 1.05,
-    "loss(change, test)": 0.92, "loss(change, ood)": 0.9, "loss(change, base)": 1.06,
+    "parameters(svd_banded)": 100, "parameters(low_rank)": 90, "loss(change, test)": 0.92, "loss(change, ood)": 0.9, "loss(change, base)": 1.06,
 }  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def test_the_reports_show_both_instruments(tmp_path):
     analysis = analysed(results(0.05, gain=0.0), the_map(f"test: {BEATS}, geometry_test: {ABOVE}"))
     said = "It projects well and trains badly: the bet is about optimization, not representation."
     page = write_reports(analysis, tmp_path)[0].read_text()
-    assert '<h2 id="instruments">Contest and geometry</h2>' in page
+    assert '<h3 id="instruments">Two instruments</h3>' in page
     assert said in page
     console = Console(width=200, file=StringIO())
     show(analysis, "runs/mine", console)
@@ -211,23 +211,30 @@ def test_a_claim_without_a_geometry_test_has_no_second_instrument():
 
 def test_the_report_has_the_geometry_of_the_changes(tmp_path):
     found = results(0.05, noise=0.0, more=LOSSES)
-    (table,) = change_tables(found)
-    assert (table.contestant, table.runs) == ("full_ft", 6)
-    first, second = table.projections
-    assert (first.hypothesis, first.residual, second.residual) == ("svd_banded", 0.3, 0.6)
+    first, second = [each for each in changes_of(found).projected if each.task == "prose"]
+    assert (first.contestant, first.hypothesis, first.expressed.seeds) == ("full_ft", "svd_banded", 3)
+    assert (first.expressed.value, second.expressed.value) == (pytest.approx(0.7), pytest.approx(0.4))
     # The base has a loss of 1, so the whole change gains 0.08 in-domain and the nearest one 0.07.
-    assert first.shares["test"] == pytest.approx(0.07 / 0.08)
-    assert first.forgetting == pytest.approx(0.02)
+    assert first.gain.value == pytest.approx(0.07 / 0.08)
+    assert first.forgetting.value == pytest.approx(0.02)
     analysis = analysed(found)
     page = write_reports(analysis, tmp_path)[0].read_text()
-    assert "Geometry of the trained changes" in page
-    assert to_json(analysis)["geometry"][0]["projections"]["low_rank"]["residual"] == pytest.approx(0.6)
+    assert "What the changes look like" in page
+    rows = to_json(analysis)["geometry"]["projections"]
+    expressed = {row["expressed"]["mean"] for row in rows if row["hypothesis"] == "low_rank"}
+    assert list(expressed) == [pytest.approx(0.4)]
+
+
+def test_the_interval_of_a_mean_is_students():
+    # Fisher's interval of the mean of 1, 2, 3: 2 +- 4.302653 / sqrt(3) (the 97.5 % quantile of t with 2 degrees of freedom).
+    found = Mean.over([1.0, 2.0, 3.0, float("nan")])
+    assert (found.low, found.high) == (pytest.approx(2 - 4.302653 / 3**0.5), pytest.approx(2 + 4.302653 / 3**0.5))
 
 
 def test_a_study_without_geometry_has_no_such_section(tmp_path):
     analysis = analysed(played(("lora", "oft"), gains={"oft": 0.05}))
-    assert "Geometry of" not in write_reports(analysis, tmp_path)[0].read_text()
-    assert to_json(analysis)["geometry"] == []
+    assert "What the changes look like" not in write_reports(analysis, tmp_path)[0].read_text()
+    assert to_json(analysis)["geometry"] == {"measures": [], "projections": []}
 
 
 WRONG = [

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects, Sources
 from adapterlab.lab.analysis.equal_learning import EqualLearning, compare_at_equal_learning
-from adapterlab.lab.analysis.geometry import ChangeTable, change_tables
+from adapterlab.lab.analysis.geometry import Changes, changes_of
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pareto import ParetoFront, pareto_front
 from adapterlab.lab.analysis.provenance import Provenance, provenance_of
@@ -89,7 +89,7 @@ class Board:
     sources: Sources | None = None
     """Variance of the in-domain difference between the best two contestants, by its sources; None if there are not two, or
     it is unknown."""
-    changes: tuple[ChangeTable, ...] = ()
+    changes: Changes = field(default_factory=Changes)
     """Geometry of the trained changes of weights, for the contestants whose geometry was measured."""
 
     @property
@@ -144,7 +144,7 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         tuple(_incidents(results)),
         provenance_of(results, origins),
         effects.sources(difference(best[0], best[1], "in_domain")) if len(best) > 1 else None,
-        change_tables(results),
+        changes_of(results),
     )
 
 

@@ -1,19 +1,20 @@
 """Geometry of a study's trained changes: measures beside their values by chance, and what each hypothesis expresses.
 
->>> row = Projected("low_rank", 4096, 0.25, {"test": 0.5}, forgetting=0.01, runs=3, converged=True)
->>> row.shares["test"]
-0.5
+>>> Mean.over([0.2, 0.4])
+Mean(value=0.30000000000000004, low=-0.970..., high=1.570..., seeds=2)
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 from adapterlab.lab.analysis.metrics import Results
+from adapterlab.lab.statistics import paired
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.tasks.base import Part
 
@@ -26,108 +27,139 @@ _PROJECTED = re.compile(r"(residual|parameters|converged|loss)\(")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A measure of a contestant's changes, as a mean over its reported runs."""
+class Mean:
+    """A mean over the seeds of a contestant on a task, with its 95 % interval."""
 
-    name: str
     value: float
-    random: float
-    """The same of random changes of the same norm; NaN if it is not compared."""
+    """The mean; NaN if unknown."""
+    low: float
+    """Lower limit; infinite for fewer than two seeds."""
+    high: float
+    """Upper limit; infinite for fewer than two seeds."""
+    seeds: int
+    """Number of seeds."""
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Mean:
+        """Return the mean of the finite values, with Student's interval.
+
+        Args:
+            values: One for each seed.
+        """
+        finite = [value for value in values if math.isfinite(value)]
+        if len(finite) < 2:
+            return cls(finite[0] if finite else math.nan, -math.inf, math.inf, len(finite))
+        found = paired(finite)
+        return cls(found.mean, found.low, found.high, len(finite))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure of the changes of a contestant on a task, over the layers and seeds."""
+
+    contestant: str
+    """Label of the contestant whose trials were measured."""
+    task: str
+    """Name of the task."""
+    measure: str
+    """Name of the measure, such as `energy_in_top(0.1)`."""
+    mean: Mean
+    """Its value."""
+    null: float | None = None
+    """Its mean value for random changes of the same size; None if it is not compared with them."""
 
 
 @dataclass(frozen=True)
 class Projected:
-    """Projection of a contestant's changes on a hypothesis, as a mean over its reported runs."""
+    """A hypothesis, and what it can express of the changes of a contestant on a task."""
 
+    contestant: str
+    """Label of the contestant whose changes were projected."""
+    task: str
+    """Name of the task."""
     hypothesis: str
-    parameters: float
+    """Name of the hypothesis, such as `low_rank`."""
+    parameters: int
     """Parameters of the projected change."""
-    residual: float
-    """Squared distance from the change, as a share of its squared norm."""
-    shares: dict[str, float]
-    """By part, the gain over the base as a share of the whole change's gain; NaN if that gains nothing."""
-    forgetting: float
-    """Rise of the loss on the base domain; NaN if it was not scored."""
-    runs: int
-    converged: bool
+    expressed: Mean
+    """Share of the change that it expresses: 1 minus the residual."""
+    gain: Mean | None = None
+    """Share of the change's gain on the task's test data that the projected model keeps; None if it was not scored."""
+    ood: Mean | None = None
+    """The same on the out-of-domain data."""
+    forgetting: Mean | None = None
+    """Rise of the loss on the base domain; None if it was not scored."""
+    converged: bool = True
     """False if any fit was stopped before its tolerance was met."""
 
 
-@dataclass(frozen=True)
-class ChangeTable:
-    """Geometry of one contestant's trained changes."""
+class Changes(NamedTuple):
+    """Geometry of all trained changes that a study measured."""
 
-    contestant: str
-    runs: int
-    measures: tuple[Measured, ...]
-    projections: tuple[Projected, ...]
-    """Projections on each hypothesis, the smallest residual first."""
-    forgetting: float
-    """Rise of the loss on the base domain by the whole change of linear layers; NaN if it was not scored."""
+    measured: tuple[Measured, ...] = ()
+    """Measures, by contestant and task."""
+    projected: tuple[Projected, ...] = ()
+    """Hypotheses, by contestant and task; those that express most first."""
 
 
-def change_tables(results: Results) -> tuple[ChangeTable, ...]:
-    """Return the geometry of every contestant that a study measured.
+class _Run(NamedTuple):
+    outcome: Outcome
+    frozen: Outcome
+
+    def number(self, name: str) -> float:
+        return self.outcome.geometry.get(name, math.nan)
+
+    def rise(self, name: str, part: Part) -> float:
+        """Return the loss with a projected change less that of the base."""
+        if part not in self.frozen.scores:
+            return math.nan
+        return self.number(f"loss({name}, {part.value})") - self.frozen.scores[part][0]
+
+    def share(self, name: str, part: Part) -> float:
+        """Return the gain of a projected change over that of the whole change; NaN if that gains nothing."""
+        whole = -self.rise(WHOLE, part)
+        return -self.rise(name, part) / whole if whole > 0 else math.nan
+
+
+def changes_of(results: Results) -> Changes:
+    """Return the geometry of every contestant and task that a study measured.
 
     Args:
         results: The contests.
     """
-    found: dict[str, list[tuple[Outcome, Outcome]]] = {}
-    for contest in results.contests.values():
-        runs = [o for _, o in contest.reported.values() if o.status == "ok" and o.geometry]
-        if runs:
-            frozen = results.frozen(contest.task)
-            found.setdefault(contest.contestant, []).extend((outcome, frozen) for outcome in runs)
-    return tuple(_table(name, runs) for name, runs in found.items())
+    measured, projected = list[Measured](), list[Projected]()
+    for (contestant, task), contest in results.contests.items():
+        runs = [_Run(o, results.frozen(task)) for _, o in contest.reported.values() if o.status == "ok" and o.geometry]
+        if not runs:
+            continue
+        names = dict.fromkeys(name for run in runs for name in run.outcome.geometry)
+        for name in names:
+            if not name.endswith(RANDOM) and not _PROJECTED.match(name):
+                null = [run.number(name + RANDOM) for run in runs if name + RANDOM in run.outcome.geometry]
+                mean = Mean.over(run.number(name) for run in runs)
+                measured.append(Measured(contestant, task, name, mean, fmean(null) if null else None))
+        hypotheses = [match[1] for name in names if (match := _NUMBER.fullmatch(name))]
+        found = [_projected(contestant, task, name, runs) for name in hypotheses]
+        projected += sorted(found, key=lambda each: -each.expressed.value)
+    return Changes(tuple(measured), tuple(projected))
 
 
-def _table(contestant: str, runs: Sequence[tuple[Outcome, Outcome]]) -> ChangeTable:
-    names = dict.fromkeys(name for outcome, _ in runs for name in outcome.geometry)
-    measures = [name for name in names if not name.endswith(RANDOM) and not _PROJECTED.match(name)]
-    hypotheses = [match[1] for name in names if (match := _NUMBER.fullmatch(name))]
-    projections = [
-        _projected(name, [run for run in runs if f"residual({name})" in run[0].geometry]) for name in hypotheses
-    ]
-    return ChangeTable(
-        contestant,
-        len(runs),
-        tuple(Measured(name, _mean(runs, name), _mean(runs, name + RANDOM)) for name in measures),
-        tuple(sorted(projections, key=lambda each: each.residual)),
-        _mean_of(runs, lambda run: _rise(run, WHOLE)),
-    )
+def _projected(contestant: str, task: str, name: str, runs: Sequence[_Run]) -> Projected:
+    known = [run for run in runs if f"residual({name})" in run.outcome.geometry]
 
+    def mean(part: Part, share: bool = True) -> Mean | None:
+        if not any(f"loss({name}, {part.value})" in run.outcome.geometry for run in known):
+            return None
+        return Mean.over(run.share(name, part) if share else run.rise(name, part) for run in known)
 
-def _projected(name: str, runs: Sequence[tuple[Outcome, Outcome]]) -> Projected:
     return Projected(
+        contestant,
+        task,
         name,
-        _mean(runs, f"parameters({name})"),
-        _mean(runs, f"residual({name})"),
-        {part.value: _share(runs, name, part) for part in (Part.TEST, Part.OOD)},
-        _mean_of(runs, lambda run: _rise(run, name)),
-        len(runs),
-        all(outcome.geometry.get(f"converged({name})", 1.0) == 1.0 for outcome, _ in runs),
+        round(fmean(run.number(f"parameters({name})") for run in known)),
+        Mean.over(1 - run.number(f"residual({name})") for run in known),
+        mean(Part.TEST),
+        mean(Part.OOD),
+        mean(Part.BASE, share=False),
+        all(run.outcome.geometry.get(f"converged({name})", 1.0) == 1.0 for run in known),
     )
-
-
-def _share(runs: Sequence[tuple[Outcome, Outcome]], name: str, part: Part) -> float:
-    """Return the mean gain of a projection over the mean gain of the whole change."""
-    own = _mean_of(runs, lambda run: -_rise(run, name, part))
-    whole = _mean_of(runs, lambda run: -_rise(run, WHOLE, part))
-    return own / whole if whole > 0 else math.nan
-
-
-def _rise(run: tuple[Outcome, Outcome], name: str, part: Part = Part.BASE) -> float:
-    outcome, frozen = run
-    key = f"loss({name}, {part.value})"
-    if key not in outcome.geometry or part not in frozen.scores:
-        return math.nan
-    return outcome.geometry[key] - frozen.scores[part][0]
-
-
-def _mean(runs: Iterable[tuple[Outcome, Outcome]], name: str) -> float:
-    return _mean_of(runs, lambda run: run[0].geometry.get(name, math.nan))
-
-
-def _mean_of(runs: Iterable[tuple[Outcome, Outcome]], number: Callable[[tuple[Outcome, Outcome]], float]) -> float:
-    values = [value for run in runs if math.isfinite(value := number(run))]
-    return fmean(values) if values else math.nan
