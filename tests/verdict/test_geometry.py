@@ -98,7 +98,8 @@ def test_a_relevance_of_zero_moves_nothing():
 LOSSES = {
     "residual(svd_banded)": 0.3, "residual(low_rank)": 0.6, "loss(svd_banded, test)": 0.93, "loss(low_rank, test)": 0.97,
     "loss(svd_banded, ood)": 0.99, "loss(low_rank, ood)": 0.95, "loss(svd_banded, base)": 1.02, "loss(low_rank, base)": 1.05,
-    "parameters(svd_banded)": 100, "parameters(low_rank)": 90, "loss(change, test)": 0.92, "loss(change, ood)": 0.9, "loss(change, base)": 1.06,
+    "parameters(svd_banded)": 100, "parameters(low_rank)": 90,
+    "loss(change, test)": 0.92, "loss(change, ood)": 0.9, "loss(change, base)": 1.06,
 }  # fmt: skip
 
 
