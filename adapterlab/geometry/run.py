@@ -74,7 +74,7 @@ def run_geometry(
     chosen, left_out = that_fit(plan.chosen_hypotheses(), within.shapes, budgets)
     sized = [(each, size) for each in chosen for size in sizes_within(each, within.shapes, budgets)]
     residuals = Residuals([] if scoring else sized, within.shapes)
-    layers = []
+    layers: list[LayerGeometry] = []
     shared, in_activations = Sharing(), Activations()
 
     def one(path: str) -> LayerGeometry:

@@ -81,7 +81,7 @@ def _changes(changes: Changes) -> Json:
                 "contestant": each.contestant,
                 "task": each.task,
                 "measure": each.measure,
-                **_mean(each.mean),
+                "value": _mean(each.mean),
                 "random": None if each.null is None else finite(each.null),
             }
             for each in changes.measured
