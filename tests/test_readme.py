@@ -17,7 +17,10 @@ from typer.testing import CliRunner
 from adapterlab.adapters import adapter
 from adapterlab.adapters.base import Adapter
 from adapterlab.models.catalogue import CATALOGUE
+from adapterlab.models.loading import load
 from adapterlab.surgery import attach, sized
+from tests.conftest import tiny_llama
+from tests.geometry.checkpoints import save_pair
 from tests.lab.in_process import use
 from tests.lab.tiny import save_model, save_study
 from tests.surgery.test_attach import train
@@ -197,6 +200,19 @@ def test_its_rate_commands_run(command, tmp_path, monkeypatch):
     assert output(*shlex.split(command)).startswith("learning rate of hra: ")
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab geometry")])
+def test_its_geometry_commands_run(command, tmp_path, monkeypatch):
+    """On a tiny model, at one small budget."""
+    base, tuned = save_pair(tmp_path, tiny_llama(vocab_size=len(load("embedded").tokenizer)))
+    for folder, name in ((base, "my-model"), (tuned, "my-tuned-model")):
+        load("embedded").tokenizer.save_pretrained(folder)
+        folder.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    said = output(*shlex.split(command), "--budget", "500", "--draws", "2", "--hypotheses", "lora,ia3")
+    assert "What can each hypothesis express?" in said
+    assert ("geometry.html" in command) == (tmp_path / "geometry.html").is_file()
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab honest")])
 def test_its_command_about_honesty_runs(command, monkeypatch):
     """With fewer studies, which widens the intervals and nothing else."""
@@ -210,6 +226,7 @@ def test_every_command_is_one_of_those_tested():
         "adapterlab run",
         "adapterlab tune",
         "adapterlab rate",
+        "adapterlab geometry",
         "adapterlab honest",
         "adapterlab models fetch",
         "make",
