@@ -24,6 +24,7 @@ from markupsafe import Markup
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.measures import all_measures
 from adapterlab.lab.analysis.geometry import Mean, Measured, Projected
+from adapterlab.lab.statistics.rank_correlation import RankCorrelation
 from adapterlab.names import printable
 from adapterlab.report.charts import PALETTE, WIDTH, data_chart, svg
 from adapterlab.report.geometry_data import DataTable
@@ -83,10 +84,30 @@ def sentences(measured_rows: Sequence[Measured], projected: Sequence[Projected])
     return tuple(said)
 
 
+def drift_sentence(drift: RankCorrelation) -> str:
+    """Return whether forgetting follows the drift of activations on general text, in words.
+
+    Args:
+        drift: Their rank correlation over runs.
+
+    >>> drift_sentence(RankCorrelation(0.9, 0.5, 0.98, 0.001, 12))
+    'Forgetting follows the drift of activations on general text: rank correlation 0.90 (0.50 to 0.98) over 12 runs.'
+    """
+    if drift.low > 0:
+        said = "Forgetting follows the drift of activations on general text"
+    elif drift.high < 0:
+        said = "The more activations drift on general text, the less is forgotten"
+    else:
+        said = "Whether forgetting follows the drift of activations on general text is open"
+    interval = f"({drift.low:.2f} to {drift.high:.2f})"
+    return f"{said}: rank correlation {drift.rho:.2f} {interval} over {drift.pairs} runs."
+
+
 def study_section(
     measured_rows: Sequence[Measured],
     projected: Sequence[Projected],
     instruments: Sequence[SideBySide] = (),
+    drift: RankCorrelation | None = None,
     heading: str = "What the changes look like",
     level: int = 2,
 ) -> Markup:
@@ -96,6 +117,7 @@ def study_section(
         measured_rows: Measures of the changes, by contestant and task.
         projected: Hypotheses, and what they express, by contestant and task.
         instruments: Claims with both a contest and a test by geometry.
+        drift: Rank correlation, over runs, of drift on general text with forgetting.
         heading: Heading of the section.
         level: Level of the heading.
 
@@ -110,7 +132,7 @@ def study_section(
     page = environment.get_template("geometry_study.html.jinja").render(
         heading=heading,
         level=level,
-        sentences=sentences(measured_rows, projected),
+        sentences=[*sentences(measured_rows, projected), *([] if drift is None else [drift_sentence(drift)])],
         residual=RESIDUAL,
         caution=CAUTION,
         chart=Markup(expressed_chart(projected)) if projected else None,

@@ -184,7 +184,7 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
 def _changes(board: Board, judgement: Judgement | None) -> Markup:
     """Return the section on the trained changes of weights; empty if none was measured."""
     rows = [] if judgement is None else [_side_by_side(each) for each in beside(judgement)]
-    return study_section(board.changes.measured, board.changes.projected, rows)
+    return study_section(board.changes.measured, board.changes.projected, rows, board.changes.drift)
 
 
 def _side_by_side(both: Beside) -> SideBySide:

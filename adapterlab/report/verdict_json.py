@@ -100,6 +100,7 @@ def _changes(changes: Changes) -> Json:
             }
             for each in changes.projected
         ],
+        "drift_against_forgetting": None if changes.drift is None else changes.drift._asdict(),
     }
 
 

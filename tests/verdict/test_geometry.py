@@ -226,6 +226,24 @@ def test_the_report_has_the_geometry_of_the_changes(tmp_path):
     assert list(expressed) == [pytest.approx(0.4)]
 
 
+@pytest.mark.parametrize(("sign", "said"), [(1, "Forgetting follows the drift"), (-1, "the less is forgotten")])
+def test_drift_is_correlated_with_forgetting_over_all_runs(sign, said, tmp_path):
+    found = results(0.05)
+    drifts, rises = [], []
+    for (name, task), contest in found.contests.items():
+        if name == "full_ft":
+            for seed, (trial, outcome) in contest.reported.items():
+                drifts.append(0.01 * len(drifts))
+                base = found.frozen(task).scores["base"][0]
+                rises.append(sign * (drifts[-1] + (0.015 if len(drifts) == 3 else 0)))  # two runs change places
+                numbers = {"drift(base)": drifts[-1], "loss(change, base)": base + rises[-1], **outcome.geometry}
+                contest.reported[seed] = trial, replace(outcome, geometry=numbers)
+    correlation = changes_of(found).drift
+    assert correlation.rho == pytest.approx(stats.spearmanr(drifts, rises).statistic)
+    assert correlation.pairs == 6
+    assert said in write_reports(analysed(found), tmp_path)[0].read_text()
+
+
 def test_the_interval_of_a_mean_is_students():
     # Fisher's interval of the mean of 1, 2, 3: 2 +- 4.302653 / sqrt(3) (the 97.5 % quantile of t with 2 degrees of freedom).
     found = Mean.over([1.0, 2.0, 3.0, float("nan")])
@@ -235,7 +253,11 @@ def test_the_interval_of_a_mean_is_students():
 def test_a_study_without_geometry_has_no_such_section(tmp_path):
     analysis = analysed(played(("lora", "oft"), gains={"oft": 0.05}))
     assert "What the changes look like" not in write_reports(analysis, tmp_path)[0].read_text()
-    assert to_json(analysis)["geometry"] == {"measures": [], "projections": []}
+    assert to_json(analysis)["geometry"] == {
+        "measures": [],
+        "projections": [],
+        "drift_against_forgetting": None,
+    }
 
 
 WRONG = [

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.statistics import paired
+from adapterlab.lab.statistics.rank_correlation import RankCorrelation, drift_against_forgetting
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.tasks.base import Part
 
@@ -100,6 +101,9 @@ class Changes(NamedTuple):
     """Measures, by contestant and task."""
     projected: tuple[Projected, ...] = ()
     """Hypotheses, by contestant and task; those that express most first."""
+    drift: RankCorrelation | None = None
+    """Rank correlation, over all runs, of the drift of activations on the base domain with the rise of the loss there;
+    None for fewer than four runs, or without both numbers."""
 
 
 class _Run(NamedTuple):
@@ -141,7 +145,21 @@ def changes_of(results: Results) -> Changes:
         hypotheses = [match[1] for name in names if (match := _NUMBER.fullmatch(name))]
         found = [_projected(contestant, task, name, runs) for name in hypotheses]
         projected += sorted(found, key=lambda each: -each.expressed.value)
-    return Changes(tuple(measured), tuple(projected))
+    return Changes(tuple(measured), tuple(projected), _drift(results))
+
+
+def _drift(results: Results) -> RankCorrelation | None:
+    pairs = []
+    for (_, task), contest in results.contests.items():
+        for _, outcome in contest.reported.values():
+            if outcome.status == "ok" and outcome.geometry:
+                run = _Run(outcome, results.frozen(task))
+                pairs.append((run.number(f"drift({Part.BASE.value})"), run.rise(WHOLE, Part.BASE)))
+    known = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    if len(known) < 4:
+        return None
+    found = drift_against_forgetting(*zip(*known, strict=True))
+    return found if math.isfinite(found.rho) else None
 
 
 def _projected(contestant: str, task: str, name: str, runs: Sequence[_Run]) -> Projected:

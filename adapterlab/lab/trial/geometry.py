@@ -9,6 +9,7 @@ The numbers are a flat table, small enough for a ledger:
 - `residual(HYPOTHESIS)`: squared distance of the nearest change that a hypothesis allows within the budget, as a share of
   the change's squared norm; `parameters(HYPOTHESIS)`: its number of parameters; `converged(HYPOTHESIS)`: 1, or 0 if a fit
   was stopped early.
+- `drift(PART)`: mean over layers of `E|dW h|^2 / E|W h|^2`, with the base's inputs `h` on the text of a part of the task.
 - `loss(HYPOTHESIS, PART)`: loss of the base with that nearest change; `loss(change, PART)`: with the whole change of its
   linear layers. Other parameters, such as those of norms, are the base's.
 
@@ -32,6 +33,7 @@ import torch
 from torch import nn
 
 from adapterlab.errors import AdapterlabError
+from adapterlab.geometry.activations import measure_activations
 from adapterlab.geometry.change import Change, InMemory
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.in_model import change_of, in_float32, with_weights
@@ -40,9 +42,10 @@ from adapterlab.geometry.measures import all_measures, measure_named
 from adapterlab.geometry.measures.base import Measure
 from adapterlab.geometry.measures.direction import direction_against_magnitude
 from adapterlab.geometry.result import LayerGeometry, Projection
+from adapterlab.geometry.texts import inputs_of
 from adapterlab.lab.study.geometry import DIRECTION
 from adapterlab.lab.trial.context import Stopwatch, TrialContext
-from adapterlab.lab.trial.score import score_parts
+from adapterlab.lab.trial.score import mode, score_parts
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import FactorCache
@@ -52,6 +55,8 @@ WHOLE = "change"
 """Name of the whole change among the names of projected ones."""
 RANDOM = "random"
 """Word after the name of a measure for its value of random changes."""
+DRIFT = "drift"
+"""Word before the part, in the name of the mean drift of activations."""
 DIRECTION_PARTS = ("magnitude_change", "direction_change")
 """Measures of a layer that it is computed from."""
 SCORED = (Part.TEST, Part.OOD, Part.BASE)
@@ -131,7 +136,9 @@ def with_geometry(outcome: Outcome, context: TrialContext, change: Change) -> Ou
             factors=_factors(),
             on_projection=on_projection,
         )
-        scored(WHOLE, {path: change.read(path).tuned for path in change.shapes})
+        tuned = {path: change.read(path).tuned for path in change.shapes}
+        scored(WHOLE, tuned)
+        found |= _drifts(context, tuned)
     found |= _over_layers(result.layers)
     finite = {name: float(value) for name, value in found.items() if math.isfinite(value)}
     return replace(outcome, geometry=finite, geometry_seconds=time.monotonic() - started)
@@ -150,6 +157,24 @@ def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
         return all_measures()
     each = [part for name in names for part in (DIRECTION_PARTS if name == DIRECTION else (name,))]
     return tuple(measure_named(name) for name in dict.fromkeys(each))
+
+
+def _drifts(context: TrialContext, tuned: Projected) -> dict[str, float]:
+    """Return the mean drift over layers on the text of each part that has any."""
+    found = {}
+    device = next(context.model.parameters()).device
+    weights = {path: weight.to(device) for path, weight in tuned.items()}
+    for part in (Part.TEST, Part.BASE):
+        if part not in context.trial.parts:
+            continue
+        with suppress(AdapterlabError), mode(context.model, training=False):  # a task whose inputs are no tokens
+            batches = inputs_of(context.task, part, context.processor, length=context.trial.length)
+            moved = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
+            drifts = [
+                of["drift"] for of in measure_activations(context.model, weights, moved).values() if "drift" in of
+            ]
+            found[f"{DRIFT}({part.value})"] = _mean([(1.0, drift) for drift in drifts])
+    return found
 
 
 def _direction(layers: Sequence[LayerGeometry]) -> float:

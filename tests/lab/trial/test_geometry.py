@@ -94,6 +94,8 @@ def test_a_change_of_rank_two_is_wholly_of_low_rank(outcome, trial):
     for part in ("test", "ood", "base"):
         assert numbers[f"loss(low_rank, {part})"] == pytest.approx(outcome.scores[part][0], rel=1e-4)
         assert numbers[f"loss(change, {part})"] == pytest.approx(outcome.scores[part][0], rel=1e-4)
+    assert numbers["drift(test)"] > 0
+    assert numbers["drift(base)"] > 0
     assert outcome.geometry_seconds > 0
 
 
