@@ -38,7 +38,15 @@ def base(tmp_path_factory):
 
 def loaded(base, kind):
     settings = {"device_map": {"": "cpu"}, "dtype": torch.float32}
-    return AutoModelForCausalLM.from_pretrained(base, quantization_config=CONFIGS[kind](), **settings)
+    return in_float32(AutoModelForCausalLM.from_pretrained(base, quantization_config=CONFIGS[kind](), **settings))
+
+
+def in_float32(model):
+    """The model with 4-bit layers that do not compute in bfloat16, as they do in evaluation mode on some processors."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -48,6 +56,17 @@ def test_a_dequantized_weight_is_the_map_that_the_layer_computes(base, kind):
     for _ in range(2):  # the first call of an 8-bit layer moves its scales
         weight = dequantized(layer).float()
         torch.testing.assert_close(layer(x).float(), x @ weight.T, rtol=2e-2, atol=2e-2 if kind == "int8" else 1e-3)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "double"])
+def test_a_weight_whose_codes_were_reordered_for_the_processor_is_the_same(base, kind):
+    """Evaluation reorders them in place on a processor with bfloat16 instructions, and rounds the scales to bfloat16."""
+    layer = loaded(base, kind).model.layers[0].mlp.down_proj
+    before = dequantized(layer)
+    pack = bitsandbytes.functional._convert_weight_packed_for_cpu
+    layer.weight.data, layer.weight.quant_state = pack(layer.weight.data, layer.weight.quant_state)
+    for _ in range(2):  # reading it changes nothing
+        torch.testing.assert_close(dequantized(layer).float(), before.float(), rtol=2**-8, atol=0)
 
 
 SOME = ["lora", "dora", "hra", "oft", "pissa"]

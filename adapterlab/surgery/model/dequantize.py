@@ -6,6 +6,7 @@ False
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from jaxtyping import Float
@@ -40,7 +41,8 @@ def dequantized(layer: nn.Module) -> Float[Tensor, "out in"]:
     import bitsandbytes
 
     if type(weight).__name__ == "Params4bit":
-        values = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]
+        codes, state = _unpacked(weight)
+        values = bitsandbytes.functional.dequantize_4bit(codes, state)
         return values
     # The first call of the layer moves the scales of the rows from the weight to the layer's state.
     scales: Any = getattr(weight, "SCB", None)
@@ -48,6 +50,24 @@ def dequantized(layer: nn.Module) -> Float[Tensor, "out in"]:
         scales = layer.state.SCB  # type: ignore[union-attr]
     values = bitsandbytes.functional.int8_vectorwise_dequant(weight.data, scales)
     return values
+
+
+def _unpacked(weight: Any) -> tuple[Tensor, Any]:
+    """Return the codes and scales of a 4-bit weight in the order of its entries.
+
+    On a processor with bfloat16 instructions, the first call of a layer in evaluation mode reorders its codes, and rounds its
+    scales to bfloat16. The function of bitsandbytes that undoes this leaves the scales in the other order.
+    """
+    state = weight.quant_state
+    if not getattr(state, "packing_format_for_cpu", False):
+        return weight.data, state
+    from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+    state = copy(state)
+    state.original_nested = False  # the scales are no longer quantized, and quantizing them again would round them
+    codes, state = _convert_weight_packed_for_cpu_inverse(weight.data, state)
+    state.absmax = state.absmax.T.reshape(-1).float()
+    return codes, state
 
 
 def _is_torchao(weight: Tensor) -> bool:
