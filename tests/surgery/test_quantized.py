@@ -11,6 +11,7 @@ import adapterlab
 from adapterlab.errors import AdapterlabError
 from adapterlab.surgery import parameter_count
 from adapterlab.surgery.model.dequantize import dequantized
+from adapterlab.surgery.model.fingerprint import difference, fingerprint
 from tests.adapters.methods import LINEAR, noisy, small
 from tests.conftest import tiny_llama
 
@@ -61,12 +62,14 @@ def test_a_dequantized_weight_is_the_map_that_the_layer_computes(base, kind):
 @pytest.mark.parametrize("kind", ["nf4", "double"])
 def test_a_weight_whose_codes_were_reordered_for_the_processor_is_the_same(base, kind):
     """Evaluation reorders them in place on a processor with bfloat16 instructions, and rounds the scales to bfloat16."""
-    layer = loaded(base, kind).model.layers[0].mlp.down_proj
-    before = dequantized(layer)
+    model = loaded(base, kind)
+    layer = model.model.layers[0].mlp.down_proj
+    before, known = dequantized(layer), fingerprint(model)
     pack = bitsandbytes.functional._convert_weight_packed_for_cpu
     layer.weight.data, layer.weight.quant_state = pack(layer.weight.data, layer.weight.quant_state)
     for _ in range(2):  # reading it changes nothing
         torch.testing.assert_close(dequantized(layer).float(), before.float(), rtol=2**-8, atol=0)
+    assert difference(known, fingerprint(model)) is None
 
 
 SOME = ["lora", "dora", "hra", "oft", "pissa"]

@@ -52,6 +52,15 @@ def dequantized(layer: nn.Module) -> Float[Tensor, "out in"]:
     return values
 
 
+def codes_of(weight: Tensor) -> Tensor:
+    """Return the codes of a 4-bit weight of bitsandbytes in the order of its entries.
+
+    Args:
+        weight: The weight; not quantized yet, it has no codes, and its values are returned.
+    """
+    return weight.data if getattr(weight, "quant_state", None) is None else _unpacked(weight)[0]
+
+
 def _unpacked(weight: Any) -> tuple[Tensor, Any]:
     """Return the codes and scales of a 4-bit weight in the order of its entries.
 
