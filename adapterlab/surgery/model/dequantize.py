@@ -53,19 +53,19 @@ def dequantized(layer: nn.Module) -> Float[Tensor, "out in"]:
 
 
 def codes_of(weight: Tensor) -> Tensor:
-    """Return the codes of a 4-bit weight of bitsandbytes in the order of its entries.
+    """Return the codes of a 4-bit weight of bitsandbytes in the order of its entries; any other weight as it is.
 
     Args:
-        weight: The weight; not quantized yet, it has no codes, and its values are returned.
+        weight: The weight.
     """
-    return weight.data if getattr(weight, "quant_state", None) is None else _unpacked(weight)[0]
+    return weight if getattr(weight, "quant_state", None) is None else _unpacked(weight)[0]
 
 
 def _unpacked(weight: Any) -> tuple[Tensor, Any]:
     """Return the codes and scales of a 4-bit weight in the order of its entries.
 
-    On a processor with bfloat16 instructions, the first call of a layer in evaluation mode reorders its codes, and rounds its
-    scales to bfloat16. The function of bitsandbytes that undoes this leaves the scales in the other order.
+    On a processor with bfloat16 instructions, the first call of a layer in evaluation mode reorders its codes, and rounds
+    its scales to bfloat16. The function of bitsandbytes that undoes this leaves the scales in the other order.
     """
     state = weight.quant_state
     if not getattr(state, "packing_format_for_cpu", False):

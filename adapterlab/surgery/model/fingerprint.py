@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapterlab.surgery.model.dequantize import codes_of
 from adapterlab.surgery.model.linear_layers import token_embedding
 from adapterlab.surgery.model.submodules import in_adapter
 from adapterlab.surgery.model.weights import stored_parts, without_codes
@@ -52,7 +53,7 @@ def fingerprint(model: nn.Module, adapted: Collection[str] = (), skip: Collectio
     for path, parameter in model.named_parameters():
         chosen = id(parameter) not in resizable or path in adapted or path.rpartition(".")[0] in adapted
         if chosen and path not in skip and not in_adapter(path) and not parameter.is_meta:
-            found[path] = _of(parameter.detach())
+            found[path] = _of(codes_of(parameter).detach())
     return found
 
 

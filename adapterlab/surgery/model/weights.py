@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterlab.adapters.rebuild import built_linear, recomputed
 from adapterlab.errors import AdapterlabError
-from adapterlab.surgery.model.dequantize import can_dequantize, codes_of, dequantized
+from adapterlab.surgery.model.dequantize import can_dequantize, dequantized
 from adapterlab.surgery.model.linear_layers import LinearLayer
 
 
@@ -68,8 +68,6 @@ def stored_parts(tensor: Tensor) -> list[Tensor]:
     Args:
         tensor: A weight.
     """
-    if type(tensor).__name__ == "Params4bit":
-        return [codes_of(tensor)]
     if not hasattr(tensor, "__tensor_flatten__"):
         return [tensor.data]
     return [part for name in tensor.__tensor_flatten__()[0] for part in stored_parts(getattr(tensor, name))]
