@@ -98,7 +98,7 @@ def _tested(path: Path, by_geometry: bool = False) -> list[str]:
         if by_geometry:
             tested = (claim for claim in claims if "instruments" in claim)
             return [c["claim"] for c in tested if c["instruments"]["geometry_says"] != NOT_TESTED]
-        contests = (claim for claim in claims if not {"geometry", "projects"} & claim["test"].keys())
+        contests = (claim for claim in claims if not {"geometry", "projects"} & claim.get("test", {}).keys())
         return [claim["claim"] for claim in contests if not claim.get("untested")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdapterlabError(f"--done {path} is not the verdict.json of a study with a map: {error}") from error

@@ -91,11 +91,13 @@ def run_geometry(
         for layer in pool.map(one, within.shapes):
             watch("measuring the layers", len(layers), len(within.shapes))
             layers.append(layer)
+        left = residuals.left
         joint = pool.submit(together)
         if plan.measures is None:
             watch("comparing the layers", 0, 1)
             shared = sharing(within, setting, plan.draws, record)
-        watch("projecting layers that share parameters", 0, 1)
+        if left:
+            watch("projecting layers that share parameters", 0, len(left))
         joint.result()
     scores: dict[str, tuple[float, float]] = {}
     if scoring is None:

@@ -91,7 +91,7 @@ def test_only_reported_runs_on_all_data_answer(study):
 
 def test_the_id_of_a_trial_without_a_metric_is_what_it_was(trial):
     old = {k: v for k, v in asdict(replace(trial, metric="")).items() if k != "model"}
-    for key in ("metric", "scorer", "max_new_tokens", "metric_rows"):
+    for key in ("metric", "scorer", "max_new_tokens", "metric_rows", "geometry"):
         del old[key]
     digest = hashlib.blake2b(json.dumps(old, sort_keys=True).encode(), digest_size=8).hexdigest()
     assert replace(trial, metric="").id == digest
