@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from scipy import stats
 
 from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.result_file import read_result
@@ -14,6 +17,7 @@ PLACE = Path(__file__).parent.parent / "results" / "geometry-1"
 TEXT = (PLACE / "README.md").read_text()
 FLAT = " ".join(TEXT.split())
 BUDGET = 630_784
+VERDICT = json.loads((PLACE / "study" / "verdict.json").read_text())
 EMBEDDED = read_result(PLACE / "embedded-prose.json")
 
 
@@ -52,7 +56,33 @@ def test_the_sentences_have_the_numbers_of_the_file():
 def test_its_links_lead_to_files_without_paths_of_a_machine():
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", TEXT):
         assert (PLACE / target).exists(), target
-    assert sum(file.stat().st_size for file in PLACE.iterdir()) < 5 * 2**20
-    for file in PLACE.iterdir():
+    files = [file for file in PLACE.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 5 * 2**20
+    for file in files:
         if file.suffix in (".json", ".html", ".md"):
             assert not re.search(r"/(?:work|root|home|tmp)/", file.read_text()), file
+
+
+def test_the_claims_moved_as_it_says():
+    claims = {claim["claim"]: claim for claim in VERDICT["claims"]}
+    for title in ("Full Tuning Decouples", "SVFT Needs No New Directions", "BOFT Beats OFT", "FourierFT Matches"):
+        assert "({:.2f} to {:.2f})".format(claims[title]["before"], claims[title]["after"]) in FLAT, title
+    both = {
+        title for title, claim in claims.items() if claim.get("instruments", {}).get("contest_says") != "not tested"
+    }
+    agree = {title for title in both if "Both agree" in claims[title].get("instruments", {}).get("sentence", "")}
+    assert agree == {"DoRA Beats LoRA", "SHiRA Beats LoRA", "MiSS Beats LoRA"}
+    thesis = VERDICT["theses"]["Natural Manifold"]["bayes"]
+    assert f"from {thesis['before']:.3f} to {thesis['after']:.3f}, at a relevance of {VERDICT['relevance']:.2f}" in FLAT
+
+
+def test_the_correlation_is_that_of_the_exported_trials():
+    """Recomputed from the table of trials with scipy."""
+    table = pd.read_parquet(PLACE / "study" / "trials.parquet")
+    assert f"{len(table)} trials" in FLAT
+    frozen = table[table["contestant"] == "frozen"].set_index("task")["base_loss"]
+    measured = table[table["geometry drift(base)"].notna()]
+    rises = measured["geometry loss(change, base)"] - measured["task"].map(frozen)
+    rho = stats.spearmanr(measured["geometry drift(base)"], rises).statistic
+    assert len(measured) == 18
+    assert f"rank correlation {rho:.2f}" in FLAT
