@@ -59,7 +59,7 @@ def run(command: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 
 def output(*command: str) -> str:
-    """What a command prints; it runs in this process, since a new one takes seconds to import torch."""
+    """Standard output of a command, run in this process because a new one takes seconds to import torch."""
     from adapterlab.cli import app
 
     result = CliRunner().invoke(app, command[1:])

@@ -82,7 +82,7 @@ def measure(
             projection, weights = project(change, each, size, setting)
             found.append(projection if on_projection is None else on_projection(projection, weights))
     others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
-    shared, shared_nulls = share(change, draws=draws, seed=seed) if sharing else ({}, {})
+    shared, shared_nulls = share(change, draws=draws, seed=seed, factors=decompose) if sharing else ({}, {})
     return GeometryResult(
         change.base_name,
         change.tuned_name,

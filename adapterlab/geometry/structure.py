@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from adapterlab.adapters.context import Role
 from adapterlab.geometry.checkpoint import Checkpoint
 from adapterlab.models.loading import quiet
-from adapterlab.surgery.model.linear_layers import linears, token_embedding
+from adapterlab.surgery.model.linear_layers import linears, output_head, token_embedding
 from adapterlab.surgery.model.roles import role_of
 
 NO_LAYERS = ("embed", "wte", "wpe", "lm_head", "score", "classifier", "shared", "norm", "rotary")
@@ -120,11 +120,7 @@ def _by_model(checkpoint: Checkpoint, model: nn.Module) -> Structure:
 
 def _vocabulary(model: nn.Module) -> tuple[Tensor | None, Tensor | None]:
     """Return the weights of the output head and of the token embeddings."""
-    try:
-        head: Any = getattr(model, "get_output_embeddings", lambda: None)()
-    except NotImplementedError:
-        head = None
-    return getattr(head, "weight", None), getattr(token_embedding(model), "weight", None)
+    return getattr(output_head(model), "weight", None), getattr(token_embedding(model), "weight", None)
 
 
 def _key(path: str, prefix: str, names: Collection[str]) -> str:

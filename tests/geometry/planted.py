@@ -13,7 +13,7 @@ from adapterlab.geometry.hypotheses.shared_random import random_factors
 CHANGED = 0.2
 """Norm of a planted change relative to that of the base."""
 STEPS = {"magnitude": 0.15}
-"""How far a trained tensor moves relative to others, where moving as far would leave the others without effect."""
+"""Scale of the perturbation of a trained tensor relative to the others, where an equal one would hide their effect."""
 
 
 def maker(name: str, size: int) -> LinearAdapter:

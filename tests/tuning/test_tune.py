@@ -32,7 +32,7 @@ def start(folder: Path, train: str, *options: str) -> subprocess.Popen:
 
 
 def finish(folder: Path, train: str, *options: str) -> str:
-    """What the command prints; it runs in this process, since a new one takes seconds to import torch."""
+    """Standard output of the command, run in this process because a new one takes seconds to import torch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         done = CliRunner().invoke(app, ["tune", "--model", "model", "--train", train, *options])
@@ -203,7 +203,7 @@ def test_a_mistake_is_one_line(name, folder, monkeypatch, capsys):
 
 
 def refused(monkeypatch, capsys, *options: str) -> str:
-    """What the command says as it exits with status 2."""
+    """Error message of the command, which exits with status 2."""
     monkeypatch.setattr(sys, "argv", ["adapterlab", "tune", "--model", "model", "--train", "sums.jsonl", *options])
     with pytest.raises(SystemExit) as stop:
         main()

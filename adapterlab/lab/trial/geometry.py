@@ -131,6 +131,7 @@ def with_geometry(outcome: Outcome, context: TrialContext, change: Change) -> Ou
             [wanted["budget"]],
             measures=measures_of(wanted["measures"]),
             hypotheses=[hypotheses[name] for name in wanted["hypotheses"] or hypotheses],
+            sharing=False,  # no number of a trial
             draws=wanted["draws"],
             seed=context.trial.seed,
             factors=_factors(),

@@ -27,7 +27,7 @@ def linears(model: nn.Module) -> dict[str, LinearLayer]:
     >>> list(linears(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))))
     ['0', '2']
     """
-    head, new, task_heads = _head(model), new_head_modules(model), tuple(head_modules(model))
+    head, new, task_heads = output_head(model), new_head_modules(model), tuple(head_modules(model))
     return {
         path: module
         for path, module in model.named_modules()
@@ -106,7 +106,12 @@ def token_embedding(model: nn.Module) -> nn.Module | None:
     return _named_by(model, "get_input_embeddings")
 
 
-def _head(model: nn.Module) -> nn.Module | None:
+def output_head(model: nn.Module) -> nn.Module | None:
+    """Return the output head, or None if the model has none or does not name it.
+
+    Args:
+        model: A model.
+    """
     return _named_by(model, "get_output_embeddings")
 
 
@@ -120,7 +125,7 @@ def _named_by(model: nn.Module, getter: str) -> nn.Module | None:
 
 def _untied_heads(model: nn.Module) -> dict[str, LinearLayer]:
     """Return the output head by path, unless its weight is that of the token embeddings too."""
-    head, embedding = _head(model), token_embedding(model)
+    head, embedding = output_head(model), token_embedding(model)
     if not isinstance(head, nn.Linear) or head.weight is getattr(embedding, "weight", None):
         return {}
     return {path: head for path, module in model.named_modules() if module is head}
