@@ -38,7 +38,7 @@ from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.scheduler import Watch, run_study
 from adapterlab.lab.run.status import StudyStatus, study_status
 from adapterlab.lab.study.spec import Data, Study
-from adapterlab.report.page import write_reports
+from adapterlab.report.page import write_report
 from adapterlab.report.verdict_json import write_verdict
 from adapterlab.resources import shipped
 from adapterlab.tuning import rate, tuner
@@ -131,7 +131,7 @@ def run(
             status = LockStatus(locked, tuple(changed), ledger.ended_by(locked.date))
         contests = run_study(prepared, ledger, watch=watch)
         analysis = analyse(prepared, contests, ledger, the_map, design, status, store, relevance)
-        write_reports(analysis, folder)
+        write_report(analysis, folder / "report.html")
         write_verdict(analysis, folder / "verdict.json")
     return analysis
 

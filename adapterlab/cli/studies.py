@@ -114,7 +114,7 @@ def run(
             watch=watch,
             note=lambda text: console.print(plain(text), highlight=False),
         )
-    show(analysis, str(folder), console)
+    show(analysis, console)
     console.print(plain(f"\nThe report: {folder / 'report.html'}"))
     exit_if_incomplete(analysis.is_incomplete, folder, console)
 

@@ -1,13 +1,18 @@
 """The report: one HTML file with the answer first and everything that supports it below.
 
->>> file_name("rank-8-prose")
-'report-rank-8-prose.html'
+Its text and tables are written here; its charts, the map and the lists are drawn in the browser from the data in the file,
+by the scripts of `frontend/`, which are built into `assets/`.
+
+>>> "adapterlab" in asset("LICENSES.txt"), "d3-zoom" in asset("LICENSES.txt")
+(False, True)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +21,7 @@ from markupsafe import Markup
 
 from adapterlab import argmap
 from adapterlab.files import write_text
-from adapterlab.lab.analysis.board import PARTS, Board
+from adapterlab.lab.analysis.board import Board
 from adapterlab.lab.analysis.matched import Along
 from adapterlab.lab.analysis.rubric import POINTS, THRESHOLDS
 from adapterlab.lab.run.lr_search import describe
@@ -25,6 +30,8 @@ from adapterlab.lab.study.sweep import level_name
 from adapterlab.names import printable
 from adapterlab.report import charts
 from adapterlab.report.answers import mark
+from adapterlab.report.data.document import document, embedded
+from adapterlab.report.first_screen import cost, how_sure, not_tested, theses
 from adapterlab.report.forecasts import LEGEND, RULE, cells, summary, warnings
 from adapterlab.report.geometry_study import SideBySide, study_section
 from adapterlab.report.response_charts import response
@@ -52,75 +59,90 @@ _NOTES = {
 }
 
 
-def write_reports(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write `report.html` for the main board and `report-NAME.html` for each other cell or unit.
-
-    Each file is written whole or not at all.
+def write_report(analysis: Analysis, path: Path) -> None:
+    """Write the report of a study, with all of its cells, whole or not at all.
 
     Args:
         analysis: The analysis of a study.
-        folder: Folder of the results.
-
-    Returns:
-        The files, the main one first.
-    """
-    files = [folder / "report.html", *(folder / file_name(board_name(board)) for board in analysis.others)]
-    for board, file in zip(analysis.boards, files, strict=True):
-        write_report(analysis, board, file)
-    return files
-
-
-def board_name(board: Board) -> str:
-    """Return the name of a board: the levels of its cell, if any, and its tasks.
-
-    Args:
-        board: A board of an analysis.
-    """
-    return "-".join([*([board.cell.slug] if board.cell.levels else []), *board.study.tasks])
-
-
-def file_name(board: str) -> str:
-    """Return the name of the report of a board other than the main one.
-
-    Args:
-        board: Name of the board.
-    """
-    return f"report-{board}.html"
-
-
-def write_report(analysis: Analysis, board: Board, path: Path) -> None:
-    """Write the report of one board, whole or not at all.
-
-    Args:
-        analysis: The analysis, for the map and the model's size.
-        board: The board.
         path: The file.
     """
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(signed=_signed, interval=_interval, area=_area, level=_level)
-    environment.filters.update(pvalue=_p, factor=_factor, loss=_loss)
-    palette = charts.colours(board)
-    scoreboard, front = board.scoreboard, board.pareto
-    plane = any(math.isfinite(row.forgetting.mean) for row in scoreboard.rows)
+    environment.filters.update(signed=_signed, interval=_interval, area=_area, level=_level, pvalue=_p, factor=_factor)
+    main, judgement, names = analysis.main, analysis.judgement, board_names(analysis.boards)
+    data = document(analysis, names)
+    boards = [_board(environment, analysis, *pair) for pair in zip(analysis.boards, names, strict=True)]
     page = environment.get_template("page.html.jinja").render(
-        title=board.study.title or board.study.name,
+        title=main.study.title or main.study.name,
+        study=main.study,
+        answer=analysis.answer,
+        sure=how_sure(main),
+        cost=cost(analysis),
+        not_tested=not_tested(analysis),
+        failures=analysis.failures,
+        budget_note=_budget_note(main),
+        unit=main.unit,
+        search=describe(main.study.tuning, main.study.training.steps),
+        boards=Markup("".join(boards)),
+        **_sweep(analysis, charts.colours(main)),
+        **_argument(judgement),
+        slugs={} if judgement is None else {title: claim["slug"] for title, claim in data["map"]["claims"].items()},
+        model_parameters=analysis.model_parameters,
+        trials=len(data["trials"].get("id", ())),
+        provenance=dict(main.provenance.facts) | ({} if analysis.design is None else analysis.design.facts),
+        remarks=analysis.remarks,
+        locked=analysis.locked,
+        **_forecasts(analysis),
+        version=version("adapterlab"),
+        data=Markup(embedded(data)),
+        style=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
+        licences=asset("LICENSES.txt"),
+    )
+    write_text(path, printable(page))
+
+
+def asset(name: str) -> str:
+    """Return the text of a file that is built from `frontend/`.
+
+    Args:
+        name: Name of the file.
+    """
+    return (resources.files("adapterlab.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def board_names(boards: Sequence[Board]) -> list[str]:
+    """Return a name for each board, the levels of its cell, if any, and its tasks, each name once.
+
+    Args:
+        boards: Boards of an analysis.
+    """
+    found: list[str] = []
+    for board in boards:
+        name = "-".join([*([board.cell.slug] if board.cell.levels else []), *board.study.tasks])
+        found.append(name if name not in found else f"{name}-{len(found)}")
+    return found
+
+
+def _board(environment: Environment, analysis: Analysis, board: Board, name: str) -> str:
+    """Return the tables of one board; those of others than the main one are hidden until they are chosen."""
+    scoreboard, front, is_main = board.scoreboard, board.pareto, board is analysis.main
+    section = environment.get_template("board.html.jinja").render(
+        name=name,
+        board_is_main=is_main,
+        cell=board.cell,
+        answers=analysis.answers,
         study=board.study,
         answer=scoreboard.answer,
-        failures=analysis.failures,
         reference=scoreboard.reference,
+        correction=scoreboard.lead.correction,
         rows=scoreboard.rows,
         answer_tables=scoreboard.answers,
         uneven=scoreboard.uneven,
         kept_uneven=scoreboard.kept_uneven,
         by_name={row.contestant: row for row in scoreboard.rows},
-        palette=palette,
-        budget_note=_budget_note(board),
-        unit=board.unit,
-        correction=scoreboard.lead.correction,
-        plane=Markup(charts.plane(scoreboard, front, palette)) if plane else None,
-        strengths=Markup(charts.strengths(front, palette)),
+        strengths=Markup(charts.strengths(front, charts.colours(board))),
         pareto=front,
         equal_learning=board.equal_learning,
         ways=list(Along),
@@ -128,32 +150,17 @@ def write_report(analysis: Analysis, board: Board, path: Path) -> None:
         cards=board.rubric,
         dimensions=THRESHOLDS,
         points=POINTS,
-        forest=Markup(charts.forest(scoreboard, palette)),
-        rates=Markup(charts.rates(board, palette)),
-        search=describe(board.study.tuning, board.study.training.steps),
         regret=board.regret,
         doubtful_rates=board.doubtful_rates,
-        **_sweep(analysis, board, palette),
-        **_argument(analysis.judgement),
         changes=_changes(board, analysis.judgement),
-        model_parameters=analysis.model_parameters,
-        trials=board.trials,
-        parts=PARTS,
-        steps=board.steps,
-        minutes=board.seconds / 60,
-        provenance=dict(board.provenance.facts) | ({} if analysis.design is None else analysis.design.facts),
-        remarks=analysis.remarks,
-        locked=analysis.locked,
-        **_forecasts(analysis),
-        version=version("adapterlab"),
     )
-    write_text(path, printable(page))
+    return section if is_main else re.sub(r' id="[^"]*"', "", section)
 
 
-def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Values:
-    answers, main = analysis.answers, board is analysis.main
+def _sweep(analysis: Analysis, palette: Mapping[str, str]) -> Values:
+    answers = analysis.answers
     charts_of: list[Values] = []
-    for factor in answers.factors if main else ():
+    for factor in answers.factors:
         responses, shifts = answers.of(factor), [shift for shift in answers.shifts if shift.factor == factor]
         said = [
             *(found.sentence for found in responses),
@@ -166,15 +173,13 @@ def _sweep(analysis: Analysis, board: Board, palette: Mapping[str, str]) -> Valu
                 "title": _QUESTIONS[factor],
                 "sentences": [text for text in said if text],
                 "published": answers.published if factor == "rank" else "",
-                "svg": Markup(response(*responses, palette=palette, unit=board.unit)),
+                "svg": Markup(response(*responses, palette=palette, unit=analysis.main.unit)),
                 "responses": responses,
                 "smallest": responses[0].smallest,
             }
         )
     return {
         "answers": answers,
-        "board_is_main": main,
-        "cell": board.cell,
         "response_charts": charts_of,
         "level_name": level_name,
         "mark": mark,
@@ -201,26 +206,17 @@ def _side_by_side(both: Beside) -> SideBySide:
 
 def _argument(judgement: Judgement | None) -> Values:
     if judgement is None:
-        return {"map": None, "theses": [], "claims": [], "tested": 0, "relevance": 0.0, "pooled": [], "curve": []}
+        return {"map": None, "theses": [], "claims": [], "relevance": 0.0, "pooled": [], "curve": ()}
     after, before = judgement.after[judgement.semantics], judgement.before[judgement.semantics]
     return {
         "map": Markup(argmap.to_svg(judgement.map, after, before)),
-        "theses": [_thesis(judgement, title) for title in judgement.theses],
+        "theses": theses(judgement),
+        "ways": {title: _ways(judgement, title) for title in judgement.theses},
         "claims": sorted(judgement.verdicts, key=lambda verdict: bool(verdict.untested)),
-        "tested": len(judgement.tested),
         "relevance": judgement.relevance,
         "pooled": list(judgement.pooled.values()),
-        **_curve(judgement),
+        "curve": judgement.curve,
     }
-
-
-def _curve(judgement: Judgement) -> Values:
-    if not judgement.curve:
-        return {"curve": []}
-    title = judgement.theses[0]
-    points = [(at, scores.claims[title].credence) for at, scores in judgement.curve]
-    own = (judgement.relevance, judgement.thesis(title)[1])
-    return {"curve": sorted({**dict(points), own[0]: own[1]}.items()), "curve_title": title, "curve_at": own[1]}
 
 
 def _forecasts(analysis: Analysis) -> Values:
@@ -239,13 +235,13 @@ def _forecasts(analysis: Analysis) -> Values:
     }
 
 
-def _thesis(judgement: Judgement, title: str) -> Values:
-    before, after = judgement.thesis(title)
-    ways = []
+def _ways(judgement: Judgement, title: str) -> list[Values]:
+    """Return the credence of a thesis by each semantics."""
+    found = []
     for semantics in judgement.before:
-        low, high = judgement.thesis(title, semantics)
-        ways.append({"semantics": semantics, "before": low, "after": high, "note": _NOTES[semantics]})
-    return {"title": title, "semantics": judgement.semantics, "before": before, "after": after, "ways": ways}
+        before, after = judgement.thesis(title, semantics)
+        found.append({"semantics": semantics, "before": before, "after": after, "note": _NOTES[semantics]})
+    return found
 
 
 def _budget_note(board: Board) -> str:
@@ -260,10 +256,6 @@ def _budget_note(board: Board) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}" if math.isfinite(value) else "-"  # never a negative zero
-
-
-def _loss(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else ""
 
 
 def _interval(effect: Paired) -> Markup:

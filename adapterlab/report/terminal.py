@@ -18,27 +18,24 @@ from adapterlab.lab.analysis.rubric import POINTS, Card, Finding
 from adapterlab.lab.statistics import Paired
 from adapterlab.report.answers import show_answers
 from adapterlab.report.counts import thousands
-from adapterlab.report.page import board_name, file_name
 from adapterlab.report.plain import add_plain_row, plain
 from adapterlab.verdict.judge_map import Judgement
 from adapterlab.verdict.study_analysis import Analysis
 from adapterlab.verdict.two_instruments import disagreements
 
 
-def show(analysis: Analysis, folder: str, console: Console) -> None:
+def show(analysis: Analysis, console: Console) -> None:
     """Print the trials that failed, each board, the rubric, and the claims that were tested.
 
     Args:
         analysis: The analysis of a study.
-        folder: Folder of the reports, as the user wrote it.
         console: Where to print.
     """
     for failure in analysis.failures:
         console.print(plain(str(failure)), style="red", highlight=False)
     for board in analysis.others:
         where = f" at {board.cell.words}" if board.cell.levels else ""
-        report = f"{folder}/{file_name(board_name(board))}"
-        console.print(plain(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit} ({report}):"))
+        console.print(plain(f"\n{' and '.join(board.study.tasks)}{where}, in {board.unit}:"))
         show_board(board, console)
     main = analysis.main
     if main.cell.levels:

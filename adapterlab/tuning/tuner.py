@@ -22,7 +22,7 @@ from adapterlab.lab.run.prepare import PreparedStudy, prepare
 from adapterlab.lab.run.progress import known_costs, known_generating, known_scoring, replay, seconds_left
 from adapterlab.lab.run.scheduler import StartExecutor
 from adapterlab.lab.study.spec import Study
-from adapterlab.report.page import write_reports
+from adapterlab.report.page import write_report
 from adapterlab.tuning.advice import Advice, advise, winner_of
 from adapterlab.tuning.clock import WRITING
 from adapterlab.tuning.planning import PlanFile, TuningPlan, plan_tuning
@@ -118,7 +118,7 @@ class _Tuning:
         prepared, contests, design = self._play(plan)
         watch("writing the report")
         analysis = analyse(prepared, contests, self._ledger, design=design)
-        write_reports(analysis, self._folder)
+        write_report(analysis, self._folder / "report.html")
         return self._advise(analysis, plan, prepared, contests, analysed)
 
     def _play(self, plan: TuningPlan) -> tuple[PreparedStudy, list[Contest], DesignHistory]:

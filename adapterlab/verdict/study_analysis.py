@@ -43,8 +43,8 @@ from adapterlab.verdict.judge_map import Judgement, judge
 from adapterlab.verdict.lock import UNLOCKED, LockStatus
 from adapterlab.verdict.relevance import relevance
 
-GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Relevances for which the thesis is scored besides."""
+GRID = tuple(i / 20 for i in range(21))
+"""Relevances for which the map is scored besides; the report's slider stops at them."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -96,3 +97,11 @@ def analysed(results: Results, the_map: argmap.Map | None = None, parameters: in
     """The analysis of made-up results, on a model of so many parameters."""
     prepared = PreparedStudy(results.resolved, {}, parameters)
     return analyse(prepared, list(results.contests.values()), None, the_map)
+
+
+def page_of(analysis: Analysis, folder: Path) -> str:
+    """The text of the report."""
+    from adapterlab.report.page import write_report
+
+    write_report(analysis, folder / "report.html")
+    return (folder / "report.html").read_text()

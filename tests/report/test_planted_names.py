@@ -52,7 +52,7 @@ def clean(text):
 
 def test_results_on_a_terminal(analysis):
     out = console()
-    show(analysis, f"runs/{MARKUP}", out)
+    show(analysis, out)
     clean(out.file.getvalue())
     assert f"runs/{MARKUP}/" in out.file.getvalue() or len(analysis.boards) == 1
 
@@ -98,7 +98,7 @@ def test_what_is_plain_is_printed_as_it_is(text):
 
 
 def test_the_report_is_html_in_which_nothing_of_a_name_is_code(analysis, tmp_path):
-    write_report(analysis, analysis.main, tmp_path / "report.html")
+    write_report(analysis, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<img" not in page
     assert html.escape(SCRIPT) in page or "&lt;img" in page

@@ -20,7 +20,7 @@ from adapterlab.lab.analysis.matched import Matched
 from adapterlab.lab.study.as_toml import as_toml
 from adapterlab.lab.study.load import load_study
 from adapterlab.lab.study.sweep import Cell, Sweep
-from adapterlab.report.page import write_reports
+from adapterlab.report.page import write_report
 from adapterlab.report.verdict_json import to_json
 from adapterlab.tasks.base import Part
 from adapterlab.verdict import check_tests, judge
@@ -401,7 +401,7 @@ def test_the_report_and_the_verdict_show_every_statement(tmp_path):
     assert all(len(part["pairs"]) == 6 for part in claim["parts"])
     assert "effect" not in claim
     json.dumps(claim)
-    write_reports(analysis, tmp_path)
+    write_report(analysis, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for i, part in enumerate(read(ALL).parts, 1):
         assert f"{i}. {part.sentence()}" in page

@@ -18,7 +18,6 @@ from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.geometry import Mean, changes_of
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.report.page import write_reports
 from adapterlab.report.terminal import show
 from adapterlab.report.verdict_json import claims_to_json, to_json, write_verdict
 from adapterlab.verdict.check_tests import check_tests
@@ -29,7 +28,7 @@ from adapterlab.verdict.judge_map import Judgement, judge
 from adapterlab.verdict.lock_content import changes, content_of
 from adapterlab.verdict.next_contest import next_contests
 from adapterlab.verdict.two_instruments import beside, disagreements
-from tests.lab.made_up import analysed, played
+from tests.lab.made_up import analysed, page_of, played
 
 ON = "on: [prose, restyle]"
 ABOVE = f"{{geometry: energy_in_top, of: full_ft, k: 0.1, above: random, {ON}}}"
@@ -193,11 +192,11 @@ def test_what_both_instruments_say_is_put_in_words(gain, energy, said):
 def test_the_reports_show_both_instruments(tmp_path):
     analysis = analysed(results(0.05, gain=0.0), the_map(f"test: {BEATS}, geometry_test: {ABOVE}"))
     said = "It projects well and trains badly: the bet is about optimization, not representation."
-    page = write_reports(analysis, tmp_path)[0].read_text()
+    page = page_of(analysis, tmp_path)
     assert '<h3 id="instruments">Two instruments</h3>' in page
     assert said in page
     console = Console(width=200, file=StringIO())
-    show(analysis, "runs/mine", console)
+    show(analysis, console)
     assert f"[C0] {said}" in console.file.getvalue()
     write_verdict(analysis, tmp_path / "verdict.json")
     (claim,) = json.loads((tmp_path / "verdict.json").read_text())["claims"]
@@ -219,7 +218,7 @@ def test_the_report_has_the_geometry_of_the_changes(tmp_path):
     assert first.gain.value == pytest.approx(0.07 / 0.08)
     assert first.forgetting.value == pytest.approx(0.02)
     analysis = analysed(found)
-    page = write_reports(analysis, tmp_path)[0].read_text()
+    page = page_of(analysis, tmp_path)
     assert "What the changes look like" in page
     rows = to_json(analysis)["geometry"]["projections"]
     expressed = {row["expressed"]["mean"] for row in rows if row["hypothesis"] == "low_rank"}
@@ -241,7 +240,7 @@ def test_drift_is_correlated_with_forgetting_over_all_runs(sign, said, tmp_path)
     correlation = changes_of(found).drift
     assert correlation.rho == pytest.approx(stats.spearmanr(drifts, rises).statistic)
     assert correlation.pairs == 6
-    assert said in write_reports(analysed(found), tmp_path)[0].read_text()
+    assert said in page_of(analysed(found), tmp_path)
 
 
 def test_the_interval_of_a_mean_is_students():
@@ -252,7 +251,7 @@ def test_the_interval_of_a_mean_is_students():
 
 def test_a_study_without_geometry_has_no_such_section(tmp_path):
     analysis = analysed(played(("lora", "oft"), gains={"oft": 0.05}))
-    assert "What the changes look like" not in write_reports(analysis, tmp_path)[0].read_text()
+    assert "What the changes look like" not in page_of(analysis, tmp_path)
     assert to_json(analysis)["geometry"] == {
         "measures": [],
         "projections": [],

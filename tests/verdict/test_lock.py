@@ -344,7 +344,7 @@ def test_a_verdict_names_its_lock(folder, date, text, kept, said):
     assert verdict["lock"]["remark"] == analysis.locked
     assert analysis.locked.endswith(said)
     console = Console(file=io.StringIO(), width=80)
-    show(analysis, str(folder), console)
+    show(analysis, console)
     assert " ".join(console.file.getvalue().split()).count(analysis.locked) == 1
     page = (folder / "report.html").read_text()
     assert page.count(analysis.locked) == (1 if kept else 3)  # a broken lock is among the remarks too

@@ -14,6 +14,7 @@ from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.verdict import Analysis, analyse, relevance
+from tests.lab.made_up import page_of
 from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
 from tests.verdict.test_verdict import BETTER, a_map
 
@@ -121,7 +122,6 @@ def test_tables_of_the_users_move_claims_and_the_report_says_by_what(prepared, c
     from rich.console import Console
 
     from adapterlab.evidence import Store
-    from adapterlab.report.page import write_reports
     from adapterlab.report.terminal import show
 
     head = "# parameters: 7e9\n# tuned: yes\nmodel,task,method,value\n"
@@ -137,7 +137,7 @@ def test_tables_of_the_users_move_claims_and_the_report_says_by_what(prepared, c
     console = Console(record=True, width=80)
     show(found, "runs/made-up", console)
     assert f"{verdict.before:.2f} -> {verdict.after:.2f}" in console.export_text()
-    page = write_reports(found, tmp_path)[0].read_text()
+    page = page_of(found, tmp_path)
     assert "; new: mine" in page
     assert 'by <a href="#evidence">tables</a>' in page
     assert found.judgement.relevance == 0.5

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from adapterlab.lab.analysis.by_task import Curve, TaskResult, results_by_task, training_curves
 from adapterlab.lab.analysis.contrast import difference
 from adapterlab.lab.analysis.effects import Effects, Sources
 from adapterlab.lab.analysis.equal_learning import EqualLearning, compare_at_equal_learning
@@ -76,6 +77,10 @@ class Board:
     """Every other contestant against the reference at equal learning; empty if no strength path was scored."""
     ranks: RankStability
     rubric: tuple[Card, ...]
+    by_task: tuple[TaskResult, ...]
+    """Every contestant on every task by itself."""
+    curves: tuple[Curve, ...]
+    """Validation losses during training."""
     rate_curves: tuple[RateCurve, ...]
     regret: TuningRegret
     frozen: Mapping[str, float]
@@ -136,6 +141,8 @@ def make_board(effects: Effects, model_parameters: int, origins: Sequence[Origin
         compare_at_equal_learning(effects),
         measure_rank_stability(effects),
         tuple(grade(effects, model_parameters)),
+        results_by_task(effects),
+        training_curves(results),
         tuple(_rate_curves(results)),
         tuning_regret(results),
         {task: outcome.validation for task, outcome in frozen.items()},

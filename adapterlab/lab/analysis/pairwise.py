@@ -33,6 +33,8 @@ from adapterlab.tasks.answer_metrics import title_of
 
 SIGNIFICANT = 0.05
 """P-values below this are called significant."""
+NAMED = 5
+"""Most contestants that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Lead:
         Args:
             smallest: Smallest difference that matters.
         """
-        equal = f"as good as {listed(self.same)} (within {smallest:g})" if self.same else ""
-        open_ = f"{listed(self.unknown)}, which cannot be told from it" if self.unknown else ""
+        equal = f"as good as {listed(self.same, NAMED)} (within {smallest:g})" if self.same else ""
+        open_ = f"{listed(self.unknown, NAMED)}, which cannot be told from it" if self.unknown else ""
         if not self.behind:
             if not self.unknown:
                 return f", {equal}" if equal else ""
@@ -136,13 +138,20 @@ class Lead:
         return f", {equal}, and ahead of all others" + (f" but {open_}" if open_ else "")
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int | None = None) -> str:
     """Return names as an enumeration in English: "dora, oft and ia3".
 
     Args:
         names: At least one name.
+        most: Names that are written out; of more, all but one of these, and the number of the others. None for all.
+
+    >>> listed(["lora", "oft", "dora", "ia3"], 3)
+    'lora, oft and 2 others'
     """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    shown = list(names)
+    if most is not None and len(names) > most:
+        shown = [*names[: most - 1], f"{len(names) - most + 1} others"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.matched import Matched
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.pairwise import SIGNIFICANT, Lead, PairTable, listed
+from adapterlab.lab.analysis.pairwise import NAMED, SIGNIFICANT, Lead, PairTable, listed
 from adapterlab.lab.analysis.undertuned import undertuned
 from adapterlab.lab.run.lr_search import Flag
 from adapterlab.lab.run.sizing import budget_flag
@@ -354,7 +354,7 @@ def _tied(best: Row, table: AnswerTable) -> str:
         if highest.contestant == best.contestant
         else f" (the highest is {highest.contestant}'s {highest.value.mean:.3f})"
     )
-    return f"By {table.title} it cannot be told from {listed(others)}{top}; of these it has the lowest loss."
+    return f"By {table.title} it cannot be told from {listed(others, NAMED)}{top}; of these it has the lowest loss."
 
 
 def _cheaper(best: Row, equals: Sequence[Row]) -> str:
@@ -373,8 +373,8 @@ def _budgets(ranked: Sequence[Row]) -> str:
     """Return a sentence about contestants that are not near the budget."""
     small = [row.contestant for row in ranked if row.under_budget]
     large = [row.contestant for row in ranked if row.over_budget]
-    parts = [f"{listed(small)} with less than half of the budget"] if small else []
-    parts += [f"{listed(large)} with more than the budget"] if large else []
+    parts = [f"{listed(small, NAMED)} with less than half of the budget"] if small else []
+    parts += [f"{listed(large, NAMED)} with more than the budget"] if large else []
     return f"Not at equal budgets: {' and '.join(parts)}." if parts else ""
 
 
@@ -386,9 +386,11 @@ def _kept(ranked: Sequence[Row], reference: str, correction: str) -> str:
     found = [(row, row.kept) for row in compared if row.kept is not None and row.kept_p < SIGNIFICANT]
     less = [row.contestant for row, kept in found if kept.mean > 0]
     more = [row.contestant for row, kept in found if kept.mean < 0]
-    parts = [f"{listed(less)} forget{'s' * (len(less) == 1)} less than {reference}"] if less else []
+    parts = [f"{listed(less, NAMED)} forget{'s' * (len(less) == 1)} less than {reference}"] if less else []
     parts += (
-        [f"{listed(more)} forget{'s' * (len(more) == 1)} more{'' if less else f' than {reference}'}"] if more else []
+        [f"{listed(more, NAMED)} forget{'s' * (len(more) == 1)} more{'' if less else f' than {reference}'}"]
+        if more
+        else []
     )
     if not parts:
         return f"At equal learning, no difference in forgetting from {reference} can be told from chance."
@@ -399,4 +401,4 @@ def _interactions(ranked: Sequence[Row], reference: str) -> str:
     """Return a sentence about contestants whose difference from the reference is not the same on all tasks."""
     found = _uneven({row.contestant: row.interaction for row in ranked if row.versus is not None}, ranked)
     names = [row.contestant for row in ranked if row.contestant in found]
-    return f"The difference from {reference} is not the same on all tasks for {listed(names)}." if names else ""
+    return f"The difference from {reference} is not the same on all tasks for {listed(names, NAMED)}." if names else ""

@@ -115,9 +115,9 @@ def reported(folder: Path, trials: Sequence[Mapping[str, Any]] = ()) -> Reported
     """The study analysed with the built-in map and rendered, with its files in `folder`."""
     study, contests, ledger = replayed(folder, trials)
     analysis = analyse(study, contests, ledger, argmap.load(shipped("maps", BUILT_IN_MAP)))
-    write_report(analysis, analysis.main, folder / "report.html")
+    write_report(analysis, folder / "report.html")
     console = Console(file=io.StringIO(), width=80)
-    show(analysis, str(folder), console)
+    show(analysis, console)
     return Reported(
         analysis,
         json.loads(json.dumps(to_json(analysis))),

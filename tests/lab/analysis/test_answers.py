@@ -227,14 +227,14 @@ def test_a_contestant_whose_answers_are_worse_than_the_frozen_models_does_not_wi
 
 def test_the_report_the_terminal_and_the_json_show_both(results, tmp_path):
     analysis = analysed(results)
-    write_report(analysis, analysis.main, tmp_path / "report.html")
+    write_report(analysis, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     table = analysis.main.scoreboard.answers[0]
     assert "What the models say: exact match" in text
     for row in table.rows:
         assert f"{row.value.mean:.3f}<br><small>{row.value.low:.3f} to {row.value.high:.3f}" in text
     out = io.StringIO()
-    show(analysis, "runs/made-up", Console(file=out, width=80))
+    show(analysis, Console(file=out, width=80))
     flat = " ".join(out.getvalue().split())
     assert f"oft {table.row('oft').value.mean:.3f} [{table.row('oft').value.low:.3f}," in flat
     assert "the order is by exact match, and by the loss among those that it cannot tell from the best." in flat

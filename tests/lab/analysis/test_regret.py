@@ -76,11 +76,11 @@ def test_no_measurement_is_no_sentence_and_a_divergence_is_named():
 
 def test_the_regret_and_the_flags_are_on_the_terminal_the_page_and_in_the_verdict(analysis, tmp_path):
     out = io.StringIO()
-    show(analysis, "runs/made-up", Console(file=out, width=80, color_system=None))
+    show(analysis, Console(file=out, width=80, color_system=None))
     said = " ".join(out.getvalue().split())
     assert analysis.main.regret.sentence in said
     assert max(map(len, out.getvalue().splitlines())) <= 80
-    write_report(analysis, analysis.main, tmp_path / "report.html")
+    write_report(analysis, tmp_path / "report.html")
     page = " ".join(html.unescape((tmp_path / "report.html").read_text()).split())
     assert analysis.main.regret.sentence in page
     (board,) = to_json(analysis)["boards"]

@@ -1,0 +1,147 @@
+// Claims: the list, and the panel of each with its sentence, premises, evidence, contest and geometry.
+
+import { byId, h } from "./dom.js";
+import { effectText, factor, finite, percent, pvalue, signed } from "./format.js";
+import { copyButtons } from "./copy.js";
+import { forest } from "./charts.js";
+import { grid } from "./grid.js";
+import { credence, data, follow, titles } from "./page.js";
+import { showPanel } from "./panel.js";
+import { route } from "./route.js";
+
+const SIGNS = { support: "supports", premise: "is a premise of", attack: "attacks", undercut: "undercuts" };
+
+const claimLink = (title) => h("a", { href: `#claim-${data.map.claims[title].slug}` }, title);
+
+function now(title) {
+  const { before } = data.map.claims[title];
+  const value = credence(title);
+  return h("b", { class: value > before + 5e-4 ? "good" : value < before - 5e-4 ? "bad" : null }, value.toFixed(2));
+}
+
+const change = (title) => h("span", { class: "change" }, `${data.map.claims[title].before.toFixed(2)} \u2192 `, now(title));
+
+export function trialLink(id) {
+  return h("a", { class: "id", href: `#t-${id}` }, id.slice(0, 8));
+}
+
+function pairsOf(part) {
+  if (!part.pairs?.length) return null;
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ["task", "seed", "difference", "trials"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, part.pairs.map(([task, seed, difference, trials]) => h("tr", {}, h("td", {}, task), h("td", {}, seed || ""), h("td", { class: "n" }, signed(difference, 4)), h("td", {}, trials.map((id) => [trialLink(id), " "]))))));
+  return h(
+    "details",
+    {},
+    h("summary", {}, `${part.pairs.length} pairs of runs`),
+    h("div", { class: "scroll" }, table),
+    copyButtons(() => ({ head: ["task", "seed", "difference", "trials"], rows: part.pairs.map(([task, seed, difference, trials]) => [task, seed, difference, trials.join(" ")]) }), "the pairs"),
+  );
+}
+
+function testOf(test, heading) {
+  if (!test) return [];
+  const found = [h("h3", {}, heading)];
+  for (const [i, part] of test.parts.entries()) {
+    found.push(h("p", {}, test.parts.length > 1 ? `${i + 1}. ` : "", part.says));
+    if (part.effect) found.push(h("p", {}, h("b", {}, effectText(part.effect)), finite(part.effect[3]) ? `, p ${pvalue(part.effect[3])}` : "", finite(part.same) ? `; equivalent: p ${pvalue(part.same)}` : ""), pairsOf(part));
+  }
+  if (test.untested) found.push(h("p", { class: "soft" }, `Not tested: ${test.untested}.`));
+  else found.push(h("p", {}, "Bayes factor ", h("b", {}, factor(test.factor)), ": how far these results alone raise the odds of the claim, on tasks like these."));
+  if (test.sentence) found.push(h("p", { class: "said-by-both" }, test.sentence));
+  return found;
+}
+
+function evidenceOf(claim, width) {
+  const { evidence } = claim;
+  const own = claim.test?.parts?.length === 1 ? claim.test.parts[0].effect : null;
+  const found = [h("h3", {}, "Evidence")];
+  if (claim.links.length) found.push(h("p", {}, claim.links.map(([text, address], i) => [i ? ", " : "", /^https?:/.test(address) ? h("a", { href: address, rel: "noopener noreferrer" }, text) : text])));
+  if (!evidence) return claim.links.length ? found : [];
+  if (evidence.contradiction) found.push(h("p", { class: "remark" }, evidence.contradiction));
+  const rows = evidence.effects.map(([source, label, task, value, error], i) => ({ label: `${i + 1}. ${source}, ${label}, ${task}`, effect: [value, value - 1.96 * error, value + 1.96 * error], colour: "var(--blue)" }));
+  if (finite(evidence.mean)) rows.push({ label: "all tables", effect: [evidence.mean, evidence.interval[0], evidence.interval[1]], colour: "var(--ink)" });
+  found.push(
+    h("p", {}, `${evidence.effects.length} published comparisons, in units of the smallest difference that matters; positive supports the first method. I\u00b2 ${percent(evidence.i2)}.`),
+    h("div", { class: "figure" }, forest(rows, { label: "difference (95 % interval)", width })),
+    h("p", {}, `Odds of the claim for large models are multiplied by ${factor(evidence.factors.study)} by this study, ${factor(evidence.factors.tables)} by the tables, ${factor(evidence.factors.together)} by both.`),
+    evidence.counted.length ? h("p", { class: "soft" }, `The map's credence counts ${evidence.counted.join(", ")} already.`) : null,
+    copyButtons(() => ({ head: ["source", "model and setting", "task", "difference", "error"], rows: evidence.effects }), "the published comparisons"),
+  );
+  if (own) found.push(h("p", { class: "soft" }, `This study: ${effectText(own)} in its own unit.`));
+  return found;
+}
+
+function relations(title) {
+  const { nodes } = data.map;
+  const byNode = new Map(nodes.map((node) => [node.id, node]));
+  const own = nodes.filter((node) => node.title === title && node.kind !== "argument" && node.kind !== "section");
+  const links = nodes.flatMap((node) => [[node, node.parent, node.sign], ...(node.also ?? []).map(([sign, other]) => [byNode.get(other), node.id, sign])]);
+  const name = (node) => (data.map.claims[node.title] && node.kind !== "argument" ? claimLink(node.title) : node.title);
+  // An argument between two claims is read through: what stands behind it bears on the claim.
+  const through = (node) => (node.kind === "section" ? byNode.get(node.parent) : node);
+  const into = links.filter(([, to]) => own.some((node) => node.id === to || byNode.get(to)?.kind === "section" && byNode.get(to).parent === node.id)).filter(([node]) => node.kind !== "section");
+  const out = links.filter(([node, to]) => own.includes(node) && to).map(([node, to, sign]) => [through(byNode.get(to)), sign]);
+  const expanded = into.flatMap(([node, , sign]) => (node.kind === "argument" ? links.filter(([, to]) => to === node.id).map(([premise]) => [premise, sign, node]) : [[node, sign, null]]));
+  const found = [];
+  if (expanded.length) found.push(h("h3", {}, "Rests on"), h("ul", {}, expanded.map(([node, sign, by]) => h("li", {}, name(node), ` ${SIGNS[sign] ?? ""} it`, by ? h("small", {}, ` (by ${by.title}${typeof by.inference === "number" ? `, inference ${by.inference}` : ""})`) : "", data.map.claims[node.title] ? [": ", change(node.title)] : ""))));
+  if (out.length) found.push(h("h3", {}, "Bears on"), h("ul", {}, out.filter(([node]) => node).map(([node, sign]) => h("li", {}, `${SIGNS[sign] ?? ""} `, name(node)))));
+  return found;
+}
+
+function showClaim(slug) {
+  const title = titles.find((each) => data.map.claims[each].slug === slug);
+  if (!title) return false;
+  const claim = data.map.claims[title];
+  const width = Math.min(480, document.documentElement.clientWidth) - 48;
+  showPanel(
+    title,
+    [
+      claim.text ? h("p", { class: "claim-text" }, claim.text) : null,
+      h("p", {}, "Credence ", change(title), claim.stated !== null ? `; the literature alone: ${claim.stated.toFixed(2)}` : ""),
+      claim.reason ? h("p", { class: "soft" }, claim.reason) : null,
+      ...testOf(claim.test, "Its contest"),
+      ...testOf(claim.geometry, "By geometry"),
+      ...evidenceOf(claim, width),
+      ...relations(title),
+    ],
+    { kicker: [claim.role, claim.section].filter(Boolean).join(", ") },
+  );
+  dispatchEvent(new CustomEvent("reveal-claim", { detail: title }));
+  return true;
+}
+
+export function startClaims() {
+  if (!data.map) return;
+  route("claim-", showClaim);
+  const place = byId("claims-grid");
+  if (!place) return;
+  const tested = (claim) => (claim.test && !claim.test.untested ? 2 : claim.test ? 1 : 0);
+  const rows = titles.map((title) => ({ title, claim: data.map.claims[title] }));
+  let only = "tests";
+  const holder = h("div");
+  let table = null;
+  const draw = () => {
+    holder.replaceChildren();
+    const shown = rows.filter(({ claim }) => only === "all" || (only === "tests" ? claim.test : tested(claim) === 2)).sort((a, b) => tested(b.claim) - tested(a.claim));
+    table = grid(
+      holder,
+      [
+        { title: "claim", frozen: true, wrap: true, width: 180, value: (row) => row.title, show: (row) => claimLink(row.title) },
+        { title: "section", wrap: true, width: 110, value: (row) => row.claim.section },
+        { title: "test", wrap: true, width: 330, value: (row) => (row.claim.test?.parts ?? []).map((part) => part.says).join("; ") },
+        { title: "effect (95 % interval)", number: true, wrap: true, width: 190, value: (row) => row.claim.test?.parts?.[0]?.effect?.[0] ?? null, show: (row) => (row.claim.test?.untested ? "not tested" : (row.claim.test?.parts ?? []).map((part) => effectText(part.effect)).join("; ")) },
+        { title: "Bayes factor", number: true, value: (row) => row.claim.test?.factor ?? null, show: (row) => factor(row.claim.test?.factor) },
+        { title: "before", number: true, value: (row) => row.claim.before, show: (row) => row.claim.before.toFixed(2) },
+        { title: "after", number: true, value: (row) => credence(row.title), show: (row) => now(row.title) },
+      ],
+      shown,
+      { label: "Claims", maxHeight: shown.length > 12 ? "70vh" : undefined },
+    );
+  };
+  const pick = h("select", { onchange: (event) => {
+    only = event.target.value;
+    draw();
+  } }, [["tests", "with a test"], ["tested", "tested by this study"], ["all", "all of the map"]].map(([value, text]) => h("option", { value }, text)));
+  place.append(h("div", { class: "controls" }, h("label", { class: "choice" }, h("span", {}, "claims"), pick)), holder);
+  follow(["relevance"], draw);
+  draw();
+}
