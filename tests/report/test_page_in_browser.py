@@ -128,7 +128,8 @@ const found = [];
 for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
   const [a, b] = [boxes[i][1], boxes[j][1]];
   // A pixel of two boxes' leading is no overlap of letters.
-  if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1) found.push([boxes[i][0], boxes[j][0]]);
+  const meet = a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+  if (meet) found.push([boxes[i][0], boxes[j][0]]);
 }
 return [boxes.length, found];
 """
@@ -207,9 +208,8 @@ def test_the_front_is_that_of_the_points(browser):
 
 
 def test_the_slider_scores_the_map_as_python_does(browser, results, built_in_map):
-    grid = browser.execute_script(
-        "return JSON.parse(document.getElementById('report-data').textContent).map.relevance.grid"
-    )
+    data = "JSON.parse(document.getElementById('report-data').textContent)"
+    grid = browser.execute_script(f"return {data}.map.relevance.grid")
     thesis = built_in_map.theses[0]
     before = find(browser, ".thesis-now").text
     shown = set()

@@ -405,7 +405,9 @@ def test_the_report_and_the_verdict_show_every_statement(tmp_path):
     page = (tmp_path / "report.html").read_text()
     for i, part in enumerate(read(ALL).parts, 1):
         assert f"{i}. {part.sentence()}" in page
-    assert "12 pairs" in page
+    data = json.loads(page.split('id="report-data">')[1].split("</script>")[0])
+    (claim,) = [each for each in data["map"]["claims"].values() if each["test"]]
+    assert [len(part["pairs"]) for part in claim["test"]["parts"]] == [6, 6]
 
 
 def a_net(*tests: str) -> argmap.Map:

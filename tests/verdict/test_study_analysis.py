@@ -135,7 +135,7 @@ def test_tables_of_the_users_move_claims_and_the_report_says_by_what(prepared, c
     assert "dora did not run" in verdict.untested
     assert verdict.after > verdict.before
     console = Console(record=True, width=80)
-    show(found, "runs/made-up", console)
+    show(found, console)
     assert f"{verdict.before:.2f} -> {verdict.after:.2f}" in console.export_text()
     page = page_of(found, tmp_path)
     assert "; new: mine" in page
