@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: setup dev locked lock run test soak check bench tasks mutants clean
+.PHONY: setup dev locked lock run test soak check frontend bench tasks mutants clean
 
 setup: .venv/installed
 
@@ -57,6 +57,10 @@ tasks: .venv/installed
 MUTANTS ?= 200
 mutants: .venv/installed-dev
 	$(BIN)/python tools/mutants.py --count $(MUTANTS) $(ONLY)
+
+# The scripts and styles of the report's page, from frontend/ into adapterlab/report/assets. Needs Node and npm.
+frontend:
+	cd frontend && npm ci --silent && npm run --silent build
 
 # What .ci/run adds to the tests: style, types, import layers, and docstrings.
 check: .venv/installed-dev

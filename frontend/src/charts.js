@@ -14,6 +14,7 @@ const AXES = {
   time: { title: "training time, seconds", value: (row, whole, board) => (whole.step_ms * board.steps) / 1000, lower: true, log: true },
   tuned: { title: "steps of its search and one run", value: (row, whole, board) => whole.tuning_steps + board.steps, lower: true, log: true },
   memory: { title: "memory of a step, MiB", value: (row, whole) => whole.memory_mib, lower: true, log: true },
+  tenth: { title: "learned from a tenth of the data", value: (row) => row.tenth?.[0], interval: (row) => row.tenth, lower: false, log: false },
   ood: { title: "learned out-of-domain", value: (row) => row.gain_ood?.[0], interval: (row) => row.gain_ood, lower: false, log: false },
 };
 

@@ -33,6 +33,8 @@ class TaskResult:
     """Increase of the loss on the base model's own domain."""
     versus: Paired | None
     """In-domain difference from the reference; positive is better. None for the reference itself."""
+    tenth: Paired | None
+    """In-domain improvement after training on a tenth of the data; None if the study does not ask for it."""
 
 
 class CurvePoint(NamedTuple):
@@ -74,6 +76,7 @@ def results_by_task(effects: Effects) -> tuple[TaskResult, ...]:
             effects.gained(name, "out_of_domain", [task]),
             effects.estimate(value(name, "forgetting"), [task]),
             None if name == study.reference else effects.compare(name, study.reference, "in_domain", [task]),
+            effects.gained(name, "tenth_of_data", [task]) if study.report.tenth_of_data else None,
         )
         for task in study.tasks
         for name in effects.results.contestants

@@ -77,6 +77,8 @@ class Row:
     """Number of trials that diverged."""
     peak_bytes: dict[str, float]
     """By task, the mean memory of a training step beyond the model's; 0 if unknown."""
+    tenth: Paired | None = None
+    """In-domain improvement after training on a tenth of the data; None if the study does not ask for it."""
     undertuned: str = ""
     """Remark if a random search found much better settings than the method's defaults; empty if it did not."""
     ranked: bool = True
@@ -303,6 +305,7 @@ def _row(name: str, effects: Effects, matched: Matched, p: float, kept_p: float)
         step_seconds=fmean([o.seconds / t.steps for t, o in reported if t.steps]) if reported else math.nan,
         diverged=sum(outcome.status == "diverged" for _, outcome in trials),
         peak_bytes={c.task: fmean([o.peak_bytes for _, o in c.reported.values()] or [0]) for c in contests},
+        tenth=effects.gained(name, "tenth_of_data") if study.report.tenth_of_data else None,
         undertuned=undertuned(adapter.name) if adapter is not None else "",
         ranked=study.competes(name),
     )

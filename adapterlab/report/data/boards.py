@@ -47,6 +47,7 @@ def board_data(board: Board, name: str) -> Json:
                 "gain_ood": effect(each.gain_ood),
                 "forgetting": effect(each.forgetting),
                 "versus": effect(each.versus),
+                "tenth": effect(each.tenth),
             }
             for each in board.by_task
         ],
@@ -106,6 +107,7 @@ def _row(board: Board, row: Row) -> Json:
         "kept": effect(row.kept),
         "kept_p": None if row.kept is None or not row.ranked else rounded(row.kept_p),
         "versus": effect(row.versus),
+        "tenth": effect(row.tenth),
         "p": None if row.versus is None or not row.ranked else rounded(row.p),
         "same": row.same < 0.05,
         "rates": {task: None if rate is None else rounded(rate) for task, rate in row.rates.items()},
