@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_page              # 10,000 trials, five loads
 
-The outcomes are made up; contestants are all methods, so that tables and charts are as long as a report's get. Needs Debian's
-chromium and chromium-driver. Time runs from the request until scripts are done and the first frame is painted. Figures:
+The outcomes are made up; contestants are all methods, so that tables and charts are as long as a report's get. Needs
+Debian's chromium and chromium-driver. Time runs from the request until scripts are done and the first frame is painted. Figures:
 `results/report_page.md`.
 """
 
@@ -73,9 +73,9 @@ def main() -> None:
         page = page_with(chosen.trials, Path(folder))
         seconds = load(page, chosen.loads)
         size = page.stat().st_size / 1e6
-    print(
-        f"{chosen.trials:,} trials: {size:.2f} MB; drawn after {statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    low, high = min(seconds), max(seconds)
+    print(f"{chosen.trials:,} trials: {size:.2f} MB")
+    print(f"drawn after {statistics.median(seconds):.2f} s ({low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
