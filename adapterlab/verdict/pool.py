@@ -45,6 +45,8 @@ class Pooled:
     """Sources of the tables' evidence that the map's credences count already."""
     contradiction: str
     """Sentence about a contradiction between the study and the tables; empty without one."""
+    mine: tuple[Effect, ...] = ()
+    """The study's effect on each task, in units of the smallest difference that matters; none if it did not test the claim."""
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -93,6 +95,7 @@ def pool(
         bayes_factor(test, [*own, *fresh], smallest) / alone if fresh else 1.0,
         tuple(source for source in found.sources if source in counted),
         _contradiction(verdict, found),
+        tuple(own),
     )
 
 

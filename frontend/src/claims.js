@@ -2,7 +2,7 @@
 
 import { byId, h } from "./dom.js";
 import { effectText, factor, finite, percent, pvalue, signed } from "./format.js";
-import { copyButtons } from "./copy.js";
+import { copyButtons, dataTable } from "./copy.js";
 import { forest } from "./charts.js";
 import { grid } from "./grid.js";
 import { credence, data, follow, titles } from "./page.js";
@@ -52,21 +52,24 @@ function testOf(test, heading) {
 
 function evidenceOf(claim, width) {
   const { evidence } = claim;
-  const own = claim.test?.parts?.length === 1 ? claim.test.parts[0].effect : null;
   const found = [h("h3", {}, "Evidence")];
   if (claim.links.length) found.push(h("p", {}, claim.links.map(([text, address], i) => [i ? ", " : "", /^https?:/.test(address) ? h("a", { href: address, rel: "noopener noreferrer" }, text) : text])));
   if (!evidence) return claim.links.length ? found : [];
   if (evidence.contradiction) found.push(h("p", { class: "remark" }, evidence.contradiction));
-  const rows = evidence.effects.map(([source, label, task, value, error], i) => ({ label: `${i + 1}. ${source}, ${label}, ${task}`, effect: [value, value - 1.96 * error, value + 1.96 * error], colour: "var(--blue)" }));
-  if (finite(evidence.mean)) rows.push({ label: "all tables", effect: [evidence.mean, evidence.interval[0], evidence.interval[1]], colour: "var(--ink)" });
+  const ours = evidence.effects.filter(([source]) => source === "this study").length;
+  const rows = evidence.effects.map(([source, label, task, value, error], i) => ({
+    label: [source === "this study" ? source : `${i + 1 - ours}. ${source}`, label, task].filter(Boolean).join(", "),
+    effect: [value, value - 1.96 * error, value + 1.96 * error],
+    colour: source === "this study" ? "var(--good)" : "var(--blue)",
+  }));
+  if (finite(evidence.mean)) rows.push({ label: "all tables", effect: [evidence.mean, ...evidence.interval], colour: "var(--ink)" });
   found.push(
-    h("p", {}, `${evidence.effects.length} published comparisons, in units of the smallest difference that matters; positive supports the first method. I\u00b2 ${percent(evidence.i2)}.`),
+    h("p", {}, `${evidence.effects.length - ours} published comparisons${ours ? " below this study's" : ""}, in units of the smallest difference that matters; positive supports the first method. I\u00b2 ${percent(evidence.i2)}.`),
     h("div", { class: "figure" }, forest(rows, { label: "difference (95 % interval)", width })),
     h("p", {}, `Odds of the claim for large models are multiplied by ${factor(evidence.factors.study)} by this study, ${factor(evidence.factors.tables)} by the tables, ${factor(evidence.factors.together)} by both.`),
     evidence.counted.length ? h("p", { class: "soft" }, `The map's credence counts ${evidence.counted.join(", ")} already.`) : null,
-    copyButtons(() => ({ head: ["source", "model and setting", "task", "difference", "error"], rows: evidence.effects }), "the published comparisons"),
+    dataTable(["source", "model and setting", "task", "difference", "standard error"], evidence.effects, "the comparisons"),
   );
-  if (own) found.push(h("p", { class: "soft" }, `This study: ${effectText(own)} in its own unit.`));
   return found;
 }
 

@@ -133,8 +133,8 @@ def _evidence(pooled: Pooled) -> Json:
     interval = [None, None] if meta is None or meta.df <= 0 else [rounded(limit) for limit in meta.interval]
     return {
         "effects": [
-            [each.source or "", each.label, each.task, rounded(each.value), rounded(each.variance**0.5)]
-            for each in pooled.others.effects
+            [each.source or "this study", each.label, each.task, rounded(each.value), rounded(each.variance**0.5)]
+            for each in (*pooled.mine, *pooled.others.effects)
         ],
         "mean": None if meta is None else rounded(meta.mean),
         "interval": interval,
