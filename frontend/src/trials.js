@@ -35,7 +35,7 @@ export function startTrials() {
         { title: "rate", number: true, value: (row) => row.rate, show: (row) => significant(row.rate) },
         { title: "seed", number: true, value: (row) => row.seed },
         { title: "steps", number: true, value: (row) => row.steps },
-        ...parts.map((part) => ({ title: part, number: true, value: (row) => row[part], show: (row) => plain(row[part]) })),
+        ...parts.map((part) => ({ title: part, number: true, width: 96, value: (row) => row[part], show: (row) => plain(row[part]) })),
         { title: "seconds", number: true, value: (row) => row.seconds, show: (row) => plain(row.seconds, 1) },
         { title: "status", value: (row) => row.status },
       ],
