@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
-    from adapterlab.api import calibrate, compare, estimate, power, predict_rate, retry, run, status, trials, tune
+    from adapterlab.api import (
+        calibrate,
+        compare,
+        estimate,
+        import_trials,
+        power,
+        predict_rate,
+        report,
+        retry,
+        run,
+        status,
+        trials,
+        tune,
+    )
     from adapterlab.errors import AdapterlabError
     from adapterlab.harness import lm_eval_model
     from adapterlab.harness.geometry import geometry_of
@@ -31,8 +44,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapterlab.adapters": ("adapter", "all_adapters"),
     "adapterlab.api": (
-        *("calibrate", "compare", "estimate", "power", "predict_rate"),
-        *("retry", "run", "status", "trials", "tune"),
+        *("calibrate", "compare", "estimate", "import_trials", "power", "predict_rate"),
+        *("report", "retry", "run", "status", "trials", "tune"),
     ),
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.harness": ("lm_eval_model",),
@@ -67,6 +80,7 @@ __all__ = [
     "estimate",
     "eva_ranks",
     "geometry_of",
+    "import_trials",
     "lm_eval_model",
     "load",
     "load_peft",
@@ -75,6 +89,7 @@ __all__ = [
     "parameter_count",
     "power",
     "predict_rate",
+    "report",
     "retry",
     "run",
     "set_active",

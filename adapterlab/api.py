@@ -28,6 +28,7 @@ from adapterlab.lab.analysis.pairwise import Comparison
 from adapterlab.lab.analysis.power import Power, power_of
 from adapterlab.lab.analysis.trial_table import trial_table
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run import transfer
 from adapterlab.lab.run.design import lock_design, plan_of
 from adapterlab.lab.run.estimate import Estimate, estimate_study
 from adapterlab.lab.run.locate import LEDGER, existing_ledger, open_study, record_study, run_command
@@ -37,6 +38,7 @@ from adapterlab.lab.run.rate_prediction import RatePrediction
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.scheduler import Watch, run_study
 from adapterlab.lab.run.status import StudyStatus, study_status
+from adapterlab.lab.run.transfer import Imported
 from adapterlab.lab.study.spec import Data, Study
 from adapterlab.report.page import write_reports
 from adapterlab.report.verdict_json import write_verdict
@@ -295,6 +297,27 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
     spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     ledger = existing_ledger(folder, called(study, spec))
     return trial_table(prepare(spec, folder), ledger)
+
+
+def import_trials(file: str | Path, study: StudySource = None, *, out: str | Path | None = None) -> Imported:
+    """Read trials that `adapterlab export` wrote into a study's results, all or none.
+
+    The study goes on as it began: its design with the dates, its precision and its locks are in the file too, and are
+    written where the folder lacks them.
+
+    Args:
+        file: The Parquet file.
+        study: As for `run`; the study that the file names if None.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Returns:
+        The folder, and the numbers of trials that are new, were there already, and ran with other code.
+
+    Raises:
+        AdapterlabError: If the file or a row of it cannot be used, the ledger has another outcome of a trial, or a run is
+            writing it. Nothing is written then.
+    """
+    return transfer.import_trials(Path(file), study, None if out is None else Path(out))
 
 
 def evidence_of(study: StudySource = None, *, out: str | Path | None = None) -> Table:

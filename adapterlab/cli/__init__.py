@@ -76,6 +76,7 @@ for _command in (
     results.status,
     results.compare,
     results.export,
+    results.import_trials,
     results.retry,
     tune.tune,
     rate.rate,
