@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
     from adapterlab.api import (
+        analysis,
         calibrate,
         compare,
         estimate,
         import_trials,
         power,
         predict_rate,
-        report,
         retry,
         run,
         status,
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapterlab.adapters": ("adapter", "all_adapters"),
     "adapterlab.api": (
-        *("calibrate", "compare", "estimate", "import_trials", "power", "predict_rate"),
-        *("report", "retry", "run", "status", "trials", "tune"),
+        *("analysis", "calibrate", "compare", "estimate", "import_trials", "power", "predict_rate"),
+        *("retry", "run", "status", "trials", "tune"),
     ),
     "adapterlab.errors": ("AdapterlabError",),
     "adapterlab.harness": ("lm_eval_model",),
@@ -72,6 +72,7 @@ __all__ = [
     "adapter",
     "adapter_rows",
     "all_adapters",
+    "analysis",
     "attach",
     "attached",
     "calibrate",
@@ -89,7 +90,6 @@ __all__ = [
     "parameter_count",
     "power",
     "predict_rate",
-    "report",
     "retry",
     "run",
     "set_active",

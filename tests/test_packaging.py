@@ -90,7 +90,7 @@ def test_the_wheel_has_every_module_and_data_file(built):
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
     assert ours("adapterlab", "*.py") <= names
-    for pattern in ("*.jinja", "*.lark", "*.toml", "py.typed"):
+    for pattern in ("*.jinja", "*.html", "*.lark", "*.toml", "py.typed"):
         assert ours("adapterlab", pattern) <= names
     assert ours("adapterlab/models/base", "*.*") <= names
     for folder in ("maps", "studies"):

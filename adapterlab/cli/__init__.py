@@ -26,6 +26,7 @@ from adapterlab.cli import (
     map_next,
     models,
     rate,
+    report,
     results,
     studies,
     tune,
@@ -74,6 +75,7 @@ def _adapterlab(
 for _command in (
     studies.run,
     results.status,
+    report.report,
     results.compare,
     results.export,
     results.import_trials,

@@ -292,6 +292,15 @@ class Ledger:
             if names is None or name in names
         )
 
+    def data_version(self) -> int:
+        """Return a number that changes when another process has written to the file."""
+        (found,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(found)
+
+    def times(self) -> dict[str, str]:
+        """Return by trial's id the date and time in UTC when it was recorded, as `2026-01-31T12:00:00Z`."""
+        return dict(self._db.execute("SELECT id, finished FROM trials").fetchall())
+
     def ended_by(self, moment: str) -> int:
         """Return the number of recorded trials that had ended at a moment.
 
