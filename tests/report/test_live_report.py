@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import shutil
 import signal
@@ -219,4 +218,4 @@ def test_the_browser_follows_a_study_that_runs(tmp_path):
             assert "Stopped following" in said
             assert "Traceback" not in complaints
             until(lambda: "has ended" in bar())
-    assert os.listdir(folder).count("report.html") == 1
+    assert (folder / "report.html").is_file()
