@@ -3,8 +3,8 @@
     python tools/published_code.py record results/NAME --commit abc1234
     python tools/published_code.py table
 
-`record` writes `code.json` beside `trials.parquet`: every file whose code decides one of the trials' outcomes, with the hash
-of its code. The trials' ids hold a hash over these, so a record that does not belong to the trials is refused. It is run once,
+`record` writes `code.json` beside `trials.parquet`: every file whose code decides one of the outcomes, with the hash of its
+code. The trials' ids hold a hash over these, so a record that does not belong to the trials is refused. It is run once,
 with the code that the trials ran with: in a checkout of that commit, or with PYTHONPATH set to one.
 
 `table` compares the records with this checkout, and writes what has changed since into the README of each folder.
