@@ -166,7 +166,7 @@ def chromium():
         yield browser
 
 
-def until(what, seconds: float = 120.0):
+def until(what, seconds: float = 300.0):
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not happen"
@@ -185,7 +185,7 @@ def test_the_browser_follows_a_study_that_runs(tmp_path):
         with started("run", str(study), "--workers", "1", cwd=tmp_path) as run:
             until(lambda: (folder / "ledger.sqlite").is_file() and len(Ledger(folder / "ledger.sqlite")) > 2)
             run.send_signal(signal.SIGINT)
-            run.communicate(timeout=60)
+            run.communicate(timeout=120)
         with started("report", str(folder), "--serve", cwd=tmp_path) as server:
             line = server.stdout.readline()
             address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
@@ -205,7 +205,7 @@ def test_the_browser_follows_a_study_that_runs(tmp_path):
                 assert place > 100
                 until(lambda: "the study is complete" in bar())
                 until(lambda: "This study is not finished" not in browser.page_source)
-                assert run.wait(timeout=120) == 0
+                assert run.wait(timeout=300) == 0
             assert not browser.execute_script("return window.mine === true")
             assert browser.execute_script("return location.hash") == "#x"
             assert abs(until(lambda: browser.execute_script("return scrollY")) - place) < 2
@@ -213,7 +213,7 @@ def test_the_browser_follows_a_study_that_runs(tmp_path):
             errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
             assert [entry for entry in errors if "favicon" not in entry["message"]] == []
             server.send_signal(signal.SIGINT)
-            said, complaints = server.communicate(timeout=30)
+            said, complaints = server.communicate(timeout=120)
             assert server.returncode == 0
             assert "Stopped following" in said
             assert "Traceback" not in complaints
