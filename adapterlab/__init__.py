@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterlab.adapters import adapter, all_adapters
-    from adapterlab.api import calibrate, compare, estimate, power, predict_rate, retry, run, status, trials, tune
+    from adapterlab.api import (
+        analysis,
+        calibrate,
+        compare,
+        estimate,
+        import_trials,
+        power,
+        predict_rate,
+        retry,
+        run,
+        status,
+        trials,
+        tune,
+    )
     from adapterlab.errors import AdapterlabError
     from adapterlab.harness import lm_eval_model
     from adapterlab.harness.geometry import geometry_of
@@ -31,7 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapterlab.adapters": ("adapter", "all_adapters"),
     "adapterlab.api": (
-        *("calibrate", "compare", "estimate", "power", "predict_rate"),
+        *("analysis", "calibrate", "compare", "estimate", "import_trials", "power", "predict_rate"),
         *("retry", "run", "status", "trials", "tune"),
     ),
     "adapterlab.errors": ("AdapterlabError",),
@@ -59,6 +72,7 @@ __all__ = [
     "adapter",
     "adapter_rows",
     "all_adapters",
+    "analysis",
     "attach",
     "attached",
     "calibrate",
@@ -67,6 +81,7 @@ __all__ = [
     "estimate",
     "eva_ranks",
     "geometry_of",
+    "import_trials",
     "lm_eval_model",
     "load",
     "load_peft",

@@ -19,7 +19,6 @@ from torch import nn
 from adapterlab import argmap
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.evidence.from_study import table_of
-from adapterlab.evidence.store import Store
 from adapterlab.evidence.table import Table
 from adapterlab.inputs import Processor, Rows, save_model, save_rows
 from adapterlab.lab.analysis import calibration, pairwise
@@ -28,19 +27,28 @@ from adapterlab.lab.analysis.pairwise import Comparison
 from adapterlab.lab.analysis.power import Power, power_of
 from adapterlab.lab.analysis.trial_table import trial_table
 from adapterlab.lab.ledger.store import Ledger
+from adapterlab.lab.run import transfer
 from adapterlab.lab.run.design import lock_design, plan_of
 from adapterlab.lab.run.estimate import Estimate, estimate_study
-from adapterlab.lab.run.locate import LEDGER, existing_ledger, open_study, record_study, run_command
+from adapterlab.lab.run.locate import (
+    LEDGER,
+    StudySource,
+    called,
+    existing_ledger,
+    open_study,
+    record_study,
+    run_command,
+)
 from adapterlab.lab.run.prepare import prepare
 from adapterlab.lab.run.progress import replay
 from adapterlab.lab.run.rate_prediction import RatePrediction
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.scheduler import Watch, run_study
 from adapterlab.lab.run.status import StudyStatus, study_status
+from adapterlab.lab.run.transfer import Imported
 from adapterlab.lab.study.spec import Data, Study
 from adapterlab.report.page import write_report
 from adapterlab.report.verdict_json import write_verdict
-from adapterlab.resources import shipped
 from adapterlab.tuning import rate, tuner
 from adapterlab.tuning.advice import Advice
 from adapterlab.tuning.planning import TuningPlan
@@ -48,12 +56,8 @@ from adapterlab.tuning.rate import make_rate_request
 from adapterlab.tuning.request import make_request
 from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.lock import LockStatus, find_lock
+from adapterlab.verdict.stored_results import StoredResults, map_of, store_of
 from adapterlab.verdict.study_analysis import Analysis, analyse
-
-StudySource = str | Path | Study | None
-"""A `Study`, a TOML file, the name of a shipped study, a folder of results, or None for the quick study."""
-BUILT_IN_MAP = "natural_manifold.argdown"
-"""File of the argument map that ships with the package."""
 
 
 def run(
@@ -111,12 +115,9 @@ def run(
     spec, folder = open_study(study, None if out is None else Path(out), trust=trust)
     spec = _with_inputs(spec, folder / "inputs", model, tokenizer, data)
     spec = spec.limited(workers=workers, cluster=cluster, shard=shard, lanes=lanes)
-    the_map = map if isinstance(map, argmap.Map) else argmap.load(Path(map) if map else shipped("maps", BUILT_IN_MAP))
+    the_map = map_of(map)
     read_tests(the_map, [entry.name for entry in spec.entrants])  # a mistake surfaces before anything is trained
-    if relevance is not None and not 0 <= relevance <= 1:
-        raise AdapterlabError(f"relevance is {relevance}: give a correlation from 0 to 1")
-    store = Store(None if evidence is None else Path(evidence))
-    _ = store.tables  # as does one in the user's tables
+    store = store_of(evidence, relevance)  # as does one in the user's tables
     locked = find_lock(the_map, folder, None if lock is None else Path(lock))
     ledger = Ledger(folder / LEDGER)
     with ledger.sole_writer(wait):  # nothing in the folder changes under another run
@@ -134,6 +135,36 @@ def run(
         write_report(analysis, folder / "report.html")
         write_verdict(analysis, folder / "verdict.json")
     return analysis
+
+
+def analysis(
+    study: StudySource = None,
+    *,
+    out: str | Path | None = None,
+    map: str | Path | argmap.Map | None = None,  # noqa: A002
+    evidence: str | Path | None = None,
+    relevance: float | None = None,
+    lock: str | Path | None = None,
+) -> Analysis:
+    """Analyse the results of a study as they are; no trial is run, and nothing is written.
+
+    Args:
+        study: As for `run`.
+        out: Folder of the results; `runs/NAME` if None.
+        map: Argument map whose claims are tested; the built-in one if None.
+        evidence: As for `run`.
+        relevance: As for `run`.
+        lock: As for `run`.
+
+    Returns:
+        The analysis; of the contests that are finished if the study is not, with a remark that says so.
+
+    Raises:
+        AdapterlabError: If nothing has been run into the folder, too little of it is finished, or the map or the lock
+            cannot be used as given.
+    """
+    results = StoredResults.open(study, out, map, evidence, relevance, lock)
+    return results.analyse(results.require())
 
 
 def estimate(
@@ -295,6 +326,27 @@ def trials(study: StudySource = None, *, out: str | Path | None = None) -> pd.Da
     spec, folder = open_study(study, None if out is None else Path(out), reading=True)
     ledger = existing_ledger(folder, called(study, spec))
     return trial_table(prepare(spec, folder), ledger)
+
+
+def import_trials(file: str | Path, study: StudySource = None, *, out: str | Path | None = None) -> Imported:
+    """Read trials that `adapterlab export` wrote into a study's results, all or none.
+
+    The study goes on as it began: its design with the dates, its precision and its locks are in the file too, and are
+    written where the folder lacks them.
+
+    Args:
+        file: The Parquet file.
+        study: As for `run`; the study that the file names if None.
+        out: Folder of the results; `runs/NAME` if None.
+
+    Returns:
+        The folder, and the numbers of trials that are new, were there already, and ran with other code.
+
+    Raises:
+        AdapterlabError: If the file or a row of it cannot be used, the ledger has another outcome of a trial, or a run is
+            writing it. Nothing is written then.
+    """
+    return transfer.import_trials(Path(file), study, None if out is None else Path(out))
 
 
 def evidence_of(study: StudySource = None, *, out: str | Path | None = None) -> Table:
@@ -482,16 +534,6 @@ def predict_rate(
 
 def _joined(names: Sequence[object] | str | None) -> str | None:
     return names if names is None or isinstance(names, str) else ",".join(map(str, names))
-
-
-def called(source: StudySource, study: Study) -> str:
-    """Return the name of a study for commands in messages.
-
-    Args:
-        source: What the user gave.
-        study: The study.
-    """
-    return study.name if source is None or isinstance(source, Study) else str(source)
 
 
 def _with_inputs(

@@ -90,7 +90,7 @@ def test_the_wheel_has_every_module_and_data_file(built):
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
     assert ours("adapterlab", "*.py") <= names
-    for pattern in ("*.jinja", "*.lark", "*.toml", "py.typed"):
+    for pattern in ("*.jinja", "*.html", "*.lark", "*.toml", "py.typed"):
         assert ours("adapterlab", pattern) <= names
     assert ours("adapterlab/models/base", "*.*") <= names
     for folder in ("maps", "studies"):
@@ -132,6 +132,20 @@ def test_the_installed_program_has_its_studies_and_its_model(installed, tmp_path
     assert study.is_relative_to(installed)
     assert study.is_file()
     assert "parameters" in run(installed, tmp_path, sys.executable, "-m", "adapterlab", "explain", "ia3")
+
+
+def test_the_installed_program_plans_the_quick_study(installed, tmp_path):
+    planned = run(installed, tmp_path, str(installed / "bin/adapterlab"), "run", "--plan")
+    assert "trials " in planned
+    assert not (tmp_path / "runs/quick/ledger.sqlite").exists()
+
+
+def test_the_extras_are_there_and_the_tools_for_development_have_them():
+    extras = PROJECT["optional-dependencies"]
+    assert {"gguf", "cluster", "peft", "quant", "lm-eval"} <= extras.keys()
+    assert {re.match(r"[\w.-]+", text)[0] for text in extras["quant"]} == {"bitsandbytes", "torchao"}
+    (ours,) = [text for text in extras["dev"] if text.startswith("adapterlab[")]
+    assert {"gguf", "cluster", "lm-eval", "quant"} <= set(re.search(r"\[(.*)\]", ours)[1].split(","))
 
 
 def test_a_study_runs_from_end_to_end_with_the_installed_program(installed, tmp_path):

@@ -50,6 +50,8 @@ OF_RESULTS = (
     "adapterlab status",
     "adapterlab compare",
     "adapterlab export",
+    "adapterlab import-trials",
+    "adapterlab report --format",
     "adapterlab retry",
 )
 
@@ -213,6 +215,31 @@ def test_its_geometry_commands_run(command, tmp_path, monkeypatch):
     assert ("geometry.html" in command) == (tmp_path / "geometry.html").is_file()
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab report --serve")])
+def test_its_command_that_follows_a_run_serves_the_report(command, place_with_results, monkeypatch):
+    """It is stopped as soon as the page is there."""
+    from adapterlab.cli.report import Follower
+
+    pages = []
+
+    def stop(follower):
+        pages.append(follower.page.html)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Follower, "follow", stop)
+    monkeypatch.chdir(place_with_results)
+    assert "Following runs/quick at http://127.0.0.1:" in output(*shlex.split(command))
+    assert "EventSource" in pages[0]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab reproduce")])
+def test_its_command_that_trains_published_trials_again_runs(command, monkeypatch):
+    """With one trial."""
+    monkeypatch.chdir(ROOT)
+    said = output(*shlex.split(command), "--least", "1", "--share", "0", "--minutes", "0.2", "--seed", "1")
+    assert "1 of 1 outcomes agree" in said
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("adapterlab honest")])
 def test_its_command_about_honesty_runs(command, monkeypatch):
     """With fewer studies, which widens the intervals and nothing else."""
@@ -228,6 +255,8 @@ def test_every_command_is_one_of_those_tested():
         "adapterlab rate",
         "adapterlab geometry",
         "adapterlab honest",
+        "adapterlab report --serve",
+        "adapterlab reproduce",
         "adapterlab models fetch",
         "make",
     )

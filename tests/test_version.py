@@ -33,3 +33,20 @@ def test_the_citation_and_the_changelog_have_the_version_of_the_package():
     assert citation["version"] == VERSION
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert f"\n## [{VERSION}] - " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_another_version_of_the_package_is_no_reason_to_train_a_trial_again(monkeypatch):
+    from adapterlab.lab.trial import code_version as code
+    from adapterlab.lab.trial.import_closure import ImportClosure
+    from adapterlab.tasks import task
+
+    def found() -> tuple[str, str]:
+        closure = ImportClosure(registries=code.registered())
+        return code.code_version("lora", task("prose"), closure), code.geometry_version(closure)
+
+    before = found()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9.9")
+    monkeypatch.setattr(code, "version", lambda name: "9.9.9")
+    assert found() == before
+    files = dict(code.decisive_files("lora", task("prose")))
+    assert all(name.startswith("adapterlab/") and name.endswith(".py") for name in files)

@@ -1,4 +1,4 @@
-"""Commands on the results of a study: status, compare, export, retry.
+"""Commands on the results of a study: status, compare, export, import-trials, retry.
 
 >>> from typer.testing import CliRunner
 >>> from adapterlab.cli import app
@@ -121,14 +121,48 @@ def export(
         Path | None, typer.Option(help="File to write; trials.FORMAT beside the ledger if not given.")
     ] = None,
 ) -> None:
-    """Write the trials (training runs) of a study as a table for pandas, R or a spreadsheet."""
+    """Write the trials of a study as a table for pandas, R or a spreadsheet; `import-trials` reads Parquet back."""
     from adapterlab import api
     from adapterlab.lab.analysis.trial_table import write_table
-    from adapterlab.lab.run.locate import results_folder
+    from adapterlab.lab.ledger.store import Ledger
+    from adapterlab.lab.ledger.trial_file import write_trial_file
+    from adapterlab.lab.run.locate import LEDGER, results_folder
 
     folder = results_folder(study)
     frame = api.trials(study)
     kind = form or (Format.CSV if out is not None and out.suffix == ".csv" else Format.PARQUET)
     path = out or folder / f"trials.{kind}"
-    write_table(frame, path, kind.value)
+    if kind is Format.CSV:
+        write_table(frame, path, "csv")
+    else:
+        write_trial_file(frame, Ledger(folder / LEDGER), path)
     print(f"{frame['trial'].nunique():,} trials in {len(frame):,} rows, {len(frame.columns)} columns: {path}")
+
+
+def import_trials(
+    file: Annotated[
+        Path, typer.Argument(help="Parquet file that `adapterlab export` wrote, here or on another machine.")
+    ],
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]",
+            help="File or name of the study, or the folder of its results; the file's own study if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Read exported trials into a study's results, so that the study goes on where it stopped elsewhere."""
+    from rich.console import Console
+
+    from adapterlab import api
+    from adapterlab.report.plain import plain
+
+    found = api.import_trials(file, study, out=out)
+    print(f"{found.new:,} trials imported into {found.folder}; {found.known:,} were there already")
+    if found.outdated:
+        print(
+            f"{found.outdated:,} of them ran with other code than this version's: `adapterlab run` trains those again"
+        )
+    Console().print(plain(f"`adapterlab run {found.folder}` continues the study."), highlight=False, soft_wrap=True)

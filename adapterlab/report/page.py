@@ -60,11 +60,20 @@ _NOTES = {
 
 
 def write_report(analysis: Analysis, path: Path) -> None:
-    """Write the report of a study, with all of its cells, whole or not at all.
+    """Write the report of a study, whole or not at all.
 
     Args:
         analysis: The analysis of a study.
         path: The file.
+    """
+    write_text(path, report_text(analysis))
+
+
+def report_text(analysis: Analysis) -> str:
+    """Return the report of a study, with all of its cells, as HTML.
+
+    Args:
+        analysis: The analysis of a study.
     """
     environment = Environment(
         loader=PackageLoader("adapterlab.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -100,7 +109,7 @@ def write_report(analysis: Analysis, path: Path) -> None:
         script=Markup(asset("report.js")),
         licences=asset("LICENSES.txt"),
     )
-    write_text(path, printable(page))
+    return printable(page)
 
 
 def asset(name: str) -> str:

@@ -146,6 +146,22 @@ def _time_left(estimate: Estimate) -> str:
     return f"about {duration(estimate.seconds)}{cores}{' for what is left' if estimate.steps_done else ''}"
 
 
+def in_a_line(status: StudyStatus) -> str:
+    """Return how far a study is, in one line.
+
+    Args:
+        status: The status of the study.
+    """
+    line = f"{status.study.name}: {status.share:.0%} of the training steps, {_several(status.trials, 'trial')} done"
+    if status.finished:
+        return f"{line}; the study is complete"
+    if not status.being_written:
+        return f"{line}; no run is under way"
+    if status.seconds_left is None:
+        return line
+    return f"{line}, about {duration(status.seconds_left)} left"
+
+
 def show_status(status: StudyStatus, console: Console) -> None:
     """Print which trials failed and why, how far a study is, what is running, and which trials diverged.
 

@@ -29,7 +29,10 @@ from adapterlab.tasks.base import Part
 
 Cells = dict[str, Any]
 """Values of one row by column."""
-TEXTS = ("trial", "contestant", "round", "cell", "budget_flag", "status", "note", "curve", "along", "path")
+TEXTS = (
+    *("trial", "contestant", "round", "cell", "budget_flag", "status", "note"),
+    *("curve", "along", "path", "rows", "answers"),
+)
 DECIDES = (
     *("model", "model_hash", "task", "data", "adapter", "settings", "targets", "code", "precision", "parts"),
     *("metric", "scorer"),

@@ -28,6 +28,7 @@ from adapterlab.errors import AdapterlabError, AdapterlabWarning
 from adapterlab.files import write_text
 from adapterlab.lab.ledger.migrations import TABLE, VERSION, migrate, version_of
 from adapterlab.lab.ledger.origins import Origin, Unused, count_unused, group_by_environment
+from adapterlab.lab.ledger.records import Record
 from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 LIMITS = "limits"
@@ -120,6 +121,55 @@ class Ledger:
                 f"{self.path}: a trial could not be recorded ({error}); the {len(self)} recorded before are kept: "
                 f"{_remedy(error)}, and run the same command again to continue"
             ) from error
+
+    def records(self) -> Iterator[Record]:
+        """Yield every row with all that it holds, sorted by id."""
+        rows = self._db.execute(
+            "SELECT id, trial, outcome, environment, wall_seconds, attempts, finished FROM trials ORDER BY id"
+        ).fetchall()
+        for name, trial, outcome, environment, wall_seconds, attempts, ended in rows:
+            read = self._read(name, partial(_parsed, (trial, outcome, environment)))
+            yield Record(Finished(*read, wall_seconds, attempts), ended)
+
+    def merge(self, records: Sequence[Record]) -> int:
+        """Write rows of another ledger, all or none; those that this one has already are left as they are.
+
+        Args:
+            records: The rows.
+
+        Returns:
+            The number of rows that are new.
+
+        Raises:
+            AdapterlabError: If this ledger has another outcome of one of the trials, or the file cannot be written.
+        """
+        known = {record.id: record.content for record in self.records()}
+        if others := [each.id for each in records if known.get(each.id, each.content) != each.content]:
+            raise AdapterlabError(
+                f"{self.path} has another outcome of trial {others[0]}"
+                f"{f' and {len(others) - 1} more' if len(others) > 1 else ''}; nothing was imported: import into another "
+                f"folder with --out, or take ours out with `adapterlab retry {self.path.parent} --trial {others[0]}`"
+            )
+        new = [record for record in records if record.id not in known]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for record in new:
+                trial, outcome, environment, wall_seconds, attempts = record.finished
+                data = map(json.dumps, (trial.to_json(), outcome.to_json(), dict(environment)))
+                self._db.execute(
+                    "INSERT INTO trials (id, trial, outcome, environment, wall_seconds, attempts, finished)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (record.id, *data, wall_seconds, attempts, record.ended),
+                )
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise AdapterlabError(
+                f"{self.path} cannot be written ({error}); nothing was imported: {_remedy(error)}"
+            ) from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        return len(new)
 
     def _write(self, statement: str, values: Sequence[object]) -> None:
         """Run a statement, waiting with a warning as long as another program has locked the file."""
@@ -241,6 +291,15 @@ class Ledger:
             for name, environment, finished in rows
             if names is None or name in names
         )
+
+    def data_version(self) -> int:
+        """Return a number that changes when another process has written to the file."""
+        (found,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(found)
+
+    def times(self) -> dict[str, str]:
+        """Return by trial's id the date and time in UTC when it was recorded, as `2026-01-31T12:00:00Z`."""
+        return dict(self._db.execute("SELECT id, finished FROM trials").fetchall())
 
     def ended_by(self, moment: str) -> int:
         """Return the number of recorded trials that had ended at a moment.

@@ -199,6 +199,19 @@ def lock_design(folder: Path, plan: Plan, trials: int) -> DesignHistory:
     return DesignHistory(entries, intact(entries))
 
 
+def read_design(folder: Path) -> DesignHistory | None:
+    """Return the recorded designs of a study, or None if there is no record.
+
+    Args:
+        folder: The folder of results.
+
+    Raises:
+        AdapterlabError: If the record cannot be read.
+    """
+    found = _read(folder / FILE)
+    return DesignHistory(found, intact(found)) if found else None
+
+
 def extend(entries: Sequence[Entry], plan: Plan, trials: int, date: str) -> tuple[Entry, ...]:
     """Append a design, unless it is the last one.
 

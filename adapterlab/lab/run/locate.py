@@ -25,6 +25,8 @@ from adapterlab.trust import require, untrusted
 
 DEFAULT = "quick"
 """Name of the study that runs if none is named."""
+StudySource = str | Path | Study | None
+"""A `Study`, a TOML file, the name of a shipped study, a folder of results, or None for the quick study."""
 LEDGER, STUDY, PLANNING = "ledger.sqlite", "study.json", "planning.json"
 """Names of files in a folder of results; the last is there while `tune` plans a study."""
 
@@ -121,6 +123,16 @@ def record_study(study: Study, folder: Path) -> None:
         folder: The folder of its results.
     """
     write_text(folder / STUDY, study.model_dump_json(indent=1) + "\n")
+
+
+def called(source: StudySource, study: Study) -> str:
+    """Return the name of a study for commands in messages.
+
+    Args:
+        source: What the user gave.
+        study: The study.
+    """
+    return study.name if source is None or isinstance(source, Study) else str(source)
 
 
 def existing_ledger(folder: Path, study: str) -> Ledger:

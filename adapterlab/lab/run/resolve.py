@@ -192,7 +192,7 @@ class ResolvedStudy:
             model=study.model,
             model_hash=self.model_hash,
             task=task,
-            data=self._data(task),
+            data=self.data_of(task, study.model),
             adapter=json.dumps(settings, sort_keys=True),
             targets=targets,
             lr=lr,
@@ -236,9 +236,14 @@ class ResolvedStudy:
             "metric_rows": self.study.report.metric_rows,
         }
 
-    def _data(self, task: str) -> str:
-        """Return the fingerprint of a task's data, with that of the model's own answers if the task scores them."""
-        answers = self.models[self.study.model].answers if self.tasks[task].scores_answers else ""
+    def data_of(self, task: str, model: str) -> str:
+        """Return the fingerprint of a task's data, with that of the model's own answers if the task scores them.
+
+        Args:
+            task: Name of the task.
+            model: Name of one of the study's models.
+        """
+        answers = self.models[model].answers if self.tasks[task].scores_answers else ""
         return f"{self.data[task]}, own answers {answers}" if answers else self.data[task]
 
 
