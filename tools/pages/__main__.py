@@ -5,7 +5,7 @@ from __future__ import annotations
 from tools.pages.decisions import decisions, short_answer
 from tools.pages.marked import names_of, with_parts
 from tools.pages.published import ROOT, published_studies
-from tools.pages.rates import ranks, rates, rates_of_lora, rates_of_others
+from tools.pages.rates import ranks, rates, rates_answer, rates_of_lora, rates_of_others
 from tools.pages.scoreboards import literature, scoreboards
 from tools.pages.study_list import study_list
 
@@ -16,6 +16,7 @@ WRITERS = {
     "scoreboards": scoreboards,
     "literature": literature,
     "rates": rates,
+    "rates-answer": rates_answer,
     "rates-of-lora": rates_of_lora,
     "rates-of-others": rates_of_others,
     "ranks": ranks,

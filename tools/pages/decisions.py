@@ -64,8 +64,8 @@ def decisions(studies: list[PublishedStudy]) -> str:
         ("Smallest file", "You store or send many adapters.", _smallest),
         (
             "No time to tune",
-            "You will try one learning rate, and it may be off. How much of the gain is left at a rate 1.8 times too high or "
-            "too low, the worse of both, from the lowest to the highest task (one seed and half the steps, so without an "
+            "You will try one learning rate, and it may be off. How much of the gain is left at a rate 1.8 times too high "
+            "or too low, the worse of both, from the lowest to the highest task (one seed and half the steps, so without an "
             "interval):",
             _tolerant,
         ),

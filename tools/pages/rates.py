@@ -17,6 +17,8 @@ from tools.pages.search_curves import tolerances
 
 SWEEP, METHODS = "tinker-lora-sweep", "lr-matters"
 """Sources: ranks and rates of LoRA on many models, and rates of five methods on three models."""
+SMALLEST = 0.005
+"""Smallest difference that matters, in nats per token, as in the table."""
 FEWEST = 3
 """Models or settings that a mean needs at least."""
 
@@ -43,6 +45,46 @@ def rates(studies: list[PublishedStudy]) -> str:
             lines.append(f"| {row['name']} | {' | '.join(shown)} | {_span(ratios)} | {', '.join(kept) or '-'} |")
         parts.append("\n".join([f"### {board.heading}", "", f"{board.conditions}", "", *lines]))
     return "\n\n".join(parts)
+
+
+def rates_answer(studies: list[PublishedStudy]) -> str:
+    """Return what the tables say of the rate and of the rank, in two sentences each.
+
+    Args:
+        studies: The published studies.
+    """
+    widest = max(
+        (max(found) / min(found), board, task)
+        for board in boards_of(studies)
+        for task in board.data["tasks"]
+        if len(found := [row["rates"][task] for row in board.rows if task in row["rates"]]) > 1
+    )
+    factor, board, task = widest
+    lora = [
+        rate for at in boards_of(studies) for row in at.rows if row["name"] == "lora" for rate in row["rates"].values()
+    ]
+    cells = _of(cells_of(Store().scores), SWEEP)
+    published = [rate for cell in cells for name in _by_rank(cell).values() if (rate := _best_rate(cell, name))]
+    behind, moved = _by_each_rank(cells)
+    known = {rank: _limits(values) for rank, values in behind.items() if len(values) >= FEWEST}
+    enough = min(
+        (r for r in known if all(known[other][2] < SMALLEST for other in known if other >= r)), default=max(known)
+    )
+    highest = max(rank for rank, values in moved.items() if len(values) >= FEWEST)
+    small = _span([f"{at:g}" for at in lora])
+    rate = (
+        f"**Rate.** On one task ({task}, {board.study.model}) the best rates of two methods differ by a factor of "
+        f"{factor:.0f}, so a rate that is right for LoRA says little about another method: search, or [predict "
+        f"it](#without-a-search). LoRA's own best rate is {np.median(published):g} at the median of {len(published)} "
+        f"published sweeps of models above a billion parameters, and {small} for the small models and short runs of the "
+        "published studies."
+    )
+    rank = (
+        f"**Rank.** From rank {enough} on, LoRA is behind the highest rank by less than {SMALLEST:g} nats per token: rank "
+        f"{enough} by {_mean(behind[enough])}, over {len(behind[enough])} models. At rank {highest} the best rate is "
+        f"{_factor(moved[highest])} times that of the lowest rank ([table](#rank))."
+    )
+    return f"{rate}\n\n{rank}"
 
 
 def _flag(row: Mapping[str, Mapping[str, object]], task: str) -> str:
@@ -121,7 +163,20 @@ def ranks(studies: list[PublishedStudy]) -> str:
     Args:
         studies: The published studies; unused, since the table is of others' results.
     """
-    cells = _of(cells_of(Store().scores), SWEEP)
+    behind, moved = _by_each_rank(_of(cells_of(Store().scores), SWEEP))
+    lines = [
+        "| rank | models | behind the model's highest rank, nats per token | best rate, times that of the lowest rank |",
+        "|--:|--:|--:|--:|",
+    ]
+    for rank in sorted(behind):
+        if len(behind[rank]) >= FEWEST:
+            factor = _factor(moved[rank]) if len(moved[rank]) >= FEWEST else "-"
+            lines.append(f"| {rank} | {len(behind[rank])} | {_mean(behind[rank])} | {factor} |")
+    return "\n".join(lines)
+
+
+def _by_each_rank(cells: Sequence[Cell]) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
+    """Return by rank, over models, what it is behind the highest rank, and the logarithm of how its best rate has moved."""
     behind: dict[int, list[float]] = defaultdict(list)
     moved: dict[int, list[float]] = defaultdict(list)
     for cell in cells:
@@ -136,15 +191,7 @@ def ranks(studies: list[PublishedStudy]) -> str:
             rate = _best_rate(cell, name)
             if rate and lowest and rank != min(names):
                 moved[rank].append(math.log(rate / lowest))
-    lines = [
-        "| rank | models | behind the model's highest rank, nats per token | best rate, times that of the lowest rank |",
-        "|--:|--:|--:|--:|",
-    ]
-    for rank in sorted(behind):
-        if len(behind[rank]) >= FEWEST:
-            factor = _factor(moved[rank]) if len(moved[rank]) >= FEWEST else "-"
-            lines.append(f"| {rank} | {len(behind[rank])} | {_mean(behind[rank])} | {factor} |")
-    return "\n".join(lines)
+    return behind, moved
 
 
 def _of(cells: Iterable[Cell], source: str) -> list[Cell]:

@@ -26,6 +26,8 @@ GUIDES = {
     "CHANGELOG.md": "changelog.md",
 }
 """Pages at the root of the repository, by their names in the site."""
+PUBLISHED = "published.md"
+"""Page about the published studies."""
 SHOWN = {".html", ".json", ".png", ".svg", ".parquet", ".ipynb"}
 """Endings of files that are copied under their own name; others get `.txt`, so that a browser shows them."""
 PIECES = re.compile(
@@ -35,6 +37,25 @@ PIECES = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 """Blocks of code, links to files, and code in a line; only the links are changed."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the pages of the published results after the page about them.
+
+    Args:
+        config: Settings of the site; changed in place.
+
+    Returns:
+        The settings.
+    """
+    for section in config.nav or []:
+        for items in section.values() if isinstance(section, dict) else ():
+            if PUBLISHED in items:
+                after = items.index(PUBLISHED) + 1
+                items[after:after] = [
+                    path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("results/*/README.md"))
+                ]
+    return config
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
