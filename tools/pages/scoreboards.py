@@ -17,6 +17,7 @@ from tools.pages.published import ROOT, Board, PublishedStudy, Row, boards_of, i
 
 TIMES = ROOT / "benchmarks" / "results" / "adapters-cpu-float32.json"
 """Times of a step beside LoRA's, measured in turns."""
+SPACE = "\N{NO-BREAK SPACE}"
 LITERATURE = ("in_domain", "forgetting")
 """Metrics that are compared with the literature."""
 
@@ -75,20 +76,25 @@ def _cells(board: Board, row: Row, matched: bool) -> list[str]:
     reference = board.row(board.reference)
     times = step_times().get(method_of(row), {})
     name = f"**{row['name']}**" if row["name"] == board.reference else str(row["name"])
-    versus = interval(row["versus_reference"])
+    versus = _two_lines(interval(row["versus_reference"]))
     kept = row["less_forgetting_at_equal_learning"]
     cells = [
         name + ("" if row["ranked"] else " (not ranked)"),
         f"{row['parameters']:,}<br>{row['parameters'] / reference['parameters']:.2g} x",
         " / ".join(f"{times[tokens]:.2f}" for tokens in sorted(times, key=int)) or "-",
         f"**{versus}**" if is_told_apart(row["versus_reference"], row["p_holm"]) else versus,
-        interval(row["forgetting"]),
+        _two_lines(interval(row["forgetting"])),
     ]
     if matched:
-        found = interval(kept)
+        found = _two_lines(interval(kept))
         cells.append(f"**{found}**" if kept and is_told_apart(kept, kept["p_holm"]) else found)
     rates = "<br>".join(f"{rate:g}" for rate in row["rates"].values())
     return [*cells, rates, _links(board, str(row["name"]))]
+
+
+def _two_lines(estimate: str) -> str:
+    """Return an estimate above its interval, neither of which is broken."""
+    return estimate.replace(" (", "<br>(").replace(" ", SPACE)
 
 
 def _links(board: Board, name: str) -> str:
@@ -100,7 +106,7 @@ def _links(board: Board, name: str) -> str:
         seeds = " ".join(
             f"[{seed}]({board.study.report}#t-{trial})" for seed, trial in zip(of["seed"], of["trial"], strict=True)
         )
-        lines.append(f"{task} {seeds}")
+        lines.append(f"{task} {seeds}".replace(" ", SPACE))
     return "<br>".join(lines)
 
 
