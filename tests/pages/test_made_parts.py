@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from adapterlab.adapters import adapter
+from adapterlab.adapters import adapter, all_adapters
 from adapterlab.cli import app
 from adapterlab.lab.study.load import load_study
 from adapterlab.models.loading import load_causal
@@ -132,6 +132,12 @@ def test_the_table_of_rates_has_every_contestant_of_a_study(new_results):
     table = rates(published_studies(new_results))
     for name in ("lora", "pissa", "oft", "dora", "ia3", "vera", "full_ft"):
         assert f"\n| {name} | " in table
+
+
+def test_the_front_page_has_the_number_of_adapters_about_right():
+    own = [name for name, kind in all_adapters().items() if kind.__module__.startswith("adapterlab.")]
+    assert "some forty other adapters" in MADE["index.md"]
+    assert 38 <= len(own) - 4 <= 46
 
 
 def test_no_method_is_named_that_the_package_lacks():

@@ -7,7 +7,7 @@ from tools.pages.marked import names_of, with_parts
 from tools.pages.published import ROOT, published_studies
 from tools.pages.rates import ranks, rates, rates_answer, rates_of_lora, rates_of_others
 from tools.pages.scoreboards import literature, scoreboards
-from tools.pages.study_list import study_list
+from tools.pages.study_list import studied, study_list
 
 PAGES = ROOT / "docs"
 WRITERS = {
@@ -21,6 +21,7 @@ WRITERS = {
     "rates-of-others": rates_of_others,
     "ranks": ranks,
     "studies": study_list,
+    "studied": studied,
 }
 """Functions that write the marked parts, by their names."""
 

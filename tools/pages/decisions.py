@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter
-from tools.pages.published import Board, PublishedStudy, Row, boards_of, interval, is_told_apart, listed
+from tools.pages.published import MODELS, Board, PublishedStudy, Row, boards_of, interval, is_told_apart, listed
 from tools.pages.scoreboards import forgets_less, step_times
 from tools.pages.search_curves import tolerances
 
@@ -193,6 +193,8 @@ def _own() -> dict[str, type[Adapter]]:
 
 
 def _quantized(studies: list[PublishedStudy]) -> str:
+    unknown = [study.settings["name"] for study in studies if study.settings["model"] not in MODELS]
+    but = f" Not known: {listed(unknown)}." if unknown else ""
     return "\n".join(
         [
             "### Quantized base",
@@ -200,7 +202,7 @@ def _quantized(studies: list[PublishedStudy]) -> str:
             "Your base model is in 4 or 8 bits. Every method of linear layers can be attached to it, and none can be merged "
             "into it ([how](coming-from-peft.md#quantized-bases)).",
             "",
-            f"- Not measured: all {len(studies)} published studies have a base in full precision, so nothing is told apart.",
+            f"- Not measured: the base of the published studies is in full precision, so nothing is told apart.{but}",
         ]
     )
 

@@ -76,13 +76,17 @@ class Board:
         return f"[{self.heading.partition(': ')[2]}](which-adapter.md#{slug})"
 
     @property
+    def steps(self) -> int:
+        """Training steps of a reported run."""
+        return int(self.data["cell"].get("steps", self.study.settings["training"]["steps"]))
+
+    @property
     def conditions(self) -> str:
         """Size, length and number of runs, as a sentence."""
         training = self.study.settings["training"]
-        steps = self.data["cell"].get("steps", training["steps"])
         budget = self.data["budget"]
         size = "Each adapter has its own size" if budget is None else f"At most {budget:,} trained parameters"
-        return f"{size}; {steps} steps of {training['batch']} examples of at most {training['length']} tokens."
+        return f"{size}; {self.steps} steps of {training['batch']} examples of at most {training['length']} tokens."
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _cells(board: Board, row: Row, matched: bool) -> list[str]:
     cells = [
         name + ("" if row["ranked"] else " (not ranked)"),
         f"{row['parameters']:,}<br>{row['parameters'] / reference['parameters']:.2g} x",
-        " / ".join(f"{times[tokens]:.2f}" for tokens in sorted(times, key=int)) or "-",
+        f"{SPACE}/{SPACE}".join(f"{times[tokens]:.2f}" for tokens in sorted(times, key=int)) or "-",
         f"**{versus}**" if is_told_apart(row["versus_reference"], row["p_holm"]) else versus,
         _two_lines(interval(row["forgetting"])),
     ]
