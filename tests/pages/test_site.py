@@ -17,6 +17,8 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+import adapterlab
+from adapterlab import argmap, evidence, geometry
 from tests.pages.blocks import DOCS
 
 ROOT = DOCS.parent
@@ -96,6 +98,13 @@ def test_the_published_results_are_in_it_whole(site):
 def test_no_path_of_the_machine_is_in_the_pages(site):
     for page in site.rglob("*.html"):
         assert str(ROOT) not in page.read_text(), page
+
+
+def test_the_reference_has_every_public_name(site):
+    anchors = targets_of(site / "api.html").anchors
+    for module in (adapterlab, argmap, evidence, geometry):
+        missing = [name for name in module.__all__ if not any(at.endswith(f".{name}") for at in anchors)]
+        assert not missing, (module, missing)
 
 
 def test_examples_of_docstrings_are_code_in_the_reference(site):
