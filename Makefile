@@ -74,3 +74,16 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docstrings.py
+
+# The documentation site in site/; search needs it to be served: .venv/bin/python -m http.server -d site
+.PHONY: docs docs-tables notebooks
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The tables and answers of the pages that come from results/*/ and the tables of evidence; run it when there are new results.
+docs-tables: .venv/installed-dev
+	$(BIN)/python -m tools.pages
+
+# Runs the notebooks of examples/ and keeps what they print: two minutes.
+notebooks: .venv/installed-dev
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m tools.pages.notebooks

@@ -3,8 +3,8 @@
     python -m benchmarks.report_page              # 10,000 trials, five loads
 
 The outcomes are made up; contestants are all methods, so that tables and charts are as long as a report's get. Needs
-Debian's chromium and chromium-driver. Time runs from the request until scripts are done and the first frame is painted. Figures:
-`results/report_page.md`.
+Debian's chromium and chromium-driver. Time runs from the request until scripts are done and the first frame is painted.
+Figures: `results/report_page.md`.
 """
 
 from __future__ import annotations
