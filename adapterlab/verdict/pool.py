@@ -46,7 +46,7 @@ class Pooled:
     contradiction: str
     """Sentence about a contradiction between the study and the tables; empty without one."""
     mine: tuple[Effect, ...] = ()
-    """The study's effect on each task, in units of the smallest difference that matters; none if the claim was not tested."""
+    """The study's effect on each task, in units of the smallest difference that matters; none if it tested nothing."""
 
     @property
     def new(self) -> tuple[str, ...]:
