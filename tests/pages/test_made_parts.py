@@ -128,6 +128,18 @@ def test_forgetting_is_shown_at_equal_learning_where_a_study_has_it(p, words, ne
     assert words in answer
 
 
+def test_a_contestant_without_a_result_is_shown_and_not_compared(new_results):
+    studies = published_studies(new_results)
+    nothing = {"mean": None, "low": None, "high": None}
+    for row in studies[0].boards[0].rows:
+        if row["name"] == "ia3":
+            row.update(versus_reference=None, gain=nothing, forgetting=nothing, p_holm=None, rates={})
+    assert "\n| ia3 | " in scoreboards(studies)
+    assert "\n| ia3 | - | - | - |" in rates(studies)
+    assert "ia3" not in decisions(studies).split("### ")[1]
+    assert short_answer(studies)
+
+
 def test_the_table_of_rates_has_every_contestant_of_a_study(new_results):
     table = rates(published_studies(new_results))
     for name in ("lora", "pissa", "oft", "dora", "ia3", "vera", "full_ft"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from adapterlab.adapters import all_adapters
 from adapterlab.adapters.base import Adapter
-from tools.pages.published import MODELS, Board, PublishedStudy, Row, boards_of, interval, is_told_apart, listed
+from tools.pages.published import MODELS, Board, PublishedStudy, Row, boards_of, has, interval, is_told_apart, listed
 from tools.pages.scoreboards import forgets_less, step_times
 from tools.pages.search_curves import tolerances
 
@@ -104,7 +104,7 @@ def _forgets_least(board: Board) -> Iterator[str]:
     kept = {
         row["name"]: row["less_forgetting_at_equal_learning"]
         for row in board.ranked
-        if row["less_forgetting_at_equal_learning"]
+        if has(row["less_forgetting_at_equal_learning"])
     }
     unit = board.data["unit"]
     if kept:
@@ -118,7 +118,8 @@ def _forgets_least(board: Board) -> Iterator[str]:
         return
     paired = {name: effect for name, effect in forgets_less(board.study).items() if board.reference == "lora"}
     apart = [name for name, effect in paired.items() if (effect["low"] or 0.0) > 0]
-    least = min((row for row in board.rows if row["ranked"]), key=lambda row: row["forgetting"]["mean"])
+    measured = [row for row in board.rows if row["ranked"] and has(row["forgetting"])]
+    least = min(measured, key=lambda row: row["forgetting"]["mean"])
     yield (
         f"as trained, {least['name']} forgets least, {interval(least['forgetting'])} {unit}; at equal learning nothing was "
         "measured."

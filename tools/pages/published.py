@@ -47,8 +47,10 @@ class Board:
 
     @property
     def ranked(self) -> list[Row]:
-        """Contestants that are compared for rank, without the reference."""
-        return [row for row in self.rows if row["ranked"] and row["name"] != self.reference]
+        """Contestants that are compared for rank, without the reference and those that have no result."""
+        return [
+            row for row in self.rows if row["ranked"] and row["name"] != self.reference and has(row["versus_reference"])
+        ]
 
     def row(self, name: str) -> Row:
         """Return a contestant.
@@ -202,6 +204,18 @@ def interval(effect: Mapping[str, float | None] | None, sign: float = 1.0) -> st
         return f"{number(sign * effect['mean'])} (no interval)"
     low, high = sorted((sign * low, sign * high))
     return f"{number(sign * effect['mean'])} ({number(low)} to {number(high)})"
+
+
+def has(effect: Mapping[str, float | None] | None) -> bool:
+    """Return True if an effect was measured; a run that diverged has no forgetting, for example.
+
+    Args:
+        effect: `mean` and its interval, or None.
+
+    >>> has(None), has({"mean": None}), has({"mean": 0.0})
+    (False, False, True)
+    """
+    return effect is not None and effect["mean"] is not None
 
 
 def is_told_apart(effect: Mapping[str, float | None] | None, p: float | None) -> bool:

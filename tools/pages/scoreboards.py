@@ -13,7 +13,7 @@ from adapterlab.report.verdict_json import finite
 from adapterlab.verdict.claims import read_test
 from adapterlab.verdict.forms import Better
 from adapterlab.verdict.other_evidence import other_evidence
-from tools.pages.published import ROOT, Board, PublishedStudy, Row, boards_of, interval, is_told_apart
+from tools.pages.published import ROOT, Board, PublishedStudy, Row, boards_of, has, interval, is_told_apart
 
 TIMES = ROOT / "benchmarks" / "results" / "adapters-cpu-float32.json"
 """Times of a step beside LoRA's, measured in turns."""
@@ -174,7 +174,7 @@ def forgets_less(study: PublishedStudy) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for claim in study.verdict.get("claims", []):
         test, effect = claim["test"], claim.get("effect")
-        if effect is None or test.get("in") != "forgetting" or test.get("at") or "better" not in test:
+        if not has(effect) or test.get("in") != "forgetting" or test.get("at") or "better" not in test:
             continue
         tasks = {"tasks": sorted({pair["task"] for pair in claim["pairs"]})}
         if test["than"] == "lora":
