@@ -118,7 +118,9 @@ def _rerun(
 def _line(each: Reproduced) -> str:
     """Return the line about a trial: contestant, published, here, difference, verdict."""
     trial, part = each.trial, each.part
-    about = f"{trial.method} on {trial.task}, rate {trial.lr:.2g}, seed {trial.seed}, {trial.steps} steps ({trial.id})"
+    about = (
+        f"{each.contestant} on {trial.task}, rate {trial.lr:.2g}, seed {trial.seed}, {trial.steps} steps ({trial.id})"
+    )
     if part:
         (was, _), (now, _) = each.published.scores[part], each.here.scores[part]
         about += f": {part} loss {was:.6f} published, {now:.6f} here, difference {each.difference:+.2g}"

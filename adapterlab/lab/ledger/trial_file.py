@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class TrialFile:
     """Rows of the ledger, each once."""
     files: Mapping[str, str]
     """Files of the folder of results, as text by name."""
+    contestants: Mapping[str, str] = field(default_factory=dict)
+    """By trial's id, its contestants in the study, joined; trials that the study did not use are left out."""
 
 
 def write_trial_file(frame: pd.DataFrame, ledger: Ledger, path: Path) -> None:
@@ -119,7 +121,18 @@ def read_trial_file(path: Path) -> TrialFile:
         raise AdapterlabError(
             f"{path} has no column {', '.join(missing)}: give the file that `adapterlab export` wrote, with all its columns"
         )
-    return TrialFile(path, _records(path, table.select(columns).to_pylist()), about["files"])
+    records = _records(path, table.select(columns).to_pylist())
+    return TrialFile(path, records, about["files"], _contestants(table))
+
+
+def _contestants(table: pa.Table) -> dict[str, str]:
+    if "contestant" not in table.column_names:
+        return {}
+    names: dict[str, list[str]] = {}
+    for row in table.select(("trial", "contestant")).to_pylist():
+        if row["contestant"] is not None:
+            names.setdefault(row["trial"], []).append(str(row["contestant"]))
+    return {trial: " and ".join(dict.fromkeys(found)) for trial, found in names.items()}
 
 
 def _about(path: Path, table: pa.Table) -> dict[str, Any]:

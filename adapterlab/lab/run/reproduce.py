@@ -69,6 +69,8 @@ class Reproduced:
     """Time that it took."""
     other_code: bool
     """True if the code that decides its outcome has changed since it was published."""
+    contestant: str
+    """Its contestants in the study, or its method."""
 
     @property
     def trial(self) -> Trial:
@@ -104,6 +106,8 @@ class Published:
     noise: Mapping[str, float]
     """By task, the seed noise."""
     runner: Runner
+    contestants: Mapping[str, str]
+    """By trial's id, its contestants; trials that the study did not use are left out."""
 
     @classmethod
     def open(cls, found: TrialFile) -> Published:
@@ -133,7 +137,7 @@ class Published:
             micro_batch=limits.micro_batch,
             checkpointing=limits.checkpointing,
         )
-        return cls(study, records, seed_noise(found.records), Runner(config))
+        return cls(study, records, seed_noise(found.records), Runner(config), found.contestants)
 
     def draw(self, share: float, least: int, seconds: float, rng: random.Random) -> Sample:
         """Draw trials at random.
@@ -189,7 +193,8 @@ class Published:
         trial, outcome = record.finished.trial, record.finished.outcome
         tolerance = OF_THE_NOISE * self.noise.get(trial.task, math.inf)
         part, difference = compare(outcome.scores, here.scores, tolerance)
-        return Reproduced(record, here, part, difference, tolerance, seconds, current_code(trial) != trial.code)
+        name = self.contestants.get(trial.id, trial.method)
+        return Reproduced(record, here, part, difference, tolerance, seconds, current_code(trial) != trial.code, name)
 
 
 def compare(published: Scores, here: Scores, tolerance: float) -> tuple[str, float]:

@@ -84,6 +84,9 @@ def test_trials_come_out_as_they_were_published(published):
     assert f"{count} of {count} trials drawn" in said
     assert f"{count} of {count} outcomes agree, {count} of them to the last bit." in said
     assert "code has changed" not in said
+    frame = pd.read_parquet(published / "tiny/trials.parquet").set_index("trial")
+    for name, trial in re.findall(r"^  (\S+) on prose.*?\(([0-9a-f]{16})\)", said, re.MULTILINE):
+        assert frame["contestant"][trial] == name
 
 
 def test_a_loss_that_moved_is_beyond_rounding(place, published):
