@@ -20,7 +20,7 @@ function columns(board, task) {
   const found = [
     { title: "contestant", frozen: true, wrap: true, width: 158, value: (row) => row.name, show: (row) => h("span", {}, nameCell(row.name), flags(rowOf(board, row.name))) },
     { title: "theme", width: 96, value: (row) => contestants.get(row.name)?.theme ?? "" },
-    { title: "trained parameters", number: true, value: (row) => rowOf(board, row.name).parameters, show: (row) => short(rowOf(board, row.name).parameters) },
+    { title: "trained parameters", number: true, width: 104, value: (row) => rowOf(board, row.name).parameters, show: (row) => short(rowOf(board, row.name).parameters) },
     effectColumn("learned in-domain", (row) => row.gain),
     effectColumn(`against ${reference}`, (row) => row.versus, (row) => (row.name === reference ? "reference" : null)),
   ];

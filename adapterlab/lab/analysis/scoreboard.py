@@ -315,7 +315,7 @@ def _answer(scoreboard: Scoreboard, results: Results) -> str:
     ranked, lead, smallest = scoreboard.ranked, scoreboard.lead, results.study.report.smallest
     if not ranked:
         return "No contestant finished a run, so there is nothing to compare."
-    best, tasks = ranked[0], " and ".join(results.study.tasks)
+    best, tasks = ranked[0], listed(results.study.tasks)
     if not scoreboard.improved(best):
         nothing = f"No contestant learned anything on {tasks} that the frozen model did not know."
         return f"{nothing} {scoreboard.without_improvement}".strip()
