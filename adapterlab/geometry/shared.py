@@ -99,16 +99,20 @@ def activations(change: Change, scoring: Scoring) -> Activations:
         The measures, and notes.
     """
     device = next(scoring.model.parameters()).device
-    weights = {path: change.read(path).tuned for path in change.shapes}
+    weights = {path: change.read(path).tuned.to(device) for path in change.shapes}
     found: dict[str, dict[str, dict[str, float]]] = {}
     notes = []
     for name, part in TEXTS.items():
-        if part not in scoring.task.parts:
+        if part not in scoring.parts:
             continue
+        training = scoring.model.training
+        scoring.model.eval()
         try:
-            batches = inputs_of(scoring.task, part, scoring.processor)
+            batches = inputs_of(scoring.task, part, scoring.processor, length=scoring.length)
             moved = [{key: tensor.to(device) for key, tensor in batch.items()} for batch in batches]
             found[name] = measure_activations(scoring.model, weights, moved)
         except AdapterlabError as error:
             notes.append(f"Activations on {name} text were not measured: {error}.")
+        finally:
+            scoring.model.train(training)
     return Activations(found, notes)
