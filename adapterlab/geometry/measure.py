@@ -23,6 +23,7 @@ from torch import Tensor
 from adapterlab.adapters.context import Factors
 from adapterlab.geometry.change import Change, WeightChange, frobenius
 from adapterlab.geometry.hypotheses.base import Hypothesis, Nearest, Setting
+from adapterlab.geometry.leading import left_out
 from adapterlab.geometry.measures.base import DRAWS, Layer, Measure
 from adapterlab.geometry.measures.nulls import compare
 from adapterlab.geometry.result import LayerGeometry, Projection
@@ -53,6 +54,7 @@ def measure_layer(
     """
     layer = Layer(change, factors or default_factors())
     spectrum = (layer.of_delta.s[:SPECTRUM_LENGTH] / change.norm).tolist()
+    values = {each.name: each.of(layer) for each in measures}
     return LayerGeometry(
         change.path,
         change.role.value,
@@ -60,9 +62,10 @@ def measure_layer(
         change.shape,
         change.norm,
         change.relative_norm,
-        {each.name: each.of(layer) for each in measures},
+        values,
         compare(measures, layer, draws, seed),
         tuple(spectrum),
+        max(left_out(weight, found) for weight, found in layer.decomposed),
     )
 
 

@@ -20,7 +20,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder
 from adapterlab.geometry.change import Change, SomeLayers
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
-from adapterlab.geometry.measure import measure_layer, project, sizes_within
+from adapterlab.geometry.leading import Leading, needed, note
+from adapterlab.geometry.measure import SPECTRUM_LENGTH, measure_layer, project, sizes_within
 from adapterlab.geometry.parallel import threads
 from adapterlab.geometry.plan import Plan
 from adapterlab.geometry.residuals import Residuals, that_fit
@@ -73,11 +74,12 @@ def run_geometry(
     within = SomeLayers(change, [path for path, (norm, _) in sizes.items() if norm])
     notes = [*change.notes, *_doubts(change, [relative for norm, relative in sizes.values() if norm])]
     budgets = plan.all_budgets(within.shapes)
-    setting = Setting(factors or _factors_for(within.shapes), plan.seed)
     chosen, left_out = that_fit(plan.chosen_hypotheses(), within.shapes, budgets)
     sized = _sized(chosen, within.shapes, budgets)
     to_score = _sized(chosen, within.shapes, plan.scored_budgets(within.shapes)) if scoring else []
     unscored = [each for each in sized if each not in to_score]
+    cache = factors or _factors_for(within.shapes)
+    setting = Setting(Leading(cache, needed(plan.chosen_measures(), sized, SPECTRUM_LENGTH)), plan.seed)
     residuals = Residuals(unscored, within.shapes)
     layers: list[LayerGeometry] = []
     shared, in_activations = Sharing(), Activations()
@@ -104,13 +106,14 @@ def run_geometry(
         if left:
             watch("projecting layers that share parameters", 0, len(left))
         joint.result()
+    randomized = note({layer.path: layer.left_out for layer in layers})
     norms = {path: norm for path, (norm, _) in sizes.items()}
     found = {(each.name, size): residuals.projection(each, size, norms) for each, size in unscored}
     scores: dict[str, tuple[float, float]] = {}
     if scoring is not None:
         if plan.activations:
             watch("measuring activations", 0, 1)
-            in_activations = activations(within, scoring)
+            in_activations = activations(within, scoring, record)
         of_scored, scores = _scored(within, to_score, setting, scoring, record, watch)
         found |= {(each.hypothesis, each.size): each for each in of_scored}
     return GeometryResult(
@@ -126,7 +129,7 @@ def run_geometry(
         scores=scores,
         task="" if scoring is None else scoring.task.name,
         unit="" if scoring is None else scoring.task.unit,
-        notes=(*notes, *left_out, *shared.notes, *in_activations.notes),
+        notes=(*notes, *left_out, *randomized, *shared.notes, *in_activations.notes),
         budgets=budgets,
     )
 
