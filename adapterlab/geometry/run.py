@@ -198,7 +198,7 @@ def _scored(
     names = {f"projection {each.name} {size}": (each, size) for each, size in sized}
     missing = sum(record.get(name) is None for name in names)
     if missing:
-        watch(f"scoring {missing} projections, at least {_spoken(missing * seconds[0])}", 0, 1)
+        watch(f"{missing} projections to score, at least {_spoken(missing * seconds[0])}", 0, 1)
     found = []
     for done, (name, (each, size)) in enumerate(names.items()):
         if (stored := record.get(name)) is not None:

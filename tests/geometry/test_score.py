@@ -100,7 +100,7 @@ def test_the_time_that_scoring_will_take_is_said_before():
     scoring = Scoring(linear(torch.zeros(4, 4)), None, Regression())
     plan = Plan(budgets=(8, 16), hypotheses=("low_rank",), measures=(), draws=2)
     run_geometry(change, plan, scoring=scoring, watch=lambda stage, *_: stages.append(stage))
-    said = stages.index("scoring 2 projections, at least 0 s")
+    said = stages.index("2 projections to score, at least 0 s")
     assert stages[said + 1] == "projecting on low_rank and scoring, about 0 s left"
 
 
