@@ -1,7 +1,7 @@
 """Peak memory and time of `adapterlab geometry` on a synthetic pair of checkpoints.
 
     python -m benchmarks.geometry_memory                        # a pair of 2 GB in total
-    python -m benchmarks.geometry_memory --width 4096 --inner 14336 --vocabulary 128256 --blocks 1 --changed 1 --only down_proj
+    python -m benchmarks.geometry_memory --width 4096 --inner 14336 --vocabulary 128256 --blocks 1 --changed 1
 
 The second one has a block, the embeddings and the output head of Llama 3 8B, and takes 5.1 GB of disk.
 

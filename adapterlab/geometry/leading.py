@@ -1,7 +1,7 @@
 """Leading singular triplets of weights: exact, or by a randomized decomposition with an error bound where few are needed.
 
-An exact decomposition of a weight of a model of 8 B takes about a minute of a core. If a run needs the leading triplets alone, those of large
-weights come from the randomized range finder of Halko, Martinsson and Tropp (2011).
+An exact decomposition of a weight of a model of 8 B takes about a minute of a core. If a run needs the leading triplets
+alone, those of large weights come from the randomized range finder of Halko, Martinsson and Tropp (2011).
 
 >>> weight = torch.ones(LARGE, 1) @ torch.ones(1, LARGE)
 >>> leading = Leading(FactorCache(), lambda length: 4)
