@@ -48,6 +48,9 @@ def geometry(
         str,
         typer.Option(help="Of these numbers, those at which models are scored: all, largest, or numbers of your own."),
     ] = "all",
+    rows: Annotated[
+        int, typer.Option(min=1, help="Examples of each part of the task that models are scored on, at most.")
+    ] = 32,
     hypotheses: Annotated[
         str | None, typer.Option(help="Hypotheses, or adapters that state them: low_rank,oft. All if not given.")
     ] = None,
@@ -87,6 +90,7 @@ def geometry(
             texts=texts,
             budgets=budgets,
             score_at=at,
+            rows=rows,
             hypotheses=_names(hypotheses),
             measures=_names(measures),
             draws=draws,

@@ -46,6 +46,7 @@ def geometry_of(
     texts: str | Path | None = None,
     budgets: Sequence[int] = (),
     score_at: Sequence[int] | Literal["all", "largest"] = "all",
+    rows: int = WINDOWS,
     hypotheses: Sequence[str] | None = None,
     measures: Sequence[str] | None = None,
     draws: int = DRAWS,
@@ -64,6 +65,7 @@ def geometry_of(
         texts: Rows of your own in place of a task: a file or folder, as for `adapterlab.tune`.
         budgets: Numbers of parameters to project at; five from rank 1 to rank 32 of low rank if empty.
         score_at: Numbers of parameters at which projected models are scored, which takes longest for a large model.
+        rows: Examples of each part of the task that models are scored on, at most.
         hypotheses: Names of hypotheses, or of adapters that state them; all if None.
         measures: Names of measures; all if None.
         draws: Random changes that a null is estimated from.
@@ -104,9 +106,9 @@ def geometry_of(
         watch("loading the base model", 0, 1)
         model, processor = load(str(change.base_name if base is None else base), chosen.head)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        scoring = Scoring(model, processor, chosen)
+        scoring = Scoring(model, processor, chosen, windows=rows)
     digest = hashlib.blake2b(digest_size=12)
-    scored = "" if chosen is None else f"{chosen.name} {chosen.fingerprint()} {LENGTH} {WINDOWS}"
+    scored = "" if chosen is None else f"{chosen.name} {chosen.fingerprint()} {LENGTH} {rows}"
     digest.update(f"{identity} {plan.identity} {scored}".encode())
     with Record(None if out is None else Path(out) / PROGRESS, digest.hexdigest()) as record:
         result = run_geometry(change, plan, scoring=scoring, record=record, watch=watch)
