@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,6 +44,13 @@ def geometry(
             help="Numbers of parameters to project at, separated by commas; ranks 1 to 32 of LoRA if not given."
         ),
     ] = None,
+    score_at: Annotated[
+        str,
+        typer.Option(help="Of these numbers, those at which models are scored: all, largest, or numbers of your own."),
+    ] = "all",
+    rows: Annotated[
+        int, typer.Option(min=1, help="Examples of each part of the task that models are scored on, at most.")
+    ] = 32,
     hypotheses: Annotated[
         str | None, typer.Option(help="Hypotheses, or adapters that state them: low_rank,oft. All if not given.")
     ] = None,
@@ -56,7 +63,13 @@ def geometry(
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure a weight change: how much of it each hypothesis can express, and what that part is worth on a task."""
-    budgets = _numbers(budget)
+    budgets = _numbers("--budget", budget)
+    at: Literal["all", "largest"] | tuple[int, ...]
+    match score_at:
+        case "all" | "largest":
+            at = score_at
+        case _:
+            at = _numbers("--score-at", score_at)
     if plot is not None and plot.suffix.lower() not in PICTURES:
         raise AdapterlabError(f"--plot {plot}: give a file that ends with .png or .svg")
     from rich.console import Console
@@ -76,6 +89,8 @@ def geometry(
             task=task,
             texts=texts,
             budgets=budgets,
+            score_at=at,
+            rows=rows,
             hypotheses=_names(hypotheses),
             measures=_names(measures),
             draws=draws,
@@ -117,11 +132,11 @@ class _Progress:
         self._stage = stage
 
 
-def _numbers(text: str | None) -> tuple[int, ...]:
+def _numbers(option: str, text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in _names(text) or ())
     except ValueError:
-        raise AdapterlabError(f"--budget {text!r}: give numbers of parameters, such as 10000,100000") from None
+        raise AdapterlabError(f"{option} {text!r}: give numbers of parameters, such as 10000,100000") from None
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -18,7 +18,8 @@ True
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,63 @@ def with_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[No
     finally:
         for path, layer in layers.items():
             layer.get_parameter("weight").data = before[path]
+
+
+class ChangeStrength:
+    """A control of the strength of a change of weights: 0 for the base, 1 for the changed weights, a line through both.
+
+    Args:
+        model: The base model.
+        weights: Changed weights `(out, in)` by path of the layer.
+    """
+
+    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        self.kept: dict[str, Any] = {}
+        """Results of the base model on the examples that are scored, which a task keeps between calls."""
+        self._model, self._weights = model, weights
+        self._placed, self._strength = ExitStack(), 0.0
+
+    @property
+    def strength(self) -> float:
+        """Factor on the change, 0 at first."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        if value == self._strength:
+            return
+        self._placed.close()
+        self._strength = 0.0
+        if value:
+            weights = {path: self._at(path, weight, value) for path, weight in self._weights.items()}
+            self._placed.enter_context(with_weights(self._model, weights))
+        self._strength = value
+
+    def _at(self, path: str, weight: Tensor, strength: float) -> Tensor:
+        if strength == 1:
+            return weight
+        layer = self._model.get_submodule(path)
+        base = _rows_out(layer.get_parameter("weight").data, layer).to(weight)
+        return base + strength * (weight - base)
+
+
+@contextmanager
+def changed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[ChangeStrength]:
+    """Give linear layers other weights for the duration of a `with` block, in which their strength can be set.
+
+    Args:
+        model: The model, without adapters on these layers.
+        weights: Weights `(out, in)` by path of the layer.
+
+    Yields:
+        The control of the strength of their change, at 1.
+    """
+    control = ChangeStrength(model, weights)
+    try:
+        control.strength = 1.0
+        yield control
+    finally:
+        control.strength = 0.0
 
 
 def _rows_out(weight: Tensor, layer: nn.Module) -> Tensor:

@@ -1,99 +1,36 @@
-"""Measure a change layer by layer, and project it on hypotheses.
+"""The parts that a run is made of: measures of one layer, and the projection of a change on one hypothesis.
 
 >>> import torch
 >>> from adapterlab.geometry.change import InMemory
+>>> from adapterlab.geometry.hypotheses import hypothesis
+>>> from adapterlab.geometry.measures import measure_named
 >>> base = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
->>> result = measure(InMemory({"h.0.up": (base, base + base[:, :1] @ base[:1])}), budgets=(32,))
->>> round(result.layers[0].measures["stable_rank"], 4)
+>>> change = InMemory({"h.0.up": (base, base + base[:, :1] @ base[:1])})
+>>> round(measure_layer(change.read("h.0.up"), [measure_named("stable_rank")]).measures["stable_rank"], 4)
 1.0
->>> [(each.hypothesis, each.size, round(each.residual, 4)) for each in result.projections][:1]
-[('low_rank', 1, 0.0)]
+>>> projection, weights = project(change, hypothesis("low_rank"), 1, Setting())
+>>> round(projection.residual, 4), weights["h.0.up"].shape
+(0.0, torch.Size([16, 16]))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 from torch import Tensor
 
 from adapterlab.adapters.context import Factors
 from adapterlab.geometry.change import Change, WeightChange, frobenius
-from adapterlab.geometry.hypotheses import all_hypotheses
 from adapterlab.geometry.hypotheses.base import Hypothesis, Nearest, Setting
-from adapterlab.geometry.measures import all_measures
+from adapterlab.geometry.leading import left_out
 from adapterlab.geometry.measures.base import DRAWS, Layer, Measure
 from adapterlab.geometry.measures.nulls import compare
-from adapterlab.geometry.measures.sharing import share
-from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
+from adapterlab.geometry.result import LayerGeometry, Projection
 from adapterlab.surgery.init.svd_cache import default_factors
 
 SPECTRUM_LENGTH = 64
 """Singular values of a change that a result keeps."""
-Projected = Mapping[str, Tensor]
-"""By path, the weight of the base with a projected change, `(out, in)`."""
-
-
-def measure(
-    change: Change,
-    budgets: Sequence[int] = (),
-    *,
-    measures: Iterable[Measure] | None = None,
-    hypotheses: Iterable[Hypothesis] | None = None,
-    sharing: bool = True,
-    draws: int = DRAWS,
-    seed: int = 0,
-    factors: Callable[[Tensor], Factors] | None = None,
-    on_layer: Callable[[LayerGeometry], None] | None = None,
-    on_projection: Callable[[Projection, Projected], Projection] | None = None,
-) -> GeometryResult:
-    """Measure a weight change, and project it on hypotheses at equal numbers of parameters.
-
-    Args:
-        change: The change.
-        budgets: Numbers of parameters; every hypothesis is projected on at its largest size within each.
-        measures: Measures to compute; all by default.
-        hypotheses: Hypotheses to project on; all by default.
-        sharing: Measure what the changes of layers of one role and shape have in common; reads each layer once more.
-        draws: Random changes that a null is estimated from.
-        seed: Seed of the draws and of the starts of fits.
-        factors: Singular value decomposition of a weight; that of the package's cache by default, which keeps files.
-        on_layer: Called with each layer as it is measured.
-        on_projection: Called with each projection and its weights; returns it, with scores if it scores them.
-
-    Returns:
-        The result.
-    """
-    chosen = tuple(all_measures() if measures is None else measures)
-    decompose = factors or default_factors()
-    layers, unchanged = [], []
-    for layer in change:
-        if not layer.norm:
-            unchanged.append(layer.path)
-            continue
-        measured = measure_layer(layer, chosen, draws, seed, decompose)
-        layers.append(measured)
-        if on_layer is not None:
-            on_layer(measured)
-    setting = Setting(decompose, seed)
-    found: list[Projection] = []
-    for each in all_hypotheses().values() if hypotheses is None else hypotheses:
-        for size in sizes_within(each, change.shapes, budgets):
-            projection, weights = project(change, each, size, setting)
-            found.append(projection if on_projection is None else on_projection(projection, weights))
-    others = tuple((each.path, each.norm, each.relative_norm) for each in change.others)
-    shared, shared_nulls = share(change, draws=draws, seed=seed, factors=decompose) if sharing else ({}, {})
-    return GeometryResult(
-        change.base_name,
-        change.tuned_name,
-        tuple(layers),
-        tuple(unchanged),
-        others,
-        shared,
-        shared_nulls,
-        projections=tuple(found),
-        budgets=tuple(sorted(set(budgets))),
-    )
 
 
 def measure_layer(
@@ -117,6 +54,7 @@ def measure_layer(
     """
     layer = Layer(change, factors or default_factors())
     spectrum = (layer.of_delta.s[:SPECTRUM_LENGTH] / change.norm).tolist()
+    values = {each.name: each.of(layer) for each in measures}
     return LayerGeometry(
         change.path,
         change.role.value,
@@ -124,9 +62,10 @@ def measure_layer(
         change.shape,
         change.norm,
         change.relative_norm,
-        {each.name: each.of(layer) for each in measures},
+        values,
         compare(measures, layer, draws, seed),
         tuple(spectrum),
+        max(left_out(weight, found) for weight, found in layer.decomposed),
     )
 
 

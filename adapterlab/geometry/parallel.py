@@ -1,6 +1,6 @@
 """Threads that measure and project layers side by side.
 
-Linear algebra of matrices of the usual sizes gains nothing from several threads of its own, so each core takes a layer.
+Linear algebra of matrices of the usual sizes gains nothing from several threads of its own, so each thread takes a layer.
 
 >>> with threads({"up": (4, 4)}) as pool:
 ...     list(pool.map(len, ["a", "bc"]))
@@ -9,11 +9,11 @@ Linear algebra of matrices of the usual sizes gains nothing from several threads
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import torch
 from threadpoolctl import threadpool_limits
 
 from adapterlab.surgery.init.threads import one_thread
@@ -26,14 +26,13 @@ COPIES = 16
 
 @contextmanager
 def threads(shapes: Mapping[str, tuple[int, int]]) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool with a thread for each core, or fewer if layers are large. Work that waits is dropped at an error.
+    """Yield a pool with as many threads as PyTorch uses, or fewer if layers are large. An error drops the work that waits.
 
     Args:
         shapes: `(out, in)` of every layer by path.
     """
     largest = max((rows * columns for rows, columns in shapes.values()), default=1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(max(1, min(cores, MEMORY // (4 * COPIES * largest))))
+    pool = ThreadPoolExecutor(max(1, min(torch.get_num_threads(), MEMORY // (4 * COPIES * largest))))
     with one_thread(), threadpool_limits(1):  # torch's linear algebra, and that of NumPy and SciPy
         try:
             yield pool

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -40,6 +41,13 @@ class Plan:
     """Random changes that a null is estimated from."""
     seed: int = 0
     """Seed of the draws and of the starts of fits."""
+    score_at: tuple[int, ...] | Literal["all", "largest"] = "all"
+    """Numbers of parameters at which projected models are scored; they count as budgets too. Scoring a model takes far
+    longer than a residual if the model is large."""
+    sharing: bool = True
+    """True to measure what the changes of layers of one role and shape have in common."""
+    activations: bool = True
+    """True to measure what the change does to activations, if a task is given."""
 
     def chosen_hypotheses(self) -> tuple[Hypothesis, ...]:
         """Return the hypotheses, each once.
@@ -70,19 +78,37 @@ class Plan:
         """
         self.chosen_hypotheses()
         self.chosen_measures()
-        if bad := [budget for budget in self.budgets if budget < 1]:
+        if bad := [budget for budget in (*self.budgets, *self._own_scored()) if budget < 1]:
             raise AdapterlabError(f"a budget of {bad[0]} parameters holds no change: give positive numbers")
+        if not self.score_at:
+            raise AdapterlabError("no number of parameters to score at: give one, or largest, or all")
         if self.draws < 2:
             raise AdapterlabError(f"{self.draws} draws give no interval: give at least 2")
 
-    def identity(self, budgets: Sequence[int]) -> str:
-        """Return a hash of the choices and of the code that carries them out.
+    def all_budgets(self, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, ...]:
+        """Return the numbers of parameters to project at, each once, in ascending order.
 
         Args:
-            budgets: The numbers of parameters, without defaults.
+            shapes: `(out, in)` of every changed layer by path.
         """
-        chosen = asdict(self) | {"budgets": list(budgets)}
-        return hashlib.blake2b(f"{chosen}{_code()}".encode(), digest_size=12).hexdigest()
+        return tuple(sorted({*(self.budgets or default_budgets(shapes)), *self._own_scored()}))
+
+    def scored_budgets(self, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, ...]:
+        """Return the numbers of parameters at which projected models are scored.
+
+        Args:
+            shapes: `(out, in)` of every changed layer by path.
+        """
+        budgets = self.all_budgets(shapes)
+        return {"all": budgets, "largest": budgets[-1:]}.get(str(self.score_at), self._own_scored())
+
+    def _own_scored(self) -> tuple[int, ...]:
+        return () if isinstance(self.score_at, str) else self.score_at
+
+    @property
+    def identity(self) -> str:
+        """Hash of the choices and of the code that carries them out."""
+        return hashlib.blake2b(f"{asdict(self)}{_code()}".encode(), digest_size=12).hexdigest()
 
 
 def default_budgets(shapes: Mapping[str, tuple[int, int]]) -> tuple[int, ...]:

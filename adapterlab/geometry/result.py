@@ -44,6 +44,9 @@ class LayerGeometry:
     """For measures that are compared with chance, their values for random changes of the same norm."""
     spectrum: tuple[float, ...] = ()
     """Singular values of the change divided by its Frobenius norm, the largest first, at most 64."""
+    left_out: float = 0.0
+    """Bound on the spectral norm of what a randomized decomposition of the base or the change leaves out, as a share of the
+    largest singular value; 0 if both are exact."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayerGeometry:

@@ -19,12 +19,14 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
 from adapterlab.geometry.result import GeometryResult
 
+DIGITS = 6
+"""Significant digits of numbers in the file."""
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """Text in the file for numbers that JSON does not have."""
 
 
 def as_text(result: GeometryResult) -> str:
-    """Return a result as JSON.
+    """Return a result as JSON, with numbers rounded to `DIGITS` significant digits.
 
     Args:
         result: The result.
@@ -72,6 +74,8 @@ def _strict(data: Any) -> Any:
             return [_strict(value) for value in data]
         case float() if not math.isfinite(data):
             return next(text for text, value in NOT_FINITE.items() if value == data or math.isnan(data))
+        case float():
+            return float(f"{data:.{DIGITS}g}")
     return data
 
 

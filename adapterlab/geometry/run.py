@@ -11,17 +11,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from statistics import median
+from statistics import fmean, median
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import cache_folder
 from adapterlab.geometry.change import Change, SomeLayers
 from adapterlab.geometry.hypotheses.base import Hypothesis, Setting
-from adapterlab.geometry.measure import measure_layer, project, sizes_within
+from adapterlab.geometry.leading import Leading, needed, note
+from adapterlab.geometry.measure import SPECTRUM_LENGTH, measure_layer, project, sizes_within
 from adapterlab.geometry.parallel import threads
-from adapterlab.geometry.plan import Plan, default_budgets
+from adapterlab.geometry.plan import Plan
 from adapterlab.geometry.residuals import Residuals, that_fit
 from adapterlab.geometry.result import GeometryResult, LayerGeometry, Projection
 from adapterlab.geometry.resume import Record
@@ -45,6 +47,7 @@ def run_geometry(
     *,
     scoring: Scoring | None = None,
     record: Record | None = None,
+    factors: FactorCache | None = None,
     watch: Watch = lambda *_: None,
 ) -> GeometryResult:
     """Measure a weight change, project it on hypotheses, and score the projections.
@@ -56,6 +59,7 @@ def run_geometry(
         plan: What is measured.
         scoring: Scores models with other weights; None to score none.
         record: Parts that an earlier run has finished; those of this run are added.
+        factors: Cache of decompositions; if None, one that holds what fits in memory, and that of small models on disk.
         watch: Called with the progress.
 
     Returns:
@@ -69,11 +73,14 @@ def run_geometry(
     sizes = _survey(change, watch)
     within = SomeLayers(change, [path for path, (norm, _) in sizes.items() if norm])
     notes = [*change.notes, *_doubts(change, [relative for norm, relative in sizes.values() if norm])]
-    budgets = plan.budgets or default_budgets(within.shapes)
-    setting = Setting(_factors_for(within.shapes), plan.seed)
+    budgets = plan.all_budgets(within.shapes)
     chosen, left_out = that_fit(plan.chosen_hypotheses(), within.shapes, budgets)
-    sized = [(each, size) for each in chosen for size in sizes_within(each, within.shapes, budgets)]
-    residuals = Residuals([] if scoring else sized, within.shapes)
+    sized = _sized(chosen, within.shapes, budgets)
+    to_score = _sized(chosen, within.shapes, plan.scored_budgets(within.shapes)) if scoring else []
+    unscored = [each for each in sized if each not in to_score]
+    cache = factors or _factors_for(within.shapes)
+    setting = Setting(Leading(cache, needed(plan.chosen_measures(), sized, SPECTRUM_LENGTH)), plan.seed)
+    residuals = Residuals(unscored, within.shapes)
     layers: list[LayerGeometry] = []
     shared, in_activations = Sharing(), Activations()
 
@@ -93,20 +100,22 @@ def run_geometry(
             layers.append(layer)
         left = residuals.left
         joint = pool.submit(together)
-        if plan.measures is None:
+        if plan.sharing:
             watch("comparing the layers", 0, 1)
             shared = sharing(within, setting, plan.draws, record)
         if left:
             watch("projecting layers that share parameters", 0, len(left))
         joint.result()
+    randomized = note({layer.path: layer.left_out for layer in layers})
+    norms = {path: norm for path, (norm, _) in sizes.items()}
+    found = {(each.name, size): residuals.projection(each, size, norms) for each, size in unscored}
     scores: dict[str, tuple[float, float]] = {}
-    if scoring is None:
-        found = [residuals.projection(each, size, {p: norm for p, (norm, _) in sizes.items()}) for each, size in sized]
-    else:
-        if plan.measures is None:
+    if scoring is not None:
+        if plan.activations:
             watch("measuring activations", 0, 1)
-            in_activations = activations(within, scoring)
-        found, scores = _scored(within, sized, setting, scoring, record, watch)
+            in_activations = activations(within, scoring, record)
+        of_scored, scores = _scored(within, to_score, setting, scoring, record, watch)
+        found |= {(each.hypothesis, each.size): each for each in of_scored}
     return GeometryResult(
         change.base_name,
         change.tuned_name,
@@ -115,14 +124,20 @@ def run_geometry(
         tuple((each.path, each.norm, each.relative_norm) for each in change.others),
         sharing=shared.values,
         sharing_nulls=shared.nulls,
-        projections=tuple(found),
+        projections=tuple(found[each.name, size] for each, size in sized),
         activations=in_activations.values,
         scores=scores,
         task="" if scoring is None else scoring.task.name,
         unit="" if scoring is None else scoring.task.unit,
-        notes=(*notes, *left_out, *shared.notes, *in_activations.notes),
-        budgets=tuple(sorted(set(budgets))),
+        notes=(*notes, *left_out, *randomized, *shared.notes, *in_activations.notes),
+        budgets=budgets,
     )
+
+
+def _sized(
+    chosen: Collection[Hypothesis], shapes: Mapping[str, tuple[int, int]], budgets: Sequence[int]
+) -> list[tuple[Hypothesis, int]]:
+    return [(each, size) for each in chosen for size in sizes_within(each, shapes, budgets)]
 
 
 def _survey(change: Change, watch: Watch) -> dict[str, tuple[float, float]]:
@@ -174,21 +189,37 @@ def _scored(
     watch: Watch,
 ) -> tuple[list[Projection], dict[str, tuple[float, float]]]:
     """Project hypothesis by hypothesis, and score the model with each projection."""
-    watch(f"scoring {scoring.task.name}", 0, len(sized))
-    base, full = scoring.base, scoring.of_change(change)
+    watch(f"scoring the base and the full change on {scoring.task.name}", 0, 1)
+    base = scoring.base
+    started = time.monotonic()
+    full = scoring.of_change(change)
+    # The first estimate knows the time of scoring alone, and later ones that of projecting too.
+    seconds = [time.monotonic() - started]
+    names = {f"projection {each.name} {size}": (each, size) for each, size in sized}
+    missing = sum(record.get(name) is None for name in names)
+    if missing:
+        watch(f"{missing} projections to score, at least {_spoken(missing * seconds[0])}", 0, 1)
     found = []
-    for done, (each, size) in enumerate(sized):
-        watch(f"projecting on {each.name} and scoring", done, len(sized))
-        name = f"projection {each.name} {size}"
+    for done, (name, (each, size)) in enumerate(names.items()):
         if (stored := record.get(name)) is not None:
             found.append(Projection.from_json(stored))
             continue
+        watch(
+            f"projecting on {each.name} and scoring, about {_spoken(missing * fmean(seconds))} left", done, len(sized)
+        )
+        started = time.monotonic()
         with threads(change.shapes) as pool:
             projection, weights = project(change, each, size, setting, pool)
         projection = with_shares(projection, scoring.losses(weights), base, full)
         record.add(name, asdict(projection))
         found.append(projection)
+        seconds = [*(seconds if len(found) > 1 else []), time.monotonic() - started]
+        missing -= 1
     return found, {part: (base[part].loss, full[part].loss) for part in base}
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _factors_for(shapes: Mapping[str, tuple[int, int]]) -> FactorCache:

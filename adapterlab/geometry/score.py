@@ -10,23 +10,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import Change
-from adapterlab.geometry.in_model import with_weights
+from adapterlab.geometry.in_model import ChangeStrength, changed
 from adapterlab.geometry.result import Projection, Share
 from adapterlab.surgery.model.linear_layers import linears
-from adapterlab.tasks.base import Examples, Part, Scores, Task
+from adapterlab.tasks.base import Part, Scores, Task
 
 IN_DOMAIN, OOD, GENERAL = "in_domain", "ood", "general"
 PARTS = {Part.TEST: IN_DOMAIN, Part.OOD: OOD, Part.BASE: GENERAL}
@@ -37,6 +35,8 @@ NOISE = 2.0
 """Standard errors over the rows that the full change's gain must exceed for a share of it to have a meaning."""
 Losses = Mapping[str, Scores]
 """Scores by part."""
+Score = Callable[[ChangeStrength, Part], Scores]
+"""Scores the model, whose change has the given strength, on a part of the task."""
 
 
 class Scoring:
@@ -48,15 +48,26 @@ class Scoring:
         task: The task.
         length: Tokens in an example, at most.
         windows: Examples of each part, at most.
+        parts: Parts of the task that may be read; all of them if None.
+        score: Scores the model in evaluation mode, for a caller that has prepared its examples; if None, `windows` examples
+            of each part are prepared here.
     """
 
     def __init__(
-        self, model: nn.Module, processor: Any, task: Task, length: int = LENGTH, windows: int = WINDOWS
+        self,
+        model: nn.Module,
+        processor: Any,
+        task: Task,
+        length: int = LENGTH,
+        windows: int = WINDOWS,
+        *,
+        parts: Collection[Part] | None = None,
+        score: Score | None = None,
     ) -> None:
-        self.model, self.processor, self.task = model, processor, task
-        self._examples = {
-            PARTS[part]: task.examples(part, processor, length, windows) for part in task.parts if part in PARTS
-        }
+        self.model, self.processor, self.task, self.length = model, processor, task, length
+        self.parts = tuple(part for part in task.parts if parts is None or part in parts)
+        """Parts of the task that are read."""
+        self._score = score or self._of_examples(windows)
 
     @cached_property
     def base(self) -> Losses:
@@ -96,13 +107,21 @@ class Scoring:
         before = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), _changed(self.model, weights) as control:
-                return {
-                    part: self.task.score(self.model, examples, control.on(examples))
-                    for part, examples in self._examples.items()
-                }
+            with torch.no_grad(), changed(self.model, weights) as control:
+                return {PARTS[part]: self._score(control, part) for part in self.parts if part in PARTS}
         finally:
             self.model.train(before)
+
+    def _of_examples(self, windows: int) -> Score:
+        prepared = {
+            part: self.task.examples(part, self.processor, self.length, windows) for part in self.parts if part in PARTS
+        }
+
+        def score(control: ChangeStrength, part: Part) -> Scores:
+            control.kept = prepared[part].kept
+            return self.task.score(self.model, prepared[part], control)
+
+        return score
 
     @cached_property
     def _layers(self) -> Mapping[str, nn.Module]:
@@ -149,50 +168,3 @@ def share_of(part: str, scores: Scores, base: Scores, full: Scores) -> float:
     if not size > max(NOISE * error, 1e-6 * abs(base.loss)) or not math.isfinite(scores.loss):
         return math.nan
     return (base.loss - scores.loss) / gain
-
-
-@dataclass
-class _Control:
-    """Strength of a weight change: 0 for the base model, 1 for the change."""
-
-    model: nn.Module
-    weights: Mapping[str, Tensor]
-    stack: ExitStack
-    kept: dict[str, Any] = field(default_factory=dict)
-    _strength: float = 0.0
-
-    @property
-    def strength(self) -> float:
-        return self._strength
-
-    @strength.setter
-    def strength(self, value: float) -> None:
-        if value == self._strength:
-            return
-        self.stack.close()
-        if value:
-            self.stack.enter_context(
-                with_weights(self.model, {p: self._at(p, w, value) for p, w in self.weights.items()})
-            )
-        self._strength = value
-
-    def on(self, examples: Examples) -> _Control:
-        """Return the control with what is kept of the base model on some examples."""
-        self.kept = examples.kept
-        return self
-
-    def _at(self, path: str, weight: Tensor, strength: float) -> Tensor:
-        if strength == 1:
-            return weight
-        layer = self.model.get_submodule(path)
-        stored = layer.get_parameter("weight").data
-        base = (stored.T if isinstance(layer, Conv1D) else stored).to(weight)
-        return base + strength * (weight - base)
-
-
-@contextmanager
-def _changed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[_Control]:
-    with ExitStack() as stack:
-        control = _Control(model, weights, stack)
-        control.strength = 1.0
-        yield control

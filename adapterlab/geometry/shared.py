@@ -88,27 +88,36 @@ def sharing(change: Change, setting: Setting, draws: int, record: Record) -> Sha
     )
 
 
-def activations(change: Change, scoring: Scoring) -> Activations:
+def activations(change: Change, scoring: Scoring, record: Record) -> Activations:
     """Measure what a change does to the activations of its base model, on a task's text and on general text.
 
     Args:
         change: The change.
         scoring: The base model and the task.
+        record: Parts that an earlier run has finished; new ones are added.
 
     Returns:
         The measures, and notes.
     """
     device = next(scoring.model.parameters()).device
-    weights = {path: change.read(path).tuned for path in change.shapes}
     found: dict[str, dict[str, dict[str, float]]] = {}
     notes = []
     for name, part in TEXTS.items():
-        if part not in scoring.task.parts:
+        if part not in scoring.parts:
             continue
+        if (stored := record.get(f"activations {name}")) is not None:
+            found[name] = stored
+            continue
+        training = scoring.model.training
+        scoring.model.eval()
         try:
-            batches = inputs_of(scoring.task, part, scoring.processor)
+            batches = inputs_of(scoring.task, part, scoring.processor, length=scoring.length)
             moved = [{key: tensor.to(device) for key, tensor in batch.items()} for batch in batches]
+            weights = {path: change.read(path).tuned.to(device) for path in change.shapes}
             found[name] = measure_activations(scoring.model, weights, moved)
+            record.add(f"activations {name}", found[name])
         except AdapterlabError as error:
             notes.append(f"Activations on {name} text were not measured: {error}.")
+        finally:
+            scoring.model.train(training)
     return Activations(found, notes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -44,6 +45,8 @@ def geometry_of(
     task: str | Task | None = None,
     texts: str | Path | None = None,
     budgets: Sequence[int] = (),
+    score_at: Sequence[int] | Literal["all", "largest"] = "all",
+    rows: int = WINDOWS,
     hypotheses: Sequence[str] | None = None,
     measures: Sequence[str] | None = None,
     draws: int = DRAWS,
@@ -61,6 +64,8 @@ def geometry_of(
         task: Task that the projected models are scored on; none if None.
         texts: Rows of your own in place of a task: a file or folder, as for `adapterlab.tune`.
         budgets: Numbers of parameters to project at; five from rank 1 to rank 32 of low rank if empty.
+        score_at: Numbers of parameters at which projected models are scored, which takes longest for a large model.
+        rows: Examples of each part of the task that models are scored on, at most.
         hypotheses: Names of hypotheses, or of adapters that state them; all if None.
         measures: Names of measures; all if None.
         draws: Random changes that a null is estimated from.
@@ -75,9 +80,15 @@ def geometry_of(
     Raises:
         AdapterlabError: A source, the task or a choice cannot be used as given, or nothing has changed.
     """
-    plan = Plan(tuple(budgets), _tuple(hypotheses), _tuple(measures), draws, seed)
+    at = score_at if isinstance(score_at, str) else tuple(score_at)
+    every = measures is None
+    plan = Plan(tuple(budgets), _tuple(hypotheses), _tuple(measures), draws, seed, at, sharing=every, activations=every)
     plan.check()
     chosen = _task(task, texts)
+    if chosen is None and at != "all":
+        raise AdapterlabError(
+            "nothing is scored without a task: give --task or --texts with --score-at, or leave it out"
+        )
     if not isinstance(tuned, Change):
         tuned, base = _resolved(str(tuned), None if base is None else str(base), contestant)
         identity = identity_of(tuned, base)
@@ -95,10 +106,10 @@ def geometry_of(
         watch("loading the base model", 0, 1)
         model, processor = load(str(change.base_name if base is None else base), chosen.head)
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        scoring = Scoring(model, processor, chosen)
+        scoring = Scoring(model, processor, chosen, windows=rows)
     digest = hashlib.blake2b(digest_size=12)
-    scored = "" if chosen is None else f"{chosen.name} {chosen.fingerprint()} {LENGTH} {WINDOWS}"
-    digest.update(f"{identity} {plan.identity(plan.budgets)} {scored}".encode())
+    scored = "" if chosen is None else f"{chosen.name} {chosen.fingerprint()} {LENGTH} {rows}"
+    digest.update(f"{identity} {plan.identity} {scored}".encode())
     with Record(None if out is None else Path(out) / PROGRESS, digest.hexdigest()) as record:
         result = run_geometry(change, plan, scoring=scoring, record=record, watch=watch)
         if out is not None:

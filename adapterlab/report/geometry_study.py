@@ -88,10 +88,11 @@ def drift_sentence(drift: RankCorrelation) -> str:
     """Return whether forgetting follows the drift of activations on general text, in words.
 
     Args:
-        drift: Their rank correlation over runs.
+        drift: Their rank correlation over the means of each contestant on each task.
 
-    >>> drift_sentence(RankCorrelation(0.9, 0.5, 0.98, 0.001, 12))
-    'Forgetting follows the drift of activations on general text: rank correlation 0.90 (0.50 to 0.98) over 12 runs.'
+    >>> print(drift_sentence(RankCorrelation(0.9, 0.5, 0.98, 0.001, 12)))
+    Forgetting follows the drift of activations on general text: rank correlation 0.90 (0.50 to 0.98) over 12 means of a
+    contestant on a task.
     """
     if drift.low > 0:
         said = "Forgetting follows the drift of activations on general text"
@@ -100,7 +101,7 @@ def drift_sentence(drift: RankCorrelation) -> str:
     else:
         said = "Whether forgetting follows the drift of activations on general text is open"
     interval = f"({drift.low:.2f} to {drift.high:.2f})"
-    return f"{said}: rank correlation {drift.rho:.2f} {interval} over {drift.pairs} runs."
+    return f"{said}: rank correlation {drift.rho:.2f} {interval} over {drift.pairs} means of a contestant on a task."
 
 
 def study_section(
@@ -117,7 +118,7 @@ def study_section(
         measured_rows: Measures of the changes, by contestant and task.
         projected: Hypotheses, and what they express, by contestant and task.
         instruments: Claims with both a contest and a test by geometry.
-        drift: Rank correlation, over runs, of drift on general text with forgetting.
+        drift: Rank correlation of drift on general text with forgetting, over the means of each contestant on each task.
         heading: Heading of the section.
         level: Level of the heading.
 

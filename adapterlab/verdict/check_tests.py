@@ -17,19 +17,16 @@ from adapterlab.argmap import Claim, Diagnostic, Map
 from adapterlab.errors import AdapterlabError
 from adapterlab.resources import shipped
 from adapterlab.tasks import all_tasks
-from adapterlab.verdict.claims import Test, read_test
-from adapterlab.verdict.geometry_forms import GeometryTest, read_geometry_test
-
-TEST, GEOMETRY_TEST = "test", "geometry_test"
-"""Keys of a claim's tests: its contest, and its test by geometry."""
+from adapterlab.verdict.claims import CONTEST, KINDS, Kind, Test, read_test
 
 
-def read_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, Test]:
+def read_tests(the_map: Map, labels: Collection[str] = (), kind: Kind = CONTEST) -> dict[str, Test]:
     """Read the tests of all claims.
 
     Args:
         the_map: The map.
         labels: Labels of contestants that are known besides those of the studies that come with the package.
+        kind: Kind of the tests.
 
     Returns:
         Tests by title of the claim.
@@ -38,29 +35,9 @@ def read_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, Test]:
         AdapterlabError: If a test cannot be read.
     """
     return {
-        title: read_test(title, _table(claim), {*labels, *shipped_labels()})
+        title: _read(claim, {*labels, *shipped_labels()}, kind)
         for title, claim in the_map.claims.items()
-        if "test" in claim.data
-    }
-
-
-def read_geometry_tests(the_map: Map, labels: Collection[str] = ()) -> dict[str, GeometryTest]:
-    """Read the geometry tests of all claims.
-
-    Args:
-        the_map: The map.
-        labels: Labels of contestants that are known besides those of the studies that come with the package.
-
-    Returns:
-        Tests by title of the claim.
-
-    Raises:
-        AdapterlabError: If a test cannot be read.
-    """
-    return {
-        title: _read_geometry_test(title, claim, {*labels, *shipped_labels()})
-        for title, claim in the_map.claims.items()
-        if GEOMETRY_TEST in claim.data
+        if kind.key in claim.data
     }
 
 
@@ -75,23 +52,20 @@ def check_tests(the_map: Map) -> list[Diagnostic]:
     """
     found = []
     for title, claim in the_map.claims.items():
-        for key in (TEST, GEOMETRY_TEST):
-            if key not in claim.data:
+        for kind in KINDS:
+            if kind.key not in claim.data:
                 continue
-            test: Test | GeometryTest
             try:
-                if key == TEST:
-                    test = read_test(title, _table(claim), shipped_labels())
-                else:
-                    test = _read_geometry_test(title, claim, shipped_labels())
+                test = _read(claim, shipped_labels(), kind)
             except AdapterlabError as error:
-                found.append(_at(the_map, claim, "error", key, str(error)))
+                found.append(_at(the_map, claim, "error", kind.key, str(error)))
                 continue
             unknown = [name for name in (*test.tasks, *test.others) if name not in all_tasks()]
             if unknown:
-                words = key.replace("_", " ")
-                message = f"the {words} of [{title}] names {' and '.join(unknown)}, which must be a task of the study"
-                found.append(_at(the_map, claim, "warning", key, message))
+                message = (
+                    f"the {kind.title} of [{title}] names {' and '.join(unknown)}, which must be a task of the study"
+                )
+                found.append(_at(the_map, claim, "warning", kind.key, message))
     return found
 
 
@@ -105,21 +79,11 @@ def shipped_labels() -> frozenset[str]:
     return frozenset(labels)
 
 
-def _read_geometry_test(title: str, claim: Claim, labels: Collection[str]) -> GeometryTest:
-    data = claim.data[GEOMETRY_TEST]
+def _read(claim: Claim, labels: Collection[str], kind: Kind) -> Test:
+    data = claim.data[kind.key]
     if not isinstance(data, dict):
-        example = "{geometry: energy_in_top, of: full_ft, k: 0.1, above: random, on: [prose]}"
-        raise AdapterlabError(f"the geometry test of [{title}] is {data!r}: write {example}")
-    return read_geometry_test(title, data, labels)
-
-
-def _table(claim: Claim) -> dict[str, Any]:
-    test = claim.data["test"]
-    if not isinstance(test, dict):
-        raise AdapterlabError(
-            f"the test of [{claim.title}] is {test!r}: write {{better: dora, than: lora, in: in_domain, on: [prose]}}"
-        )
-    return test
+        raise AdapterlabError(f"the {kind.title} of [{claim.title}] is {data!r}: write {kind.example}")
+    return read_test(claim.title, data, labels, kind)
 
 
 def _at(the_map: Map, claim: Claim, severity: Any, key: str, message: str) -> Diagnostic:

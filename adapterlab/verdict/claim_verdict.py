@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from adapterlab.lab.analysis.evidence import Region
 from adapterlab.lab.analysis.metrics import ANSWERS, LOSS, METRICS, Results
 from adapterlab.lab.statistics import Paired
-from adapterlab.verdict.forms import All, Simple, Test
-from adapterlab.verdict.geometry_forms import GeometryTest
+from adapterlab.verdict.forms import All, Form, Test
 from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.statements import Pair, Statement, state
 from adapterlab.verdict.wanted import Wanted
@@ -29,7 +28,7 @@ class Verdict:
     """Result of testing one claim."""
 
     claim: str
-    test: Test | GeometryTest
+    test: Test
     before: float
     """Credence stated in the map."""
     after: float
@@ -87,7 +86,7 @@ def judge_claim(claim: str, test: Test, credence: float, study: MeasuredStudy) -
     return Verdict(claim, test, credence, credence, tuple(found))
 
 
-def _placed(test: Simple, results: Results) -> tuple[Simple, str]:
+def _placed(test: Form, results: Results) -> tuple[Form, str]:
     """Return the test with the names that its contestants have in a study, and the reason why it has none for them."""
     wanted = [Wanted.parse(text) for text in test.contestants()]
     found = [one.find(results) for one in wanted]
@@ -111,7 +110,7 @@ def _largest_within(names: Sequence[str], other: str, size: float, tasks: Sequen
     return max(within, key=counts.__getitem__) if within else names[0]
 
 
-def _missing(test: Simple, results: Results) -> str:
+def _missing(test: Form, results: Results) -> str:
     """Return why the study cannot test a claim, or an empty string."""
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
@@ -123,7 +122,7 @@ def _missing(test: Simple, results: Results) -> str:
     return _too_large(test, results)
 
 
-def _too_large(test: Simple, results: Results) -> str:
+def _too_large(test: Form, results: Results) -> str:
     """Return a sentence if the first contestant has more parameters than the claim allows it, or an empty string."""
     if test.share_of_size is None:
         return ""

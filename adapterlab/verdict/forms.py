@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 from adapterlab.lab.analysis.matched import METRIC_OF
 from adapterlab.lab.analysis.metrics import LOSS, METRICS
@@ -39,6 +39,8 @@ class Form(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
     names: ClassVar[tuple[str, ...]]
     """Fields with the contestants."""
+    metrics: ClassVar[Collection[str] | None] = METRICS
+    """Names that `in` may have; None for a form that checks them itself."""
 
     metric: str = Field(alias="in")
     """Name of the metric."""
@@ -84,6 +86,20 @@ class Form(BaseModel, ABC):
         """
         fields = [field for field in self.names if getattr(self, field) is not None]
         return self.model_copy(update=dict(zip(fields, names, strict=True)))
+
+    def check(self, where: str, labels: Collection[str] = ()) -> None:
+        """Raise an error if no study could have its contestants.
+
+        Args:
+            where: Place of the test, for the message.
+            labels: Labels that are known besides the names of the adapters.
+
+        Raises:
+            AdapterlabError: If a contestant is not valid.
+            UnknownNameError: If there is no such adapter or label.
+        """
+        for name in self.contestants():
+            Wanted.parse(name).check(where, labels)
 
     @abstractmethod
     def sentence(self) -> str:
@@ -273,16 +289,12 @@ class Trend(Form):
         return f"{gain} {'falls' if self.falls else 'rises'}{_margin(self.by)} with ten times {factor}: {self.where()}"
 
 
-Simple = Better | Controlled | Reaches | Equivalent | Reverses | Trend
-"""A test of one statement."""
-
-
 class All(BaseModel):
     """Test of a claim that makes several statements: it holds if they all do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    parts: tuple[Simple, ...] = Field(alias="all", min_length=2)
+    parts: tuple[SerializeAsAny[Form], ...] = Field(alias="all", min_length=2)
     """The tests of its statements."""
 
     @property
@@ -312,7 +324,7 @@ class All(BaseModel):
         return "; and ".join(part.sentence() for part in self.parts)
 
 
-Test = Simple | All
+Test = Form | All
 """A test of a claim."""
 
 

@@ -4,27 +4,29 @@ They are read from the `geometry_test:` metadata of an argument map:
 
     {geometry: energy_in_top, of: full_ft, k: 0.1, above: random, on: [prose]}
     {projects: svft, better_than: lora, of: full_ft, in: in_domain, on: [prose, restyle]}
+    {correlates: drift, with: forgetting, of: [full_ft, lora], above: 0, on: [prose, restyle]}
 
 >>> data = {"geometry": "energy_in_top", "of": "full_ft", "k": 0.1, "above": "random", "on": "prose"}
->>> read_geometry_test("Basis Carries Signal", data).sentence()
+>>> MeasuredChange.model_validate(data).sentence()
 "full_ft's change has more energy_in_top(0.1) than a random change of its size, by a difference that matters: on prose"
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, Literal
+from collections.abc import Collection
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from adapterlab.adapters import adapter as make_adapter
 from adapterlab.adapters import all_adapters
-from adapterlab.errors import AdapterlabError, UnknownNameError
+from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.hypotheses import hypothesis
 from adapterlab.geometry.in_model import changes_linear_weights
 from adapterlab.geometry.measures import measure_named
 from adapterlab.lab.analysis.metrics import METRICS
 from adapterlab.lab.study.geometry import DIRECTION
+from adapterlab.tasks.base import Part
 from adapterlab.verdict.forms import Form
 from adapterlab.verdict.wanted import Wanted
 
@@ -40,7 +42,31 @@ SMALLEST_SHARE = 0.05
 """Smallest difference that matters of a residual, a share of the change's squared norm, and of a measure from 0."""
 
 
-class MeasuredChange(Form):
+SMALLEST_CORRELATION = 0.1
+"""Smallest correlation that matters, a small one by Cohen (1988); of small ones, Fisher's z is the same number."""
+DRIFT, RELATIVE_NORM = "drift", "relative_norm"
+"""Names of the drift of activations, which is measured on two texts, and of the norm of a change relative to the base's."""
+_SCORES = {"forgetting": "forgetting", "in_domain": "the gain in-domain", "out_of_domain": "the gain out of domain"}
+"""By metric, what a change is compared with, in words."""
+
+
+class OfChange(Form):
+    """Base class of tests of the change of weights that a contestant learned."""
+
+    metrics = None
+
+    def check(self, where: str, labels: Collection[str] = ()) -> None:
+        super().check(where, labels)
+        for name in self.contestants():
+            wanted = Wanted.parse(name)
+            known = wanted.name in all_adapters()
+            if known and not changes_linear_weights(make_adapter(wanted.name, **dict(wanted.settings))):
+                raise AdapterlabError(
+                    f"{where}: {name} changes no weight of a linear layer and so has no geometry: give another"
+                )
+
+
+class MeasuredChange(OfChange):
     """Test of the claim that a measure of a trained change is large or small."""
 
     names = ("of",)
@@ -105,7 +131,7 @@ class MeasuredChange(Form):
         return f"on {' and '.join(self.tasks)}"
 
 
-class Projects(Form):
+class Projects(OfChange):
     """Test of the claim that one hypothesis expresses a trained change better than another, at equal parameters."""
 
     names = ("of",)
@@ -149,47 +175,91 @@ class Projects(Form):
         return f"{title} on {' and '.join(self.tasks)}"
 
 
-GeometryTest = MeasuredChange | Projects
-"""A test of a claim by geometry."""
-_FORMS: dict[str, type[MeasuredChange] | type[Projects]] = {"geometry": MeasuredChange, "projects": Projects}
+class Correlates(OfChange):
+    """Test of the claim that what training costs or gains follows a number of the learned change, over trained changes.
 
-
-def read_geometry_test(claim: str, data: Mapping[str, object], labels: Collection[str] = ()) -> GeometryTest:
-    """Read the geometry test of a claim.
-
-    Args:
-        claim: Title of the claim, for error messages.
-        data: Its `geometry_test:` metadata.
-        labels: Labels of contestants that are known besides the names of the adapters.
-
-    Returns:
-        The test.
-
-    Raises:
-        AdapterlabError: If the metadata has none of the forms, or a value is not valid.
-        UnknownNameError: If there is no such key, adapter, setting or hypothesis.
+    The rank correlation is over means: one for each contestant and task, since runs that differ by their seed alone are not
+    independent of each other.
     """
-    where = f"the geometry test of [{claim}]"
-    form = next((form for key, form in _FORMS.items() if key in data), None)
-    if form is None:
-        raise AdapterlabError(f"{where} has none of the keys {', '.join(_FORMS)}: give one of them")
-    known = [field.alias or name for name, field in form.model_fields.items()]
-    for key in data:
-        if key not in known:
-            raise UnknownNameError("key", str(key), known, where=where)
-    try:
-        test = form.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ")
-        raise AdapterlabError(f"{where}: {f'{key}: ' if key else ''}{reason}") from error
-    except UnknownNameError as error:
-        raise AdapterlabError(f"{where}: {error}") from error
-    wanted = Wanted.parse(test.of)
-    wanted.check(where, labels)
-    if wanted.name in all_adapters() and not changes_linear_weights(make_adapter(wanted.name, **dict(wanted.settings))):
-        raise AdapterlabError(
-            f"{where}: {test.of} changes no weight of a linear layer and so has no geometry: give another"
+
+    correlates: str
+    """Number of the change: `drift` of activations, `relative_norm`, or a measure, without its parameter."""
+    metric: Literal["forgetting", "in_domain", "out_of_domain"] = Field(alias="with")
+    """`forgetting`, or the gain on the task's data or out of domain, of the base with the whole change."""
+    of: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Contestants whose changes are compared."""
+    k: float | None = None
+    """Parameter of the measure, for one that has it."""
+    text: Literal["general", "task"] | None = None
+    """Text of a drift, general text if None; of no other number."""
+    above: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    """Correlation that it must exceed."""
+    below: Annotated[float, Field(gt=-1, lt=1)] | None = None
+    """Correlation that it must stay below."""
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> Correlates:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("give either above or below: a correlation, such as 0")
+        if self.correlates == DRIFT:
+            if self.k is not None:
+                raise ValueError("drift has no parameter: leave k out")
+            return self
+        if self.text is not None:
+            raise ValueError("text is for drift: leave it out")
+        if self.correlates != RELATIVE_NORM or self.k is not None:
+            try:
+                measure_named(self.number)
+            except AdapterlabError as error:
+                raise ValueError(f"{error}; or give {DRIFT} or {RELATIVE_NORM}") from error
+        return self
+
+    @property
+    def number(self) -> str:
+        """Name of the number of a change that it is about, as trials have it (`Outcome.geometry`)."""
+        if self.correlates == DRIFT:
+            return f"{DRIFT}({(Part.TEST if self.text == 'task' else Part.BASE).value})"
+        return self.correlates if self.k is None else f"{self.correlates}({self.k:g})"
+
+    @property
+    def measure(self) -> str | None:
+        """Name of the measure that a study must compute for it; None for a number that it computes in any case."""
+        return None if self.correlates in (DRIFT, RELATIVE_NORM) else self.number
+
+    @property
+    def value(self) -> float:
+        """Correlation that it is compared with."""
+        found = self.above if self.below is None else self.below
+        return found or 0.0
+
+    @property
+    def sign(self) -> int:
+        """1 if the claim is that the correlation is large, -1 if small."""
+        return 1 if self.below is None else -1
+
+    def contestants(self) -> tuple[str, ...]:
+        return self.of
+
+    def naming(self, *names: str) -> Self:
+        return self.model_copy(update={"of": names})
+
+    def sentence(self) -> str:
+        way = f"{'more' if self.sign > 0 else 'less'} than {self.value:g}"
+        return (
+            f"{self.title} of {' and '.join(self.of)} correlates with {_SCORES[self.metric]} by {way}: {self.where()}"
         )
-    return test
+
+    @property
+    def title(self) -> str:
+        """The number in words."""
+        if self.correlates != DRIFT:
+            return self.number
+        return f"drift of activations on {'the task' if self.text == 'task' else 'general'} text"
+
+    def where(self) -> str:
+        return f"on {' and '.join(self.tasks)}"

@@ -4,9 +4,8 @@ Every reported run of the contestant gives one number: the measure of its change
 of one projection less that of another. Runs are paired with themselves, so the numbers vary over seeds by what training
 varies.
 
->>> from adapterlab.verdict.geometry_forms import read_geometry_test
->>> number_of(read_geometry_test("C", {"geometry": "stable_rank", "of": "lora", "below": 2, "on": "prose"}),
-...           {"stable_rank": 1.5})
+>>> data = {"geometry": "stable_rank", "of": "lora", "below": 2, "on": "prose"}
+>>> number_of(MeasuredChange.model_validate(data), {"stable_rank": 1.5})
 0.5
 """
 
@@ -24,15 +23,16 @@ from adapterlab.lab.analysis.metrics import METRICS, Key, Results, smallest_diff
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.statistics import Component, Paired, at_any_time, average, from_error, paired
 from adapterlab.lab.trial.spec import Outcome, Trial
-from adapterlab.tasks.base import Part
 from adapterlab.verdict.claim_verdict import Verdict
+from adapterlab.verdict.correlations import PARTS, correlation
+from adapterlab.verdict.forms import All, Form, Test
 from adapterlab.verdict.geometry_forms import (
     GEOMETRY,
     RESIDUAL,
     SMALLEST_OF_VALUE,
     SMALLEST_OVER_RANDOM,
     SMALLEST_SHARE,
-    GeometryTest,
+    Correlates,
     MeasuredChange,
     Projects,
 )
@@ -40,11 +40,8 @@ from adapterlab.verdict.measured import MeasuredStudy
 from adapterlab.verdict.statements import MIN_PAIRS, Pair, Statement
 from adapterlab.verdict.wanted import Wanted
 
-PARTS = {"in_domain": Part.TEST, "out_of_domain": Part.OOD, "forgetting": Part.BASE}
-"""By name of a score, the part of the task that it is measured on."""
 
-
-def judge_geometry(claim: str, test: GeometryTest, credence: float, study: MeasuredStudy) -> Verdict:
+def judge_geometry(claim: str, test: Test, credence: float, study: MeasuredStudy) -> Verdict:
     """Return what a study measured of one geometry test, before any update.
 
     Args:
@@ -53,16 +50,36 @@ def judge_geometry(claim: str, test: GeometryTest, credence: float, study: Measu
         credence: Its credence stated in the map.
         study: The study's effects.
     """
-    results = study.effects.results
-    names = Wanted.parse(test.of).find(results)
-    named = test.naming(names[0]) if names else test
-    found = f"{test.of} did not run in this study" if not names else _state(named, study.effects)
-    if isinstance(found, str):
-        return Verdict(claim, named, credence, credence, untested=found)
-    return Verdict(claim, named, credence, credence, (found,))
+    placed, found = [], []
+    for i, part in enumerate(test.parts, 1):
+        named, statement = _placed(part, study.effects)
+        placed.append(named)
+        if isinstance(statement, str):
+            where = f"part {i}: " if isinstance(test, All) else ""
+            return Verdict(claim, test if where else named, credence, credence, untested=f"{where}{statement}")
+        found.append(statement)
+    test = All(all=tuple(placed)) if isinstance(test, All) else placed[0]
+    return Verdict(claim, test, credence, credence, tuple(found))
 
 
-def number_of(test: GeometryTest, geometry: Mapping[str, float]) -> float | None:
+def _placed(test: Form, effects: Effects) -> tuple[Form, Statement | str]:
+    """Return a test with the names that its contestants have in a study, and what was measured of it, or why nothing."""
+    names = {wanted: Wanted.parse(wanted).find(effects.results) for wanted in test.contestants()}
+    if absent := [wanted for wanted, found in names.items() if not found]:
+        return test, f"{' and '.join(absent)} did not run in this study"
+    named = test.naming(*(found[0] for found in names.values()))
+    if missing := [task for task in named.tasks if task not in effects.results.study.tasks]:
+        return named, f"this study does not include {' and '.join(missing)}"
+    resolved = effects.results.resolved
+    if named.metric in PARTS and len({resolved.unit(name) for name in named.tasks}) > 1:
+        return named, f"the losses of {' and '.join(named.tasks)} have different units"
+    if isinstance(named, Correlates):
+        return named, correlation(named, effects.results)
+    assert isinstance(named, MeasuredChange | Projects)
+    return named, _state(named, effects)
+
+
+def number_of(test: MeasuredChange | Projects, geometry: Mapping[str, float]) -> float | None:
     """Return the number of one run that a test is about, positive if it points the claim's way.
 
     Args:
@@ -85,13 +102,9 @@ def _projected(test: Projects, name: str) -> str:
     return f"residual({name})" if test.metric == RESIDUAL else f"loss({name}, {PARTS[test.metric].value})"
 
 
-def _state(test: GeometryTest, effects: Effects) -> Statement | str:
+def _state(test: MeasuredChange | Projects, effects: Effects) -> Statement | str:
     """Return what a study measured of a test, or why it cannot be tested."""
     results = effects.results
-    if absent := [task for task in test.tasks if task not in results.study.tasks]:
-        return f"this study does not include {' and '.join(absent)}"
-    if test.metric in PARTS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
-        return f"the losses of {' and '.join(test.tasks)} have different units"
     runs = _runs(test, results)
     if not runs:
         return f"this study did not measure the geometry of {test.of}: name it in geometry.of"
@@ -108,7 +121,7 @@ def _state(test: GeometryTest, effects: Effects) -> Statement | str:
     return Statement(test, pairs, _over_tasks(by_task, len(numbers)), _region(test, by_task, smallest))
 
 
-def _runs(test: GeometryTest, results: Results) -> dict[Key, tuple[Trial, Outcome]]:
+def _runs(test: MeasuredChange | Projects, results: Results) -> dict[Key, tuple[Trial, Outcome]]:
     """Return by task and seed the reported runs whose change was measured."""
     contests = {task: results.contests[test.of, task] for task in test.tasks if (test.of, task) in results.contests}
     return {
@@ -119,7 +132,7 @@ def _runs(test: GeometryTest, results: Results) -> dict[Key, tuple[Trial, Outcom
     }
 
 
-def _lacking(test: GeometryTest, outcomes: list[Outcome]) -> str:
+def _lacking(test: MeasuredChange | Projects, outcomes: list[Outcome]) -> str:
     if isinstance(test, MeasuredChange):
         return f"this study did not compute {test.measure}: name it in geometry.measures"
     without = [
@@ -133,7 +146,7 @@ def _lacking(test: GeometryTest, outcomes: list[Outcome]) -> str:
     return f"this study did not measure {METRICS[test.metric].title}"
 
 
-def _smallest(test: GeometryTest, results: Results, outcomes: list[Outcome]) -> float:
+def _smallest(test: MeasuredChange | Projects, results: Results, outcomes: list[Outcome]) -> float:
     """Return the smallest difference that matters."""
     if isinstance(test, Projects):
         return SMALLEST_SHARE if test.metric == RESIDUAL else smallest_difference(METRICS[test.metric], results)
@@ -161,7 +174,7 @@ def _over_tasks(by_task: Mapping[str, Paired], count: int) -> Paired:
     return average(means, [[Component(effect.error**2, effect.df)] for effect in by_task.values()], count)
 
 
-def _region(test: GeometryTest, by_task: Mapping[str, Paired], smallest: float) -> Region:
+def _region(test: MeasuredChange | Projects, by_task: Mapping[str, Paired], smallest: float) -> Region:
     """Return where a test holds. Tests of one number have one topic, so that two that exclude each other do so here."""
     if isinstance(test, Projects):
         first, second = test.hypotheses

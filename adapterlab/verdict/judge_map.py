@@ -14,8 +14,9 @@ from adapterlab.argmap.scoring.semantics import BAYES, DEFAULT, default_semantic
 from adapterlab.evidence.cells import Cell
 from adapterlab.lab.analysis.cells import Cells
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
+from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.claim_verdict import Verdict, judge_claim
+from adapterlab.verdict.claims import BY_GEOMETRY
 from adapterlab.verdict.combine import Combined, factors
 from adapterlab.verdict.counted import counted_sources
 from adapterlab.verdict.geometry_statements import judge_geometry
@@ -106,7 +107,7 @@ def judge(
     study, contestants = MeasuredStudy(effects, cells), effects.results.contestants
     tasks = effects.results.study.tasks
     tests = {title: test.in_study(tasks) for title, test in read_tests(the_map, contestants).items()}
-    by_geometry = {title: test.in_study(tasks) for title, test in read_geometry_tests(the_map, contestants).items()}
+    by_geometry = {title: test.in_study(tasks) for title, test in read_tests(the_map, contestants, BY_GEOMETRY).items()}
     titles = [title for title in the_map.claims if title in tests or title in by_geometry]
     stated = {title: credence for title in titles if (credence := the_map.claims[title].credence) is not None}
     found = {title: judge_claim(title, tests[title], stated[title], study) for title in stated if title in tests}

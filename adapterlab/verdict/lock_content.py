@@ -33,15 +33,17 @@ from adapterlab.lab.run.design import plan_of
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.run.resolve import ResolvedStudy
 from adapterlab.lab.study.spec import Study
-from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
+from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.claim_verdict import SLACK
+from adapterlab.verdict.claims import BY_GEOMETRY
 from adapterlab.verdict.counted import counted_sources
-from adapterlab.verdict.forms import All, Better, Controlled, Simple, Test, Trend
+from adapterlab.verdict.forms import All, Better, Controlled, Form, Test, Trend
 from adapterlab.verdict.geometry_forms import (
+    SMALLEST_CORRELATION,
     SMALLEST_OF_VALUE,
     SMALLEST_OVER_RANDOM,
     SMALLEST_SHARE,
-    GeometryTest,
+    Projects,
 )
 from adapterlab.verdict.relevance import TARGET
 from adapterlab.verdict.resolution import RESOLVED
@@ -66,6 +68,7 @@ GEOMETRY_RULES = {
     "smallest difference from a random change, as a share of its value": SMALLEST_OVER_RANDOM,
     "smallest difference from a value, as a share of it": SMALLEST_OF_VALUE,
     "smallest difference of a residual": SMALLEST_SHARE,
+    "smallest correlation": SMALLEST_CORRELATION,
 }
 """Constants of this package that decide a verdict on a geometry test."""
 _E = TypeVar("_E", Claim, Argument)
@@ -90,7 +93,7 @@ def content_of(the_map: Map, study: ResolvedStudy | None = None, labels: Collect
     main = None if study is None else study.main.study
     known = [*labels, *([] if main is None else [entry.name for entry in main.entrants])]
     tests = {title: _test(test, main) for title, test in read_tests(the_map, known).items()}
-    by_geometry = {title: _by_geometry(test, main) for title, test in read_geometry_tests(the_map, known).items()}
+    by_geometry = {title: _test(test, main) for title, test in read_tests(the_map, known, BY_GEOMETRY).items()}
     sources = the_map.settings.get("sources")
     concluded = {step.conclusion for argument in the_map.arguments.values() for step in argument.steps}
     content = {
@@ -226,19 +229,10 @@ def _test(test: Test, study: Study | None) -> Content:
     return _simple(placed, study)
 
 
-def _by_geometry(test: GeometryTest, study: Study | None) -> Content:
-    """Return a geometry test with its tasks, and with its threshold where it is one of the study's."""
-    placed = test if study is None else test.in_study(study.tasks)
-    found = placed.model_dump(by_alias=True, mode="json", exclude_none=True)
-    if placed.by is None and placed.metric in METRICS:
-        found["by"] = _margin(placed.metric, study)
-    return found
-
-
-def _simple(test: Simple, study: Study | None) -> Content:
+def _simple(test: Form, study: Study | None) -> Content:
     found = test.model_dump(by_alias=True, mode="json", exclude_none=True)
-    difference = isinstance(test, Better | Controlled) or (isinstance(test, Trend) and test.within is None)
-    if difference and getattr(test, "by", None) is None:
+    difference = isinstance(test, Better | Controlled | Projects) or (isinstance(test, Trend) and test.within is None)
+    if difference and test.metric in METRICS and getattr(test, "by", None) is None:
         found["by"] = _margin(test.metric, study)
     return found
 

@@ -29,9 +29,10 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.geometry import Geometry
 from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Training, Tuning
 from adapterlab.models.fingerprint import EMBEDDED
-from adapterlab.verdict.check_tests import read_geometry_tests, read_tests
-from adapterlab.verdict.forms import REVERSAL, Test, Trend
-from adapterlab.verdict.geometry_forms import GEOMETRY, GeometryTest, MeasuredChange, Projects
+from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.claims import BY_GEOMETRY
+from adapterlab.verdict.forms import REVERSAL, Form, Test, Trend
+from adapterlab.verdict.geometry_forms import GEOMETRY, Correlates, MeasuredChange, OfChange, Projects
 from adapterlab.verdict.wanted import Wanted
 
 POWER, FALSE_ALARM = 0.8, 0.05
@@ -62,7 +63,7 @@ class NextContest:
 
     contestants: tuple[str, ...]
     """Its contestants, as the tests name them."""
-    tests: Mapping[str, Test | GeometryTest] = field(hash=False)
+    tests: Mapping[str, Test] = field(hash=False)
     """By title, the claims that it tests."""
     moves: float
     """Expected absolute change of the thesis' probability."""
@@ -119,12 +120,12 @@ def next_contests(
             f"{the_map.source.name}: {problem or 'no claim states what it predicts (predicted: [0.8, 0.4])'}"
         )
     title = thesis or first_thesis(the_map)
-    groups: dict[frozenset[object], dict[str, Test | GeometryTest]] = defaultdict(dict)
+    groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
         if claim not in done and the_map.claims[claim].credence is not None and not no_study(test, model):
             factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
             groups[frozenset({*test.contestants(), *factors})][claim] = test
-    for claim, by_geometry in read_geometry_tests(the_map).items():
+    for claim, by_geometry in read_tests(the_map, kind=BY_GEOMETRY).items():
         if claim not in done_by_geometry and the_map.claims[claim].credence is not None:
             groups[frozenset({*by_geometry.contestants(), GEOMETRY})][claim] = by_geometry
     found = []
@@ -199,7 +200,7 @@ def _divergence(after: float, before: float) -> float:
     return sum(a * math.log2(a / b) for a, b in terms if a > 0)
 
 
-def study_of(tests: Mapping[str, Test | GeometryTest], model: str = EMBEDDED) -> Study:
+def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
     """Return the study of the contest that tests some claims about the same contestants.
 
     Args:
@@ -221,7 +222,7 @@ def study_of(tests: Mapping[str, Test | GeometryTest], model: str = EMBEDDED) ->
     swept = {SWEPT[factor][0]: SWEPT[factor][1] for factor in trends if factor in SWEPT}
     full = FULL_FT in names
     reference = next((entry.name for entry in reversed(entries)), "lora")
-    geometry = _geometry([test for test in some if isinstance(test, MeasuredChange | Projects)])
+    geometry = _geometry([test for test in some if isinstance(test, OfChange)])
     sized = not {"rank", "budget"} & trends
     return Study.model_validate(
         {
@@ -248,13 +249,14 @@ def study_of(tests: Mapping[str, Test | GeometryTest], model: str = EMBEDDED) ->
     )
 
 
-def _geometry(tests: Sequence[GeometryTest]) -> Geometry | None:
+def _geometry(tests: Sequence[Form]) -> Geometry | None:
     """Return the settings by which a study measures what geometry tests ask for; None without any."""
     if not tests:
         return None
     names = dict.fromkeys(_entry(Wanted.parse(name), None).name for test in tests for name in test.contestants())
     hypotheses = dict.fromkeys(name for test in tests if isinstance(test, Projects) for name in test.hypotheses)
-    measures = dict.fromkeys(test.measure for test in tests if isinstance(test, MeasuredChange))
+    named = (test.measure for test in tests if isinstance(test, MeasuredChange | Correlates))
+    measures = dict.fromkeys(name for name in named if name is not None)
     return Geometry(
         of=tuple(names),
         hypotheses=tuple(hypotheses) or CHEAP_HYPOTHESES,

@@ -9,7 +9,6 @@ from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.geometry.change import InMemory, OtherChange
 from adapterlab.geometry.checkpoint import Checkpoint
 from adapterlab.geometry.checkpoint_change import CheckpointChange
-from adapterlab.geometry.measure import measure
 from adapterlab.geometry.plan import Plan, default_budgets
 from adapterlab.geometry.run import run_geometry
 from tests.geometry.checkpoints import save_pair
@@ -38,9 +37,7 @@ def test_streamed_and_in_memory_are_the_same(tmp_path):
     change = CheckpointChange(Checkpoint(base), Checkpoint(tuned))
     streamed = run_geometry(change, PLAN)
     held = InMemory({layer.path: (layer.base, layer.tuned) for layer in change if layer.norm})
-    expected = measure(
-        held, PLAN.budgets, measures=PLAN.chosen_measures(), hypotheses=PLAN.chosen_hypotheses(), draws=2
-    )
+    expected = run_geometry(held, PLAN)
     assert streamed.layers == expected.layers
     for found, other in zip(streamed.projections, expected.projections, strict=True):
         assert (found.size, found.parameters) == (other.size, other.parameters)
@@ -108,6 +105,8 @@ def test_the_last_weight_is_checked_before_the_first_is_measured(tmp_path):
         (Plan(measures=("stable_rnk",)), "unknown measure 'stable_rnk': did you mean stable_rank"),
         (Plan(budgets=(0,)), "a budget of 0 parameters holds no change"),
         (Plan(draws=1), "1 draws give no interval"),
+        (Plan(score_at=(0,)), "a budget of 0 parameters holds no change"),
+        (Plan(score_at=()), "no number of parameters to score at"),
     ],
 )
 def test_choices_that_make_no_sense_are_named(plan, message):

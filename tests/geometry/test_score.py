@@ -80,6 +80,30 @@ def test_the_share_of_a_projection_is_the_energy_that_it_keeps():
     assert (result.task, result.unit) == ("", "squared error")
 
 
+@pytest.mark.parametrize(
+    ("score_at", "scored"),
+    [("all", [8, 16, 24]), ("largest", [24]), ((16,), [16]), ((32,), [32])],
+)
+def test_projections_are_scored_at_the_chosen_budgets_alone(score_at, scored):
+    change = InMemory({"0": (torch.zeros(4, 4), Regression.target)})
+    plan = Plan(budgets=(8, 16, 24), hypotheses=("low_rank",), measures=(), draws=2, score_at=score_at)
+    result = run_geometry(change, plan, scoring=Scoring(linear(torch.zeros(4, 4)), None, Regression()))
+    assert [each.parameters for each in result.projections if each.scores] == scored
+    assert [each.parameters for each in result.projections] == sorted({8, 16, 24, *scored})
+    expected = [5 / 14, 1 / 14, 0, 0]  # Eckart and Young
+    assert [p.residual for p in result.projections] == pytest.approx(expected[: len(result.projections)], abs=1e-9)
+    assert result.budgets == tuple(sorted({8, 16, 24, *scored}))
+
+
+def test_the_time_that_scoring_will_take_is_said_before():
+    change, stages = InMemory({"0": (torch.zeros(4, 4), Regression.target)}), []
+    scoring = Scoring(linear(torch.zeros(4, 4)), None, Regression())
+    plan = Plan(budgets=(8, 16), hypotheses=("low_rank",), measures=(), draws=2)
+    run_geometry(change, plan, scoring=scoring, watch=lambda stage, *_: stages.append(stage))
+    said = stages.index("2 projections to score, at least 0 s")
+    assert stages[said + 1] == "projecting on low_rank and scoring, about 0 s left"
+
+
 def test_a_gain_within_noise_has_no_shares():
     noise = torch.randn(64, generator=torch.Generator().manual_seed(0)).tolist()
     base = Scores(0.0, 0, tuple(noise))

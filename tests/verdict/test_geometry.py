@@ -21,8 +21,8 @@ from adapterlab.lab.analysis.metrics import Results
 from adapterlab.report.terminal import show
 from adapterlab.report.verdict_json import claims_to_json, to_json, write_verdict
 from adapterlab.verdict.check_tests import check_tests
+from adapterlab.verdict.claims import BY_GEOMETRY, read_test
 from adapterlab.verdict.combine import Finding, factors, odds, together
-from adapterlab.verdict.geometry_forms import read_geometry_test
 from adapterlab.verdict.geometry_statements import number_of
 from adapterlab.verdict.judge_map import Judgement, judge
 from adapterlab.verdict.lock_content import changes, content_of
@@ -225,24 +225,6 @@ def test_the_report_has_the_geometry_of_the_changes(tmp_path):
     assert list(expressed) == [pytest.approx(0.4)]
 
 
-@pytest.mark.parametrize(("sign", "said"), [(1, "Forgetting follows the drift"), (-1, "the less is forgotten")])
-def test_drift_is_correlated_with_forgetting_over_all_runs(sign, said, tmp_path):
-    found = results(0.05)
-    drifts, rises = [], []
-    for (name, task), contest in found.contests.items():
-        if name == "full_ft":
-            for seed, (trial, outcome) in contest.reported.items():
-                drifts.append(0.01 * len(drifts))
-                base = found.frozen(task).scores["base"][0]
-                rises.append(sign * (drifts[-1] + (0.015 if len(drifts) == 3 else 0)))  # two runs change places
-                numbers = {"drift(base)": drifts[-1], "loss(change, base)": base + rises[-1], **outcome.geometry}
-                contest.reported[seed] = trial, replace(outcome, geometry=numbers)
-    correlation = changes_of(found).drift
-    assert correlation.rho == pytest.approx(stats.spearmanr(drifts, rises).statistic)
-    assert correlation.pairs == 6
-    assert said in page_of(analysed(found), tmp_path)
-
-
 def test_the_interval_of_a_mean_is_students():
     # Fisher's interval of the mean of 1, 2, 3: 2 +- 4.302653 / sqrt(3) (the 97.5 % quantile of t with 2 degrees of freedom).
     found = Mean.over([1.0, 2.0, 3.0, float("nan")])
@@ -260,7 +242,7 @@ def test_a_study_without_geometry_has_no_such_section(tmp_path):
 
 
 WRONG = [
-    ({"of": "full_ft", "on": "prose"}, "has none of the keys geometry, projects"),
+    ({"of": "full_ft", "on": "prose"}, "has none of the keys geometry, projects, correlates, all"),
     ({"geometry": "energy", "of": "full_ft", "above": 1, "on": "prose"}, "unknown measure 'energy'"),
     ({"geometry": "stable_rank", "of": "full_ft", "on": "prose"}, "give either above or below"),
     ({"geometry": "stable_rank", "of": "full_ft", "above": 1, "below": 2, "on": "prose"}, "give either above or below"),
@@ -276,7 +258,7 @@ WRONG = [
 @pytest.mark.parametrize(("data", "said"), WRONG)
 def test_a_mistake_in_a_test_is_named(data, said):
     with pytest.raises(AdapterlabError) as caught:
-        read_geometry_test("C", data)
+        read_test("C", data, kind=BY_GEOMETRY)
     assert "the geometry test of [C]" in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -317,7 +299,7 @@ def test_map_next_plans_a_study_that_measures_what_the_tests_ask():
 
 
 def test_numbers_of_a_test():
-    test = read_geometry_test("C", {"projects": "svft", "better_than": "lora", "of": "full_ft", "on": "prose"})
+    test = read_test("C", {"projects": "svft", "better_than": "lora", "of": "full_ft", "on": "prose"}, kind=BY_GEOMETRY)
     assert number_of(test, LOSSES) == pytest.approx(0.3)
     assert number_of(test, {}) is None
     assert set(test.hypotheses) <= set(all_hypotheses())

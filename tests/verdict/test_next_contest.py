@@ -15,8 +15,8 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.study.as_toml import as_toml
 from adapterlab.lab.study.load import load_study
 from adapterlab.resources import shipped
-from adapterlab.verdict.claims import read_test
-from adapterlab.verdict.geometry_forms import GeometryTest, read_geometry_test
+from adapterlab.verdict.claims import BY_GEOMETRY, read_test
+from adapterlab.verdict.geometry_forms import OfChange
 from adapterlab.verdict.next_contest import FALSE_ALARM, POWER, next_contests, study_of
 from adapterlab.verdict.wanted import Wanted
 
@@ -88,9 +88,9 @@ def test_every_contest_of_the_built_in_map_is_a_study_that_tests_its_claims(cont
     study = load_study(path)
     assert study == contest.study
     for title, of_contest in contest.tests.items():
-        if isinstance(of_contest, GeometryTest):
-            assert of_contest == read_geometry_test(title, BUILT_IN.claims[title].data["geometry_test"])
-            assert of_contest.of in study.geometry.of
+        if isinstance(of_contest, OfChange):
+            assert of_contest == read_test(title, BUILT_IN.claims[title].data["geometry_test"], kind=BY_GEOMETRY)
+            assert set(of_contest.contestants()) <= set(study.geometry.of)
             assert set(of_contest.tasks) <= set(study.tasks)
             continue
         test = read_test(title, BUILT_IN.tests[title])

@@ -24,6 +24,9 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import WeightChange, frobenius
 from adapterlab.surgery.init.svd_cache import FactorCache
 
+EVERY = 1 << 30
+"""A number of singular triplets that no weight has, for a projection that needs all of them."""
+
 
 class Nearest(NamedTuple):
     """The nearest weight that a hypothesis allows."""
@@ -103,6 +106,14 @@ class Hypothesis(ABC):
         Raises:
             AdapterlabError: The size does not fit a layer.
         """
+
+    def directions(self, size: int) -> int:
+        """Return the number of leading singular triplets of the base or the change that a projection starts from.
+
+        Args:
+            size: Value of the size knob.
+        """
+        return 0
 
     def fits(self, size: int, shape: tuple[int, int]) -> bool:
         """Return True if a layer can have this size; `sizes` may be a selection of those.

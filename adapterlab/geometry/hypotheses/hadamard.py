@@ -42,6 +42,9 @@ class Hadamard(LayerHypothesis):
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return 2 * size * sum(shape)
 
+    def directions(self, size: int) -> int:
+        return size
+
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         scale = change.delta.abs().max().clamp_min(torch.finfo(change.delta.dtype).tiny)
         delta = change.delta / scale  # so that factors of order 1 can make it

@@ -30,6 +30,9 @@ class LowRank(LayerHypothesis):
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size * (shape[0] + shape[1])
 
+    def directions(self, size: int) -> int:
+        return size
+
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         u, s, vt = setting.factors(change.delta)
         return Nearest(change.base + (u[:, :size] * s[:size]) @ vt[:size])

@@ -43,6 +43,9 @@ class MagnitudeDirection(LayerHypothesis):
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size * sum(shape) + shape[0]
 
+    def directions(self, size: int) -> int:
+        return size + OVERSAMPLED
+
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         base, tuned = change.base, change.tuned
 

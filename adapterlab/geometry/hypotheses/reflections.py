@@ -53,6 +53,9 @@ class Reflections(LayerHypothesis):
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size * shape[1]
 
+    def directions(self, size: int) -> int:
+        return size
+
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         spaces = self._spaces(change, size, setting)
         fit = best_of((_Chain.within(change, space) for space in spaces), _Chain.improved, setting)

@@ -15,7 +15,7 @@ import torch
 
 from adapterlab.adapters.svd.svft import SVFT
 from adapterlab.geometry.change import WeightChange
-from adapterlab.geometry.hypotheses.base import LayerHypothesis, Nearest, Setting
+from adapterlab.geometry.hypotheses.base import EVERY, LayerHypothesis, Nearest, Setting
 
 
 class SVDBanded(LayerHypothesis):
@@ -36,6 +36,9 @@ class SVDBanded(LayerHypothesis):
 
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return min(shape) * (2 * size + 1) - size * (size + 1)
+
+    def directions(self, size: int) -> int:
+        return EVERY
 
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         u, _, vt = setting.factors(change.base)
@@ -60,6 +63,9 @@ class SVDTopK(LayerHypothesis):
 
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size * size
+
+    def directions(self, size: int) -> int:
+        return size
 
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         u, _, vt = setting.factors(change.base)

@@ -41,6 +41,9 @@ class SVDRotation(LayerHypothesis):
     def count(self, size: int, shape: tuple[int, int]) -> int:
         return size * (size + 1) // 2
 
+    def directions(self, size: int) -> int:
+        return size
+
     def nearest(self, change: WeightChange, size: int, setting: Setting) -> Nearest:
         u, s, vt = setting.factors(change.base)
         u, s, vt = u[:, :size], s[:size], vt[:size]

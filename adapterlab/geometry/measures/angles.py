@@ -86,6 +86,7 @@ def _family(kind: str, of: Callable[[int, Side], Callable[[Layer], float]], side
             of(count, side),
             compared=True,
             of_shape=True,
+            directions=lambda length: min(count, length),
         )
 
     return Family(

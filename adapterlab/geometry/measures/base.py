@@ -3,7 +3,7 @@
 >>> from adapterlab.geometry.measures.spectrum import stable_rank
 >>> change = WeightChange("q", torch.zeros(8, 8), torch.eye(8))
 >>> layer = Layer(change, torch_svd)
->>> stable_rank(layer)
+>>> round(stable_rank(layer), 4)
 8.0
 >>> drawn = null_of(stable_rank, layer, draws=20)
 >>> drawn.low < drawn.mean < drawn.high < 8
@@ -49,6 +49,12 @@ class Layer:
     def of_delta(self) -> Factors:
         """Singular value decomposition of the change."""
         return self.factors(self.change.delta)
+
+    @property
+    def decomposed(self) -> list[tuple[Tensor, Factors]]:
+        """The change, and the base if a measure has asked for it, each with its decomposition."""
+        found = [(self.change.delta, self.of_delta)]
+        return [*found, (self.change.base, self.of_base)] if "of_base" in vars(self) else found
 
     @cached_property
     def coupling(self) -> Float[Tensor, "k k"]:
@@ -111,6 +117,9 @@ class Measure:
     of_shape: bool = False
     """True if its distribution over random changes depends on the shape of the layer alone, so that one null is drawn for
     all layers of a shape: the measure is free of scale, and sees the base through its singular directions only."""
+    directions: Callable[[int], int] | None = None
+    """By the smaller side of a weight, the number of leading singular triplets of the base and of the change that it needs;
+    None if it needs all of them. More are given where another measure needs them."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,15 @@ class Family:
         if not self.allowed(value):
             raise AdapterlabError(f"{self.name}({value:g}): give {self.parameter}")
         return self.build(value)
+
+
+def no_directions(length: int) -> int:
+    """Return the number of singular triplets that a measure without any needs: 0.
+
+    Args:
+        length: Smaller side of a weight.
+    """
+    return 0
 
 
 def is_share(value: float) -> bool:

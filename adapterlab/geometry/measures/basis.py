@@ -41,8 +41,8 @@ def energy_in_side(k: float, side: Literal["left", "right"]) -> Callable[[Layer]
     """
 
     def of(layer: Layer) -> float:
-        u, s, vt = layer.of_base
-        count = count_of(k, len(s))
+        u, _, vt = layer.of_base
+        count = count_of(k, min(layer.change.shape))
         delta = layer.change.delta
         return _energy(u[:, :count].T @ delta if side == "left" else delta @ vt[:count].T) / layer.energy
 
@@ -79,7 +79,7 @@ def energy_off_diagonal(k: float) -> Callable[[Layer], float]:
 
 
 def _top_block(layer: Layer, k: float) -> Tensor:
-    count = count_of(k, len(layer.of_base.s))
+    count = count_of(k, min(layer.change.shape))
     return layer.coupling[:count, :count]
 
 
@@ -91,7 +91,13 @@ def _family(name: str, title: str, explanation: str, of: Callable[[float], Calla
     def build(k: float) -> Measure:
         top = "all singular directions" if k == 1 else f"the top {100 * k:g} % of singular directions"
         return Measure(
-            f"{name}({k:g})", title.format(top=top), explanation.format(top=top), of(k), compared=True, of_shape=True
+            f"{name}({k:g})",
+            title.format(top=top),
+            explanation.format(top=top),
+            of(k),
+            compared=True,
+            of_shape=True,
+            directions=lambda length: count_of(k, length),
         )
 
     return Family(name, "the share of the singular directions that are the top, above 0 and at most 1", is_share, build)

@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.geometry.measures.base import Layer, Measure
+from adapterlab.geometry.measures.base import Layer, Measure, no_directions
 from adapterlab.geometry.result import LayerGeometry
 
 Of: TypeAlias = Literal["rows", "columns"]
@@ -108,12 +108,14 @@ def _measures(of: Of) -> tuple[Measure, Measure]:
             f"Magnitude change of {vectors}",
             f"Mean over {vectors} of the absolute change of the norm, in the weight's unit (Liu et al. 2024, equation 3).",
             partial(magnitude_change, of=of),
+            directions=no_directions,
         ),
         Measure(
             f"direction_change{ending}",
             f"Direction change of {vectors}",
             f"Mean over {vectors} of one minus the cosine between before and after (Liu et al. 2024, equation 4).",
             partial(direction_change, of=of),
+            directions=no_directions,
         ),
     )
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adapterlab.geometry.measures.base import Layer, Measure
+from adapterlab.geometry.measures.base import Layer, Measure, no_directions
 
 MOST_NEURONS = 512
 """Neurons whose pairs are summed; of a larger layer, this many at equal distances."""
@@ -66,5 +66,6 @@ HYPERSPHERICAL = (
         f"2018; Qiu et al. 2023), over at most {MOST_NEURONS} neurons: zero for a rotation of the input.",
         hyperspherical_change,
         compared=True,
+        directions=no_directions,
     ),
 )

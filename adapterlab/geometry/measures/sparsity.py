@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adapterlab.geometry.measures.base import Family, Layer, Measure, is_share
+from adapterlab.geometry.measures.base import Family, Layer, Measure, is_share, no_directions
 
 
 def entries_for_energy(share: float) -> Callable[[Layer], float]:
@@ -60,6 +60,7 @@ def _entries(share: float) -> Measure:
         entries_for_energy(share),
         compared=True,
         of_shape=True,
+        directions=no_directions,
     )
 
 
@@ -74,5 +75,6 @@ SPARSITY = (
         hoyer_sparsity,
         compared=True,
         of_shape=True,
+        directions=no_directions,
     ),
 )

@@ -60,8 +60,7 @@ def stable_rank(layer: Layer) -> float:
     Args:
         layer: The layer.
     """
-    s = layer.of_delta.s.double() ** 2
-    return float(s.sum() / s[0])
+    return layer.energy / float(layer.of_delta.s[0]) ** 2
 
 
 def effective_rank(layer: Layer) -> float:
@@ -102,6 +101,7 @@ SPECTRUM = (
         stable_rank,
         compared=True,
         of_shape=True,
+        directions=lambda length: 1,
     ),
     Measure(
         "effective_rank",

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from adapterlab.geometry.measures.base import Family, Layer, Measure, count_of, is_share
+from adapterlab.geometry.measures.base import Family, Layer, Measure, count_of, is_share, no_directions
 
 SMALL = 64
 """Shorter side of a matrix up to which its largest singular value is found by a full decomposition."""
@@ -116,6 +116,7 @@ def _fourier(share: float) -> Measure:
         fourier_concentration(share),
         compared=True,
         of_shape=True,
+        directions=no_directions,
     )
 
 
@@ -131,6 +132,7 @@ TRANSFORMS = (
         circulant_concentration,
         compared=True,
         of_shape=True,
+        directions=no_directions,
     ),
     Measure(
         "kronecker_concentration",
@@ -140,5 +142,6 @@ TRANSFORMS = (
         kronecker_concentration,
         compared=True,
         of_shape=True,
+        directions=no_directions,
     ),
 )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.statistics import paired
-from adapterlab.lab.statistics.rank_correlation import RankCorrelation, drift_against_forgetting
+from adapterlab.lab.statistics.rank_correlation import RankCorrelation, rank_correlation
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.tasks.base import Part
 
@@ -23,6 +23,8 @@ RANDOM = " random"
 """End of the names of measures of a random change."""
 WHOLE = "change"
 """Name of the whole change among those of projected ones."""
+LEAST_MEANS = 4
+"""Means that a correlation takes to have an interval."""
 _NUMBER = re.compile(r"residual\((.+)\)")
 _PROJECTED = re.compile(r"(residual|parameters|converged|loss)\(")
 
@@ -102,8 +104,21 @@ class Changes(NamedTuple):
     projected: tuple[Projected, ...] = ()
     """Hypotheses, by contestant and task; those that express most first."""
     drift: RankCorrelation | None = None
-    """Rank correlation, over all runs, of the drift of activations on the base domain with the rise of the loss there;
-    None for fewer than four runs, or without both numbers."""
+    """Rank correlation, over the means of each contestant on each task, of the drift of activations on the base domain with
+    the rise of the loss there; None for fewer than four means with both numbers."""
+
+
+class OverSeeds(NamedTuple):
+    """Means over the runs of a contestant on a task, which differ by their seed alone."""
+
+    contestant: str
+    task: str
+    number: float
+    """A number of the learned changes."""
+    rise: float
+    """Loss on a part of the task with the whole change of the linear layers, less that of the base."""
+    trials: tuple[str, ...]
+    """Ids of the runs' trials."""
 
 
 class _Run(NamedTuple):
@@ -148,17 +163,41 @@ def changes_of(results: Results) -> Changes:
     return Changes(tuple(measured), tuple(projected), _drift(results))
 
 
-def _drift(results: Results) -> RankCorrelation | None:
-    pairs = []
-    for (_, task), contest in results.contests.items():
-        for _, outcome in contest.reported.values():
+def over_seeds(
+    results: Results, number: str, part: Part, contestants: Collection[str] | None = None
+) -> list[OverSeeds]:
+    """Return a number of the learned changes beside what the changes do to the loss, for each contestant and task.
+
+    Args:
+        results: The contests.
+        number: Name of the number, as `Outcome.geometry` has it.
+        part: Part of the tasks that the loss is of.
+        contestants: Labels of contestants; all of them if None.
+
+    Returns:
+        The means; contestants and tasks without both numbers are left out.
+    """
+    found = []
+    for (contestant, task), contest in results.contests.items():
+        if contestants is not None and contestant not in contestants:
+            continue
+        known = []
+        for trial, outcome in contest.reported.values():
             if outcome.status == "ok" and outcome.geometry:
                 run = _Run(outcome, results.frozen(task))
-                pairs.append((run.number(f"drift({Part.BASE.value})"), run.rise(WHOLE, Part.BASE)))
-    known = [pair for pair in pairs if all(map(math.isfinite, pair))]
-    if len(known) < 4:
+                pair = run.number(number), run.rise(WHOLE, part)
+                known += [(*pair, trial.id)] if all(map(math.isfinite, pair)) else []
+        if known:
+            numbers, rises, ids = zip(*known, strict=True)
+            found.append(OverSeeds(contestant, task, fmean(numbers), fmean(rises), ids))
+    return found
+
+
+def _drift(results: Results) -> RankCorrelation | None:
+    means = over_seeds(results, f"drift({Part.BASE.value})", Part.BASE)
+    if len(means) < LEAST_MEANS:
         return None
-    found = drift_against_forgetting(*zip(*known, strict=True))
+    found = rank_correlation([mean.number for mean in means], [mean.rise for mean in means])
     return found if math.isfinite(found.rho) else None
 
 

@@ -36,10 +36,11 @@ def rank_correlation(first: Sequence[float], second: Sequence[float], level: flo
     """Return Spearman's rank correlation of paired values with its interval.
 
     The interval is normal for Fisher's z, with the variance `(1 + rho^2 / 2) / (n - 3)` (Bonett and Wright 2000). For a
-    correlation of one, whose z is infinite, its inner end is that of the next smaller correlation without ties.
+    correlation of one, whose z is infinite, its inner end is that of the next smaller correlation without ties. It takes the
+    pairs as independent: average runs that differ by their seed alone first.
 
     Args:
-        first: Values of one quantity, such as the drift on general text of each trial.
+        first: Values of one quantity, such as the drift on general text of each adapter on each task.
         second: Values of the other in the same order, such as the forgetting.
         level: Level of the interval.
 
@@ -62,26 +63,37 @@ def rank_correlation(first: Sequence[float], second: Sequence[float], level: flo
     return RankCorrelation(rho, low, high, float(found.pvalue), count)
 
 
-def drift_against_forgetting(drifts: Sequence[float], forgetting: Sequence[float]) -> RankCorrelation:
-    """Return the rank correlation, over trials, of drift on general text with forgetting.
+class FisherZ(NamedTuple):
+    """Fisher's z of a rank correlation, which is normal for many pairs."""
+
+    value: float
+    """Inverse hyperbolic tangent of the correlation."""
+    error: float
+    """Its standard error; infinite for fewer than four pairs."""
+
+
+def fisher_z(rho: float, pairs: int) -> FisherZ:
+    """Return Fisher's z of Spearman's rank correlation, with the standard error of Bonett and Wright (2000).
 
     Args:
-        drifts: Drift on general text of each trial, such as the mean over layers of `E|dW h|^2 / E|W h|^2`.
-        forgetting: Rise of the loss on general text of each trial.
+        rho: The correlation; one of 1 or -1 counts as the next smaller one without ties.
+        pairs: Number of pairs.
 
-    Raises:
-        AdapterlabError: As `rank_correlation` does.
+    >>> z = fisher_z(0.5, 28)
+    >>> round(z.value, 4), round(z.error, 4)
+    (0.5493, 0.2121)
     """
-    return rank_correlation(drifts, forgetting)
+    if pairs < 4:
+        return FisherZ(math.atanh(rho) if abs(rho) < 1 else math.copysign(math.inf, rho), math.inf)
+    nearest = 1 - 6 * 2 / (pairs * (pairs**2 - 1))
+    rho = math.copysign(min(abs(rho), nearest), rho)
+    return FisherZ(math.atanh(rho), math.sqrt((1 + rho**2 / 2) / (pairs - 3)))
 
 
 def _interval(rho: float, count: int, level: float) -> tuple[float, float]:
     if count < 4:
         return -1.0, 1.0
-    if abs(rho) >= 1:
-        nearest = 1 - 6 * 2 / (count * (count**2 - 1))
-        low, _ = _interval(nearest, count, level)
-        return (low, 1.0) if rho > 0 else (-1.0, -low)
-    half = stats.norm.ppf((1 + level) / 2) * math.sqrt((1 + rho**2 / 2) / (count - 3))
-    center = math.atanh(rho)
-    return math.tanh(center - half), math.tanh(center + half)
+    z = fisher_z(rho, count)
+    reach = stats.norm.ppf((1 + level) / 2) * z.error
+    low, high = math.tanh(z.value - reach), math.tanh(z.value + reach)
+    return (-1.0 if rho <= -1 else low), (1.0 if rho >= 1 else high)

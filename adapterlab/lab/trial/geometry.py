@@ -24,32 +24,30 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
 import torch
-from torch import nn
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.geometry.activations import measure_activations
 from adapterlab.geometry.change import Change, InMemory
-from adapterlab.geometry.hypotheses import all_hypotheses
-from adapterlab.geometry.in_model import change_of, in_float32, with_weights
-from adapterlab.geometry.measure import Projected, measure
+from adapterlab.geometry.in_model import ChangeStrength, change_of, in_float32
 from adapterlab.geometry.measures import all_measures, measure_named
-from adapterlab.geometry.measures.base import Measure
 from adapterlab.geometry.measures.direction import direction_against_magnitude
-from adapterlab.geometry.result import LayerGeometry, Projection
-from adapterlab.geometry.texts import inputs_of
+from adapterlab.geometry.plan import Plan
+from adapterlab.geometry.result import GeometryResult, LayerGeometry
+from adapterlab.geometry.run import run_geometry
+from adapterlab.geometry.score import PARTS, Scoring
+from adapterlab.geometry.shared import TEXTS
 from adapterlab.lab.study.geometry import DIRECTION
 from adapterlab.lab.trial.context import Stopwatch, TrialContext
-from adapterlab.lab.trial.score import mode, score_parts
+from adapterlab.lab.trial.score import score_parts
 from adapterlab.lab.trial.spec import Outcome
 from adapterlab.surgery.handle import Handle
 from adapterlab.surgery.init.svd_cache import FactorCache
-from adapterlab.tasks.base import Part
+from adapterlab.tasks.base import Part, Scores
 
 WHOLE = "change"
 """Name of the whole change among the names of projected ones."""
@@ -59,8 +57,6 @@ DRIFT = "drift"
 """Word before the part, in the name of the mean drift of activations."""
 DIRECTION_PARTS = ("magnitude_change", "direction_change")
 """Measures of a layer that it is computed from."""
-SCORED = (Part.TEST, Part.OOD, Part.BASE)
-"""Parts that projected models are scored on."""
 
 
 def projected(number: str, hypothesis: str, part: str = "") -> str:
@@ -102,80 +98,75 @@ def with_geometry(outcome: Outcome, context: TrialContext, change: Change) -> Ou
     """
     started = time.monotonic()
     wanted = json.loads(context.trial.geometry)
-    found = dict[str, float]()
-    parts = [part.value for part in SCORED if part in context.trial.parts]
-    for part in parts:
-        context.load_examples(Part(part), context.trial.windows)
-    # The time is this function's to count, and autocast would round the weights.
-    alone = replace(
-        context, scoring=Stopwatch(), generating=Stopwatch(), trial=replace(context.trial, precision="float32")
+    plan = Plan(
+        (wanted["budget"],),
+        tuple(wanted["hypotheses"]) or None,
+        tuple(measures_named(wanted["measures"])),
+        wanted["draws"],
+        context.trial.seed,
+        sharing=False,  # no number of a trial
     )
-
-    def scored(name: str, weights: Projected) -> None:
-        with _control(context.model, change, weights) as control:
-            for part, scores in score_parts(alone, control, parts).items():
-                found[projected("loss", name, part)] = scores.loss
-
-    def on_projection(projection: Projection, weights: Projected) -> Projection:
-        name = projection.hypothesis
-        found[projected("residual", name)] = projection.residual
-        found[projected("parameters", name)] = projection.parameters
-        found[projected("converged", name)] = projection.converged
-        scored(name, weights)
-        return projection
-
-    hypotheses = all_hypotheses()
-    with in_float32(context.model):
-        result = measure(
-            change,
-            [wanted["budget"]],
-            measures=measures_of(wanted["measures"]),
-            hypotheses=[hypotheses[name] for name in wanted["hypotheses"] or hypotheses],
-            sharing=False,  # no number of a trial
-            draws=wanted["draws"],
-            seed=context.trial.seed,
-            factors=_factors(),
-            on_projection=on_projection,
-        )
-        tuned = {path: change.read(path).tuned for path in change.shapes}
-        scored(WHOLE, tuned)
-        found |= _drifts(context, tuned)
-    found |= _over_layers(result.layers)
-    finite = {name: float(value) for name, value in found.items() if math.isfinite(value)}
-    return replace(outcome, geometry=finite, geometry_seconds=time.monotonic() - started)
+    try:
+        with in_float32(context.model):
+            result = run_geometry(change, plan, scoring=_scoring(context), factors=_factors())
+    except AdapterlabError as error:  # such as a change of zero: the trial itself was fine
+        return replace(outcome, note=f"no geometry: {error}", geometry_seconds=time.monotonic() - started)
+    numbers = {name: float(value) for name, value in _numbers(result).items() if math.isfinite(value)}
+    return replace(outcome, geometry=numbers, geometry_seconds=time.monotonic() - started)
 
 
-def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
-    """Return measures by name.
+def measures_named(names: Sequence[str]) -> list[str]:
+    """Return the names of measures of a layer that the measures of a study are computed from.
 
     Args:
         names: Names of measures, `DIRECTION` among them; all measures if empty.
 
     Raises:
         AdapterlabError: There is no such measure.
+
+    >>> measures_named(["rank", "direction_against_magnitude"])
+    ['rank', 'magnitude_change', 'direction_change']
     """
     if not names:
-        return all_measures()
+        return [measure.name for measure in all_measures()]
     each = [part for name in names for part in (DIRECTION_PARTS if name == DIRECTION else (name,))]
-    return tuple(measure_named(name) for name in dict.fromkeys(each))
+    return [measure_named(name).name for name in dict.fromkeys(each)]
 
 
-def _drifts(context: TrialContext, tuned: Projected) -> dict[str, float]:
-    """Return the mean drift over layers on the text of each part that has any."""
-    found = {}
-    device = next(context.model.parameters()).device
-    weights = {path: weight.to(device) for path, weight in tuned.items()}
-    for part in (Part.TEST, Part.BASE):
-        if part not in context.trial.parts:
-            continue
-        with suppress(AdapterlabError), mode(context.model, training=False):  # a task whose inputs are no tokens
-            batches = inputs_of(context.task, part, context.processor, length=context.trial.length)
-            moved = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
-            drifts = [
-                of["drift"] for of in measure_activations(context.model, weights, moved).values() if "drift" in of
-            ]
-            found[f"{DRIFT}({part.value})"] = _mean([(1.0, drift) for drift in drifts])
-    return found
+def _scoring(context: TrialContext) -> Scoring:
+    """Return the scoring of a trial's task on the trial's own examples, in float32."""
+    parts = [Part(part) for part in context.trial.parts]
+    for part in parts:
+        context.load_examples(part, context.trial.windows)
+    # The time is that of the geometry, and autocast would round the weights.
+    alone = replace(
+        context, scoring=Stopwatch(), generating=Stopwatch(), trial=replace(context.trial, precision="float32")
+    )
+
+    def score(control: ChangeStrength, part: Part) -> Scores:
+        return score_parts(alone, control, [part])[part]
+
+    trial = context.trial
+    return Scoring(
+        context.model, context.processor, context.task, trial.length, trial.windows, parts=parts, score=score
+    )
+
+
+def _numbers(result: GeometryResult) -> dict[str, float]:
+    """Return the table of numbers of a result."""
+    part_of = {name: part.value for part, name in PARTS.items()}
+    found = dict[str, float]()
+    for each in result.projections:
+        name = each.hypothesis
+        found[projected("residual", name)] = each.residual
+        found[projected("parameters", name)] = each.parameters
+        found[projected("converged", name)] = each.converged
+        found |= {projected("loss", name, part_of[part]): scores.loss for part, scores in each.scores.items()}
+    found |= {projected("loss", WHOLE, part_of[part]): full for part, (_, full) in result.scores.items()}
+    for text, measured in result.activations.items():
+        drifts = [(1.0, of["drift"]) for of in measured.values() if "drift" in of]
+        found[f"{DRIFT}({TEXTS[text].value})"] = _mean(drifts)
+    return found | _over_layers(result.layers)
 
 
 def _direction(layers: Sequence[LayerGeometry]) -> float:
@@ -214,34 +205,3 @@ def _relative_norm(layers: Sequence[LayerGeometry]) -> float:
 def _factors() -> FactorCache:
     """Return the decompositions of this process, in memory alone: those of a change are of no use to another trial."""
     return FactorCache()
-
-
-@contextmanager
-def _control(model: nn.Module, change: Change, weights: Projected) -> Iterator[_Weights]:
-    control = _Weights(model, change, weights)
-    try:
-        control.strength = 1.0
-        yield control
-    finally:
-        control.strength = 0.0
-
-
-class _Weights:
-    """A control of the strength of a change of weights: 0 for the base, 1 for the changed weights, a line through both."""
-
-    def __init__(self, model: nn.Module, change: Change, weights: Projected) -> None:
-        self._model, self._change, self._weights = model, change, weights
-        self._placed, self._strength = ExitStack(), 0.0
-
-    @property
-    def strength(self) -> float:
-        return self._strength
-
-    @strength.setter
-    def strength(self, value: float) -> None:
-        self._placed.close()
-        self._strength = value
-        if value:
-            bases = ((path, weight, self._change.read(path).base) for path, weight in self._weights.items())
-            between = {path: weight if value == 1 else base + value * (weight - base) for path, weight, base in bases}
-            self._placed.enter_context(with_weights(self._model, between))

@@ -10,13 +10,14 @@ from scipy.stats import linregress
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import InMemory
-from adapterlab.geometry.measure import measure
 from adapterlab.geometry.measures.direction import (
     DIRECTION,
     direction_against_magnitude,
     direction_change,
     magnitude_change,
 )
+from adapterlab.geometry.plan import Plan
+from adapterlab.geometry.run import run_geometry
 from tests.geometry.measures.layers import layer, normal
 
 
@@ -37,7 +38,8 @@ def trend(points, name="q_proj", **options):
         f"model.layers.{i}.self_attn.{name}": (base, planted(base, direction, magnitude))
         for i, (direction, magnitude) in enumerate(points)
     }
-    return direction_against_magnitude(measure(InMemory(weights), measures=DIRECTION).layers, **options)
+    plan = Plan(hypotheses=(), measures=tuple(each.name for each in DIRECTION), draws=2, sharing=False)
+    return direction_against_magnitude(run_geometry(InMemory(weights), plan).layers, **options)
 
 
 def test_planted_direction_and_magnitude_changes_are_found():

@@ -8,11 +8,14 @@ from scipy import stats
 
 from adapterlab.errors import AdapterlabError, UnknownNameError
 from adapterlab.geometry.change import InMemory
-from adapterlab.geometry.measure import measure
 from adapterlab.geometry.measures import all_measures, measure_named
 from adapterlab.geometry.measures.base import null_of
 from adapterlab.geometry.measures.nulls import compare
+from adapterlab.geometry.plan import Plan
+from adapterlab.geometry.run import run_geometry
 from tests.geometry.measures.layers import layer, normal
+
+PLAN = Plan(hypotheses=(), draws=5, sharing=False)
 
 
 def test_energy_of_random_changes_has_its_beta_distribution():
@@ -57,13 +60,13 @@ def test_a_random_change_lies_within_the_null_of_every_measure():
 
 def test_nulls_do_not_depend_on_the_order_of_the_layers():
     weights = {f"h.{i}.attn.q_proj": (normal(8, 8, seed=i), normal(8, 8, seed=i + 5)) for i in range(3)}
-    forward = measure(InMemory(weights), draws=5)
-    backward = measure(InMemory(dict(reversed(weights.items()))), draws=5)
+    forward = run_geometry(InMemory(weights), PLAN)
+    backward = run_geometry(InMemory(dict(reversed(weights.items()))), PLAN)
     assert {each.path: each.nulls for each in forward.layers} == {each.path: each.nulls for each in backward.layers}
 
 
 def test_every_measure_of_a_change_is_finite_and_found_by_its_name():
-    result = measure(InMemory({"h.0.attn.q_proj": (normal(8, 6), normal(8, 6, seed=1))}), draws=5)
+    result = run_geometry(InMemory({"h.0.attn.q_proj": (normal(8, 6), normal(8, 6, seed=1))}), PLAN)
     [only] = result.layers
     assert list(only.measures) == [each.name for each in all_measures()]
     assert np.isfinite(list(only.measures.values())).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from scipy.linalg import subspace_angles
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.geometry.change import InMemory
-from adapterlab.geometry.measure import measure
 from adapterlab.geometry.measures.base import torch_svd
 from adapterlab.geometry.measures.sharing import share
+from adapterlab.geometry.plan import Plan
 from adapterlab.geometry.result import GeometryResult
+from adapterlab.geometry.run import run_geometry
 from tests.geometry.measures.layers import normal, orthogonal
 
 
@@ -98,7 +101,8 @@ def test_no_directions_are_refused():
 
 def test_a_measured_change_holds_its_sharing_unless_it_is_left_out():
     pair = changes([normal(6, 4, seed=i) for i in range(2)])
-    assert list(measure(pair, draws=3).sharing_nulls) == list(measure(pair, draws=3).sharing) == ["up 6x4"]
-    assert measure(pair, draws=3, sharing=False).sharing == {}
-    result = measure(pair, draws=3)
+    plan = Plan(hypotheses=(), draws=3)
+    result = run_geometry(pair, plan)
+    assert list(result.sharing_nulls) == list(result.sharing) == ["up 6x4"]
+    assert run_geometry(pair, replace(plan, sharing=False)).sharing == {}
     assert GeometryResult.from_json(result.to_json()) == result

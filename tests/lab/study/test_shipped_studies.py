@@ -15,8 +15,8 @@ from adapterlab.lab.study.spec import FULL_FT, Study
 from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from adapterlab.surgery import parameter_count
-from adapterlab.verdict.check_tests import read_geometry_tests
-from adapterlab.verdict.claims import Reverses, Simple, Trend, read_test
+from adapterlab.verdict.check_tests import read_tests
+from adapterlab.verdict.claims import BY_GEOMETRY, Form, Reverses, Trend, read_test
 from adapterlab.verdict.geometry_forms import Projects
 from adapterlab.verdict.wanted import Wanted
 from tests.adapters.methods import SHIPPED
@@ -91,7 +91,7 @@ HAVE_NO_SIZE = {"goft", "road"}
 """Methods of a fixed size, which is a small share of the budget."""
 
 
-def small_enough(test: Simple, asked: Study) -> bool:
+def small_enough(test: Form, asked: Study) -> bool:
     """True if the study has the first contestant at the share of the budget that the claim is about."""
     first, _ = test.contestants()
     budgets = [e.budget or asked.budget for e in asked.entrants if e.adapter == first]
@@ -121,15 +121,15 @@ def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(n
 def test_the_study_of_geometry_measures_what_the_claims_that_it_names_ask_for(the_map):
     text, asked = (FOLDER / "geometry.toml").read_text(), study("geometry")
     comment = " ".join(line.removeprefix("#").strip() for line in text.split("name =")[0].splitlines())
-    tests = read_geometry_tests(the_map)
+    tests = read_tests(the_map, kind=BY_GEOMETRY)
     assert sorted(re.findall(r"\[([^\]]+)\]", comment)) == sorted(tests)
     for claim, test in tests.items():
-        assert test.of in asked.geometry.of, claim
+        assert set(test.contestants()) <= set(asked.geometry.of), claim
         assert set(test.tasks) <= set(asked.tasks), claim
         if isinstance(test, Projects):
             assert set(test.hypotheses) <= set(asked.geometry.hypotheses), claim
         else:
-            assert test.measure in asked.geometry.measures, claim
+            assert test.measure in (None, *asked.geometry.measures), claim
 
 
 def test_each_testable_claim_of_a_theme_is_in_a_study_of_it(the_map):

@@ -10,11 +10,13 @@ import torch
 
 from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
+from adapterlab.geometry.change import InMemory
 from adapterlab.geometry.in_model import change_of
 from adapterlab.lab.run.executors.base import jobs
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
 from adapterlab.lab.study.spec import Study
 from adapterlab.lab.trial.code_version import decisive_files, geometry_version, registered
+from adapterlab.lab.trial.geometry import with_geometry
 from adapterlab.lab.trial.import_closure import ImportClosure
 from adapterlab.lab.trial.runner import Runner
 from adapterlab.lab.trial.spec import Outcome, Trial
@@ -103,6 +105,15 @@ def test_what_is_measured_does_not_change_what_is_scored(runner, trial, outcome)
     plain = runner.run(replace(trial, geometry=""))
     assert plain.scores == outcome.scores
     assert (plain.geometry, plain.geometry_seconds) == ({}, 0.0)
+
+
+def test_a_change_without_a_geometry_leaves_the_outcome_and_a_note(runner, trial, outcome):
+    base = torch.ones(2, 2)
+    plain = replace(outcome, geometry={})
+    found = with_geometry(plain, runner.context(trial), InMemory({"up": (base, base)}))
+    assert found.scores == outcome.scores
+    assert found.geometry == {}
+    assert found.note == "no geometry: tuned and base are equal: there is no change to measure"
 
 
 def test_adapters_are_saved_too(runner, trial, tmp_path):
