@@ -15,14 +15,13 @@ from adapterlab.errors import AdapterlabError
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.geometry import changes_of
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.report.page import write_reports
 from adapterlab.report.verdict_json import claims_to_json
 from adapterlab.verdict.check_tests import check_tests, read_tests
 from adapterlab.verdict.claims import BY_GEOMETRY, read_test
 from adapterlab.verdict.judge_map import Judgement, judge
 from adapterlab.verdict.lock_content import changes, content_of
 from adapterlab.verdict.next_contest import next_contests
-from tests.lab.made_up import analysed, played
+from tests.lab.made_up import analysed, page_of, played
 
 NAMES = ("lora", "oft", "dora", "miss", "shira", "full_ft")
 FOLLOWS = f"{{correlates: drift, with: forgetting, of: [{', '.join(NAMES)}], above: 0, on: [prose, restyle]}}"
@@ -158,7 +157,7 @@ def test_the_report_says_whether_forgetting_follows_drift_beside_the_claim(rises
     the_map = argmap.parse(
         f"[T]: t {{prior: 0.3}}\n  + [C]: c {{predicted: [0.8, 0.3], credence: 0.5, geometry_test: {FOLLOWS}}}"
     )
-    page = write_reports(analysed(found, the_map), tmp_path)[0].read_text()
+    page = page_of(analysed(found, the_map), tmp_path)
     assert said in page
     assert "correlates with forgetting by more than 0: on prose and restyle" in page
     (claim,) = claims_to_json(judge(the_map, Effects.of(found, 20), 1.0))

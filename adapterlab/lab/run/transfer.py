@@ -43,6 +43,7 @@ def import_trials(file: Path, source: str | Path | Study | None = None, out: Pat
     Args:
         file: File that `write_trial_file` wrote.
         source: A `Study`, a file, a shipped study's name, or a folder of results; the study that the file names if None.
+            Another study takes the trials alone, and uses those that it asks for too.
         out: Folder of the results; `runs/NAME` if None.
 
     Returns:
@@ -57,6 +58,8 @@ def import_trials(file: Path, source: str | Path | Study | None = None, out: Pat
         folder = out or Path("runs") / _study_of(found).name
     else:
         study, folder = open_study(source, out, reading=True)
+        if STUDY in files and _study_of(found).name != study.name:
+            files = {}  # the design, precision and locks are those of another study
         files[STUDY] = study.model_dump_json(indent=1) + "\n"
     fresh = not folder.exists()
     ledger = Ledger(folder / LEDGER)

@@ -158,6 +158,15 @@ def test_another_outcome_of_a_trial_is_refused_and_nothing_is_written(place, exp
     assert all_of(there) == before
 
 
+def test_another_study_takes_the_trials_and_not_the_design(place, exported, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text((place / "tiny.toml").read_text().replace('name = "tiny"', 'name = "other"'))
+    output("import-trials", exported, other, "--out", tmp_path / "there")
+    assert all_of(tmp_path / "there") == all_of(place / "runs/tiny")
+    assert not (tmp_path / "there" / "design.json").exists()
+    assert json.loads((tmp_path / "there" / "study.json").read_text())["name"] == "other"
+
+
 def test_a_study_may_be_named_in_place_of_the_files_own(place, exported, tmp_path):
     output("import-trials", exported, place / "tiny.toml", "--out", tmp_path / "there")
     assert adapterlab.status(tmp_path / "there").finished
