@@ -85,7 +85,7 @@ def report_text(analysis: Analysis) -> str:
     page = environment.get_template("page.html.jinja").render(
         title=main.study.title or main.study.name,
         study=main.study,
-        answer=analysis.answer,
+        **_answer(analysis.answer),
         sure=how_sure(main),
         cost=cost(analysis),
         not_tested=not_tested(analysis),
@@ -110,6 +110,12 @@ def report_text(analysis: Analysis) -> str:
         licences=asset("LICENSES.txt"),
     )
     return printable(page)
+
+
+def _answer(answer: str) -> Values:
+    """Return the answer's first sentence, which is shown large, and the others."""
+    first, end, others = answer.partition(". ")
+    return {"lead": f"{first}." if end else first, "further": others}
 
 
 def asset(name: str) -> str:
