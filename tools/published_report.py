@@ -2,9 +2,9 @@
 
     python tools/published_report.py results/geometry-1/study
 
-A trial's id holds the hash of the code that ran it. That code may have changed since, so the ids are looked up under the
-hashes that the published trials state. It is refused if today's search would ask for other trials than those that ran: then
-the report would lack some.
+A trial's id holds the hash of the code that ran it, and the method's settings. Both may have changed since, so the ids are
+looked up under the hashes that the published trials state, and a setting that a method has since got stands at its default.
+It is refused if today's search would ask for other trials than those that ran: then the report would lack some.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from adapterlab.adapters import adapter
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.ledger.store import Ledger
 from adapterlab.lab.run import resolve
 from adapterlab.lab.run.transfer import import_trials
+from adapterlab.lab.trial.spec import Trial
 from adapterlab.report.page import write_report
 from adapterlab.report.verdict_json import write_verdict
 from adapterlab.tasks.base import Task
@@ -34,20 +37,34 @@ def code_of(ledger: Ledger) -> Iterator[None]:
         ledger: The ledger.
     """
     trials = [trial for trial, _, _ in ledger]
+    adapters = {trial.adapter for trial in trials}
     codes = {(trial.method, trial.task): trial.code for trial in trials}
     geometry = {json.loads(trial.geometry)["code"] for trial in trials if trial.geometry}
-    today = resolve.code_version, resolve.geometry_version
+    today = resolve.code_version, resolve.geometry_version, resolve.Trial
 
     def recorded(method: str, task: Task) -> str:
         return codes.get((method, task.name)) or today[0](method, task)
 
-    resolve.code_version = recorded
+    def trial_of(**fields: Any) -> Trial:
+        found = (given for given in adapters if _same_settings(given, fields["adapter"]))
+        return Trial(**{**fields, "adapter": next(found, fields["adapter"])})
+
+    resolve.code_version, resolve.Trial = recorded, trial_of
     if geometry:
         resolve.geometry_version = lambda: next(iter(geometry))
     try:
         yield
     finally:
-        resolve.code_version, resolve.geometry_version = today
+        resolve.code_version, resolve.geometry_version, resolve.Trial = today
+
+
+def _same_settings(published: str, now: str) -> bool:
+    """Return True if an adapter's settings are those published, and those that it has got since have their defaults."""
+    then, today = json.loads(published), json.loads(now)
+    if then == today or then["name"] != today["name"]:
+        return then == today
+    defaults = adapter(today["name"]).settings()
+    return {**defaults, **then} == today
 
 
 def rewrite(folder: Path) -> None:

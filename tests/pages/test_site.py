@@ -20,6 +20,7 @@ import pytest
 import adapterlab
 from adapterlab import argmap, evidence, geometry
 from tests.pages.blocks import DOCS
+from tests.report.page_data import trials_of
 
 ROOT = DOCS.parent
 ASKED = "return performance.getEntriesByType('resource').map(entry => entry.name)"
@@ -57,8 +58,9 @@ class Targets(HTMLParser):
 
 
 def targets_of(page: Path) -> Targets:
-    targets = Targets()
-    targets.feed(page.read_text())
+    targets, text = Targets(), page.read_text()
+    targets.feed(text)
+    targets.anchors |= {f"t-{trial}" for trial in trials_of(text)}
     return targets
 
 

@@ -19,6 +19,7 @@ from adapterlab.report.verdict_json import write_verdict
 from adapterlab.resources import shipped
 from tests.lab.analysis.test_scoreboard import made_up
 from tests.lab.made_up import analysed, played
+from tests.report.page_data import data_of
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +59,8 @@ def test_it_is_one_file_that_asks_nothing_of_the_network(page):
     assert "default-src 'none'" in text  # the browser refuses whatever a script may ask for
 
 
-def data_of(page):
-    (found,) = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page.read_text())
-    return json.loads(found)
-
-
 def test_every_trial_behind_a_claim_is_in_the_file(page, analysis):
-    data = data_of(page)
+    data = data_of(page.read_text())
     named = {
         trial
         for claim in data["map"]["claims"].values()
@@ -77,7 +73,7 @@ def test_every_trial_behind_a_claim_is_in_the_file(page, analysis):
 
 
 def test_the_data_of_the_page_are_those_of_the_analysis(page, analysis):
-    (board,) = data_of(page)["boards"]
+    (board,) = data_of(page.read_text())["boards"]
     table = analysis.scoreboard.set_index("contestant")
     assert [row["name"] for row in board["rows"]] == list(table.index)
     for row in board["rows"]:
@@ -89,7 +85,7 @@ def test_the_data_of_the_page_are_those_of_the_analysis(page, analysis):
 
 
 def test_every_claim_and_argument_of_the_map_is_in_the_tree_once(page, built_in_map):
-    nodes = data_of(page)["map"]["nodes"]
+    nodes = data_of(page.read_text())["map"]["nodes"]
     titles = [node["title"] for node in nodes if node["kind"] in ("claim", "thesis")]
     assert sorted(titles) == sorted(built_in_map.claims)
     shown = [node["argument"] for node in nodes if "argument" in node]

@@ -28,6 +28,7 @@ from adapterlab.verdict.claims import read_test
 from adapterlab.verdict.next_contest import next_contests, study_of, unwritable
 from tests.lab.analysis.test_scoreboard import made_up
 from tests.lab.made_up import analysed, played
+from tests.report.page_data import data_of
 from tests.lab.swept import swept
 from tests.verdict.test_verdict import a_map
 
@@ -405,8 +406,7 @@ def test_the_report_and_the_verdict_show_every_statement(tmp_path):
     page = (tmp_path / "report.html").read_text()
     for i, part in enumerate(read(ALL).parts, 1):
         assert f"{i}. {part.sentence()}" in page
-    data = json.loads(page.split('id="report-data">')[1].split("</script>")[0])
-    (claim,) = [each for each in data["map"]["claims"].values() if each["test"]]
+    (claim,) = [each for each in data_of(page)["map"]["claims"].values() if each["test"]]
     assert [len(part["pairs"]) for part in claim["test"]["parts"]] == [6, 6]
 
 
