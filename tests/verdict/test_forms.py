@@ -28,8 +28,8 @@ from adapterlab.verdict.claims import read_test
 from adapterlab.verdict.next_contest import next_contests, study_of, unwritable
 from tests.lab.analysis.test_scoreboard import made_up
 from tests.lab.made_up import analysed, played
-from tests.report.page_data import data_of
 from tests.lab.swept import swept
+from tests.report.page_data import data_of
 from tests.verdict.test_verdict import a_map
 
 BOTH = "on: [prose, restyle]"
