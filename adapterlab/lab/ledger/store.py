@@ -33,6 +33,8 @@ from adapterlab.lab.trial.spec import Finished, Outcome, Trial
 
 LIMITS = "limits"
 """Key of a failed trial's environment: the limits that it ran under, as JSON."""
+FAILED = '"failed"'
+"""Status of a trial that failed, in the JSON of its outcome."""
 LOCKED_SECONDS = 5.0
 """Seconds that SQLite waits for another program's lock before a warning."""
 WAIT_SECONDS = 300.0
@@ -234,11 +236,11 @@ class Ledger:
         Raises:
             AdapterlabError: If the file cannot be written.
         """
-        rows = self._db.execute(
-            "SELECT id, json_extract(environment, ?) FROM trials WHERE json_extract(outcome, '$.status') = 'failed'",
-            (f"$.{LIMITS}",),
-        ).fetchall()
-        return self.remove(name for name, under in rows if under is not None and json.loads(under) != dict(limits))
+        # SQLite's own reader of JSON refuses the numbers that are not finite, which outcomes may hold.
+        rows = self._db.execute("SELECT id, outcome, environment FROM trials WHERE instr(outcome, ?)", (FAILED,))
+        found = {name: json.loads(environment) for name, outcome, environment in rows if _failed(outcome)}
+        under = {name: json.loads(own[LIMITS]) for name, own in found.items() if own.get(LIMITS) is not None}
+        return self.remove(name for name, own in under.items() if own != dict(limits))
 
     def outcome(self, trial: Trial) -> Outcome | None:
         """Return the outcome of a trial, or None if it was not run.
@@ -398,6 +400,10 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _failed(outcome: str) -> bool:
+    return bool(json.loads(outcome)["status"] == "failed")
 
 
 def _parsed(row: Sequence[str]) -> tuple[Trial, Outcome, dict[str, str]]:

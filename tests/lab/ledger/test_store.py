@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import resource
 import sqlite3
 import threading
@@ -35,6 +36,19 @@ def test_a_trial_is_there_once(tmp_path, trial):
     assert len(again) == 1
     assert again.outcome(trial) == outcome(1.0)
     assert next(iter(again)) == (trial, outcome(1.0), {"python": "3"})
+
+
+def test_failures_are_opened_again_beside_numbers_that_are_not_finite(tmp_path, trial):
+    """SQLite's functions on JSON refuse a row that holds one."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    odd = dataclasses.replace(outcome(1.0), geometry={"rank": math.nan}, curve=((10, math.inf),))
+    ledger.record(Finished(trial, odd, {}))
+    failed = dataclasses.replace(trial, seed=trial.seed + 1)
+    under = {"limits": json.dumps({"trial_seconds": 5})}
+    ledger.record(Finished(failed, dataclasses.replace(odd, status="failed"), under))
+    assert ledger.reopen({"trial_seconds": 5}) == 0
+    assert ledger.reopen({"trial_seconds": 9}) == 1
+    assert [kept for kept, _, _ in ledger] == [trial]
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"not a ledger" * 200, lambda data: data[:4096] + b"\xff" * 4096])
