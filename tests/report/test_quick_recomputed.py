@@ -10,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import adapterlab
 from tests.lab.analysis.quick_study import recorded, reported
+from tests.report.page_data import data_of
 from tests.report.recomputed import claims as claim_update
 from tests.report.recomputed.page import numbers, paragraphs, table_with
 from tests.report.recomputed.report import UNRANKED, Recomputed, is_on_front, share_beyond, versus
@@ -433,7 +435,7 @@ def test_every_tested_claim_has_its_effect_and_its_pairs(quick):
         assert row[1].split("\n")[:2] == [interval[0], f"{interval[1]} to {interval[2]}"]
         if "within" in claim["test"]:
             assert within(claim["p_not_equivalent"], [e.equivalent(claim["test"]["within"]) for e in estimates])
-        check_pairs(quick, claim, row, contrast)
+        check_pairs(quick, claim, contrast)
 
 
 def contrast_of(test):
@@ -443,14 +445,18 @@ def contrast_of(test):
     return versus(*((test["better"], test["than"]) if "better" in test else (test["equivalent"], test["to"])), metric)
 
 
-def check_pairs(quick, claim, row, contrast):
+def check_pairs(quick, claim, contrast):
     expected = {}
     for task in claim["test"]["on"]:
         expected |= {(task, seed): d for seed, d in quick.middle.contrast_by_seed(contrast, task).items()}
     pairs = {(pair["task"], pair["seed"]): pair for pair in claim["pairs"]}
     assert {key: pair["difference"] for key, pair in pairs.items()} == pytest.approx(expected, abs=1e-9)
-    listed = [line for line in row[4].split("\n") if ": " in line]
-    assert listed == [f"{task}, seed {seed}: {signed(p['difference'])}" for (task, seed), p in pairs.items()]
+    (part,) = data_of(quick.shown.page)["map"]["claims"][claim["claim"]]["test"]["parts"]
+    assert [(task, seed, trials) for task, seed, _, trials in part["pairs"]] == [
+        (*k, p["trials"]) for k, p in pairs.items()
+    ]
+    differences = [pair["difference"] for pair in pairs.values()]
+    assert [difference for _, _, difference, _ in part["pairs"]] == pytest.approx(differences, rel=1e-5)
     names = {name for name, _ in contrast if name != FROZEN}
     for (task, seed), pair in pairs.items():
         found = {quick.shown.trials[trial] for trial in pair["trials"]}
@@ -480,15 +486,16 @@ def fitted():
 
 
 def test_every_trial_is_listed_with_its_losses(quick):
-    table = {row[0]: row for row in table_with(quick.shown.page, "validation")}
-    assert set(table) == set(quick.shown.trials)
+    table = pd.DataFrame(data_of(quick.shown.page)["trials"]).set_index("id")
+    assert set(table.index) == set(quick.shown.trials)
     frame = quick.runs.frame.set_index(["contestant", "task", "lr", "seed", "steps"])
     for trial, (contestant, task, rate, seed) in quick.shown.trials.items():
-        row = table[trial]
-        run = frame.loc[contestant, task, rate, seed, int(row[5])]
-        assert row[1:5] == [contestant, task, f"{rate:.2g}", str(seed)]
-        losses = [run[part] for part in ("validation", "test", "ood", "base")]
-        assert row[6:10] == [f"{loss:.3f}" if np.isfinite(loss) else "" for loss in losses]
+        row = table.loc[trial]
+        run = frame.loc[contestant, task, rate, seed, int(row["steps"])]
+        assert (row["contestant"], row["task"], row["seed"]) == (contestant, task, seed)
+        assert row["rate"] == pytest.approx(rate, rel=1e-5)
+        for part in ("validation", "test", "ood", "base"):
+            assert row[part] == pytest.approx(run[part], rel=1e-5, nan_ok=True)
 
 
 def shown_p(p):

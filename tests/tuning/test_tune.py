@@ -21,6 +21,7 @@ from adapterlab.cli import app, main
 from adapterlab.lab.ledger.store import Ledger
 from tests.lab.in_process import use
 from tests.lab.tiny import save_model
+from tests.report.page_data import trials_of
 from tests.tasks.user_files import completions, labelled, texts, write
 
 OPTIONS = ["--contestants", "lora,ia3", "--budget", "3%", "--time", "5m", "--seeds", "2", "--workers", "2"]
@@ -117,7 +118,7 @@ def test_the_report_has_no_map_and_every_trial(out):
     page = (out / "report.html").read_text()
     assert "Scoreboard" in page
     assert 'id="map"' not in page
-    assert page.count('<tr id="t-') == len(Ledger(out / "ledger.sqlite"))
+    assert len(trials_of(page)) == len(Ledger(out / "ledger.sqlite"))
 
 
 def test_the_folder_is_a_study_to_the_other_commands(out):

@@ -8,6 +8,7 @@ import random
 import re
 import sqlite3
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -236,7 +237,7 @@ def test_a_lock_is_read_as_it_was_written_and_never_overwritten(tmp_path):
     assert read_lock(path) == lock
 
 
-@pytest.mark.parametrize("old", ["2026-01-01", "0.55", '"0.1.0"'])
+@pytest.mark.parametrize("old", ["2026-01-01", "0.55", f'"{version("adapterlab")}"'])
 def test_an_edit_by_hand_is_noticed(old, tmp_path):
     path = tmp_path / "m.lock.json"
     text = make_lock(argmap.parse(plain()), date="2026-01-01T00:00:00Z").to_text()

@@ -31,8 +31,8 @@ def effect(found: Paired | None) -> list[float | None] | None:
         found: The effect.
 
     >>> from adapterlab.lab.statistics import paired
-    >>> effect(paired([0.02, 0.02]))
-    [0.02, 0.02, 0.02, 0.0, 2]
+    >>> effect(paired([0.02, 0.03, 0.04]))
+    [0.03, 0.00515862, 0.0548414, 0.0350987, 3]
     """
     if found is None:
         return None
