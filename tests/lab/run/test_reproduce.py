@@ -108,6 +108,25 @@ def test_a_loss_that_moved_by_rounding_agrees(place, published):
     assert "0 of them to the last bit" in said
 
 
+def test_a_study_without_two_seeds_is_held_to_a_usual_noise(place, published):
+    """Before its searches have ended, no setting has two seeds."""
+    frame, first = pd.read_parquet(place / "runs/tiny/trials.parquet"), place / "runs/tiny"
+    search = set(frame.loc[frame["round"] != "report", "trial"])
+    folder = published.parent / "begun"
+    shutil.copytree(first, folder)
+    ledger = Ledger(folder / "ledger.sqlite")
+    ledger.remove([record.id for record in ledger.records() if record.id not in search])
+    for record in list(ledger.records()):
+        ledger.remove([record.id])
+        ledger.merge([replace(record, finished=moved(lambda _: 0.01)(record.finished))])
+    ids = [record.id for record in ledger.records()]
+    write_trial_file(pd.DataFrame({"trial": ids}, dtype="string"), ledger, published / "tiny/trials.parquet")
+    assert seed_noise(list(ledger.records())) == {}
+    said = output(published, "--share", 0, "--least", 2, status=1)
+    assert said.count("beyond rounding") == 2
+    assert "at most 0.00026" in said
+
+
 def test_another_status_is_beyond_rounding(place, published):
     changed(place, published, lambda f: f._replace(outcome=replace(f.outcome, status="diverged", scores={})))
     said = output(published, "--least", 1, "--share", 0, status=1)
