@@ -2,8 +2,9 @@
 
 export const finite = (x) => typeof x === "number" && Number.isFinite(x);
 
-export function signed(x, digits = 3) {
+export function signed(x, most = 3) {
   if (!finite(x)) return "-";
+  const digits = Math.abs(x) < 10 ? most : 0; // limits of intervals that say nothing
   const text = Math.abs(x) < 0.5 * 10 ** -digits ? (0).toFixed(digits) : x.toFixed(digits);
   return Number(text) < 0 ? text.replace("-", "\u2212") : `+${text}`;
 }
