@@ -82,9 +82,23 @@ def every(browser, selector):
     return browser.find_elements("css selector", selector)
 
 
+def settle(browser):
+    """Wait until two frames were drawn: what follows an event in the next frame has happened then."""
+    frames = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))"
+    browser.execute_async_script(f"const done = arguments[0]; {frames}")
+
+
+def soon(read, seconds=20):
+    """The first true value that `read` returns within some time, on a machine that may be busy."""
+    end = time.monotonic() + seconds
+    while not (found := read()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
 def go(browser, fragment):
     browser.execute_script("location.hash = arguments[0]", fragment)
-    time.sleep(0.2)
+    settle(browser)
 
 
 def column(browser, number, grid="#board-grid"):
@@ -140,7 +154,7 @@ def test_no_labels_overlap_in_the_trade_off_and_the_whole_map(browser, page, wid
     look(browser, width)
     browser.get("about:blank")
     browser.get(page.as_uri())
-    time.sleep(0.3)
+    settle(browser)
     for against in ("forgotten", "trained parameters", "training time, seconds"):
         pick(browser, "#tradeoff", against)
         drawn, overlapping = browser.execute_script(OVERLAPS, ['#tradeoff [data-mark="text"] text'])
@@ -157,7 +171,7 @@ def pick(browser, place, text):
     """Choose an option of a select element, which may redraw the element itself."""
     (option,) = [each for each in every(browser, f"{place} select option") if each.text == text]
     option.click()
-    time.sleep(0.2)
+    settle(browser)
 
 
 def press(browser, selector, text):
@@ -193,7 +207,7 @@ def test_a_task_has_its_own_results(browser, analysis):
 
 def test_the_front_is_that_of_the_points(browser):
     rows = browser.execute_script("document.querySelector('#tradeoff details.data').open = true") or []
-    time.sleep(0.2)
+    settle(browser)
     rows = [
         [cell.text for cell in row.find_elements("css selector", "td")] for row in every(browser, "#tradeoff tbody tr")
     ]
@@ -256,9 +270,9 @@ def test_every_number_of_a_claim_leads_to_its_trials(browser, analysis):
     (verdict,) = [v for v in analysis.judgement.verdicts if v.claim == "DoRA Beats LoRA"]
     assert wanted in verdict.pairs[0].trials
     link.click()
-    time.sleep(0.6)
+    (row,) = soon(lambda: every(browser, ".tabulator-row.found"))
     assert find(browser, "#trials").get_attribute("open") is not None
-    assert find(browser, ".tabulator-row.found").text.startswith(wanted)
+    assert row.text.startswith(wanted)
     assert find(browser, ".tabulator-row.found").is_displayed()
 
 
@@ -276,14 +290,14 @@ def test_every_method_has_a_page(browser):
 
 def test_tables_copy_as_markdown_and_csv(browser):
     press(browser, "#board-grid .copy button", "CSV")
-    time.sleep(0.2)
+    soon(lambda: "copied" in find(browser, "#board-grid .copy").text)
     copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     rows = list(csv.reader(io.StringIO(copied)))
     assert rows[0][:2] == ["contestant", "theme"]
     assert [row[0] for row in rows[1:]] == column(browser, 0)
     press(browser, "#board-grid .copy button", "Markdown")
-    time.sleep(0.2)
-    lines = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])").strip().split("\n")
+    read = "navigator.clipboard.readText().then(arguments[0])"
+    lines = soon(lambda: (text := browser.execute_async_script(read)).startswith("| ") and text.strip().split("\n"))
     assert len(lines) == 11
     assert set(lines[1]) == {"|", " ", "-"}
 
@@ -363,8 +377,8 @@ def test_ten_thousand_trials_fit_five_megabytes(chrome, analysis, tmp_path):
     write_report(replace(analysis, main=replace(analysis.main, trials=tuple(rows))), tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 5e6
     chrome.get((tmp_path / "report.html").as_uri() + f"#t-{9_876:016x}")
-    time.sleep(1)
-    assert find(chrome, ".tabulator-row.found").text.startswith(f"{9_876:016x}")
+    (row,) = soon(lambda: every(chrome, ".tabulator-row.found"))
+    assert row.text.startswith(f"{9_876:016x}")
     assert len(every(chrome, "#trials .tabulator-row")) < 200  # only those in view are made
 
 
