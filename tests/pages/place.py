@@ -87,7 +87,7 @@ def a_study(place: Path) -> None:
 
 
 def invoke(command: str) -> str:
-    """What a command prints; it must end with success."""
+    """Output of a command, which must end with success."""
     words = shlex.split(command)[1:]
     more = SHORTER.get(words[0], [])
     if words[0] == "tune" and "--contestants" not in words:

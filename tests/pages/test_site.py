@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 import adapterlab
 from adapterlab import argmap, evidence, geometry
 from tests.pages.blocks import DOCS
+from tests.report.browser import chromium, look
 from tests.report.page_data import trials_of
 
 ROOT = DOCS.parent
@@ -38,7 +38,7 @@ def site(tmp_path_factory) -> Path:
 
 
 class Targets(HTMLParser):
-    """What a page loads, what it links to, and its own anchors."""
+    """Files that a page loads, its links, and its own anchors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,35 +131,18 @@ def address(site) -> Iterator[str]:
 
 @pytest.mark.browser
 def test_a_browser_asks_no_other_host_and_finds_no_error(address, tmp_path):
-    if not shutil.which("chromium") or not shutil.which("chromedriver"):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path}",
-        "--window-size=1280,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     asked: set[str] = set()
-    with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+    fits = "return document.documentElement.scrollWidth <= window.innerWidth"
+    with chromium(tmp_path) as browser:
+        look(browser, 1280)
         for name in ("which-adapter", "rates-and-ranks", "api", "examples/3-argument-map", "index"):
             browser.get(f"{address}{name}.html")
             for width in (380, 1280):
-                size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-                browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-                assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), name
+                look(browser, width)  # the theme's script makes wide tables scroll once it has run
+                WebDriverWait(browser, 20).until(lambda at: at.execute_script(fits), f"{name} at {width} pixels")
             asked |= set(browser.execute_script(ASKED))
         browser.find_element(By.CSS_SELECTOR, ".md-search__input").send_keys("equal learning")
         WebDriverWait(browser, 60).until(lambda at: at.find_elements(By.CSS_SELECTOR, ".md-search-result__link"))

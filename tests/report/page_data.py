@@ -7,7 +7,7 @@ from typing import Any
 
 
 def data_of(page: str) -> dict[str, Any]:
-    """What the page's charts and lists are drawn from; empty for a page that is no report."""
+    """Data of the charts and lists of a page; empty for a page that is no report."""
     _, found, after = page.partition('<script type="application/json" id="report-data">')
     return json.loads(after.partition("</script>")[0]) if found else {}
 

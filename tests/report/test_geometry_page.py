@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-import shutil
 from itertools import combinations, pairwise
 
 import pytest
@@ -17,6 +16,7 @@ from adapterlab.report.geometry import DARK_COLOURS, figures, save_plot, section
 from adapterlab.report.geometry_charts import LABEL, labels_apart, looks, residuals, to_svg
 from adapterlab.report.geometry_layer_charts import CHANCE_COLOURS, heat_map
 from adapterlab.report.geometry_words import answer, paragraphs
+from tests.report.browser import chromium
 from tests.report.geometries import NAMES, change, layer, projections, scored
 
 
@@ -167,28 +167,10 @@ return texts.filter(t => arguments[0].includes(t.textContent.replace(" (at most)
 
 @pytest.mark.browser
 def test_a_browser_draws_it_at_every_width_in_light_and_dark_and_by_keyboard(page, tmp_path):
-    if not shutil.which("chromium") or not shutil.which("chromedriver"):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path}",
-        "--window-size=1000,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+    with chromium(tmp_path) as browser:
         browser.get(page.as_uri())
         for width in (380, 1000, 1600):
             size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
