@@ -103,6 +103,17 @@ class Stages:
             self._status.update(plain(stage))
             self._status.start()
 
+    def show(self, stage: str) -> None:
+        """Show what is being done: at once on a terminal, elsewhere with the next line that is due.
+
+        Args:
+            stage: The stage, in words.
+        """
+        if self.log is not None:
+            self.log.show(lambda: stage)
+        else:
+            self(stage)
+
     def pause(self) -> None:
         """Show nothing until the next stage."""
         if self.log is not None:

@@ -1,9 +1,7 @@
-"""Train the embedded base model: a small Llama, from scratch, on the source of the Python standard library.
+"""The recipe of the embedded base model: a small Llama, trained from scratch on the source of the Python standard library.
 
-    python -m adapterlab.models.pretrain --out OUT [--steps 3200]
-
-No network is needed. Checkpoints are written to `OUT/checkpoint.safetensors`, and the same command resumes a run that was
-stopped. At the end `OUT/model/` holds the model as it is shipped: fp16 weights, tokenizer, config and a model card.
+`adapterlab models pretrain` runs it at three widths, for studies of how effects depend on the size of a model. No network is
+needed. A run writes checkpoints, and resumes from the last one.
 
 >>> recipe = Recipe(steps=1000, lr=1.0)
 >>> recipe.lr_at(0), recipe.lr_at(500), recipe.lr_at(1000)
@@ -12,18 +10,20 @@ stopped. At the end `OUT/model/` holds the model as it is shipped: fp16 weights,
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import math
 import platform
+import shutil
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -33,6 +33,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from adapterlab.errors import AdapterlabError
 from adapterlab.models.corpus import HELDOUT_IN, Document, documents
 
+SIZES = {"1m": 128, "4m": 256, "16m": 512}
+"""By name of a size, the width of the model: 1.3, 4.3 and 14.9 million parameters. The embedded model is `4m`."""
 END = "<|endoftext|>"
 """Token between documents."""
 # As GPT-2's, but each digit is a token, which makes numbers easier for a small model.
@@ -43,6 +45,8 @@ _WORDS = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s
 class Recipe:
     """Settings of a training run; together with the version of Python they determine the weights."""
 
+    width: int = 256
+    """Size of the hidden states, a multiple of 64; the other sizes are in proportion, and every size has four layers."""
     steps: int = 3200
     """Number of optimizer steps."""
     batch: int = 8
@@ -63,14 +67,14 @@ class Recipe:
     """Seed of the initial weights and of the order of the data."""
 
     def config(self) -> LlamaConfig:
-        """Return the architecture, of about 4.3 M parameters."""
+        """Return the architecture."""
         return LlamaConfig(
             vocab_size=self.vocabulary,
-            hidden_size=256,
-            intermediate_size=704,
+            hidden_size=self.width,
+            intermediate_size=self.width * 11 // 4,
             num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
+            num_attention_heads=self.width // 64,
+            num_key_value_heads=self.width // 64,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=0,
@@ -258,23 +262,27 @@ class Training:
             path: File of the checkpoint.
 
         Raises:
-            AdapterlabError: The checkpoint was written with another recipe.
+            AdapterlabError: The checkpoint was written with another recipe, or is damaged.
         """
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-            if json.loads(meta["recipe"]) != asdict(self.recipe):
-                raise AdapterlabError(f"{path} was written with other settings: give another --out, or remove it")
-            for name, p in self.model.named_parameters():
-                p.data.copy_(file.get_tensor(f"model.{name}"))
-                for optimizer in self.optimizers:
-                    if any(p is q for group in optimizer.param_groups for q in group["params"]):
-                        suffix = f".{name}"
-                        keys = [k for k in file.keys() if k.endswith(suffix) and not k.startswith("model.")]  # noqa: SIM118
-                        optimizer.state[p] = {k.removesuffix(suffix): file.get_tensor(k) for k in keys}
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise AdapterlabError(f"{path} cannot be read ({error}): remove it to start again") from error
+        if json.loads(meta.get("recipe", "{}")) != asdict(self.recipe):
+            raise AdapterlabError(f"{path} was written with other settings: give another --out, or remove it")
+        names = {p: name for name, p in self.model.named_parameters()}
+        for p, name in names.items():
+            p.data.copy_(tensors.pop(f"model.{name}"))
+        for optimizer in self.optimizers:
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
+                end = f".{names[p]}"
+                optimizer.state[p] = {k.removesuffix(end): t for k, t in tensors.items() if k.endswith(end)}
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
 
 
-CARD = """# adapterlab base
+CARD = """# adapterlab base{size}
 
 A Llama-architecture language model of {parameters:,} parameters (hidden {hidden}, {layers} layers, {vocabulary:,} byte-level
 BPE tokens) for experiments with adapters: small enough to train many adapters on two CPU cores, and trained well enough
@@ -283,96 +291,112 @@ that forgetting can be measured.
 | | |
 |---|---|
 | data | the standard library of Python {python}: {train_files:,} files, {train_mb:.1f} MB; {heldout_files} library files, {heldout_kb:.0f} kB, held out (one in {heldout_in}, chosen by a hash of the path) |
-| training | {steps:,} steps of {batch}x{context} tokens ({tokens:.1f} M tokens), Muon and AdamW, {minutes:.0f} minutes on {threads} CPU threads |
+| training | {steps:,} steps of {batch}x{context} tokens ({tokens:.1f} M tokens), Muon and AdamW, {minutes:.0f} minutes, CPU threads: {threads} |
 | held-out loss | **{loss:.3f} nats per byte** (fp16 weights, windows of {context} tokens, at least half of that before each token) |
 | xz of the same files, in nats per byte | {xz_alone:.3f} alone, {xz_after:.3f} with the training files before them |
 
 Made with
 
-    python -m adapterlab.models.pretrain --out OUT --steps {steps}
+    {command}
 
 Load it with `AutoModelForCausalLM.from_pretrained(folder)`. It writes plausible Python and has no knowledge of facts; it is
 meant for experiments, not as an assistant. The text that it was trained on is under the PSF licence.
 """
 
 
-def export(training: Training, tokenizer: PreTrainedTokenizerFast, out: Path) -> float:
-    """Write the folder of the trained model, with its model card.
+def export(training: Training, tokenizer: PreTrainedTokenizerFast, folder: Path) -> float:
+    """Write the folder of the trained model, with its model card, whole or not at all.
 
     Args:
         training: The finished run; its model is converted to fp16.
         tokenizer: The tokenizer.
-        out: Folder of the run; the model is written to `out/model`.
+        folder: A folder that does not exist.
 
     Returns:
         The held-out loss of the written model, in nats per byte.
     """
     recipe = training.recipe
-    folder = out / "model"
-    training.model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    heldout, train = documents("heldout"), documents("train")
-    raw, before = ("".join(d.text for d in side).encode() for side in (heldout, train))
-    loss = heldout_loss(model, encode(tokenizer, heldout), len(raw), recipe.context)
-    card = CARD.format(
-        parameters=sum(p.numel() for p in model.parameters()),
-        hidden=model.config.hidden_size,
-        layers=model.config.num_hidden_layers,
-        vocabulary=recipe.vocabulary,
-        python=platform.python_version(),
-        train_files=len(train),
-        train_mb=len(before) / 1e6,
-        heldout_files=len(heldout),
-        heldout_kb=len(raw) / 1e3,
-        heldout_in=HELDOUT_IN,
-        steps=recipe.steps,
-        batch=recipe.batch,
-        context=recipe.context,
-        tokens=recipe.steps * recipe.batch * recipe.context / 1e6,
-        minutes=training.seconds / 60,
-        threads=torch.get_num_threads(),
-        loss=loss,
-        xz_alone=xz_per_byte(raw),
-        xz_after=xz_per_byte(raw, before),
-    )
-    (folder / "README.md").write_text(card)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        training.model.half().save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        model = LlamaForCausalLM.from_pretrained(partial, dtype=torch.float32).eval()
+        heldout, train = documents("heldout"), documents("train")
+        raw, before = ("".join(d.text for d in side).encode() for side in (heldout, train))
+        loss = heldout_loss(model, encode(tokenizer, heldout), len(raw), recipe.context)
+        size = next((name for name, width in SIZES.items() if width == recipe.width), "")
+        card = CARD.format(
+            size=f", {size}",
+            parameters=sum(p.numel() for p in model.parameters()),
+            hidden=model.config.hidden_size,
+            layers=model.config.num_hidden_layers,
+            vocabulary=recipe.vocabulary,
+            python=platform.python_version(),
+            train_files=len(train),
+            train_mb=len(before) / 1e6,
+            heldout_files=len(heldout),
+            heldout_kb=len(raw) / 1e3,
+            heldout_in=HELDOUT_IN,
+            steps=recipe.steps,
+            batch=recipe.batch,
+            context=recipe.context,
+            tokens=recipe.steps * recipe.batch * recipe.context / 1e6,
+            minutes=training.seconds / 60,
+            threads=torch.get_num_threads(),
+            loss=loss,
+            xz_alone=xz_per_byte(raw),
+            xz_after=xz_per_byte(raw, before),
+            command=f"adapterlab models pretrain {size} --steps {recipe.steps}",
+        )
+        (partial / "README.md").write_text(card, "utf-8")
+        partial.chmod(0o755)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return loss
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and model")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=Recipe.lr, help="peak learning rate (default: %(default)s)")
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
-    options = parser.parse_args()
-    recipe = Recipe(steps=options.steps, lr=options.lr)
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
+def pretrain(
+    recipe: Recipe, folder: Path, every: int = 100, watch: Callable[[int, float], None] | None = None
+) -> float:
+    """Train a model and write it to a folder; resume from the checkpoint beside it if there is one.
 
-    tokenizer = train_tokenizer(documents("train"), recipe.vocabulary)
-    order = torch.randperm(len(documents("train")), generator=torch.Generator().manual_seed(recipe.seed))
-    encoded = encode(tokenizer, documents("train"))
-    stream = torch.cat([encoded[i] for i in order.tolist()])
-    probe = sorted(documents("heldout"), key=lambda d: len(d.text))[-30:-10]
-    probe_ids, probe_bytes = encode(tokenizer, tuple(probe)), sum(len(d.text.encode()) for d in probe)
+    The checkpoint is `.NAME.checkpoint` beside the folder `NAME`, and is removed at the end.
 
-    training = Training(recipe)
-    checkpoint = out / "checkpoint.safetensors"
-    if checkpoint.exists():
-        training.load(checkpoint)
-    with (out / "log.jsonl").open("a") as log:
+    Args:
+        recipe: Settings of the run.
+        folder: Folder of the model, which does not exist.
+        every: Steps between two checkpoints.
+        watch: Called after each step with the number of steps done and the step's loss, in nats per token.
+
+    Returns:
+        The held-out loss of the written model, in nats per byte.
+
+    Raises:
+        AdapterlabError: If the folder exists or cannot be written, the checkpoint has other settings or is damaged, or this
+            Python comes without the source of its library.
+    """
+    if folder.exists():
+        raise AdapterlabError(f"{folder} exists: give another --out, or remove it")
+    texts = documents("train")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        training = Training(recipe)
+        checkpoint = folder.parent / f".{folder.name}.checkpoint"
+        if checkpoint.exists():
+            training.load(checkpoint)
+        tokenizer = train_tokenizer(texts, recipe.vocabulary)
+        order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(recipe.seed))
+        encoded = encode(tokenizer, texts)
+        stream = torch.cat([encoded[i] for i in order.tolist()])
         while training.step < recipe.steps:
             loss = training.update(batch_at(stream, training.step, recipe))
-            if training.step % options.every == 0 or training.step == recipe.steps:
+            if training.step % every == 0 or training.step == recipe.steps:
                 training.save(checkpoint)
-                heldout = heldout_loss(training.model, probe_ids, probe_bytes, recipe.context)
-                row = {"step": training.step, "minutes": round(training.seconds / 60, 1), "train": loss}
-                print(json.dumps(row | {"heldout_nats_per_byte": heldout}), file=log, flush=True)
-    print(f"held-out loss: {export(training, tokenizer, out):.4f} nats per byte")
-
-
-if __name__ == "__main__":
-    main()
+            if watch is not None:
+                watch(training.step, loss)
+        heldout = export(training, tokenizer, folder)
+        checkpoint.unlink()
+    except OSError as error:
+        raise AdapterlabError(f"cannot write {folder}: {error.strerror or error}") from error
+    return heldout

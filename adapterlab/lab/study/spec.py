@@ -369,6 +369,9 @@ class Study(Table):
             return data
         given = sweep if isinstance(sweep, Mapping) else sweep.model_dump()
         main = {key: main_level(key, found) for key, found in _swept(given).items()}
+        sized = given.get("model_budgets")
+        if isinstance(sized, Mapping) and main.get("model") in sized:
+            main["budget"] = sized[main["model"]]
         training = data.get("training", {})
         if not isinstance(training, Mapping | Training):
             return data
@@ -410,6 +413,11 @@ class Study(Table):
             self.sweep.main.by_factor,
             {"steps": self.training.steps, "budget": self.budget, "model": self.model},
         )
+        if (sized := self.sweep.model_budgets) is not None and self.budget != sized[self.model]:
+            raise ValueError(
+                f"budget is {self.budget!r}, but sweep.model_budgets has {sized[self.model]!r} for {self.model}: "
+                "leave budget out"
+            )
         for factor, value in own.items():
             if factor in main and main[factor] != value:
                 which, key = ("largest", "training.steps") if factor == "steps" else ("largest", factor)
@@ -488,6 +496,8 @@ class Study(Table):
             return self
         levels = cell.by_factor
         changes: dict[str, object] = {key: levels[key] for key in ("model", "budget") if key in levels}
+        if self.sweep.model_budgets is not None:
+            changes["budget"] = self.sweep.model_budgets[str(levels["model"])]
         if "steps" in levels:
             changes["training"] = self.training.model_copy(update={"steps": levels["steps"]})
         entries = tuple(entry.at(levels) for entry in self.contestants)

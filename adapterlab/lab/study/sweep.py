@@ -106,6 +106,8 @@ class Sweep(Table):
     """Modules that the contestants with the targets `all-linear` are attached to."""
     models: tuple[Line, ...] | None = None
     """Base models."""
+    model_budgets: Mapping[Line, Count] | None = None
+    """By base model, the trained parameters that every contestant is sized to on it."""
     design: Literal["one-at-a-time", "factorial"] = "one-at-a-time"
     """`one-at-a-time` to change one factor at a time from the main cell, `factorial` to run every combination."""
 
@@ -127,6 +129,13 @@ class Sweep(Table):
     def _few_cells(self) -> Sweep:
         if self.rank is not None and self.budgets is not None:
             raise ValueError("rank and budgets both set the size of the contestants: give one of them")
+        if self.model_budgets is not None:
+            if self.rank is not None or self.budgets is not None:
+                raise ValueError(
+                    "model_budgets sets the size of the contestants, as rank and budgets do: give one of them"
+                )
+            if {*self.model_budgets} != {*(self.models or ())}:
+                raise ValueError("model_budgets must name the models of the sweep, each of them and no other")
         if self.count > MOST_CELLS:
             raise ValueError(
                 f"the sweep has {self.count:,} cells, more than {MOST_CELLS}: give fewer levels"

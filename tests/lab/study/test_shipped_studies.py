@@ -43,7 +43,7 @@ def the_map():
 
 
 def test_there_is_one_for_each_theme_and_one_for_all():
-    assert sorted([*THEMES, *ELSEWHERE, "breadth", "full", "geometry", "quick", "real"]) == NAMES
+    assert sorted([*THEMES, *ELSEWHERE, "breadth", "full", "geometry", "quick", "real", "sizes"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

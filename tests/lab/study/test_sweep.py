@@ -6,6 +6,7 @@ import pytest
 
 from adapterlab.errors import AdapterlabError
 from adapterlab.lab.run.locate import open_study, record_study
+from adapterlab.lab.study.as_toml import as_toml
 from adapterlab.lab.study.spec import Contestant, Study
 from adapterlab.lab.study.sweep import Cell, Sweep
 from tests.lab.study.test_spec import GOOD, load
@@ -166,3 +167,40 @@ def test_a_factor_that_changes_no_contestant_is_named(tmp_path, entry, sweep, me
     text = f'name = "s"\ntasks = ["prose"]\nreference = "{name}"\n[sweep]\n{sweep}\n[[contestants]]\n{entry}\n'
     with pytest.raises(AdapterlabError, match=message):
         load(tmp_path, text)
+
+
+SIZED_BY_MODEL = '\n[sweep]\nmodels = ["embedded", "other/1m"]\nmodel_budgets = { embedded = 900, "other/1m" = 500 }\n'
+
+
+def test_each_model_may_have_its_own_budget(tmp_path):
+    study = load(tmp_path, SIZED + SIZED_BY_MODEL)
+    assert [(study.at(c).model, study.at(c).budget) for c in study.sweep.cells] == [
+        ("other/1m", 500),
+        ("embedded", 900),
+    ]
+    assert study.budget == 900
+    again = load(tmp_path, as_toml(study))
+    assert again == study
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SIZED_BY_MODEL.replace('"other/1m" = 500', "nowhere = 500"), "must name the models of the sweep"),
+        (SIZED_BY_MODEL.replace(', "other/1m" = 500', ""), "must name the models of the sweep"),
+        (SIZED_BY_MODEL.replace("models = ", "targets = "), "must name the models of the sweep"),
+        (SIZED_BY_MODEL + "budgets = [500, 900]\n", "give one of them"),
+        (SIZED_BY_MODEL + "rank = [2, 4]\n", "give one of them"),
+        (SIZED_BY_MODEL.replace("500", "0"), "greater than"),
+        (SIZED_BY_MODEL.replace("500", '"many"'), "valid integer"),
+    ],
+)
+def test_wrong_budgets_of_models_are_named(tmp_path, text, says):
+    with pytest.raises(AdapterlabError, match=says):
+        load(tmp_path, SIZED + text)
+
+
+def test_a_budget_beside_those_of_the_models_is_refused_unless_it_is_the_main_one(tmp_path):
+    assert load(tmp_path, GOOD.replace("budget = 1000", "budget = 900") + SIZED_BY_MODEL).budget == 900
+    with pytest.raises(AdapterlabError, match=r"budget is 800, but sweep.model_budgets has 900 for embedded"):
+        load(tmp_path, GOOD.replace("budget = 1000", "budget = 800") + SIZED_BY_MODEL)
