@@ -115,9 +115,10 @@ def _missing(test: Form, results: Results) -> str:
     tasks = [task for task in test.tasks if task not in results.study.tasks]
     if tasks:
         return f"this study does not include {' and '.join(tasks)}"
-    if METRICS[test.metric].unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
+    unit = METRICS[test.metric].unit if test.metric in METRICS else ""
+    if unit == LOSS and len({results.resolved.unit(name) for name in test.tasks}) > 1:
         return f"the losses of {' and '.join(test.tasks)} have different units"
-    if METRICS[test.metric].unit == ANSWERS and len({results.resolved.tasks[name].metric for name in test.tasks}) > 1:
+    if unit == ANSWERS and len({results.resolved.tasks[name].metric for name in test.tasks}) > 1:
         return f"the answers of {' and '.join(test.tasks)} have different metrics"
     return _too_large(test, results)
 

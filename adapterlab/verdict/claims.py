@@ -1,6 +1,6 @@
 """Tests of claims, read from the metadata of an argument map: contests (`test:`) and tests by geometry (`geometry_test:`).
 
-There are six forms of a statement about contestants, three about the change of weights that one of them learned, and of
+There are seven forms of a statement about contestants, three about the change of weights that one of them learned, and of
 both kinds one of several statements:
 
     {better: pissa, than: lora, in: in_domain, on: [restyle, prose], by: 0.01}
@@ -9,6 +9,7 @@ both kinds one of several statements:
     {equivalent: goft, to: oft, within: 0.01, in: in_domain, on: [restyle]}
     {reverses: antipasto, share: 0.5, on: [steer]}
     {trend: full_ft, minus: lora, along: steps, in: in_domain, on: [prose]}
+    {rate: lora, of: full_ft, times: 10, within: 2, on: [prose]}
     {all: [{reaches: 0.9, who: ia3, of: lora, in: in_domain, on: [restyle]}, {better: lora, than: ia3, ...}]}
     {geometry: energy_in_top, of: full_ft, k: 0.1, above: random, on: [prose]}
     {projects: svft, better_than: lora, of: full_ft, in: in_domain, on: [prose, restyle]}
@@ -30,10 +31,22 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from adapterlab.errors import AdapterlabError, UnknownNameError
-from adapterlab.verdict.forms import All, Better, Controlled, Equivalent, Form, Reaches, Reverses, Test, Trend
+from adapterlab.verdict.forms import All, Better, Controlled, Equivalent, Form, Rate, Reaches, Reverses, Test, Trend
 from adapterlab.verdict.geometry_forms import Correlates, MeasuredChange, Projects
 
-__all__ = ["All", "Better", "Controlled", "Equivalent", "Form", "Reaches", "Reverses", "Test", "Trend", "read_test"]
+__all__ = [
+    "All",
+    "Better",
+    "Controlled",
+    "Equivalent",
+    "Form",
+    "Rate",
+    "Reaches",
+    "Reverses",
+    "Test",
+    "Trend",
+    "read_test",
+]
 
 ALL = "all"
 """Key of a test of several statements."""
@@ -65,6 +78,7 @@ CONTEST = Kind(
         "equivalent": Equivalent,
         "reverses": Reverses,
         "trend": Trend,
+        "rate": Rate,
     },
     "{better: dora, than: lora, in: in_domain, on: [prose]}",
 )

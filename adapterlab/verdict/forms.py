@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
@@ -31,12 +32,14 @@ TENFOLD = {
 """By factor of a trend, its tenfold in words, after "ten times"."""
 REVERSAL = "reversal"
 """Name of the metric of tests that reverse."""
+BEST_RATE = "best_rate"
+"""Name of the metric of tests of learning rates."""
 
 
 class Form(BaseModel, ABC):
     """A test of one statement about one metric."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     names: ClassVar[tuple[str, ...]]
     """Fields with the contestants."""
     metrics: ClassVar[Collection[str] | None] = METRICS
@@ -58,6 +61,11 @@ class Form(BaseModel, ABC):
     def parts(self) -> tuple[Self, ...]:
         """The tests of single statements that this one is made of: itself alone."""
         return (self,)
+
+    @property
+    def bound(self) -> float | None:
+        """Largest size of the number for which a statement of equality holds, in its unit; None for other statements."""
+        return getattr(self, "within", None)
 
     @property
     def share_of_size(self) -> float | None:
@@ -287,6 +295,54 @@ class Trend(Form):
         if self.within is not None:
             return f"{gain} changes by at most {self.within:g} with ten times {factor}: {self.where()}"
         return f"{gain} {'falls' if self.falls else 'rises'}{_margin(self.by)} with ten times {factor}: {self.where()}"
+
+
+class Rate(Form):
+    """Test of a claim about a best learning rate: how many times another's it is, or its own at a factor's lowest level.
+
+    The number is the decimal logarithm of the ratio over the claimed one.
+    """
+
+    names = ("rate", "of")
+    metrics = (BEST_RATE,)
+
+    rate: str
+    of: str | None = None
+    """Contestant whose best rate it is compared with; None along a factor."""
+    along: Literal["steps", "rank", "budget", "model"] | None = None
+    """Factor from whose lowest to whose highest level it moves, which the study must sweep; of models, the width."""
+    times: Annotated[float, Field(gt=0)] = 1.0
+    """The ratio that the claim states."""
+    within: Annotated[float, Field(gt=1)] = 2.0
+    """Factor, either way, within which a ratio counts as the stated one."""
+    metric: str = Field(default=BEST_RATE, alias="in")
+
+    @model_validator(mode="after")
+    def _of_one_thing(self) -> Self:
+        if self.metric != BEST_RATE:
+            raise ValueError(f"rate is measured by in: {BEST_RATE}: leave in out")
+        if (self.of is None) == (self.along is None):
+            raise ValueError("give either of, another contestant, or along, a factor that the study sweeps")
+        if self.of == self.rate:
+            raise ValueError("of names the same contestant: give another")
+        return self
+
+    @property
+    def bound(self) -> float | None:
+        return math.log10(self.within)
+
+    def sentence(self) -> str:
+        if self.of is not None:
+            ratio = f"is {self.times:g} times {self.of}'s" if self.times != 1 else f"is {self.of}'s"
+        else:
+            factor = {"model": "width", "steps": "number of steps"}.get(str(self.along), self.along)
+            ratio = (
+                f"at the highest {factor} is {'' if self.times == 1 else f'{self.times:g} times '}that at the lowest"
+            )
+        return f"the best learning rate of {self.rate} {ratio}, within a factor of {self.within:g}: {self.where()}"
+
+    def where(self) -> str:
+        return f"on {' and '.join(self.tasks)}"
 
 
 class All(BaseModel):

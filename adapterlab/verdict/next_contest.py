@@ -31,7 +31,7 @@ from adapterlab.lab.study.spec import FULL_FT, Contestant, Reporting, Study, Tra
 from adapterlab.models.fingerprint import EMBEDDED
 from adapterlab.verdict.check_tests import read_tests
 from adapterlab.verdict.claims import BY_GEOMETRY
-from adapterlab.verdict.forms import REVERSAL, Form, Test, Trend
+from adapterlab.verdict.forms import REVERSAL, Form, Rate, Test, Trend
 from adapterlab.verdict.geometry_forms import GEOMETRY, Correlates, MeasuredChange, OfChange, Projects
 from adapterlab.verdict.wanted import Wanted
 
@@ -123,7 +123,7 @@ def next_contests(
     groups: dict[frozenset[object], dict[str, Test]] = defaultdict(dict)
     for claim, test in read_tests(the_map).items():
         if claim not in done and the_map.claims[claim].credence is not None and not no_study(test, model):
-            factors = {("along", part.along) for part in test.parts if isinstance(part, Trend)}
+            factors = {("along", factor) for factor in _along(test.parts)}
             groups[frozenset({*test.contestants(), *factors})][claim] = test
     for claim, by_geometry in read_tests(the_map, kind=BY_GEOMETRY).items():
         if claim not in done_by_geometry and the_map.claims[claim].credence is not None:
@@ -218,7 +218,7 @@ def study_of(tests: Mapping[str, Test], model: str = EMBEDDED) -> Study:
         if name != FULL_FT
     ]
     metrics = {test.metric for test in some}
-    trends = {test.along for test in some if isinstance(test, Trend)}
+    trends = _along(some)
     swept = {SWEPT[factor][0]: SWEPT[factor][1] for factor in trends if factor in SWEPT}
     full = FULL_FT in names
     reference = next((entry.name for entry in reversed(entries)), "lora")
@@ -273,7 +273,7 @@ def no_study(test: Test, model: str = EMBEDDED) -> str:
     """
     if model == EMBEDDED and any(Wanted.parse(name).name == BITFIT for name in test.contestants()):
         return "the embedded model has no biases: give --model a model with biases (adapterlab models with-biases)"
-    trends = {part.along for part in test.parts if isinstance(part, Trend)}
+    trends = _along(test.parts)
     if "model" in trends:
         return "it needs two or more models (sweep.models), which the map does not name"
     if {"rank", "budget"} <= trends:
@@ -281,6 +281,11 @@ def no_study(test: Test, model: str = EMBEDDED) -> str:
     if trends & {"rank", "budget"} and any(part.share_of_size is not None for part in test.parts):
         return "one study cannot sweep the size and hold a share of it"
     return ""
+
+
+def _along(tests: Sequence[Form]) -> set[str]:
+    """Return the factors along which tests follow a number."""
+    return {test.along for test in tests if isinstance(test, Trend | Rate) and test.along is not None}
 
 
 def _entry(wanted: Wanted, budget: int | None) -> Contestant:

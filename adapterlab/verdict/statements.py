@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from adapterlab.lab.analysis.contrast import difference, share_beyond, value
+from adapterlab.lab.analysis.contrast import Contrast, Term, difference, share_beyond, value
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import MEASURED, ZERO, Evidence, Region
 from adapterlab.lab.analysis.metrics import METRICS, Key, Results, smallest_difference
 from adapterlab.lab.statistics import Paired, equivalence
 from adapterlab.tasks.steer import Steer
-from adapterlab.verdict.forms import Equivalent, Form, Matchable, Reaches, Reverses, Trend
+from adapterlab.verdict.forms import Equivalent, Form, Matchable, Rate, Reaches, Reverses, Trend
 from adapterlab.verdict.measured import MeasuredStudy
+from adapterlab.verdict.rates import rate_ratio
 from adapterlab.verdict.slopes import slope
 
 MIN_PAIRS = 2
@@ -51,8 +52,8 @@ class Statement:
     @property
     def same(self) -> float | None:
         """For a statement of equivalence, the p-value of two one-sided tests against its margin; else None."""
-        within = getattr(self.test, "within", None)
-        return None if within is None else equivalence(self.effect, within)
+        bound = self.test.bound
+        return None if bound is None else equivalence(self.effect, bound)
 
 
 def state(test: Form, study: MeasuredStudy) -> Statement | str:
@@ -64,6 +65,8 @@ def state(test: Form, study: MeasuredStudy) -> Statement | str:
     """
     if isinstance(test, Trend):
         return _trend(test, study)
+    if isinstance(test, Rate):
+        return _rate(test, study)
     if isinstance(test, Reverses):
         return _reversal(test, study.effects)
     if isinstance(test, Matchable) and test.at is not None:
@@ -146,6 +149,16 @@ def _trend(test: Trend, study: MeasuredStudy) -> Statement | str:
     return Statement(test, _pairs(test, found.numbers, found.results), found.effect, own)
 
 
+def _rate(test: Rate, study: MeasuredStudy) -> Statement | str:
+    found = rate_ratio(test, study)
+    if isinstance(found, str):
+        return found
+    own = _of_number(found.topic, test, found.by_task, found.smallest, 0.0)
+    results = found.results
+    pairs = _pairs(test, {(task, 0): effect.mean for task, effect in found.by_task.items()}, results)
+    return Statement(test, pairs, found.effect, own)
+
+
 def _of_number(topic: str, test: Form, by_task: Mapping[str, Paired], smallest: float, margin: float) -> Region:
     """Return where a number with evidence of its own is larger than a margin, or within the test's margin of zero.
 
@@ -157,8 +170,9 @@ def _of_number(topic: str, test: Form, by_task: Mapping[str, Paired], smallest: 
     topic = f"{topic} of {' and '.join(sorted(names))} on {' and '.join(by_task)}"
     found = {task: replace(effect, mean=-effect.mean if turned else effect.mean) for task, effect in by_task.items()}
     ends = (ZERO, MEASURED) if turned else (MEASURED, ZERO)
-    contrast = difference(*ends, test.metric).beyond(margin)
-    return Region(contrast, tuple(by_task), getattr(test, "within", None), Evidence.on_number(topic, found, smallest))
+    sign = METRICS[test.metric].sign if test.metric in METRICS else 1
+    contrast = Contrast((Term(ends[0], test.metric, sign), Term(ends[1], test.metric, -sign))).beyond(margin)
+    return Region(contrast, tuple(by_task), test.bound, Evidence.on_number(topic, found, smallest))
 
 
 def _margin(test: Form, results: Results) -> float:

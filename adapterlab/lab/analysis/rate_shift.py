@@ -89,6 +89,24 @@ def rate_shift(cells: Cells, name: str, factor: str) -> RateShift | None:
     Returns:
         The movement; None if the levels have fewer than two numbers, or no task has two rates.
     """
+    by_task = points_of(cells, name, factor)
+    levels = [point.level for lines in by_task.values() for points in lines for point in points]
+    if not levels:
+        return None
+    return RateShift(name, factor, int(min(levels)), int(max(levels)), shift(by_task))
+
+
+def points_of(cells: Cells, name: str, factor: str) -> dict[str, list[list[Point]]]:
+    """Return the chosen rates of a contestant by task, in groups of cells that differ by one factor alone.
+
+    Args:
+        cells: Effects at every cell.
+        name: Name of the contestant.
+        factor: The factor.
+
+    Returns:
+        By task, its groups with two or more levels; no task without one.
+    """
     by_task: dict[str, list[list[Point]]] = {}
     for line in cells.lines(factor):
         for task in cells.main.results.study.tasks:
@@ -97,10 +115,7 @@ def rate_shift(cells: Cells, name: str, factor: str) -> RateShift | None:
             ]
             if len({point.level for point in points}) > 1:
                 by_task.setdefault(task, []).append(points)
-    levels = [point.level for lines in by_task.values() for points in lines for point in points]
-    if not levels:
-        return None
-    return RateShift(name, factor, int(min(levels)), int(max(levels)), shift(by_task))
+    return by_task
 
 
 def _point(cells: Cells, name: str, task: str, factor: str, level: Level, cell: Cell) -> Point | None:
@@ -109,7 +124,7 @@ def _point(cells: Cells, name: str, task: str, factor: str, level: Level, cell: 
     number = _number(contest, factor, level)
     if contest.rate is None or number is None:
         return None
-    return Point(number, contest.rate, _choice(effects.selections.get((name, task), NO_SELECTION)))
+    return Point(number, contest.rate, choice(effects.selections.get((name, task), NO_SELECTION)))
 
 
 def _number(contest: Contest, factor: str, level: Level) -> float | None:
@@ -121,8 +136,12 @@ def _number(contest: Contest, factor: str, level: Level) -> float | None:
     return level if isinstance(level, int) else None
 
 
-def _choice(selection: Selection) -> float:
-    """Return the variance of the decimal logarithm of the rate over repeated searches."""
+def choice(selection: Selection) -> float:
+    """Return the variance of the decimal logarithm of the rate over repeated searches.
+
+    Args:
+        selection: Distribution of the rate that a repeated search would select.
+    """
     if not selection.shares:
         return 0.0
     x, share = np.log10(list(selection.shares)), np.array(list(selection.shares.values()))

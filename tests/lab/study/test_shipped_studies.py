@@ -16,14 +16,14 @@ from adapterlab.models.loading import load_causal
 from adapterlab.resources import shipped
 from adapterlab.surgery import parameter_count
 from adapterlab.verdict.check_tests import read_tests
-from adapterlab.verdict.claims import BY_GEOMETRY, Form, Reverses, Trend, read_test
+from adapterlab.verdict.claims import BY_GEOMETRY, Form, Rate, Reverses, Trend, read_test
 from adapterlab.verdict.geometry_forms import Projects
 from adapterlab.verdict.wanted import Wanted
 from tests.adapters.methods import SHIPPED
 
 FOLDER = shipped("studies", "quick.toml").parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
-ELSEWHERE = ["biases", "scale", "sweep"]
+ELSEWHERE = ["biases", "rerun", "scale", "sweep"]
 """Studies of single claims, which need a model of their own, several models, or a sweep."""
 THEMES = ["boundary", "decoupled", "functional", "gain", "orthogonal", "rank", "shared", "svd"]
 
@@ -99,8 +99,10 @@ def small_enough(test: Form, asked: Study) -> bool:
 
 
 @pytest.mark.parametrize("name", [*THEMES, *ELSEWHERE])
-def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(name, the_map):
+def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(name):
     text, asked = (FOLDER / f"{name}.toml").read_text(), study(name)
+    file = re.search(r"maps/(\w+\.argdown)", text)[1]
+    the_map = argmap.load(shipped("maps", file))
     assert asked.title.endswith("?")
     comment = " ".join(line.removeprefix("#").strip() for line in text.split("name =")[0].splitlines())
     claims = re.findall(r"\[([^\]]+)\]", comment.split("]. ")[0] + "]")
@@ -114,7 +116,8 @@ def test_it_asks_a_question_and_holds_the_contests_of_the_claims_that_it_names(n
             assert part.share_of_size is None or small_enough(part, asked), claim
             assert part.metric != "tenth_of_data" or asked.report.tenth_of_data, claim
             assert not isinstance(part, Reverses) or -1 in asked.report.path, claim
-            assert not isinstance(part, Trend) or part.along in asked.sweep.factors, claim
+            along = part.along if isinstance(part, Trend | Rate) else None
+            assert along in (None, *asked.sweep.factors), claim
             assert getattr(part, "at", None) is None or len(asked.report.path) > 2, claim
 
 
@@ -135,6 +138,12 @@ def test_the_study_of_geometry_measures_what_the_claims_that_it_names_ask_for(th
 def test_each_testable_claim_of_a_theme_is_in_a_study_of_it(the_map):
     named = " ".join((FOLDER / f"{name}.toml").read_text() for name in [*THEMES, *ELSEWHERE])
     assert [claim for claim in the_map.tests if f"[{claim}]" not in named] == []
+
+
+def test_every_claim_of_the_second_map_that_can_be_tested_is_in_its_study():
+    second = argmap.load(shipped("maps", "recent_findings.argdown"))
+    named = re.findall(r"\[([^\]]+)\]", (FOLDER / "rerun.toml").read_text().split("name =")[0])
+    assert sorted(named) == sorted(second.tests)
 
 
 ON_NO_MAP = {"frod", "hira", "gralora"}
