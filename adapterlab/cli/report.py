@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from adapterlab.cli.options import EvidenceOption, LockOption, MapOption, RelevanceOption
 from adapterlab.cli.studies import exit_if_incomplete
 from adapterlab.errors import AdapterlabError
 from adapterlab.files import write_text
@@ -62,22 +63,10 @@ def report(
             show_default=False,
         ),
     ] = None,
-    map_file: Annotated[
-        Path | None, typer.Option("--map", help="Argument map to test; the built-in one if not given.")
-    ] = None,
-    lock: Annotated[
-        Path | None,
-        typer.Option(
-            help="Lock of the map; the one with the results or beside the map if not given.", show_default=False
-        ),
-    ] = None,
-    evidence: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Tables of other results that bear on the map's claims.")
-    ] = None,
-    relevance: Annotated[
-        float | None,
-        typer.Option(help="Weight of the results for the map's claims, from 0 to 1; by model size if not given."),
-    ] = None,
+    map_file: MapOption = None,
+    lock: LockOption = None,
+    evidence: EvidenceOption = None,
+    relevance: RelevanceOption = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Show the report in a browser while the study runs, on this machine only.")
     ] = False,

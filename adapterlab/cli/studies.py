@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapterlab.cli.options import EvidenceOption, LockOption, MapOption, RelevanceOption
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,15 +31,8 @@ def run(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME if not given.")] = None,
-    map_file: Annotated[
-        Path | None, typer.Option("--map", help="Argument map to test; the built-in one if not given.")
-    ] = None,
-    lock: Annotated[
-        Path | None,
-        typer.Option(
-            help="Lock of the map; the one with the results or beside the map if not given.", show_default=False
-        ),
-    ] = None,
+    map_file: MapOption = None,
+    lock: LockOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; one for each core or GPU if not given.")
     ] = None,
@@ -56,13 +51,8 @@ def run(
     trust: Annotated[
         bool, typer.Option("--trust", help="Trust the Python files that the study names, as they are now.")
     ] = False,
-    evidence: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Tables of other results that bear on the map's claims.")
-    ] = None,
-    relevance: Annotated[
-        float | None,
-        typer.Option(help="Weight of the results for the map's claims, from 0 to 1; by model size if not given."),
-    ] = None,
+    evidence: EvidenceOption = None,
+    relevance: RelevanceOption = None,
     plan_only: Annotated[
         bool,
         typer.Option(
