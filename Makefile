@@ -65,7 +65,7 @@ mutants: .venv/installed-dev
 
 # The scripts and styles of the report's page, from frontend/ into adapterlab/report/assets. Needs Node and npm.
 frontend:
-	cd frontend && npm ci --silent && npm run --silent build
+	cd frontend && npm ci --silent && npm run --silent lint && npm run --silent build
 
 # What .ci/run adds to the tests: style, types, import layers, and docstrings.
 check: .venv/installed-dev

@@ -1,6 +1,17 @@
 // Charts by Observable Plot: trade-offs with their Pareto front, differences, curves over training, learning rates.
 
-import { areaY, dot as dots, line, plot, pointer, pointerY, ruleX, ruleY, text, tip } from "@observablehq/plot";
+import {
+  areaY,
+  dot as dots,
+  line,
+  plot,
+  pointer,
+  pointerY,
+  ruleX,
+  ruleY,
+  text,
+  tip,
+} from "@observablehq/plot";
 import { dataTable } from "./copy.js";
 import { byId, h, s, select } from "./dom.js";
 import { effectText, finite, plain, short, significant } from "./format.js";
@@ -9,13 +20,46 @@ import { rowOf } from "./board.js";
 import { separate } from "./labels.js";
 
 const AXES = {
-  forgetting: { title: "forgotten", value: (row, whole) => row.forgetting?.[0], interval: (row) => row.forgetting, lower: true, log: false },
-  parameters: { title: "trained parameters", value: (row, whole) => whole.parameters, lower: true, log: true },
-  time: { title: "training time, seconds", value: (row, whole, board) => (whole.step_ms * board.steps) / 1000, lower: true, log: true },
-  tuned: { title: "steps of its search and one run", value: (row, whole, board) => whole.tuning_steps + board.steps, lower: true, log: true },
+  forgetting: {
+    title: "forgotten",
+    value: (row) => row.forgetting?.[0],
+    interval: (row) => row.forgetting,
+    lower: true,
+    log: false,
+  },
+  parameters: {
+    title: "trained parameters",
+    value: (row, whole) => whole.parameters,
+    lower: true,
+    log: true,
+  },
+  time: {
+    title: "training time, seconds",
+    value: (row, whole, board) => (whole.step_ms * board.steps) / 1000,
+    lower: true,
+    log: true,
+  },
+  tuned: {
+    title: "steps of its search and one run",
+    value: (row, whole, board) => whole.tuning_steps + board.steps,
+    lower: true,
+    log: true,
+  },
   memory: { title: "memory of a step, MiB", value: (row, whole) => whole.memory_mib, lower: true, log: true },
-  tenth: { title: "learned from a tenth of the data", value: (row) => row.tenth?.[0], interval: (row) => row.tenth, lower: false, log: false },
-  ood: { title: "learned out-of-domain", value: (row) => row.gain_ood?.[0], interval: (row) => row.gain_ood, lower: false, log: false },
+  tenth: {
+    title: "learned from a tenth of the data",
+    value: (row) => row.tenth?.[0],
+    interval: (row) => row.tenth,
+    lower: false,
+    log: false,
+  },
+  ood: {
+    title: "learned out-of-domain",
+    value: (row) => row.gain_ood?.[0],
+    interval: (row) => row.gain_ood,
+    lower: false,
+    log: false,
+  },
 };
 
 // A picture with a name of its own; the labels that Plot gives to its groups are not for assistive technology.
@@ -38,7 +82,10 @@ const bounded = (x, low, high) => Math.min(Math.max(x, low), high);
 // Ends beyond which long intervals are cut off, so that points stay apart.
 function limits(effects) {
   const known = effects.filter((each) => each && finite(each[0]));
-  const halves = known.filter((each) => finite(each[1])).map((each) => (each[2] - each[1]) / 2).sort((a, b) => a - b);
+  const halves = known
+    .filter((each) => finite(each[1]))
+    .map((each) => (each[2] - each[1]) / 2)
+    .sort((a, b) => a - b);
   if (!halves.length) return [-Infinity, Infinity];
   const means = known.map((each) => each[0]);
   const reach = Math.max(Math.max(...means) - Math.min(...means), 2 * halves[halves.length >> 1]);
@@ -60,7 +107,18 @@ export function paretoFront(points, lower) {
 
 function legend() {
   if (!many) return null;
-  return h("p", { class: "legend" }, themes.map((theme) => h("span", { class: "key" }, h("span", { class: "dot", style: `background:${themeColour(theme)}` }), theme)));
+  return h(
+    "p",
+    { class: "legend" },
+    themes.map((theme) =>
+      h(
+        "span",
+        { class: "key" },
+        h("span", { class: "dot", style: `background:${themeColour(theme)}` }),
+        theme,
+      ),
+    ),
+  );
 }
 
 function tradeoff(place, axis) {
@@ -70,47 +128,149 @@ function tradeoff(place, axis) {
   const points = [...results.values()]
     .map((row) => {
       const whole = rowOf(board, row.name);
-      return { name: row.name, x: kind.value(row, whole, board), y: row.gain?.[0], gain: row.gain, across: kind.interval?.(row) ?? null, ranked: whole.ranked };
+      return {
+        name: row.name,
+        x: kind.value(row, whole, board),
+        y: row.gain?.[0],
+        gain: row.gain,
+        across: kind.interval?.(row) ?? null,
+        ranked: whole.ranked,
+      };
     })
-    .filter((point) => finite(point.x) && finite(point.y) && (!kind.log || point.x > 0) && themeShown(point.name));
+    .filter(
+      (point) => finite(point.x) && finite(point.y) && (!kind.log || point.x > 0) && themeShown(point.name),
+    );
   place.replaceChildren();
   if (!points.length) {
     place.append(h("p", { class: "note" }, "This study did not measure it."));
     return;
   }
-  const front = paretoFront(points.filter((point) => point.ranked), kind.lower);
+  const front = paretoFront(
+    points.filter((point) => point.ranked),
+    kind.lower,
+  );
   const inFront = new Set(front.map((point) => point.name));
   const [low, high] = limits(points.map((point) => point.gain));
   const [left, right] = limits(points.map((point) => point.across));
-  const path = board.paths.flatMap((entry) => (axis === "forgetting" && !many && !chosen("task") ? entry.points.map(([strength, gain, forgot]) => ({ name: entry.name, strength, y: gain, x: forgot })) : []));
+  const path = board.paths.flatMap((entry) =>
+    axis === "forgetting" && !many && !chosen("task")
+      ? entry.points.map(([strength, gain, forgot]) => ({ name: entry.name, strength, y: gain, x: forgot }))
+      : [],
+  );
   const width = narrow();
   const figure = drawn({
     width,
     height: Math.max(340, Math.min(520, width * 0.62)),
     marginLeft: 56,
     marginBottom: 44,
-    x: { label: `${kind.title} ${kind.lower ? "(less is better)" : "(more is better)"}`, type: kind.log ? "log" : "linear", grid: true, ...(kind.log ? { tickFormat: (x) => (/^1/.test(x.toExponential()) ? short(x) : "") } : {}), inset: 26 },
+    x: {
+      label: `${kind.title} ${kind.lower ? "(less is better)" : "(more is better)"}`,
+      type: kind.log ? "log" : "linear",
+      grid: true,
+      ...(kind.log ? { tickFormat: (x) => (/^1/.test(x.toExponential()) ? short(x) : "") } : {}),
+      inset: 26,
+    },
     y: { label: `learned in-domain, ${board.unit} (more is better)`, grid: true, nice: true, inset: 12 },
     ariaLabel: `Learned against ${kind.title}`,
     marks: [
-      front.length > 1 ? line(front, { x: "x", y: "y", curve: kind.lower ? "step-after" : "step-before", stroke: "currentColor", strokeOpacity: 0.45, strokeDasharray: "6 3" }) : null,
-      line(path, { x: "x", y: "y", z: "name", stroke: (d) => colour(d.name), strokeOpacity: 0.5, strokeWidth: 1.2, curve: "catmull-rom" }),
-      ruleX(points.filter((p) => finite(p.gain[1])), { x: "x", y1: (p) => Math.max(p.gain[1], low), y2: (p) => Math.min(p.gain[2], high), stroke: (p) => colour(p.name), strokeOpacity: 0.4, strokeWidth: 1.5 }),
-      ruleY(points.filter((p) => p.across && finite(p.across[1])), { y: "y", x1: (p) => Math.max(p.across[1], left), x2: (p) => Math.min(p.across[2], right), stroke: (p) => colour(p.name), strokeOpacity: 0.4, strokeWidth: 1.5 }),
-      dots(points, { x: "x", y: "y", r: (p) => (inFront.has(p.name) ? 6 : 4.5), fill: (p) => colour(p.name), stroke: (p) => (inFront.has(p.name) ? "currentColor" : "none"), strokeWidth: 1.2, symbol: (p) => (p.ranked ? "circle" : "diamond") }),
-      text(points, { x: "x", y: "y", text: "name", fontSize: 12, fontWeight: 600, fill: (p) => `color-mix(in srgb, ${colour(p.name)} 65%, var(--ink))` }),
-      tip(points, pointer({ x: "x", y: "y", title: (p) => `${p.name}\nlearned ${effectText(p.gain)}\n${kind.title} ${p.across ? effectText(p.across) : short(p.x)}` })),
+      front.length > 1
+        ? line(front, {
+            x: "x",
+            y: "y",
+            curve: kind.lower ? "step-after" : "step-before",
+            stroke: "currentColor",
+            strokeOpacity: 0.45,
+            strokeDasharray: "6 3",
+          })
+        : null,
+      line(path, {
+        x: "x",
+        y: "y",
+        z: "name",
+        stroke: (d) => colour(d.name),
+        strokeOpacity: 0.5,
+        strokeWidth: 1.2,
+        curve: "catmull-rom",
+      }),
+      ruleX(
+        points.filter((p) => finite(p.gain[1])),
+        {
+          x: "x",
+          y1: (p) => Math.max(p.gain[1], low),
+          y2: (p) => Math.min(p.gain[2], high),
+          stroke: (p) => colour(p.name),
+          strokeOpacity: 0.4,
+          strokeWidth: 1.5,
+        },
+      ),
+      ruleY(
+        points.filter((p) => p.across && finite(p.across[1])),
+        {
+          y: "y",
+          x1: (p) => Math.max(p.across[1], left),
+          x2: (p) => Math.min(p.across[2], right),
+          stroke: (p) => colour(p.name),
+          strokeOpacity: 0.4,
+          strokeWidth: 1.5,
+        },
+      ),
+      dots(points, {
+        x: "x",
+        y: "y",
+        r: (p) => (inFront.has(p.name) ? 6 : 4.5),
+        fill: (p) => colour(p.name),
+        stroke: (p) => (inFront.has(p.name) ? "currentColor" : "none"),
+        strokeWidth: 1.2,
+        symbol: (p) => (p.ranked ? "circle" : "diamond"),
+      }),
+      text(points, {
+        x: "x",
+        y: "y",
+        text: "name",
+        fontSize: 12,
+        fontWeight: 600,
+        fill: (p) => `color-mix(in srgb, ${colour(p.name)} 65%, var(--ink))`,
+      }),
+      tip(
+        points,
+        pointer({
+          x: "x",
+          y: "y",
+          title: (p) =>
+            `${p.name}\nlearned ${effectText(p.gain)}\n${kind.title} ${p.across ? effectText(p.across) : short(p.x)}`,
+        }),
+      ),
     ],
   });
   place.append(legend() ?? "", h("div", { class: "figure" }, figure));
-  const order = [...points].sort((a, b) => inFront.has(b.name) - inFront.has(a.name) || (b.name === board.reference) - (a.name === board.reference) || b.y - a.y).map((p) => p.name);
+  const order = [...points]
+    .sort(
+      (a, b) =>
+        inFront.has(b.name) - inFront.has(a.name) ||
+        (b.name === board.reference) - (a.name === board.reference) ||
+        b.y - a.y,
+    )
+    .map((p) => p.name);
   requestAnimationFrame(() => separate(figure, order));
   const best = front.map((point) => point.name);
-  place.append(h("p", { class: "note" }, `On the front, from the cheapest: ${best.join(", ")}. No other contestant is at least as good in both. Intervals are of 95 %; where they overlap, the order is open.`));
+  place.append(
+    h(
+      "p",
+      { class: "note" },
+      `On the front, from the cheapest: ${best.join(", ")}. No other contestant is at least as good in both. Intervals are of 95 %; where they overlap, the order is open.`,
+    ),
+  );
   place.append(
     dataTable(
       ["contestant", "on the front", "learned", "low", "high", kind.title, "low", "high"],
-      points.map((p) => [p.name, inFront.has(p.name) ? "yes" : "", ...p.gain.slice(0, 3), p.x, p.across?.[1] ?? "", p.across?.[2] ?? ""]),
+      points.map((p) => [
+        p.name,
+        inFront.has(p.name) ? "yes" : "",
+        ...p.gain.slice(0, 3),
+        p.x,
+        p.across?.[1] ?? "",
+        p.across?.[2] ?? "",
+      ]),
       "the trade-off",
     ),
   );
@@ -119,16 +279,27 @@ function tradeoff(place, axis) {
 export function startTradeoff() {
   const place = byId("tradeoff");
   if (!place) return;
-  const measured = Object.entries(AXES).filter(([, kind]) => data.boards.some((board) => board.rows.some((row) => finite(kind.value(row, row, board)))));
+  const measured = Object.entries(AXES).filter(([, kind]) =>
+    data.boards.some((board) => board.rows.some((row) => finite(kind.value(row, row, board)))),
+  );
   if (!measured.length) return;
   let axis = measured[0][0];
   const chart = h("div");
   const draw = () => tradeoff(chart, axis);
   place.append(
-    h("div", { class: "controls" }, select("against", measured.map(([key, kind]) => [key, kind.title]), axis, (key) => {
-      axis = key;
-      draw();
-    })),
+    h(
+      "div",
+      { class: "controls" },
+      select(
+        "against",
+        measured.map(([key, kind]) => [key, kind.title]),
+        axis,
+        (key) => {
+          axis = key;
+          draw();
+        },
+      ),
+    ),
     chart,
   );
   follow(["board", "task", "theme"], draw);
@@ -137,7 +308,7 @@ export function startTradeoff() {
 }
 
 // Redraws when the width of the page has changed.
-let widths = [];
+const widths = [];
 export function onWidth(draw) {
   widths.push(draw);
 }
@@ -164,13 +335,36 @@ export function forest(rows, { label, width, zero = 0 }) {
     marginRight: 14,
     marginBottom: 40,
     x: { label, grid: true, labelAnchor: "center" },
-    y: { domain: shown.map((row) => row.label), label: null, tickSize: 0, tickFormat: (text) => (text.length * 7 > longest - 10 ? `${text.slice(0, Math.floor((longest - 20) / 7))}\u2026` : text) },
+    y: {
+      domain: shown.map((row) => row.label),
+      label: null,
+      tickSize: 0,
+      tickFormat: (text) =>
+        text.length * 7 > longest - 10 ? `${text.slice(0, Math.floor((longest - 20) / 7))}\u2026` : text,
+    },
     ariaLabel: label,
     marks: [
       ruleX([zero], { stroke: "currentColor", strokeOpacity: 0.6, strokeDasharray: "4 3" }),
-      ruleY(shown.filter((row) => finite(row.effect[1])), { y: "label", x1: (row) => bounded(row.effect[1], low, high), x2: (row) => bounded(row.effect[2], low, high), stroke: "colour", strokeWidth: 2.5, strokeOpacity: 0.65 }),
+      ruleY(
+        shown.filter((row) => finite(row.effect[1])),
+        {
+          y: "label",
+          x1: (row) => bounded(row.effect[1], low, high),
+          x2: (row) => bounded(row.effect[2], low, high),
+          stroke: "colour",
+          strokeWidth: 2.5,
+          strokeOpacity: 0.65,
+        },
+      ),
       dots(shown, { y: "label", x: (row) => row.effect[0], fill: "colour", r: 5 }),
-      tip(shown, pointerY({ y: "label", x: (row) => row.effect[0], title: (row) => `${row.label}: ${effectText(row.effect)}` })),
+      tip(
+        shown,
+        pointerY({
+          y: "label",
+          x: (row) => row.effect[0],
+          title: (row) => `${row.label}: ${effectText(row.effect)}`,
+        }),
+      ),
     ],
   });
 }
@@ -188,7 +382,13 @@ export function startForest() {
     if (!rows.length) return;
     const title = `better than ${board.reference} in-domain, ${board.unit} (paired, 95 % interval)`;
     place.append(h("div", { class: "figure" }, forest(rows, { label: title, width: narrow() })));
-    place.append(dataTable(["contestant", "difference", "low", "high", "p, uncorrected", "pairs"], rows.map((row) => [row.label, ...row.effect.map((x) => x ?? "")]), "the differences"));
+    place.append(
+      dataTable(
+        ["contestant", "difference", "low", "high", "p, uncorrected", "pairs"],
+        rows.map((row) => [row.label, ...row.effect.map((x) => x ?? "")]),
+        "the differences",
+      ),
+    );
   };
   follow(["board", "task", "theme"], draw);
   onWidth(draw);
@@ -197,7 +397,10 @@ export function startForest() {
 
 // Contestants whose lines are drawn: all of few, else those picked, the reference always.
 function picker(place, redraw) {
-  const lined = () => chosen("board").rows.map((row) => row.name).filter((name) => picked.has(name) && themeShown(name));
+  const lined = () =>
+    chosen("board")
+      .rows.map((row) => row.name)
+      .filter((name) => picked.has(name) && themeShown(name));
   const picked = new Set();
   const box = h("fieldset", { class: "picks" }, h("legend", {}, "lines"));
   function fill() {
@@ -210,10 +413,20 @@ function picker(place, redraw) {
     box.replaceChildren(
       h("legend", {}, "lines"),
       ...names.filter(themeShown).map((name) =>
-        h("label", { class: "pick" }, h("input", { type: "checkbox", checked: picked.has(name), onchange: (event) => {
-          event.target.checked ? picked.add(name) : picked.delete(name);
-          redraw();
-        } }), h("span", { class: "dot", style: `background:${colour(name)}` }), name),
+        h(
+          "label",
+          { class: "pick" },
+          h("input", {
+            type: "checkbox",
+            checked: picked.has(name),
+            onchange: (event) => {
+              event.target.checked ? picked.add(name) : picked.delete(name);
+              redraw();
+            },
+          }),
+          h("span", { class: "dot", style: `background:${colour(name)}` }),
+          name,
+        ),
       ),
     );
   }
@@ -227,19 +440,38 @@ const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 2"];
 // Within a theme, lines of one colour differ by their dashes.
 function dashes(names) {
   const seen = new Map();
-  return new Map(names.map((name) => {
-    const own = colour(name);
-    const number = seen.get(own) ?? 0;
-    seen.set(own, number + 1);
-    return [name, DASHES[number % DASHES.length]];
-  }));
+  return new Map(
+    names.map((name) => {
+      const own = colour(name);
+      const number = seen.get(own) ?? 0;
+      seen.set(own, number + 1);
+      return [name, DASHES[number % DASHES.length]];
+    }),
+  );
 }
 
 // The lines that are drawn, each with its colour and dashes.
 function lineKey(names) {
   const dash = dashes(names);
-  const sample = (name) => s("svg", { width: 26, height: 8, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 4, y2: 4, stroke: colour(name), "stroke-width": 2.2, "stroke-dasharray": dash.get(name) || null }));
-  return h("p", { class: "legend" }, names.map((name) => h("span", { class: "key" }, sample(name), name)));
+  const sample = (name) =>
+    s(
+      "svg",
+      { width: 26, height: 8, "aria-hidden": "true" },
+      s("line", {
+        x1: 1,
+        x2: 25,
+        y1: 4,
+        y2: 4,
+        stroke: colour(name),
+        "stroke-width": 2.2,
+        "stroke-dasharray": dash.get(name) || null,
+      }),
+    );
+  return h(
+    "p",
+    { class: "legend" },
+    names.map((name) => h("span", { class: "key" }, sample(name), name)),
+  );
 }
 
 function panels(place, prepare) {
@@ -269,9 +501,13 @@ export function startCurves() {
   function draw() {
     lines.fill();
     const rows = panels(chart, (board, task, width) => {
-      const curves = board.curves.filter((curve) => curve.task === task && lines.picked.has(curve.name) && themeShown(curve.name));
+      const curves = board.curves.filter(
+        (curve) => curve.task === task && lines.picked.has(curve.name) && themeShown(curve.name),
+      );
       const dash = dashes(lines.lined());
-      const points = curves.flatMap((curve) => curve.points.map(([step, mean, low, high]) => ({ name: curve.name, step, mean, low, high })));
+      const points = curves.flatMap((curve) =>
+        curve.points.map(([step, mean, low, high]) => ({ name: curve.name, step, mean, low, high })),
+      );
       if (!points.length) return { figure: null, data: [] };
       const figure = drawn({
         width,
@@ -281,15 +517,43 @@ export function startCurves() {
         y: { label: `validation loss, ${board.unit}`, grid: true, zero: false, nice: true },
         ariaLabel: `Validation loss during training on ${task}`,
         marks: [
-          areaY(points, { x: "step", y1: "low", y2: "high", z: "name", fill: (p) => colour(p.name), fillOpacity: 0.13 }),
-          ...curves.map((curve) => line(points.filter((p) => p.name === curve.name), { x: "step", y: "mean", stroke: colour(curve.name), strokeWidth: 2, strokeDasharray: dash.get(curve.name) || null })),
-          tip(points, pointer({ x: "step", y: "mean", title: (p) => `${p.name}, step ${p.step}\n${plain(p.mean)} (${plain(p.low)} to ${plain(p.high)})` })),
+          areaY(points, {
+            x: "step",
+            y1: "low",
+            y2: "high",
+            z: "name",
+            fill: (p) => colour(p.name),
+            fillOpacity: 0.13,
+          }),
+          ...curves.map((curve) =>
+            line(
+              points.filter((p) => p.name === curve.name),
+              {
+                x: "step",
+                y: "mean",
+                stroke: colour(curve.name),
+                strokeWidth: 2,
+                strokeDasharray: dash.get(curve.name) || null,
+              },
+            ),
+          ),
+          tip(
+            points,
+            pointer({
+              x: "step",
+              y: "mean",
+              title: (p) =>
+                `${p.name}, step ${p.step}\n${plain(p.mean)} (${plain(p.low)} to ${plain(p.high)})`,
+            }),
+          ),
         ],
       });
       return { figure, data: points.map((p) => [p.name, p.step, p.mean, p.low, p.high]) };
     });
     if (many) chart.prepend(lineKey(lines.lined()));
-    chart.append(dataTable(["task", "contestant", "step", "mean loss", "lowest", "highest"], rows, "the curves"));
+    chart.append(
+      dataTable(["task", "contestant", "step", "mean loss", "lowest", "highest"], rows, "the curves"),
+    );
   }
   follow(["board", "task", "theme"], draw);
   onWidth(draw);
@@ -305,8 +569,20 @@ export function startRates() {
   function draw() {
     lines.fill();
     const rows = panels(chart, (board, task, width) => {
-      const curves = board.rates.filter((curve) => curve.task === task && lines.picked.has(curve.name) && themeShown(curve.name));
-      const points = curves.flatMap((curve) => curve.points.filter((point) => finite(point[1])).map(([rate, loss]) => ({ name: curve.name, rate, loss, chosen: rate === curve.chosen, flag: curve.flag })));
+      const curves = board.rates.filter(
+        (curve) => curve.task === task && lines.picked.has(curve.name) && themeShown(curve.name),
+      );
+      const points = curves.flatMap((curve) =>
+        curve.points
+          .filter((point) => finite(point[1]))
+          .map(([rate, loss]) => ({
+            name: curve.name,
+            rate,
+            loss,
+            chosen: rate === curve.chosen,
+            flag: curve.flag,
+          })),
+      );
       if (!points.length) return { figure: null, data: [] };
       const frozen = board.frozen[task];
       const best = Math.min(...points.map((p) => p.loss));
@@ -318,21 +594,55 @@ export function startRates() {
         height: 300,
         marginLeft: 56,
         clip: true,
-        x: { label: "learning rate", type: "log", grid: true, tickFormat: (x) => (/^1e/.test(x.toExponential()) ? x.toExponential().replace("e", "e") : "") },
+        x: {
+          label: "learning rate",
+          type: "log",
+          grid: true,
+          tickFormat: (x) => (/^1e/.test(x.toExponential()) ? x.toExponential().replace("e", "e") : ""),
+        },
         y: { label: `validation loss, ${board.unit}`, grid: true, domain: [best - 0.1 * room, top] },
         ariaLabel: `Validation loss by learning rate on ${task}`,
         marks: [
           ruleY([frozen], { stroke: "currentColor", strokeOpacity: 0.6, strokeDasharray: "4 3" }),
-          ...curves.map((curve) => line(points.filter((p) => p.name === curve.name), { x: "rate", y: "loss", stroke: colour(curve.name), strokeWidth: 1.8, strokeDasharray: dash.get(curve.name) || null, clip: true })),
+          ...curves.map((curve) =>
+            line(
+              points.filter((p) => p.name === curve.name),
+              {
+                x: "rate",
+                y: "loss",
+                stroke: colour(curve.name),
+                strokeWidth: 1.8,
+                strokeDasharray: dash.get(curve.name) || null,
+                clip: true,
+              },
+            ),
+          ),
           dots(points, { x: "rate", y: "loss", fill: (p) => colour(p.name), r: 3.2, clip: true }),
-          dots(points.filter((p) => p.chosen), { x: "rate", y: "loss", stroke: (p) => colour(p.name), r: 8, strokeWidth: 2, clip: true }),
-          tip(points, pointer({ x: "rate", y: "loss", title: (p) => `${p.name}, rate ${significant(p.rate)}${p.chosen ? " (selected)" : ""}\n${plain(p.loss)}${p.flag ? `\n${p.flag}` : ""}` })),
+          dots(
+            points.filter((p) => p.chosen),
+            { x: "rate", y: "loss", stroke: (p) => colour(p.name), r: 8, strokeWidth: 2, clip: true },
+          ),
+          tip(
+            points,
+            pointer({
+              x: "rate",
+              y: "loss",
+              title: (p) =>
+                `${p.name}, rate ${significant(p.rate)}${p.chosen ? " (selected)" : ""}\n${plain(p.loss)}${p.flag ? `\n${p.flag}` : ""}`,
+            }),
+          ),
         ],
       });
       return { figure, data: points.map((p) => [p.name, p.rate, p.loss, p.chosen ? "yes" : ""]) };
     });
     if (many) chart.prepend(lineKey(lines.lined()));
-    chart.append(dataTable(["task", "contestant", "learning rate", "validation loss", "selected"], rows, "the learning rates"));
+    chart.append(
+      dataTable(
+        ["task", "contestant", "learning rate", "validation loss", "selected"],
+        rows,
+        "the learning rates",
+      ),
+    );
   }
   follow(["board", "task", "theme"], draw);
   onWidth(draw);

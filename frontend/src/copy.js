@@ -2,7 +2,11 @@
 
 import { h } from "./dom.js";
 
-const cellMarkdown = (text) => String(text ?? "").replace(/\s+/g, " ").replace(/([|\\`*_<>[\]])/g, "\\$1").trim();
+const cellMarkdown = (text) =>
+  String(text ?? "")
+    .replace(/\s+/g, " ")
+    .replace(/([|\\`*_<>[\]])/g, "\\$1")
+    .trim();
 
 export function markdown(head, rows) {
   const line = (cells) => `| ${cells.map(cellMarkdown).join(" | ")} |`;
@@ -11,7 +15,9 @@ export function markdown(head, rows) {
 
 function cellCsv(value) {
   if (typeof value === "number") return String(value);
-  let text = String(value ?? "").replace(/\s+/g, " ").trim();
+  let text = String(value ?? "")
+    .replace(/\s+/g, " ")
+    .trim();
   // A spreadsheet must not take a name for a formula.
   if (/^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text.replace("\u2212", "-")))) text = `'${text}`;
   return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -53,7 +59,14 @@ export function copyButtons(table, what) {
       },
       text,
     );
-  return h("div", { class: "copy" }, h("span", { "aria-hidden": "true" }, "Copy as"), button("Markdown", markdown), button("CSV", csv), said);
+  return h(
+    "div",
+    { class: "copy" },
+    h("span", { "aria-hidden": "true" }, "Copy as"),
+    button("Markdown", markdown),
+    button("CSV", csv),
+    said,
+  );
 }
 
 export function cellsOf(table) {
@@ -71,7 +84,12 @@ export function addCopyButtons(root) {
       table.parentElement.after(copyButtons(() => cellsOf(table), "this table"));
       continue;
     }
-    const scroll = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": table.caption?.innerText ?? nearest(table) });
+    const scroll = h("div", {
+      class: "scroll",
+      tabindex: "0",
+      role: "region",
+      "aria-label": table.caption?.innerText ?? nearest(table),
+    });
     table.before(scroll);
     scroll.append(table);
     scroll.after(copyButtons(() => cellsOf(table), "this table"));
@@ -91,11 +109,41 @@ function nearest(table) {
 
 // The data behind a chart, folded; the table is made when it is first opened.
 export function dataTable(head, rows, what) {
-  const inside = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Data of ${what}` });
+  const inside = h("div", {
+    class: "scroll",
+    tabindex: "0",
+    role: "region",
+    "aria-label": `Data of ${what}`,
+  });
   const fill = (event) => {
     if (!event.target.open || inside.firstChild) return;
     const cell = (value) => h("td", { class: typeof value === "number" ? "n" : null }, String(value ?? ""));
-    inside.append(h("table", {}, h("thead", {}, h("tr", {}, head.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+    inside.append(
+      h(
+        "table",
+        {},
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            head.map((text) => h("th", { scope: "col" }, text)),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          rows.map((row) => h("tr", {}, row.map(cell))),
+        ),
+      ),
+    );
   };
-  return h("details", { class: "data", ontoggle: fill }, h("summary", {}, "Data of this chart"), inside, copyButtons(() => ({ head, rows }), `the data of ${what}`));
+  return h(
+    "details",
+    { class: "data", ontoggle: fill },
+    h("summary", {}, "Data of this chart"),
+    inside,
+    copyButtons(() => ({ head, rows }), `the data of ${what}`),
+  );
 }

@@ -9,13 +9,17 @@ function filled(node, attributes, children) {
     else if (key === "dataset") Object.assign(node.dataset, value);
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
-export const h = (name, attributes, ...children) => filled(document.createElement(name), attributes, children);
+export const h = (name, attributes, ...children) =>
+  filled(document.createElement(name), attributes, children);
 
-export const s = (name, attributes, ...children) => filled(document.createElementNS(SVG, name), attributes, children);
+export const s = (name, attributes, ...children) =>
+  filled(document.createElementNS(SVG, name), attributes, children);
 
 export const byId = (id) => document.getElementById(id);
 

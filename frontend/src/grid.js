@@ -1,17 +1,33 @@
 // Sortable, filterable tables by Tabulator, with cells that are elements and never markup.
 
-import { FilterModule, FormatModule, FrozenColumnsModule, InteractionModule, ResizeColumnsModule, SortModule, Tabulator } from "tabulator-tables";
+import {
+  FilterModule,
+  FormatModule,
+  FrozenColumnsModule,
+  InteractionModule,
+  ResizeColumnsModule,
+  SortModule,
+  Tabulator,
+} from "tabulator-tables";
 import { copyButtons } from "./copy.js";
 import { h } from "./dom.js";
 import { finite } from "./format.js";
 
-Tabulator.registerModule([FilterModule, FormatModule, FrozenColumnsModule, InteractionModule, ResizeColumnsModule, SortModule]);
+Tabulator.registerModule([
+  FilterModule,
+  FormatModule,
+  FrozenColumnsModule,
+  InteractionModule,
+  ResizeColumnsModule,
+  SortModule,
+]);
 
 const empty = (x) => x === null || x === undefined || (typeof x === "number" && !finite(x));
 
 // Cells without a value stay last, whichever way a column is sorted.
 function compare(a, b, first, second, column, direction) {
-  if (empty(a) || empty(b)) return (empty(a) ? 1 : 0) - (empty(b) ? 1 : 0) ? (empty(a) ? 1 : -1) * (direction === "asc" ? 1 : -1) : 0;
+  if (empty(a) || empty(b))
+    return (empty(a) ? 1 : 0) - (empty(b) ? 1 : 0) ? (empty(a) ? 1 : -1) * (direction === "asc" ? 1 : -1) : 0;
   return typeof a === "number" ? a - b : String(a).localeCompare(String(b));
 }
 
@@ -20,7 +36,11 @@ export function grid(place, columns, rows, { label, height, order, maxHeight }) 
   const box = h("div", { class: "grid" });
   place.append(box);
   const table = new Tabulator(box, {
-    data: rows.map((row, number) => ({ row, number, ...Object.fromEntries(columns.map((column, i) => [`c${i}`, column.value(row)])) })),
+    data: rows.map((row, number) => ({
+      row,
+      number,
+      ...Object.fromEntries(columns.map((column, i) => [`c${i}`, column.value(row)])),
+    })),
     index: "number",
     layout: "fitDataStretch",
     height: height ?? false,
@@ -65,7 +85,9 @@ export function grid(place, columns, rows, { label, height, order, maxHeight }) 
   box.setAttribute("aria-label", label);
   const content = () => ({
     head: columns.map((column) => column.title),
-    rows: table.getRows("active").map((found) => columns.map((column) => (column.copy ?? column.value)(found.getData().row) ?? "")),
+    rows: table
+      .getRows("active")
+      .map((found) => columns.map((column) => (column.copy ?? column.value)(found.getData().row) ?? "")),
   });
   place.append(copyButtons(content, label));
   return table;

@@ -8,13 +8,18 @@ const SIDES = [
 ];
 const ROOM = 1;
 
-const meet = (a, b) => a.left < b.right + ROOM && b.left < a.right + ROOM && a.top < b.bottom + ROOM && b.top < a.bottom + ROOM;
+const meet = (a, b) =>
+  a.left < b.right + ROOM && b.left < a.right + ROOM && a.top < b.bottom + ROOM && b.top < a.bottom + ROOM;
 
 export function separate(figure, order) {
   const svg = figure.tagName === "svg" ? figure : figure.querySelector("svg");
-  const texts = new Map([...svg.querySelectorAll('[data-mark="text"] text')].map((text) => [text.textContent, text]));
+  const texts = new Map(
+    [...svg.querySelectorAll('[data-mark="text"] text')].map((text) => [text.textContent, text]),
+  );
   const frame = svg.getBoundingClientRect();
-  const points = [...svg.querySelectorAll('[data-mark="dot"] > *')].map((point) => point.getBoundingClientRect());
+  const points = [...svg.querySelectorAll('[data-mark="dot"] > *')].map((point) =>
+    point.getBoundingClientRect(),
+  );
   const placed = [];
   for (const name of order) {
     const text = texts.get(name);
@@ -26,8 +31,16 @@ export function separate(figure, order) {
       text.setAttribute("transform", `${origin} translate(${side.dx},${side.dy})`);
       text.setAttribute("text-anchor", side.anchor);
       const box = text.getBoundingClientRect();
-      const inside = box.left >= frame.left && box.right <= frame.right && box.top >= frame.top && box.bottom <= frame.bottom;
-      return inside && !placed.some((other) => meet(box, other)) && points.filter((point) => meet(box, point)).length === 0;
+      const inside =
+        box.left >= frame.left &&
+        box.right <= frame.right &&
+        box.top >= frame.top &&
+        box.bottom <= frame.bottom;
+      return (
+        inside &&
+        !placed.some((other) => meet(box, other)) &&
+        points.filter((point) => meet(box, point)).length === 0
+      );
     });
     if (place) placed.push(text.getBoundingClientRect());
     else text.style.display = "none";

@@ -8,7 +8,18 @@ export const contestants = new Map(data.contestants.map((entry) => [entry.name, 
 export const themes = [...new Set(data.contestants.map((entry) => entry.theme))].sort();
 export const many = data.contestants.length > 10;
 
-const THEME_COLOURS = ["#2f6fb5", "#d1642f", "#2e8b57", "#8454a8", "#b8922a", "#c43d5b", "#3a9aa3", "#6b7785", "#a0522d", "#5b8c2a"];
+const THEME_COLOURS = [
+  "#2f6fb5",
+  "#d1642f",
+  "#2e8b57",
+  "#8454a8",
+  "#b8922a",
+  "#c43d5b",
+  "#3a9aa3",
+  "#6b7785",
+  "#a0522d",
+  "#5b8c2a",
+];
 
 // With many contestants a colour for each says nothing: then a theme has one.
 export function colour(name) {

@@ -20,7 +20,9 @@ export function follow() {
   } catch {
     // A fragment that is no address is taken as it stands.
   }
-  const found = routes.some(({ prefix, open }) => fragment.startsWith(prefix) && open(fragment.slice(prefix.length)));
+  const found = routes.some(
+    ({ prefix, open }) => fragment.startsWith(prefix) && open(fragment.slice(prefix.length)),
+  );
   if (!found) hidePanel();
 }
 

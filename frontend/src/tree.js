@@ -14,8 +14,20 @@ const ROW = 62;
 const HEIGHT = 54;
 const LINE = 16;
 const MOVED = 0.005;
-const COLOURS = { support: "var(--good)", premise: "var(--soft)", attack: "var(--bad)", undercut: "var(--bad)", "": "var(--soft)" };
-const WORDS = { support: "supports", premise: "is a premise", attack: "attacks", undercut: "undercuts", "": "" };
+const COLOURS = {
+  support: "var(--good)",
+  premise: "var(--soft)",
+  attack: "var(--bad)",
+  undercut: "var(--bad)",
+  "": "var(--soft)",
+};
+const WORDS = {
+  support: "supports",
+  premise: "is a premise",
+  attack: "attacks",
+  undercut: "undercuts",
+  "": "",
+};
 
 const canvas = document.createElement("canvas").getContext("2d");
 
@@ -52,7 +64,9 @@ export function startMap() {
   for (const node of nodes) children.set(node.parent, [...(children.get(node.parent) ?? []), node]);
   const byNode = new Map(nodes.map((node) => [node.id, node]));
   const isClaim = (node) => node.kind === "claim" || node.kind === "thesis";
-  const moved = (title) => Math.abs(claims[title].after - claims[title].before) >= MOVED || (claims[title].test && !claims[title].test.untested);
+  const moved = (title) =>
+    Math.abs(claims[title].after - claims[title].before) >= MOVED ||
+    (claims[title].test && !claims[title].test.untested);
   const open = new Set();
 
   function openTo(depth) {
@@ -103,88 +117,143 @@ export function startMap() {
     const at = order.find((each) => each.data.id === id);
     if (!at) return;
     const k = Number((scene.getAttribute("transform") ?? "").match(/scale\(([\d.e-]+)/)?.[1] ?? 1);
-    select(svg).call(pan.transform, zoomIdentity.translate(svg.clientWidth / 2 - k * (at.y + WIDTH / 2), svg.clientHeight / 2 - k * at.x).scale(k));
+    select(svg).call(
+      pan.transform,
+      zoomIdentity
+        .translate(svg.clientWidth / 2 - k * (at.y + WIDTH / 2), svg.clientHeight / 2 - k * at.x)
+        .scale(k),
+    );
   }
 
   function layout() {
-    const root = hierarchy({ id: null, kind: "root" }, (node) => (node.id === null || open.has(node.id) ? children.get(node.id) : null));
-    treeLayout().nodeSize([ROW, COLUMN]).separation((a, b) => (a.parent === b.parent ? 1 : 1.15))(root);
+    const root = hierarchy({ id: null, kind: "root" }, (node) =>
+      node.id === null || open.has(node.id) ? children.get(node.id) : null,
+    );
+    treeLayout()
+      .nodeSize([ROW, COLUMN])
+      .separation((a, b) => (a.parent === b.parent ? 1 : 1.15))(root);
     return root.descendants().filter((node) => node.data.id !== null);
   }
 
   function draw() {
     order = layout();
-    extent = [Math.min(...order.map((n) => n.y)), Math.min(...order.map((n) => n.x)) - ROW / 2, Math.max(...order.map((n) => n.y)) + WIDTH + 40, Math.max(...order.map((n) => n.x)) + ROW / 2];
-    const line = linkHorizontal().x((p) => p[0]).y((p) => p[1]);
+    extent = [
+      Math.min(...order.map((n) => n.y)),
+      Math.min(...order.map((n) => n.x)) - ROW / 2,
+      Math.max(...order.map((n) => n.y)) + WIDTH + 40,
+      Math.max(...order.map((n) => n.x)) + ROW / 2,
+    ];
+    const line = linkHorizontal()
+      .x((p) => p[0])
+      .y((p) => p[1]);
     links.replaceChildren(
       ...order
         .filter((node) => node.parent && node.parent.data.id !== null)
-        .map((node) => s("path", {
-          d: line({ source: [node.parent.y + WIDTH, node.parent.x], target: [node.y, node.x] }),
-          fill: "none",
-          stroke: COLOURS[node.data.sign] ?? COLOURS[""],
-          "stroke-width": 1.6,
-          "stroke-opacity": 0.7,
-          "stroke-dasharray": node.data.sign === "undercut" ? "5 4" : null,
-        })),
+        .map((node) =>
+          s("path", {
+            d: line({ source: [node.parent.y + WIDTH, node.parent.x], target: [node.y, node.x] }),
+            fill: "none",
+            stroke: COLOURS[node.data.sign] ?? COLOURS[""],
+            "stroke-width": 1.6,
+            "stroke-opacity": 0.7,
+            "stroke-dasharray": node.data.sign === "undercut" ? "5 4" : null,
+          }),
+        ),
     );
     boxes.replaceChildren(...order.map(box));
     if (!order.some((node) => node.data.id === active)) active = order[0]?.data.id ?? null;
     for (const item of boxes.children) item.setAttribute("tabindex", item.dataset.id === active ? 0 : -1);
   }
 
+  // A claim's credence: now, whether results have moved it, and in words. Null of other nodes.
+  function credenceOf({ data }) {
+    if (!isClaim(data)) return null;
+    const { before } = claims[data.title];
+    const now = credence(data.title);
+    const moved = Math.abs(now - before) >= MOVED;
+    const words = moved ? `${before.toFixed(2)} \u2192 ${now.toFixed(2)}` : now.toFixed(2);
+    return { before, now, moved, words };
+  }
+
+  function spoken({ kind, title, sign }, found, test) {
+    const words = [
+      `${title}.`,
+      kind,
+      WORDS[sign],
+      found ? `credence ${found.words}` : "",
+      test?.untested ? " not tested" : "",
+    ];
+    return words.filter(Boolean).join(", ");
+  }
+
   function box(node) {
     const { id, kind, title, sign } = node.data;
     const below = (children.get(id) ?? []).length;
-    const claim = isClaim(node.data) ? claims[title] : null;
-    const now = claim ? credence(title) : null;
-    const changed = claim && Math.abs(now - claim.before) >= MOVED;
-    const value = claim ? (changed ? `${claim.before.toFixed(2)} \u2192 ${now.toFixed(2)}` : now.toFixed(2)) : "";
-    const font = kind === "thesis" || kind === "section" ? "700 12px system-ui, sans-serif" : "12px system-ui, sans-serif";
+    const found = credenceOf(node);
+    const test = found ? claims[title].test : null;
+    const font = `${kind === "thesis" || kind === "section" ? "700 " : ""}12px system-ui, sans-serif`;
     canvas.font = font;
-    const room = WIDTH - 22 - (value ? canvas.measureText(value).width + 10 : 0);
-    const lines = wrap(title, room, 2, font);
+    const room = WIDTH - 22 - (found ? canvas.measureText(found.words).width + 10 : 0);
     const top = node.x - HEIGHT / 2;
-    const untested = claim && claim.test?.untested ? " not tested" : "";
-    const label = [`${title}.`, kind === "section" ? "section" : kind, WORDS[sign], value ? `credence ${value}` : "", untested].filter(Boolean).join(", ");
-    const group = s("g", {
-      class: `node ${kind}${claim?.test && !claim.test.untested ? " tested" : ""}`,
-      role: "treeitem",
-      "aria-level": node.depth,
-      "aria-expanded": below ? String(open.has(id)) : null,
-      "aria-label": label,
-      dataset: { id },
-      onclick: () => pressed(node),
-      onkeydown: (event) => key(event, node),
-      onfocus: () => (active = id),
-    });
-    group.append(
+    const stripe = { x: node.y, y: top + 7, width: 4, height: HEIGHT - 14, rx: 2 };
+    return s(
+      "g",
+      {
+        class: `node ${kind}${test && !test.untested ? " tested" : ""}`,
+        role: "treeitem",
+        "aria-level": node.depth,
+        "aria-expanded": below ? String(open.has(id)) : null,
+        "aria-label": spoken(node.data, found, test),
+        dataset: { id },
+        onclick: () => pressed(node),
+        onkeydown: (event) => key(event, node),
+        onfocus: () => (active = id),
+      },
       s("rect", { class: "face", x: node.y, y: top, width: WIDTH, height: HEIGHT, rx: 7 }),
-      s("rect", { x: node.y, y: top + 7, width: 4, height: HEIGHT - 14, rx: 2, fill: COLOURS[sign] ?? COLOURS[""] }),
-      ...lines.map((text, i) => s("text", { class: "title", x: node.y + 12, y: top + 18 + LINE * i }, text)),
+      s("rect", { ...stripe, fill: COLOURS[sign] ?? COLOURS[""] }),
+      wrap(title, room, 2, font).map((text, i) =>
+        s("text", { class: "title", x: node.y + 12, y: top + 18 + LINE * i }, text),
+      ),
+      found ? gauge(node, top, found) : inferenceText(node, top),
+      below ? fold(node, below) : [],
+      s("title", {}, title),
     );
-    if (claim) {
-      group.append(
-        s("text", { class: `value${changed ? (now > claim.before ? " up" : " down") : ""}`, x: node.y + WIDTH - 9, y: top + 18, "text-anchor": "end" }, value),
-        s("rect", { class: "track", x: node.y + 12, y: top + HEIGHT - 7, width: WIDTH - 24, height: 3, rx: 1.5 }),
-        s("rect", { class: "bar", x: node.y + 12, y: top + HEIGHT - 7, width: (WIDTH - 24) * now, height: 3, rx: 1.5 }),
-      );
-      if (changed) group.append(s("rect", { class: "tick", x: node.y + 12 + (WIDTH - 24) * claim.before - 1, y: top + HEIGHT - 10, width: 2, height: 9 }));
-    } else if (kind === "argument" && typeof node.data.inference === "number") {
-      group.append(s("text", { class: "value", x: node.y + WIDTH - 9, y: top + HEIGHT - 8, "text-anchor": "end" }, `inference ${node.data.inference}`));
-    }
-    if (below) {
-      group.append(
-        s("g", { class: "fold", onclick: (event) => {
-          event.stopPropagation();
-          toggle(id);
-        } },
-        s("circle", { cx: node.y + WIDTH + 12, cy: node.x, r: 11 }),
-        s("text", { x: node.y + WIDTH + 12, y: node.x + 4, "text-anchor": "middle" }, open.has(id) ? "\u2212" : `+${below}`)),
-      );
-    }
-    group.append(s("title", {}, title));
-    return group;
+  }
+
+  // The credence as a number and as a bar, with a tick where it was before.
+  function gauge(node, top, { before, now, moved, words }) {
+    const [x, y, full] = [node.y + 12, top + HEIGHT - 7, WIDTH - 24];
+    const way = moved ? (now > before ? " up" : " down") : "";
+    const place = { x: node.y + WIDTH - 9, y: top + 18, "text-anchor": "end" };
+    return [
+      s("text", { class: `value${way}`, ...place }, words),
+      s("rect", { class: "track", x, y, width: full, height: 3, rx: 1.5 }),
+      s("rect", { class: "bar", x, y, width: full * now, height: 3, rx: 1.5 }),
+      moved ? s("rect", { class: "tick", x: x + full * before - 1, y: y - 3, width: 2, height: 9 }) : [],
+    ];
+  }
+
+  function inferenceText(node, top) {
+    const { kind, inference } = node.data;
+    if (kind !== "argument" || typeof inference !== "number") return [];
+    const place = { x: node.y + WIDTH - 9, y: top + HEIGHT - 8, "text-anchor": "end" };
+    return s("text", { class: "value", ...place }, `inference ${inference}`);
+  }
+
+  // The button that opens a node, with the number of nodes below it, or closes it.
+  function fold(node, below) {
+    const { id } = node.data;
+    const x = node.y + WIDTH + 12;
+    const onclick = (event) => {
+      event.stopPropagation();
+      toggle(id);
+    };
+    return s(
+      "g",
+      { class: "fold", onclick },
+      s("circle", { cx: x, cy: node.x, r: 11 }),
+      s("text", { x, y: node.x + 4, "text-anchor": "middle" }, open.has(id) ? "\u2212" : `+${below}`),
+    );
   }
 
   function pressed(node) {
@@ -231,7 +300,8 @@ export function startMap() {
     }
   }
 
-  const button = (text, title, onclick) => h("button", { type: "button", class: "quiet", title, onclick }, text);
+  const button = (text, title, onclick) =>
+    h("button", { type: "button", class: "quiet", title, onclick }, text);
   const after = (change) => () => {
     change();
     draw();
@@ -242,15 +312,43 @@ export function startMap() {
       "div",
       { class: "controls" },
       button("What moved", "Show the claims that the study tested", after(openMoved)),
-      button("Sections", "Fold everything below the sections", after(() => openTo(1))),
-      button("Everything", "Unfold the whole map", after(() => openTo(99))),
+      button(
+        "Sections",
+        "Fold everything below the sections",
+        after(() => openTo(1)),
+      ),
+      button(
+        "Everything",
+        "Unfold the whole map",
+        after(() => openTo(99)),
+      ),
       button("Fit", "Show all that is unfolded", () => fit(true)),
       button("+", "Zoom in", () => select(svg).call(pan.scaleBy, 1.3)),
       button("\u2212", "Zoom out", () => select(svg).call(pan.scaleBy, 1 / 1.3)),
-      h("span", { class: "note" }, "Drag to move, Ctrl and the wheel to zoom, arrow keys to walk, Enter to open."),
+      h(
+        "span",
+        { class: "note" },
+        "Drag to move, Ctrl and the wheel to zoom, arrow keys to walk, Enter to open.",
+      ),
     ),
     frame,
-    h("p", { class: "legend" }, [["support", "supports"], ["attack", "attacks"], ["premise", "premise"]].map(([sign, text]) => h("span", { class: "key" }, h("span", { class: "swatch", style: `background:${COLOURS[sign]}` }), text)), h("span", { class: "key" }, "bar: credence now; tick: before")),
+    h(
+      "p",
+      { class: "legend" },
+      [
+        ["support", "supports"],
+        ["attack", "attacks"],
+        ["premise", "premise"],
+      ].map(([sign, text]) =>
+        h(
+          "span",
+          { class: "key" },
+          h("span", { class: "swatch", style: `background:${COLOURS[sign]}` }),
+          text,
+        ),
+      ),
+      h("span", { class: "key" }, "bar: credence now; tick: before"),
+    ),
   );
   openMoved();
   draw();

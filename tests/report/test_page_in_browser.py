@@ -262,6 +262,22 @@ def test_a_permalink_opens_a_claim_and_escape_closes_it(browser, analysis):
     assert browser.execute_script("return location.hash") == ""
 
 
+@pytest.mark.parametrize("claim", ["Basis Carries Signal", "Split Is Real", "Natural Manifold"])
+def test_a_claim_names_what_it_rests_on_and_what_it_bears_on(browser, built_in_map, claim):
+    go(browser, f"claim-{claim.lower().replace(' ', '-')}")
+    shown = {
+        heading.text: {link.text for link in heading.find_elements("xpath", "following-sibling::ul[1]//a")}
+        for heading in every(browser, "#panel h3")
+    }
+    steps = [step for argument in built_in_map.arguments.values() for step in argument.steps]
+    below = {premise for step in steps if step.conclusion == claim for premise in step.premises}
+    below |= {relation.source.title for relation in built_in_map.relations if relation.target.title == claim}
+    above = {relation.target.title for relation in built_in_map.relations if relation.source.title == claim}
+    above |= {step.conclusion for step in steps if claim in step.premises}
+    assert shown["Rests on"] == {title for title in below if title in built_in_map.claims}
+    assert shown.get("Bears on", set()) == above
+
+
 def test_every_number_of_a_claim_leads_to_its_trials(browser, analysis):
     go(browser, "claim-dora-beats-lora")
     find(browser, "#panel details summary").click()
