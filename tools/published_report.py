@@ -4,7 +4,7 @@
 
 A trial's id holds the hash of the code that ran it, and the method's settings. Both may have changed since, so the ids are
 looked up under the hashes that the published trials state, and a setting that a method has since got stands at its default.
-It is refused if today's search would ask for other trials than those that ran: then the report would lack some.
+A map or a lock beside the trials is the one that they are judged by. It is refused if today's search would ask for other trials than those that ran: then the report would lack some.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ def _same_settings(published: str, now: str) -> bool:
     return {**defaults, **then} == today
 
 
+def _only(folder: Path, pattern: str) -> Path | None:
+    return next(iter(sorted(folder.glob(pattern))), None)
+
+
 def rewrite(folder: Path) -> None:
     """Write `report.html` and `verdict.json` of published results anew.
 
@@ -79,7 +83,7 @@ def rewrite(folder: Path) -> None:
     with TemporaryDirectory() as place:
         imported = import_trials(folder / "trials.parquet", out=Path(place) / "run")
         with code_of(Ledger(imported.folder / "ledger.sqlite")):
-            results = StoredResults.open(str(imported.folder))
+            results = StoredResults.open(str(imported.folder), None, _only(folder, "*.argdown"), lock=_only(folder, "*.lock.json"))
             found = results.require()
             if found.remark:
                 raise AdapterlabError(f"{folder}: today's search asks for trials that did not run: {found.remark}")
