@@ -30,7 +30,7 @@ from adapterlab.lab.analysis.noise_model import QUICK, World
 from adapterlab.lab.analysis.selection import ROUGH_REPLAYS
 from adapterlab.lab.run.racing import TYPICAL
 from adapterlab.lab.run.resolve import ResolvedStudy, resolve
-from adapterlab.lab.statistics.joint import Draws, JointModel
+from adapterlab.lab.statistics.joint import JointModel
 from adapterlab.lab.study.spec import Contestant, Reporting, Study, Training, Tuning
 from adapterlab.verdict import judge
 
@@ -218,16 +218,16 @@ def _effects(
     tested = [claim for claim in scenario.claims if claim.pair]
     while True:
         draws = model.prior(len(names), len(scenario.tasks), PATTERNS, int(rng.integers(2**32)))
-        common = rng.normal(0, scenario.alike * TYPICAL * SMALLEST, size=(PATTERNS, 1, 1))
-        others = np.array([name != RIVAL for name in names])[None, :, None]
-        draws = Draws(draws.theta + common * others, draws.other)
-        like = draws.over(range(len(scenario.tasks)))
+        common = rng.normal(0, scenario.alike * TYPICAL * SMALLEST, size=(1, 1, PATTERNS))
+        others = np.array([name != RIVAL for name in names])[:, None, None]
+        draws = replace(draws, theta=draws.theta + common * others)
+        like = [draws.over(i, range(len(scenario.tasks))) for i in range(len(names))]
         fits = np.full(PATTERNS, True)
         for claim in tested:
             a, b = (names.index(name) for name in claim.pair or ())
-            fits &= (like[:, a] - like[:, b] > SMALLEST) == truth[claim.title]
+            fits &= (like[a] - like[b] > SMALLEST) == truth[claim.title]
         if fits.any():
-            theta = draws.theta[rng.choice(np.flatnonzero(fits))]
+            theta = draws.theta[:, :, rng.choice(np.flatnonzero(fits))]
             return {
                 (name, task): float(theta[i, j] - theta[0, j])
                 for i, name in enumerate(names)

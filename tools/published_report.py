@@ -4,7 +4,8 @@
 
 A trial's id holds the hash of the code that ran it, and the method's settings. Both may have changed since, so the ids are
 looked up under the hashes that the published trials state, and a setting that a method has since got stands at its default.
-A map or a lock beside the trials is the one that they are judged by. It is refused if today's search would ask for other trials than those that ran: then the report would lack some.
+A map or a lock beside the trials is the one that they are judged by.
+It is refused if today's search would ask for other trials than those that ran: then the report would lack some.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def rewrite(folder: Path) -> None:
     with TemporaryDirectory() as place:
         imported = import_trials(folder / "trials.parquet", out=Path(place) / "run")
         with code_of(Ledger(imported.folder / "ledger.sqlite")):
-            results = StoredResults.open(str(imported.folder), None, _only(folder, "*.argdown"), lock=_only(folder, "*.lock.json"))
+            results = StoredResults.open(
+                str(imported.folder), None, _only(folder, "*.argdown"), lock=_only(folder, "*.lock.json")
+            )
             found = results.require()
             if found.remark:
                 raise AdapterlabError(f"{folder}: today's search asks for trials that did not run: {found.remark}")

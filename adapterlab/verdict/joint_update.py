@@ -16,18 +16,24 @@ therefore not both become likely, whatever their stated credences.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.evidence import SAMPLES, Evidence, Region, odds
-from adapterlab.lab.statistics.joint import Draws
 
-ROUNDS = 200
-"""Largest number of passes over the claims when the credences are matched."""
+ROUNDS = 500
+"""Largest number of iterations in which the credences are matched."""
+ENOUGH = 5_000
+"""Effective number of draws from which a credence is computed: its standard error is then below 0.0075. With 39 claims the
+weights leave one in a hundred draws."""
+MOST_PARTS = 40
+"""Largest number of samples of draws."""
 STEEPEST = 12.0
 """Largest exponent of the tilting, for credences that contradict each other."""
 
@@ -69,60 +75,104 @@ def update_together(
         for topic, found in topics.items()
     ]
 
-    def where(draw: Callable[[Evidence], Draws]) -> np.ndarray:
-        table = np.ones((SAMPLES, len(claims)), dtype=bool)
-        for block, found in blocks:
-            draws = draw(block)
-            for i, region in found:
-                table[:, i] &= block.holds(draws, region)
-        return table
+    def tables(part: int, places: Sequence[float]) -> list[np.ndarray]:
+        """Return for each place in which draws each claim holds."""
+        found = [np.ones((SAMPLES, len(claims)), dtype=bool) for _ in places]
+        for block, about in blocks:
+            for table, draws in zip(found, block.draws(places, part), strict=True):
+                for i, region in about:
+                    table[:, i] &= block.holds(draws, region)
+        return found
 
-    prior, full = where(Evidence.prior), where(lambda block: block.posterior(1.0))
     open_ = [i for i, claim in enumerate(claims) if 0 < credences[claim] < 1]
-    tilted = tilt(prior[:, open_], [credences[claims[i]] for i in open_])
-    factors = odds(full.mean(axis=0)) / odds(prior.mean(axis=0))
-    found = []
-    for relevance in relevances:
-        table = where(lambda block, at=relevance: block.posterior(at))  # type: ignore[misc]
-        after = (table * tilted(table[:, open_])[:, None]).sum(axis=0)
-        found.append(
-            {
-                claim: Updated(
-                    float(factors[i]),
-                    credences[claim] if i not in open_ else float(np.clip(after[i], 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)),
-                )
-                for i, claim in enumerate(claims)
-            }
-        )
-    return found
+    stated = [credences[claims[i]] for i in open_]
+    places = [0.0, 1.0, *relevances]
+    first = tables(0, places)
+    tilted = tilt(first[0][:, open_], stated)
+    least = min(1 / float((tilted(table[:, open_]) ** 2).sum()) for table in first)
+    parts = min(math.ceil(ENOUGH / least), MOST_PARTS)
+    if parts > 1:
+        prior = [first[0], *(tables(part, [0.0])[0] for part in range(1, parts))]
+        tilted = tilt(np.concatenate(prior)[:, open_], stated)
+    weight, weighted = np.zeros((len(places), 1)), np.zeros((len(places), len(claims)))
+    plain = np.zeros((len(places), len(claims)))
+    for part in range(parts):
+        for k, table in enumerate(first if part == 0 else tables(part, places)):
+            unscaled = tilted.unscaled(table[:, open_])
+            weight[k] += unscaled.sum()
+            weighted[k] += unscaled @ table
+            plain[k] += table.mean(axis=0) / parts
+    factors = odds(plain[1]) / odds(plain[0])
+    after = np.clip(weighted / weight, 0.5 / SAMPLES, 1 - 0.5 / SAMPLES)
+    return [
+        {
+            claim: Updated(float(factors[i]), float(own[i]) if i in open_ else credences[claim])
+            for i, claim in enumerate(claims)
+        }
+        for own in after[2:]
+    ]
 
 
-def tilt(holds: np.ndarray, credences: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+@dataclass(frozen=True)
+class Tilting:
+    """Exponential tilting of draws."""
+
+    exponents: np.ndarray
+    """One for each claim."""
+    largest: float
+    """Largest logarithm of a weight among the draws that it was found from."""
+
+    def unscaled(self, holds: np.ndarray) -> np.ndarray:
+        """Return weights of draws that are comparable between calls.
+
+        Args:
+            holds: Where each claim holds, `(samples, claims)`.
+        """
+        found: np.ndarray = np.exp(holds @ self.exponents - self.largest)
+        return found
+
+    def __call__(self, holds: np.ndarray) -> np.ndarray:
+        """Return weights of draws that sum to 1.
+
+        Args:
+            holds: As for `unscaled`.
+        """
+        unscaled = self.unscaled(holds)
+        found: np.ndarray = unscaled / unscaled.sum()
+        return found
+
+
+def tilt(holds: np.ndarray, credences: Sequence[float]) -> Tilting:
     """Find the exponential tilting of draws under which each claim has its credence.
+
+    It minimizes the convex `log(mean(exp(holds @ exponents))) - exponents @ credences`, whose gradient is the difference
+    between the tilted shares and the credences.
 
     Args:
         holds: For draws of the prior, where each claim holds, `(samples, claims)`.
         credences: Credence of each claim, between 0 and 1.
 
     Returns:
-        A function that gives draws, by where each claim holds in them, their weights, which sum to 1. If no tilting matches
-        all credences, as for claims that contradict each other, it comes as near as a bounded exponent allows.
+        The tilting. If none matches all credences, as for claims that contradict each other, it comes as near as bounded
+        exponents allow.
     """
-    exponents = np.zeros(len(credences))
+    if not credences:
+        return Tilting(np.zeros(0), 0.0)
+    table, wanted = holds.astype(np.float64), np.asarray(credences, dtype=np.float64)
 
-    def weights(table: np.ndarray) -> np.ndarray:
+    def dual(exponents: np.ndarray) -> tuple[float, np.ndarray]:
         log = table @ exponents
-        unscaled = np.exp(log - log.max())
-        shares: np.ndarray = unscaled / unscaled.sum()
-        return shares
+        top = log.max(initial=0.0)
+        unscaled = np.exp(log - top)
+        total = unscaled.sum()
+        return float(np.log(total / len(log)) + top - exponents @ wanted), unscaled @ table / total - wanted
 
-    for _ in range(ROUNDS):
-        largest = 0.0
-        for i, credence in enumerate(credences):
-            share = float(np.clip(weights(holds) @ holds[:, i], 1e-6, 1 - 1e-6))
-            change = float(np.log(credence / (1 - credence) * (1 - share) / share))
-            exponents[i] = np.clip(exponents[i] + change, -STEEPEST, STEEPEST)
-            largest = max(largest, abs(change))
-        if largest < 1e-4:
-            break
-    return weights
+    found = minimize(
+        dual,
+        np.zeros(len(wanted)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-STEEPEST, STEEPEST)] * len(wanted),
+        options={"maxiter": ROUNDS, "ftol": 1e-15, "gtol": 1e-6},
+    ).x
+    return Tilting(found, float((table @ found).max(initial=0.0)))

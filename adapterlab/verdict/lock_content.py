@@ -135,6 +135,8 @@ def changes(old: Content, new: Content) -> list[str]:
         old: The content when it was locked.
         new: The content now.
     """
+    # A rule that the version of the lock had not came with a form of tests that the locked map cannot hold.
+    rules = {name: value for name, value in new["rules"].items() if name in old["rules"]}
     found = [
         *(
             f"the {key} changed from {old[key]} to {new[key]}"
@@ -148,7 +150,7 @@ def changes(old: Content, new: Content) -> list[str]:
         *(f"a relation was added: {text}" for text in new["relations"] if text not in old["relations"]),
         *_tests(old["tests"], new["tests"], "test"),
         *_tests(old.get(GEOMETRY_TESTS, {}), new.get(GEOMETRY_TESTS, {}), "geometry test"),
-        *_changed(old["rules"], new["rules"], "a rule of this package, {},"),
+        *_changed(old["rules"], rules, "a rule of this package, {},"),
     ]
     before, now = old["study"], new["study"]
     if before is not None and now is not None:

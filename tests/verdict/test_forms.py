@@ -94,7 +94,7 @@ def test_several_statements_are_said_one_after_the_other():
         ("{reverses: oft, in: in_domain, on: [steer]}", "reverses is measured by in: reversal: leave in out"),
         ("{reverses: oft, share: 2, on: [steer]}", "share: .*less than or equal to 1"),
         ("{reverses: oft, before: lora, share: 0.5, on: [steer]}", "leave share or before out"),
-        ("{reverse: oft, on: [steer]}", "has none of the keys .*reverses, trend, all"),
+        ("{reverse: oft, on: [steer]}", "has none of the keys .*reverses, trend, rate, all"),
         ("{reverses: offt, on: [steer]}", "unknown adapter 'offt'"),
         (KEEPS.replace("forgetting", "in_domain"), "at: equal_learning compares forgetting or out_of_domain, not in_d"),
         (KEEPS.replace("equal_learning", "equal"), "at: .*equal_learning"),

@@ -196,6 +196,15 @@ def test_a_constant_of_the_package_is_a_rule_of_the_lock(monkeypatch):
     assert said == "a rule of this package, pairs of runs that a verdict needs, changed from 2 to 3"
 
 
+def test_a_rule_that_came_later_changes_no_locked_claim(monkeypatch):
+    before = content_of(argmap.parse(plain()))
+    monkeypatch.setitem(adapterlab.verdict.lock_content.RULES, "smallest of something new", 0.1)
+    assert changes(before, content_of(argmap.parse(plain()))) == []
+    monkeypatch.delitem(adapterlab.verdict.lock_content.RULES, "smallest of something new")
+    monkeypatch.delitem(adapterlab.verdict.lock_content.RULES, "pairs of runs that a verdict needs")
+    assert len(changes(before, content_of(argmap.parse(plain())))) == 1
+
+
 def test_a_study_resolves_thresholds_and_tasks():
     better = "[A]: a {credence: 0.5, test: {better: ia3, than: lora, in: METRIC, on: [restyle], or_on: [prose]}}"
     study = resolve(study_of(training=Training(steps=30)))

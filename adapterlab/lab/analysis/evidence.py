@@ -14,7 +14,7 @@ True
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -112,7 +112,7 @@ class Evidence:
         Returns:
             The draws.
         """
-        return self.model.prior(len(self.names), len(self.tasks), SAMPLES, self._seed)
+        return self.posterior(0.0)
 
     @cached_property
     def _posterior(self) -> Posterior:
@@ -127,14 +127,26 @@ class Evidence:
         Returns:
             The draws.
         """
-        if relevance == 0:
-            return self.prior()
-        return self._posterior.draw(SAMPLES, self._seed + 1, relevance)
+        (found,) = self.draws([relevance])
+        return found
+
+    def draws(self, relevances: Sequence[float], part: int = 0) -> Iterator[Draws]:
+        """Draw values at several places, with the same random numbers for all.
+
+        Args:
+            relevances: Correlations of the differences at these places with those of the study, from 0 to 1; at 0 the draws
+                are of the prior.
+            part: Number of the sample; each has draws of its own.
+
+        Yields:
+            For each correlation, the draws.
+        """
+        yield from self._posterior.draws(SAMPLES, self._seed + part, relevances)
 
     @property
     def _seed(self) -> int:
         """Seed of its draws; one for all topics would make their claims as good as the same."""
-        return 2 * zlib.crc32(self.topic.encode())
+        return 1000 * zlib.crc32(self.topic.encode())
 
     def bayes_factor(self, region: Region) -> float:
         """Return the posterior odds of a region over its prior odds.
@@ -152,15 +164,18 @@ class Evidence:
             draws: Draws of the values.
             region: The region.
         """
-        values = draws.over([self.tasks.index(task) for task in region.tasks])
         metric = METRICS.get(region.contrast.metrics[0])
         sign = 1 if metric is None else metric.sign  # evidence of its own may be on no metric
-        total: np.ndarray = -np.full(len(values), region.contrast.minus)
-        for term in region.contrast.terms:
-            if term.contestant != FROZEN:
-                total = total + sign * term.weight * values[:, self.names.index(term.contestant)]
+        tasks = [self.tasks.index(task) for task in region.tasks]
+        values = [
+            np.float32(sign * term.weight) * draws.over(self.names.index(term.contestant), tasks)
+            for term in region.contrast.terms
+            if term.contestant != FROZEN
+        ]
+        total = sum(values[1:], values[0]) - np.float32(region.contrast.minus)
         found: np.ndarray = total > 0 if region.within is None else np.abs(total) <= region.within
-        return found
+        shuffled: np.ndarray = found[draws.order]
+        return shuffled
 
 
 def _own_variances(

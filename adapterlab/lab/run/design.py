@@ -89,8 +89,13 @@ class DesignHistory:
             for old, new in itertools.pairwise(self.entries)
             if old.plan["stopping"].startswith("racing") and new.plan["stopping"].startswith("fixed") and new.trials
         ]
+        told = [
+            new.remark
+            for old, new in zip((None, *self.entries), self.entries, strict=False)
+            if not _same_code(old, new)
+        ]
         broken = [] if self.intact else [f"{FILE} was edited by hand: its dates and changes cannot be relied on."]
-        return [text for text in (*(entry.remark for entry in self.entries), *undone, *broken) if text]
+        return [text for text in (*told, *undone, *broken) if text]
 
     @property
     def facts(self) -> dict[str, str]:
@@ -258,9 +263,19 @@ def _differences(old: Plan, new: Plan, where: str = "") -> list[str]:
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping) and key != "settings":
             found += _differences(a, b, f"{where}{key}.")
-        elif a != b:
+        elif (a != b) if where + key != "code" else (_code(old) != _code(new)):
             found.append(f"{where}{key}")
     return found
+
+
+def _same_code(old: Entry | None, new: Entry) -> bool:
+    """Return True if nothing but the version differs, whose number may change without a change of the code."""
+    return old is not None and new.changed == ("code",) and _code(old.plan) == _code(new.plan)
+
+
+def _code(plan: Plan) -> str:
+    """Return the hash of the source files."""
+    return str(plan["code"]).rpartition(" ")[2]
 
 
 def _read(path: Path) -> tuple[Entry, ...]:

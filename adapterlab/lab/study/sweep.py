@@ -106,7 +106,8 @@ class Sweep(Table):
     """Modules that the contestants with the targets `all-linear` are attached to."""
     models: tuple[Line, ...] | None = None
     """Base models."""
-    model_budgets: Mapping[Line, Count] | None = None
+    # Not written where it is not given, so that studies keep the hashes that they had before there was such a key.
+    model_budgets: Mapping[Line, Count] | None = Field(default=None, exclude_if=lambda given: given is None)
     """By base model, the trained parameters that every contestant is sized to on it."""
     design: Literal["one-at-a-time", "factorial"] = "one-at-a-time"
     """`one-at-a-time` to change one factor at a time from the main cell, `factorial` to run every combination."""

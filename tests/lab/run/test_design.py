@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from adapterlab.errors import AdapterlabError
-from adapterlab.lab.run.design import FILE, intact, lock_design, plan_of
+from adapterlab.lab.run.design import FILE, DesignHistory, Entry, extend, intact, lock_design, plan_of
 from adapterlab.lab.run.resolve import BaseModel
 from adapterlab.lab.study.spec import Limits, Reporting
 from tests.lab.unplayed import prepared_of, study_of
@@ -55,6 +55,20 @@ def test_other_weights_or_data_under_the_same_names_are_a_change(tmp_path):
 
 def test_a_ledger_from_before_the_record_is_named(tmp_path):
     assert lock_design(tmp_path, plan(), 9).remarks == ["The design was recorded after 9 trials had run."]
+
+
+def test_the_code_is_its_source_and_not_the_number_of_its_version(tmp_path):
+    first = dict(plan())
+    version, source = first["code"].rsplit(" ", 1)
+    lock_design(tmp_path, first, 0)
+    renamed = {**first, "code": f"{version}.dev1 {source}"}
+    assert lock_design(tmp_path, renamed, 12).remarks == []
+    (remark,) = lock_design(tmp_path, {**first, "code": f"{version} 0123456789abcdef"}, 12).remarks
+    assert remark.endswith("after 12 trials: the code of adapterlab.")
+    # A record that was written when the version's number counted.
+    entries = extend((), first, 0, "2026-11-29")
+    old = Entry(renamed, "2026-11-30", 647, ("code",), entries[0].hash, "")
+    assert DesignHistory((*entries, old), True).remarks == []
 
 
 @pytest.mark.parametrize("edit", ["date", "trials", "plan", "remove"])
