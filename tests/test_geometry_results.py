@@ -18,19 +18,25 @@ PLACE = Path(__file__).parent.parent / "results" / "geometry-1"
 TEXT = (PLACE / "README.md").read_text()
 FLAT = " ".join(TEXT.split())
 BUDGET = 630_784
+LARGE = 9_768_960
 VERDICT = json.loads((PLACE / "study" / "verdict.json").read_text())
 EMBEDDED = read_result(PLACE / "embedded-prose.json")
 SMOLLM2 = read_result(PLACE / "smollm2-docstrings.json")
 
 
-def best(hypothesis: str):
-    within = [p for p in EMBEDDED.projections if p.hypothesis == hypothesis and p.parameters <= BUDGET]
+def best(hypothesis: str, result=EMBEDDED, budget: int = BUDGET):
+    within = [p for p in result.projections if p.hypothesis == hypothesis and p.parameters <= budget]
     return min(within, key=lambda p: p.residual)
+
+
+def rows_of(section: str) -> list[list[str]]:
+    (text,) = [part for part in TEXT.split("## ") if section in part.splitlines()[0]]
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
 
 
 @pytest.mark.parametrize("name", all_hypotheses())
 def test_the_row_of_a_hypothesis_has_its_numbers(name):
-    rows = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| ")]
+    rows = rows_of("embedded model")
     (cells,) = [cells for cells in rows if cells[0].split(" (")[0] == all_hypotheses()[name].title.lower()]
     found = best(name)
     shares = 1 - found.residual, found.scores["in_domain"].share, found.scores["general"].share
@@ -55,22 +61,28 @@ def test_the_sentences_have_the_numbers_of_the_file():
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("low_rank", "low rank expresses {} of the change"),
-        ("sparse", "the largest entries {}"),
-        ("reflections", "reflections {}"),
-        ("fourier", "Fourier coefficients {}"),
-        ("svd_banded", "a band in the singular basis {}"),
-        ("svd_top_k", "the base's top singular directions {}"),
-        ("rotation", "block rotations {}"),
-    ],
-)
-def test_the_sentence_on_smollm2_has_the_numbers_of_the_file(name, said):
-    within = [p for p in SMOLLM2.projections if p.hypothesis == name and p.parameters <= 9_768_960]
-    share = 1 - min(p.residual for p in within)
-    assert said.format(f"{100 * share:.0f} %") in FLAT
+@pytest.mark.parametrize("name", all_hypotheses())
+def test_the_row_of_a_hypothesis_on_smollm2_has_its_numbers(name):
+    title = all_hypotheses()[name].title.lower()
+    (cells,) = [cells for cells in rows_of("SmolLM2") if cells[0].split(" (")[0] == title]
+    found = best(name, SMOLLM2, LARGE)
+    shares = 1 - found.residual, found.scores["in_domain"].share, found.scores["ood"].share
+    assert [int(cell.removesuffix(" %")) for cell in cells[1:4]] == [round(100 * share) for share in shares]
+    assert float(cells[4]) == pytest.approx(found.scores["general"].loss - SMOLLM2.scores["general"][0], abs=5.1e-4)
+    assert (found.parameters < LARGE / 2) == (f"({found.parameters:,} parameters)" in cells[0])
+
+
+def test_the_sentences_on_smollm2_have_the_numbers_of_the_file():
+    for part, said in (
+        ("in_domain", "in-domain from {:.3f} to {:.3f}"),
+        ("ood", "out of domain from {:.3f} to {:.3f}"),
+        ("general", "general text from {:.3f} to {:.3f}"),
+    ):
+        assert said.format(*SMOLLM2.scores[part]) in FLAT
+    one = next(p for p in SMOLLM2.projections if (p.hypothesis, p.size) == ("low_rank", 1))
+    assert f"At rank 1 it expresses {100 * (1 - one.residual):.0f} %" in FLAT
+    stable = [layer.measures["stable_rank"] for layer in SMOLLM2.layers]
+    assert f"stable rank is {np.median(stable):.1f}" in FLAT
 
 
 def test_its_links_lead_to_files_without_paths_of_a_machine():

@@ -174,6 +174,9 @@ def on_worth(result: GeometryResult) -> str:
             )
             said.append(f"{moved}{span}. A rise here is forgetting.")
             continue
+        if not scored:
+            said.append(f"{moved}. No projection within {budget:,} parameters was scored.")
+            continue
         kept = sorted(((score.share, row) for row, score in scored if math.isfinite(score.share)), key=lambda e: -e[0])
         if not kept:
             said.append(f"{moved}: there is no gain of which a projection could keep a share.")

@@ -133,7 +133,9 @@ def expressed(result: GeometryResult) -> tuple[Expressed, ...]:
 
 
 def main_budget(result: GeometryResult) -> int | None:
-    """Return the index of the budget at which most hypotheses can be compared, the one nearest the middle if several.
+    """Return the index of the budget that is reported: at which most hypotheses can be compared, those with scores first.
+
+    Of several such budgets it is the one nearest the middle.
 
     Args:
         result: The result.
@@ -143,11 +145,12 @@ def main_budget(result: GeometryResult) -> int | None:
     """
     rows, count = expressed(result), len(budgets_of(result))
     compared = [
-        sum(cell is not None and cell.comparable for cell in (row.cells[at] for row in rows)) for at in range(count)
+        [cell for row in rows if (cell := row.cells[at]) is not None and cell.comparable] for at in range(count)
     ]
     if not any(compared):
         return None
-    return min(range(count), key=lambda at: (-compared[at], abs(at - (count - 1) / 2)))
+    scored = [sum(bool(cell.projection.scores) for cell in cells) for cells in compared]
+    return min(range(count), key=lambda at: (-scored[at], -len(compared[at]), abs(at - (count - 1) / 2)))
 
 
 def title_of(hypothesis: str) -> str:
