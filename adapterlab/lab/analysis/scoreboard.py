@@ -17,7 +17,7 @@ import pandas as pd
 from adapterlab.lab.analysis.answers import AnswerTable, answer_tables, lead_by, ordered_by
 from adapterlab.lab.analysis.contrast import value
 from adapterlab.lab.analysis.effects import Effects
-from adapterlab.lab.analysis.matched import Matched
+from adapterlab.lab.analysis.matched import Along, Matched
 from adapterlab.lab.analysis.metrics import Results
 from adapterlab.lab.analysis.pairwise import NAMED, SIGNIFICANT, Lead, PairTable, listed
 from adapterlab.lab.analysis.undertuned import undertuned
@@ -61,6 +61,8 @@ class Row:
     """P-value of `kept`, adjusted over the ranked contestants (Holm)."""
     kept_interaction: float
     """P-value of `kept` being the same on all tasks."""
+    kept_in_training: Paired | None
+    """As `kept`, with the one that learned more taken back to an earlier step of its training, not to a lower strength."""
     same: float
     """P-value of the equivalence test against the smallest difference that matters; small means equivalent."""
     across: Across | None
@@ -246,7 +248,7 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
     """
     results = effects.results
     study = results.study
-    matched = Matched.of(effects)
+    matched, earlier = Matched.of(effects), Matched.of(effects, along=Along.TRAINING)
     order = sorted(results.contestants, key=lambda name: -_order(effects.gained(name, "in_domain").mean))
     ranked = [name for name in order if study.competes(name) and effects.values(name, "in_domain")]
     pairs = PairTable.of(effects, ranked)
@@ -256,7 +258,9 @@ def make_scoreboard(effects: Effects) -> Scoreboard:
     if (table := next((table for table in answers if table.decides and table.pairs.names), None)) is not None:
         order = ordered_by(table, order)
         lead = lead_by(table, [name for name in order if name in ranked], pairs)
-    rows = tuple(_row(name, effects, matched, pairs.p(name, study.reference), kept_p.get(name, 1.0)) for name in order)
+    rows = tuple(
+        _row(name, effects, (matched, earlier), pairs.p(name, study.reference), kept_p.get(name, 1.0)) for name in order
+    )
     found = Scoreboard(rows, study.reference, "", lead, results.unit, answers)
     return replace(found, answer=_answer(found, results))
 
@@ -265,16 +269,17 @@ def _order(gain: float) -> float:
     return gain if math.isfinite(gain) else -math.inf
 
 
-def _row(name: str, effects: Effects, matched: Matched, p: float, kept_p: float) -> Row:
+def _row(name: str, effects: Effects, ways: tuple[Matched, Matched], p: float, kept_p: float) -> Row:
     results = effects.results
     study = results.study
-    versus = across = kept = None
+    (matched, earlier), versus, across, kept, kept_in_training = ways, None, None, None, None
     interaction = kept_interaction = 1.0
     if name != study.reference:
         versus = effects.compare(name, study.reference, "in_domain")
         across = effects.compare_across(name, study.reference, "in_domain")
         interaction = heterogeneity(list(across.tasks.values()))
         kept = matched.compare(name, study.reference)
+        kept_in_training = earlier.compare(name, study.reference)
         kept_interaction = heterogeneity(list(matched.by_task(name, study.reference).values()))
     contests = [results.contests[name, task] for task in study.tasks]
     trials = [run for contest in contests for run in contest.runs]
@@ -297,6 +302,7 @@ def _row(name: str, effects: Effects, matched: Matched, p: float, kept_p: float)
         kept=kept if kept is not None and kept.n else None,
         kept_p=kept_p,
         kept_interaction=kept_interaction,
+        kept_in_training=kept_in_training if kept_in_training is not None and kept_in_training.n else None,
         across=across,
         same=1.0 if versus is None else equivalence(versus, study.report.smallest),
         rates={c.task: c.rate for c in contests},
@@ -397,7 +403,22 @@ def _kept(ranked: Sequence[Row], reference: str, correction: str) -> str:
     )
     if not parts:
         return f"At equal learning, no difference in forgetting from {reference} can be told from chance."
-    return f"At equal learning, {' and '.join(parts)} (p < {SIGNIFICANT:g}, {correction} over {len(compared)})."
+    said = f"At equal learning, {' and '.join(parts)} (p < {SIGNIFICANT:g}, {correction} over {len(compared)})."
+    turned = [row.contestant for row, kept in found if _turned(kept, row.kept_in_training)]
+    if not turned:
+        return said
+    return (
+        f"{said} That is with a reduced strength of what learned more. Stopped earlier in training instead, "
+        f"{listed(turned, NAMED)} show{'s' * (len(turned) == 1)} the opposite (95 % interval, not corrected): the way back "
+        "decides."
+    )
+
+
+def _turned(kept: Paired, in_training: Paired | None) -> bool:
+    """Return True if the other way back gives a difference of the other sign that its interval tells from none."""
+    if in_training is None:
+        return False
+    return in_training.low > 0 if kept.mean < 0 else in_training.high < 0
 
 
 def _interactions(ranked: Sequence[Row], reference: str) -> str:

@@ -12,11 +12,11 @@ from statsmodels.stats.multitest import multipletests
 from adapterlab.lab.analysis.contrast import difference, gain
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results, by_unit
-from adapterlab.lab.analysis.scoreboard import Scoreboard, make_scoreboard
+from adapterlab.lab.analysis.scoreboard import Scoreboard, _kept, make_scoreboard
 from adapterlab.lab.run.contest import make_contests
 from adapterlab.lab.run.resolve import resolve
 from adapterlab.lab.run.study_play import play_study
-from adapterlab.lab.statistics import equivalence
+from adapterlab.lab.statistics import equivalence, from_error
 from adapterlab.lab.study.spec import Contestant, Study, Training, Tuning
 from adapterlab.lab.trial.spec import Outcome, Trial
 from tests.lab.made_up import played
@@ -234,6 +234,25 @@ def test_forgetting_is_compared_at_equal_learning():
         "At equal learning, ia3 forgets less than lora and oft forgets more (p < 0.05, Holm over 2)."
         in scoreboard.answer
     )
+
+
+def test_an_answer_that_depends_on_the_way_back_says_so():
+    """Taken back to an earlier step of training, the sign of a difference may be another one."""
+    scoreboard = on_path({"lora": 0.06, "oft": 0.05, "ia3": 0.001})
+    rows = {row.contestant: row for row in scoreboard.rows}
+    assert "the way back decides" not in scoreboard.answer
+
+    def said(oft: float, ia3: float) -> str:
+        found = {"oft": from_error(oft, 0.005, 10, 6), "ia3": from_error(ia3, 0.005, 10, 6)}
+        ranked = [dataclasses.replace(row, kept_in_training=found.get(name)) for name, row in rows.items()]
+        return _kept(ranked, "lora", "Holm")
+
+    assert said(oft=0.03, ia3=0.03).endswith(
+        "Stopped earlier in training instead, oft shows the opposite (95 % interval, not corrected): the way back decides."
+    )
+    assert "oft and ia3 show the opposite" in said(oft=0.03, ia3=-0.03)
+    for oft in (0.005, -0.03, 0.0):  # too little to tell, or the same sign
+        assert "the way back decides" not in said(oft=oft, ia3=0.03)
 
 
 def test_equal_forgetting_at_equal_learning_is_not_called_a_difference():
