@@ -154,8 +154,13 @@ def changes(old: Content, new: Content) -> list[str]:
     ]
     before, now = old["study"], new["study"]
     if before is not None and now is not None:
-        found += _changed(dict(_flat(before)), dict(_flat(now)), "{} of the study")
+        found += _changed(_stated(before), _stated(now), "{} of the study")
     return found
+
+
+def _stated(study: Content) -> Content:
+    """Return what a study states, by path: not its hash, which follows, nor keys without a value, which may be new ones."""
+    return {key: value for key, value in _flat(study) if value is not None and key != "hash"}
 
 
 def _names(the_map: Map) -> dict[str, str]:
