@@ -44,7 +44,7 @@ def short_answer(studies: list[PublishedStudy]) -> str:
         found = f"told apart: {listed(named)}" + (f", and {len(leads) - 3} more" if len(leads) > 3 else "")
         text.append(
             f"- {board.link}, {len(board.ranked)} adapters: {found if leads else 'nothing told apart'}; what the intervals "
-            f"leave possible is a lead of {bounds[most]:.2f} {board.data['unit']} ({most}), "
+            f"leave possible is a lead of {bounds[most]:.2g} {board.data['unit']} ({most}), "
             f"{100 * bounds[most] / learned:.0f} % of what {board.reference} learns."
         )
     if any("**" in line for board in boards for line in _forgets_least(board)):
@@ -114,7 +114,16 @@ def _forgets_least(board: Board) -> Iterator[str]:
         if apart:
             yield f"{lead}; told apart from {board.reference}: **{listed(apart)}**."
         else:
-            yield f"{lead}, the largest difference; nothing is told apart from {board.reference}."
+            yield f"{lead}, the largest difference; nothing is told apart from {board.reference} for the better."
+        more = [name for name, at in kept.items() if is_told_apart(at, at["p_holm"]) and at["mean"] < 0]
+        if more:
+            yield f"Told apart for the worse: {listed(more)}."
+        turned = [name for name in more if _turned(board, name)]
+        if turned:
+            yield (
+                f"That compares {board.reference} turned down after training to the others' learning. Stopped earlier in "
+                f"training at their learning, it forgets more than {len(turned)} of these {len(more)}."
+            )
         return
     paired = {name: effect for name, effect in forgets_less(board.study).items() if board.reference == "lora"}
     apart = [name for name, effect in paired.items() if (effect["low"] or 0.0) > 0]
@@ -136,18 +145,31 @@ def _forgets_least(board: Board) -> Iterator[str]:
         )
 
 
+def _turned(board: Board, name: str) -> bool:
+    """Return True if a contestant forgets less than the reference where learning is made equal by stopping earlier."""
+    other = board.data["at_equal_learning"][name]["forgetting"].get("training")
+    return other is not None and (other["low"] or 0.0) > 0
+
+
 def _smallest(board: Board) -> Iterator[str]:
     size = board.row(board.reference)["parameters"]
     small = [row for row in board.ranked if row["parameters"] <= SMALL * size]
     if not small:
         yield "all adapters were made equally large, so nothing was measured."
         return
+    # What learns most for its size: every smaller one learns less.
+    front = [row for row in small if not any(_at_most(other, row) for other in small)]
     shown = [
         f"{row['name']} with {row['parameters'] / size:.2g} of the parameters learns {interval(row['versus_reference'])} "
         f"{board.data['unit']} more ({'**told apart: less**' if _learns_less(row) else 'not told apart'})"
-        for row in sorted(small, key=lambda row: row["parameters"])[:3]
+        for row in sorted(front, key=lambda row: -row["parameters"])[:4]
     ]
     yield f"beside {board.reference} with {size:,} parameters, {'; '.join(shown)}."
+
+
+def _at_most(other: Row, row: Row) -> bool:
+    """Return True if another contestant learns more than one with as many parameters or fewer."""
+    return other["parameters"] <= row["parameters"] and other["gain"]["mean"] > row["gain"]["mean"]
 
 
 def _tolerant(board: Board) -> Iterator[str]:

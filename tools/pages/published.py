@@ -129,8 +129,9 @@ class PublishedStudy:
 
     @cached_property
     def boards(self) -> list[Board]:
-        """Scoreboards of the study."""
-        return [Board(self, data) for data in self.verdict["boards"]]
+        """Scoreboards of the study, the main one first; other ranks are left out, at which sizes are not equal."""
+        found = [Board(self, data) for data in self.verdict["boards"]]
+        return [board for board in found if board.data["cell"].get("rank") == found[0].data["cell"].get("rank")]
 
     @property
     def smallest(self) -> float:
@@ -159,13 +160,15 @@ class PublishedStudy:
 
 
 def published_studies(results: Path = ROOT / "results") -> list[PublishedStudy]:
-    """Return the published studies, those whose results carry furthest to large models first.
+    """Return the published studies: by how far their results carry to large models, and of about as far, by contestants.
 
     Args:
         results: Folder with the published results.
     """
     found = [PublishedStudy(path.parent) for path in sorted(results.rglob("verdict.json"))]
-    return sorted(found, key=lambda study: -study.verdict.get("relevance", 0.0))
+    return sorted(
+        found, key=lambda study: (-int(study.verdict.get("relevance", 0.0) / 0.05), -len(study.boards[0].rows))
+    )
 
 
 def boards_of(studies: list[PublishedStudy]) -> Iterator[Board]:

@@ -46,9 +46,7 @@ def _entry(study: PublishedStudy) -> str:
         f"*Asked:* {contestants} contestants on {study.model}, tasks {', '.join(settings['tasks'])}. "
         f"*Answer:* {verdict['answer']}",
         "",
-        f"- {len(study.trials):,} trials, {when}; {len(verdict['failures'])} failed."
-        if verdict["failures"]
-        else f"- {len(study.trials):,} trials, from {first} to {last}; none failed.",
+        f"- {study.trials['trial'].nunique():,} trials, {when}; {len(verdict['failures']) or 'none'} failed.",
     ]
     if tested:
         moved = "; ".join(
