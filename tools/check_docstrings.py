@@ -210,8 +210,7 @@ class _Signatures:
 
     def __init__(self, tree: ast.Module, *, fields: bool) -> None:
         self._fields = fields
-        assigned = [node for node in tree.body if isinstance(node, ast.Assign) and _has_help(node.value, set())]
-        self._options = {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+        self._options = _options(tree) | set[str]().union(*map(_imported, tree.body))
 
     def problems(self, body: Sequence[ast.stmt], within: str, *, overrides: bool = True) -> Iterator[tuple[int, str]]:
         for node in body:
@@ -265,6 +264,22 @@ class _Signatures:
 
     def _is_option(self, argument: ast.arg) -> bool:
         return argument.annotation is not None and _has_help(argument.annotation, self._options)
+
+
+def _options(tree: ast.Module) -> set[str]:
+    """Return the names that a module gives to documented options and arguments of commands."""
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and _has_help(node.value, set())]
+    return {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+
+
+def _imported(node: ast.stmt) -> set[str]:
+    """Return such names that a statement imports from another module of the package."""
+    if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("adapterlab."):
+        return set()
+    file = ROOT / f"{str(node.module).replace('.', '/')}.py"
+    if not file.is_file():
+        return set()
+    return _options(ast.parse(file.read_text("utf-8"))) & {alias.name for alias in node.names}
 
 
 def _has_help(annotation: ast.expr, known: set[str]) -> bool:

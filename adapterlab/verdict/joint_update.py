@@ -66,38 +66,14 @@ def update_together(
         For each relevance, by claim, the Bayes factor and the new credence.
     """
     claims = list(regions)
-    topics: dict[str, list[tuple[int, Region]]] = defaultdict(list)
-    for i, claim in enumerate(claims):
-        for region in regions[claim]:
-            topics[region.contrast.metrics[0] if region.own is None else region.own.topic].append((i, region))
-    blocks = [
-        (found[0][1].own or Evidence.of(effects, topic, [region for _, region in found]), found)
-        for topic, found in topics.items()
-    ]
-
-    def tables(part: int, places: Sequence[float]) -> list[np.ndarray]:
-        """Return for each place in which draws each claim holds."""
-        found = [np.ones((SAMPLES, len(claims)), dtype=bool) for _ in places]
-        for block, about in blocks:
-            for table, draws in zip(found, block.draws(places, part), strict=True):
-                for i, region in about:
-                    table[:, i] &= block.holds(draws, region)
-        return found
-
+    sampler = _Sampler.of(regions, effects)
     open_ = [i for i, claim in enumerate(claims) if 0 < credences[claim] < 1]
-    stated = [credences[claims[i]] for i in open_]
     places = [0.0, 1.0, *relevances]
-    first = tables(0, places)
-    tilted = tilt(first[0][:, open_], stated)
-    least = min(1 / float((tilted(table[:, open_]) ** 2).sum()) for table in first)
-    parts = min(math.ceil(ENOUGH / least), MOST_PARTS)
-    if parts > 1:
-        prior = [first[0], *(tables(part, [0.0])[0] for part in range(1, parts))]
-        tilted = tilt(np.concatenate(prior)[:, open_], stated)
-    weight, weighted = np.zeros((len(places), 1)), np.zeros((len(places), len(claims)))
-    plain = np.zeros((len(places), len(claims)))
+    first = sampler.tables(0, places)
+    tilted, parts = _tilted(sampler, first, open_, [credences[claims[i]] for i in open_])
+    weight, weighted, plain = (np.zeros((len(places), count)) for count in (1, len(claims), len(claims)))
     for part in range(parts):
-        for k, table in enumerate(first if part == 0 else tables(part, places)):
+        for k, table in enumerate(first if part == 0 else sampler.tables(part, places)):
             unscaled = tilted.unscaled(table[:, open_])
             weight[k] += unscaled.sum()
             weighted[k] += unscaled @ table
@@ -111,6 +87,52 @@ def update_together(
         }
         for own in after[2:]
     ]
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws of what several claims are about."""
+
+    claims: int
+    blocks: Sequence[tuple[Evidence, Sequence[tuple[int, Region]]]]
+    """By topic, the evidence and the regions of claims, each with the index of its claim. Topics are independent."""
+
+    @classmethod
+    def of(cls, regions: Mapping[str, Sequence[Region]], effects: Effects) -> _Sampler:
+        topics: dict[str, list[tuple[int, Region]]] = defaultdict(list)
+        for i, own in enumerate(regions.values()):
+            for region in own:
+                topics[region.contrast.metrics[0] if region.own is None else region.own.topic].append((i, region))
+        blocks = [
+            (found[0][1].own or Evidence.of(effects, topic, [region for _, region in found]), found)
+            for topic, found in topics.items()
+        ]
+        return cls(len(regions), blocks)
+
+    def tables(self, part: int, places: Sequence[float]) -> list[np.ndarray]:
+        """Return for each relevance in which draws of a sample each claim holds, `(samples, claims)`."""
+        found = [np.ones((SAMPLES, self.claims), dtype=bool) for _ in places]
+        for evidence, about in self.blocks:
+            for table, draws in zip(found, evidence.draws(places, part), strict=True):
+                for i, region in about:
+                    table[:, i] &= evidence.holds(draws, region)
+        return found
+
+
+def _tilted(
+    sampler: _Sampler, first: Sequence[np.ndarray], open_: Sequence[int], credences: Sequence[float]
+) -> tuple[Tilting, int]:
+    """Return the tilting to the credences of the open claims, and the number of samples that it needs.
+
+    The first sample is of the prior, then of the places; it shows how many effective draws the weights leave in each.
+    """
+    tilted = tilt(first[0][:, open_], credences)
+    least = min(1 / float((tilted(table[:, open_]) ** 2).sum()) for table in first)
+    parts = min(math.ceil(ENOUGH / least), MOST_PARTS)
+    if parts > 1:
+        prior = [first[0], *(sampler.tables(part, [0.0])[0] for part in range(1, parts))]
+        tilted = tilt(np.concatenate(prior)[:, open_], credences)
+    return tilted, parts
 
 
 @dataclass(frozen=True)

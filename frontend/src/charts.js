@@ -162,7 +162,7 @@ function tradeoff(place, axis) {
     width,
     height: Math.max(340, Math.min(520, width * 0.62)),
     marginLeft: 56,
-    marginBottom: 44,
+    marginBottom: 52,
     x: {
       label: `${kind.title} ${kind.lower ? "(less is better)" : "(more is better)"}`,
       type: kind.log ? "log" : "linear",

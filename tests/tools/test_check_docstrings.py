@@ -122,6 +122,8 @@ def test_it_flags(source, message, tmp_path):
         function("f() -> None", "Add.", 'def inside(a: int) -> int:\n        """Add."""\n        return a'),
         # Commands of typer.
         function("f(a: Annotated[int, typer.Option(help='A.')])", "Add.", "raise AdapterlabError('x')"),
+        f"{MODULE}from adapterlab.cli.options import MapOption\n"
+        + function("f(a: MapOption)", "Add.").removeprefix(MODULE),
         f"{MODULE}Out = Annotated[int, typer.Option(help='A.')]\n" + function("f(a: Out)", "Add.").removeprefix(MODULE),
         # Returns.
         function("f() -> int", "Return the sum."),
