@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import median
 
 from adapterlab.argmap.scoring.semantics import BAYES
 from adapterlab.argmap.scoring.sensitivity import sensitivities
@@ -66,9 +65,8 @@ def how_sure(board: Board) -> str:
         said.append(
             f", {same} {'is' if same == 1 else 'are'} as good within {board.study.report.smallest:g} {board.unit}"
         )
-    halves = [(row.versus.high - row.versus.low) / 2 for row in compared if row.versus is not None]
-    known = [half for half in halves if math.isfinite(half)]
-    end = f" 95 % intervals are about ±{median(known):.2g}." if known else ""
+    half = board.scoreboard.half_width
+    end = f" 95 % intervals are about ±{half:.2g}." if math.isfinite(half) else ""
     seeds = counted(len(board.study.report.seeds), "seed")
     rest = "" if apart + same == len(compared) else "; the rest is open"
     return f"{''.join(said)}{rest}.{end} {seeds}, {counted(len(board.study.tasks), 'task')}."

@@ -43,6 +43,8 @@ from adapterlab.verdict.judge_map import Judgement, judge
 from adapterlab.verdict.lock import UNLOCKED, LockStatus
 from adapterlab.verdict.relevance import relevance
 
+WIDE = 5.0
+"""Half width of intervals, in units of the smallest difference that matters, above which verdicts lean on the prior."""
 GRID = tuple(i / 20 for i in range(21))
 """Relevances for which the map is scored besides; the report's slider stops at them."""
 
@@ -79,10 +81,12 @@ class Analysis:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences about changes of the design, a broken lock, trials of mixed origins, unused trials, and the data."""
+        """Sentences to read before the answer: changes of the design, a broken lock, wide intervals, and the like."""
         changes = [] if self.design is None else self.design.remarks
         if self.lock is not None and not self.lock.is_kept:
             changes.append(self.lock.remark)
+        if self.judgement is not None and self.judgement.tested:
+            changes.append(_wide(self.main))
         return [text for text in (*changes, mixed_origins(self.origins), str(self.unused), *self.notes) if text]
 
     @property
@@ -132,6 +136,19 @@ class Analysis:
             index=False, float_format="{:+.4f}".format, formatters={"p": "{:.4f}".format}, na_rep=""
         )
         return f"<p><b>{html.escape(self.answer)}</b></p>{table}"
+
+
+def _wide(board: Board) -> str:
+    """Return a sentence if the intervals of a study are far wider than the smallest difference that matters."""
+    half, smallest = board.scoreboard.half_width, board.study.report.smallest
+    if not half > WIDE * smallest:
+        return ""
+    return (
+        f"The 95 % intervals are about ±{half:.2g} {board.unit}, {half / smallest:.0f} times the smallest difference that "
+        f"matters (report.smallest = {smallest:g}), by which adapters are expected to differ. Claims that two are level, or "
+        "that one reaches a share of another, lean on that expectation more than on these runs: give report.smallest for "
+        "these tasks."
+    )
 
 
 def analyse(

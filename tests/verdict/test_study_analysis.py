@@ -14,7 +14,7 @@ from adapterlab.lab.run.study_play import play_study
 from adapterlab.lab.study.sweep import Sweep
 from adapterlab.lab.trial.spec import Trial
 from adapterlab.verdict import Analysis, analyse, relevance
-from tests.lab.made_up import page_of
+from tests.lab.made_up import analysed, page_of, played
 from tests.lab.unplayed import outcome_of, prepared_of, record, study_of
 from tests.verdict.test_verdict import BETTER, a_map
 
@@ -143,3 +143,18 @@ def test_tables_of_the_users_move_claims_and_the_report_says_by_what(prepared, c
     assert found.judgement.relevance == 0.5
     same = analyse(prepared, contests, ledger, the_map, store=Store(), weight=0.5)
     assert same.judgement.verdicts[0].after == same.judgement.verdicts[0].before
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.002, False), (0.2, True)])
+def test_intervals_that_are_too_wide_for_the_claims_are_named(noise, told):
+    results = played(("lora", "oft", "ia3"), gains={"lora": 3.0, "oft": 3.1, "ia3": 2.9}, noise=noise)
+    test = "{equivalent: oft, to: lora, within: 0.01, in: in_domain, on: [prose, restyle]}"
+    analysis = analysed(results, a_map(test))
+    (remark,) = [text for text in analysis.remarks if "report.smallest" in text] or [""]
+    assert bool(remark) == told
+    half = analysis.main.scoreboard.half_width
+    widths = [row.versus.high - row.versus.low for row in analysis.main.scoreboard.ranked if row.versus is not None]
+    assert half == pytest.approx(sum(widths) / len(widths) / 2, rel=0.2)
+    if told:
+        assert f"about ±{half:.2g} nats per byte, {half / 0.005:.0f} times" in remark
+    assert not [text for text in analysed(results).remarks if "report.smallest" in text]  # no claim leans on it

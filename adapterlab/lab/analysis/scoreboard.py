@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, median
 
 import pandas as pd
 
@@ -153,6 +153,13 @@ class Scoreboard:
     def uneven(self) -> frozenset[str]:
         """Contestants whose difference from the reference is not the same on all tasks, after Holm's correction."""
         return _uneven({row.contestant: row.interaction for row in self.rows if row.versus is not None}, self.rows)
+
+    @property
+    def half_width(self) -> float:
+        """Median half width of the 95 % intervals of the differences from the reference; NaN if none is known."""
+        halves = [(row.versus.high - row.versus.low) / 2 for row in self.ranked if row.versus is not None]
+        known = [half for half in halves if math.isfinite(half)]
+        return median(known) if known else math.nan
 
     @property
     def kept_uneven(self) -> frozenset[str]:
