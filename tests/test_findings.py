@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.interpolate import CubicSpline
 
 ROOT = Path(__file__).parent.parent
 WORDS = " ".join((ROOT / "docs" / "findings.md").read_text().split())
@@ -85,3 +88,41 @@ def test_the_rates_of_the_findings_that_were_run_again():
     ):
         effect = claims[title]["effect"] if "effect" in claims[title] else claims[title]["parts"][0]["effect"]
         assert said.format(*(times * 10 ** effect[key] for key in ("mean", "low", "high"))) in WORDS
+
+
+def paths(table, name):
+    """By task and seed, a contestant's gain and forgetting at strengths 0, 0.5 and 1, on the rows of the strength path."""
+    frozen = {r.task: dict(json.loads(r.path))[0.0] for r in table[table["contestant"] == "frozen"].itertuples()}
+    found = {}
+    for run in table[(table["round"] == "report") & (table["contestant"] == name)].itertuples():
+        path, base = dict(json.loads(run.path)), frozen[run.task]
+        at = [path[strength] for strength in (0.5, 1.0)]
+        gains = [0.0, *(base["test"][0] - each["test"][0] for each in at)]
+        found[run.task, run.seed] = gains, [0.0, *(each["base"][0] - base["base"][0] for each in at)]
+    return found
+
+
+def turned_down(found, goals):
+    """Mean forgetting where each path first has a gain; NaN if one of them never has."""
+    strengths, values = np.linspace(0, 1, 2001), []
+    for (task, _), (gains, rises) in found.items():
+        gain, rise = (CubicSpline([0.0, 0.5, 1.0], numbers)(strengths) for numbers in (gains, rises))
+        values.append(rise[np.argmax(gain >= goals[task])] if gain.max() >= goals[task] else np.nan)
+    return np.mean(values)
+
+
+def test_what_a_lower_strength_keeps_and_forgets():
+    """Recomputed from the table of trials with pandas and scipy."""
+    table = pd.read_parquet(ROOT / "results" / "breadth-1" / "trials.parquet")
+    lora = paths(table, "lora")
+    gains, rises = (np.mean([run[i] for run in lora.values()], axis=0) for i in (0, 1))
+    assert f"keeps {gains[1]:.3f} of a gain of {gains[2]:.3f} and {rises[1]:.3f} of a rise of {rises[2]:.3f}" in WORDS
+    goals = {task: np.mean([run[0][2] for (where, _), run in lora.items() if where == task]) / 2 for task, _ in lora}
+    scored = [name for name in ROWS if name not in ("frozen", "prompt", "trainable_tokens")]
+    found = {name: turned_down(paths(table, name), goals) for name in scored}
+    found = {name: rise for name, rise in found.items() if np.isfinite(rise)}
+    assert f"With all {len(found)} that learn enough" in WORDS
+    assert {round(found[name], 3) for name in ("lora", "full_ft", "dora", "loha", "xlora", "adalora")} == {0.001, 0.002}
+    for name, title in (("oft", "OFT"), ("pissa", "PiSSA"), ("hra", "HRA"), ("vera", "VeRA")):
+        assert f"{title} {found[name]:.3f}" in WORDS
+    assert found["lora"] == min(rise for name, rise in found.items() if name != "full_ft")
