@@ -135,6 +135,6 @@ def quicken(place: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(place)
     patch.setenv("COLUMNS", "100")
     patch.setenv("ADAPTERLAB_CACHE", os.environ["ADAPTERLAB_CACHE"])  # so that a page's own is restored
-    patch.setattr("adapterlab.tuning.planning.MIN_STEPS", 2)
-    patch.setattr("adapterlab.tuning.planning.MAX_STEPS", 2)
+    patch.setattr("adapterlab.tuning.planning.MIN_STEPS", 4)
+    patch.setattr("adapterlab.tuning.planning.MAX_STEPS", 4)
     use(patch)

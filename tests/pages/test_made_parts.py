@@ -110,8 +110,9 @@ def test_a_new_folder_of_results_is_picked_up_with_its_answer(new_results):
     answers = decisions(studies).split("### ")
     assert "**pissa** learns more than lora" in answers[1]
     assert "Told apart for the worse: vera" in answers[1]
-    assert "vera" in answers[3]
-    assert "told apart: less" in answers[3]
+    # Of the small ones IA3 learns as much as VeRA with fewer parameters, so that VeRA is not named.
+    assert "ia3 with 0.08 of the parameters" in answers[3]
+    assert "vera" not in answers[3]
 
 
 @pytest.mark.parametrize(("p", "words"), [(0.001, "told apart from lora: **oft**"), (0.4, "nothing is told apart")])
