@@ -29,6 +29,8 @@ from adapterlab.surgery.io.peft_import import CONFIG
 
 FILES = ("*.safetensors", "*.json")
 """Files of a model on the hub that are read."""
+IN_PYTHON = "load it on the model that it was attached to, or give any_base=True"
+"""Way out that loading an adapter on another base names, in a program."""
 
 
 def open_change(tuned: str | Path, base: str | Path | None = None) -> Change:
@@ -137,6 +139,8 @@ def _of_adapter(folder: Path, base: str | None) -> Change:
         handle = load_adapter(model, folder) if (folder / CARD).is_file() else load_peft(model, folder)
     except CannotLoadError as error:
         raise AdapterlabError(f"{error}; is {source} the model that it was trained on?") from error
+    except AdapterlabError as error:  # of a load in Python; here the base is an option
+        raise AdapterlabError(str(error).replace(IN_PYTHON, "give that model as --base")) from error
     try:
         found = change_of(handle, str(folder))
     finally:

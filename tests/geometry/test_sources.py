@@ -101,7 +101,8 @@ def test_our_adapter_recognizes_another_base(ours, tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(
-        AdapterlabError, match=rf"trained on another base: in this model {QUERY}\.weight has other values"
+        AdapterlabError,
+        match=rf"trained on another base: in this model {QUERY}\.weight has other values; give that model as --base$",
     ):
         open_change(ours[0], tmp_path)
 
