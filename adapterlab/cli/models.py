@@ -99,21 +99,28 @@ def pretrain(
     from rich.console import Console
 
     from adapterlab.cli.progress import Stages
-    from adapterlab.errors import AdapterlabError, UnknownNameError
-    from adapterlab.models.pretrain import SIZES, Recipe
+    from adapterlab.errors import UnknownNameError
+    from adapterlab.models.pretrain import SIZES, Recipe, is_made
     from adapterlab.models.pretrain import pretrain as train
     from adapterlab.report.plain import plain
 
     for size in sizes:
         if size not in SIZES:
             raise UnknownNameError("size", size, SIZES)
-        if (out / size).exists():
-            raise AdapterlabError(f"{out / size} exists: give another --out, or remove it")
+    recipes = {size: Recipe(width=SIZES[size], steps=steps) for size in sizes}
+    made = {size for size, recipe in recipes.items() if is_made(out / size, recipe)}
     console = Console()
-    for size in dict.fromkeys(sizes):
-        with Stages(console) as stages:
-            stages(f"{size}: reading the library")
-            loss = train(Recipe(width=SIZES[size], steps=steps), out / size, watch=_steps_shown(size, steps, stages))
+    for size, recipe in recipes.items():
+        if size in made:
+            console.print(plain(f"{out / size} is there already"), soft_wrap=True)
+            continue
+        try:
+            with Stages(console) as stages:
+                stages(f"{size}: reading the library")
+                loss = train(recipe, out / size, watch=_steps_shown(size, steps, stages))
+        except KeyboardInterrupt:
+            console.print(plain("Stopped. The last checkpoint is kept; run the same command to resume."))
+            raise typer.Exit(130) from None
         console.print(plain(f"{out / size} is ready: {loss:.3f} nats per byte on files held out"), soft_wrap=True)
 
 
@@ -122,7 +129,8 @@ def _steps_shown(size: str, steps: int, stages: Stages) -> Callable[[int, float]
     first: list[tuple[int, float]] = []
 
     def show(done: int, loss: float) -> None:
-        first.append((done, time.monotonic())) if not first else None
+        if not first:
+            first.append((done, time.monotonic()))
         since, started = first[0]
         text = f"{size}: {done:,} of {steps:,} steps, {loss:.2f} nats per token"
         if done == steps:

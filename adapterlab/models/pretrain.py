@@ -346,7 +346,7 @@ def export(training: Training, tokenizer: PreTrainedTokenizerFast, folder: Path)
             loss=loss,
             xz_alone=xz_per_byte(raw),
             xz_after=xz_per_byte(raw, before),
-            command=f"adapterlab models pretrain {size} --steps {recipe.steps}",
+            command=command_of(recipe),
         )
         (partial / "README.md").write_text(card, "utf-8")
         partial.chmod(0o755)
@@ -354,6 +354,37 @@ def export(training: Training, tokenizer: PreTrainedTokenizerFast, folder: Path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return loss
+
+
+def command_of(recipe: Recipe) -> str:
+    """Return the command that makes a model by a recipe.
+
+    Args:
+        recipe: The recipe, with a width of `SIZES`.
+
+    >>> command_of(Recipe(width=128))
+    'adapterlab models pretrain 1m --steps 3200'
+    """
+    size = next((name for name, width in SIZES.items() if width == recipe.width), "")
+    return f"adapterlab models pretrain {size} --steps {recipe.steps}"
+
+
+def is_made(folder: Path, recipe: Recipe) -> bool:
+    """Return True if a folder holds the model that a recipe makes, by its card.
+
+    Args:
+        folder: The folder.
+        recipe: The recipe.
+
+    Raises:
+        AdapterlabError: If the folder holds something else.
+    """
+    card = folder / "README.md"
+    if card.is_file() and f"    {command_of(recipe)}\n" in card.read_text("utf-8"):
+        return True
+    if folder.exists():
+        raise AdapterlabError(f"{folder} exists, and is not what this command makes: give another --out, or remove it")
+    return False
 
 
 def pretrain(

@@ -84,13 +84,38 @@ def test_the_command_makes_models_that_studies_can_name(short_library, tmp_path,
     assert folder_of("family/1m").name == "1m"
 
 
+def test_the_same_command_again_makes_what_is_missing(short_library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["models", "pretrain", "1m", "4m", "--steps", "1"]
+    assert CliRunner().invoke(app, ["models", "pretrain", "1m", "--steps", "1"]).exit_code == 0
+    before = (tmp_path / "family/1m/model.safetensors").stat().st_mtime_ns
+
+    def stop(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "pretrain", stop)
+        stopped = CliRunner().invoke(app, command)
+    assert stopped.exit_code == 130
+    assert "The last checkpoint is kept; run the same command to resume." in stopped.stdout
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "family/1m is there already" in result.stdout
+    assert "family/4m is ready" in result.stdout
+    assert (tmp_path / "family/1m/model.safetensors").stat().st_mtime_ns == before
+    other = CliRunner().invoke(app, ["models", "pretrain", "1m", "--steps", "2"])
+    assert "is not what this command makes" in str(other.exception)
+
+
 def test_wrong_calls_say_what_to_do_and_write_nothing(short_library, tmp_path):
     def said(*arguments):
         return str(CliRunner().invoke(app, ["models", "pretrain", *arguments]).exception)
 
     assert "unknown size '2m': did you mean" in said("2m", "--out", str(tmp_path))
     (tmp_path / "1m").mkdir()
-    assert "1m exists: give another --out, or remove it" in said("16m", "1m", "--out", str(tmp_path))
+    assert "1m exists, and is not what this command makes: give another --out" in said(
+        "16m", "1m", "--out", str(tmp_path)
+    )
     assert list(tmp_path.iterdir()) == [tmp_path / "1m"]
     (tmp_path / "file").write_text("")
     assert "cannot write" in said("1m", "--out", str(tmp_path / "file"))
