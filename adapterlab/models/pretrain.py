@@ -66,6 +66,11 @@ class Recipe:
     seed: int = 0
     """Seed of the initial weights and of the order of the data."""
 
+    @property
+    def size(self) -> str:
+        """Name of the size; empty for a width that has none."""
+        return next((name for name, width in SIZES.items() if width == self.width), "")
+
     def config(self) -> LlamaConfig:
         """Return the architecture."""
         return LlamaConfig(
@@ -324,9 +329,8 @@ def export(training: Training, tokenizer: PreTrainedTokenizerFast, folder: Path)
         heldout, train = documents("heldout"), documents("train")
         raw, before = ("".join(d.text for d in side).encode() for side in (heldout, train))
         loss = heldout_loss(model, encode(tokenizer, heldout), len(raw), recipe.context)
-        size = next((name for name, width in SIZES.items() if width == recipe.width), "")
         card = CARD.format(
-            size=f", {size}",
+            size=f", {recipe.size}" if recipe.size else "",
             parameters=sum(p.numel() for p in model.parameters()),
             hidden=model.config.hidden_size,
             layers=model.config.num_hidden_layers,
@@ -365,8 +369,7 @@ def command_of(recipe: Recipe) -> str:
     >>> command_of(Recipe(width=128))
     'adapterlab models pretrain 1m --steps 3200'
     """
-    size = next((name for name, width in SIZES.items() if width == recipe.width), "")
-    return f"adapterlab models pretrain {size} --steps {recipe.steps}"
+    return f"adapterlab models pretrain {recipe.size} --steps {recipe.steps}"
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:

@@ -1,35 +1,25 @@
 """Ratio of the best learning rates of two contestants, or of one at the ends of a factor that a study sweeps.
 
-Rates lie on a lattice of a quarter of a decade, and another search might have chosen another one: both are in the error.
+Both are the movement of a rate between levels (`adapterlab.lab.analysis.rate_shift`): two contestants are two levels.
 
->>> ratio = between(Chosen(1e-2, 0.0), Chosen(1e-3, 0.0), times=10)
+>>> ratio = shift({"prose": [[Point(1, 1e-3), Point(10, 1e-2)]]})
 >>> round(ratio.mean, 3), round(ratio.high, 2)
-(0.0, 0.2)
+(1.0, 1.2)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.metrics import Results
-from adapterlab.lab.analysis.rate_shift import QUANTIZATION, choice, points_of, shift
-from adapterlab.lab.analysis.selection import NO_SELECTION, SELECTION_DF
+from adapterlab.lab.analysis.rate_shift import Point, point_of, points_of, shift
 from adapterlab.lab.run.lr_search import PER_DECADE
-from adapterlab.lab.statistics import Component, Paired, average
+from adapterlab.lab.statistics import Paired
 from adapterlab.verdict.forms import Rate
 from adapterlab.verdict.measured import MeasuredStudy
-
-
-class Chosen(NamedTuple):
-    """Rate that a search has chosen."""
-
-    rate: float
-    noise: float
-    """Variance of its decimal logarithm over repeated searches."""
 
 
 @dataclass(frozen=True)
@@ -58,46 +48,18 @@ def rate_ratio(test: Rate, study: MeasuredStudy) -> Ratio | str:
 
 
 def _of_two(test: Rate, effects: Effects) -> Ratio | str:
-    by_task, components = {}, []
-    for task in test.tasks:
-        found = [_chosen(effects, name, task) for name in test.contestants()]
+    first, second = test.contestants()
+    points = {
+        task: [point_of(effects, name, task, at) for name, at in ((second, 1), (first, 10))] for task in test.tasks
+    }
+    for task, found in points.items():
         if None in found:
-            name = test.contestants()[found.index(None)]
+            name = (second, first)[found.index(None)]
             return f"no learning rate was searched for {name} on {task}"
-        first, second = (rate for rate in found if rate is not None)
-        by_task[task] = between(first, second, test.times)
-        components.append(_components(first, second))
-    effect = average([each.mean for each in by_task.values()], components, len(by_task))
     # The same ratio read the other way round is the same number.
-    claimed = test.times if test.contestants() == tuple(sorted(test.contestants())) else 1 / test.times
-    return Ratio(f"ratio of the best rates over {claimed:g}", by_task, effect, (effects.results,))
-
-
-def between(first: Chosen, second: Chosen, times: float) -> Paired:
-    """Return the decimal logarithm of the ratio of two rates over a claimed ratio.
-
-    Args:
-        first: Rate of the numerator.
-        second: Rate of the denominator.
-        times: The claimed ratio.
-    """
-    return average([math.log10(first.rate / second.rate / times)], [_components(first, second)], 1)
-
-
-def _components(first: Chosen, second: Chosen) -> list[Component]:
-    return [
-        part
-        for rate in (first, second)
-        for part in (QUANTIZATION, Component(rate.noise, SELECTION_DF))
-        if part.variance
-    ]
-
-
-def _chosen(effects: Effects, name: str, task: str) -> Chosen | None:
-    contest = effects.results.contests.get((name, task))
-    if contest is None or contest.rate is None:
-        return None
-    return Chosen(contest.rate, choice(effects.selections.get((name, task), NO_SELECTION)))
+    claimed = test.times if first < second else 1 / test.times
+    lines = {task: [[point for point in found if point is not None]] for task, found in points.items()}
+    return _over(f"ratio of the best rates over {claimed:g}", lines, test.times, (effects.results,))
 
 
 def _along(test: Rate, factor: str, study: MeasuredStudy) -> Ratio | str:
@@ -109,10 +71,16 @@ def _along(test: Rate, factor: str, study: MeasuredStudy) -> Ratio | str:
     points = {task: lines for task, lines in points_of(cells, name, factor).items() if task in test.tasks}
     if missing := [task for task in test.tasks if task not in points]:
         return f"{name} has no two learning rates along the {factor} on {' and '.join(missing)}"
-    claimed = math.log10(test.times)
-    by_task = {task: _less(shift({task: lines}), claimed) for task, lines in points.items()}
     results = tuple(effects.results for effects in cells.by_cell.values())
-    return Ratio(f"best rate along the {factor} over {test.times:g}", by_task, _less(shift(points), claimed), results)
+    return _over(f"best rate along the {factor} over {test.times:g}", points, test.times, results)
+
+
+def _over(
+    topic: str, points: Mapping[str, Sequence[Sequence[Point]]], times: float, results: tuple[Results, ...]
+) -> Ratio:
+    """Return the ratio of the rates at the ends of groups of points, over a claimed one."""
+    by_task = {task: _less(shift({task: lines}), math.log10(times)) for task, lines in points.items()}
+    return Ratio(topic, by_task, _less(shift(points), math.log10(times)), results)
 
 
 def _less(effect: Paired, claimed: float) -> Paired:

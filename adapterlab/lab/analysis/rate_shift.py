@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adapterlab.lab.analysis.cells import Cells
+from adapterlab.lab.analysis.effects import Effects
 from adapterlab.lab.analysis.pairwise import SIGNIFICANT
 from adapterlab.lab.analysis.selection import NO_SELECTION, SELECTION_DF, Selection
 from adapterlab.lab.run.contest import Contest
@@ -120,11 +121,23 @@ def points_of(cells: Cells, name: str, factor: str) -> dict[str, list[list[Point
 
 def _point(cells: Cells, name: str, task: str, factor: str, level: Level, cell: Cell) -> Point | None:
     effects = cells.by_cell[cell]
-    contest = effects.results.contests[name, task]
-    number = _number(contest, factor, level)
-    if contest.rate is None or number is None:
+    number = _number(effects.results.contests[name, task], factor, level)
+    return None if number is None else point_of(effects, name, task, number)
+
+
+def point_of(effects: Effects, name: str, task: str, level: float) -> Point | None:
+    """Return the chosen rate of a contestant on a task; None if none was searched for.
+
+    Args:
+        effects: Effects at a cell.
+        name: Name of the contestant.
+        task: Name of the task.
+        level: Level that the point stands for.
+    """
+    contest = effects.results.contests.get((name, task))
+    if contest is None or contest.rate is None:
         return None
-    return Point(number, contest.rate, choice(effects.selections.get((name, task), NO_SELECTION)))
+    return Point(level, contest.rate, _choice(effects.selections.get((name, task), NO_SELECTION)))
 
 
 def _number(contest: Contest, factor: str, level: Level) -> float | None:
@@ -136,12 +149,8 @@ def _number(contest: Contest, factor: str, level: Level) -> float | None:
     return level if isinstance(level, int) else None
 
 
-def choice(selection: Selection) -> float:
-    """Return the variance of the decimal logarithm of the rate over repeated searches.
-
-    Args:
-        selection: Distribution of the rate that a repeated search would select.
-    """
+def _choice(selection: Selection) -> float:
+    """Return the variance of the decimal logarithm of the rate over repeated searches."""
     if not selection.shares:
         return 0.0
     x, share = np.log10(list(selection.shares)), np.array(list(selection.shares.values()))

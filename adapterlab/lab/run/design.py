@@ -229,7 +229,7 @@ def extend(entries: Sequence[Entry], plan: Plan, trials: int, date: str) -> tupl
     Returns:
         The designs.
     """
-    changed = tuple(_differences(entries[-1].plan, plan)) if entries else ()
+    changed = tuple(_differences(_compared(entries[-1].plan), _compared(plan))) if entries else ()
     if entries and not changed:
         return tuple(entries)
     before = entries[-1].hash if entries else ""
@@ -263,19 +263,19 @@ def _differences(old: Plan, new: Plan, where: str = "") -> list[str]:
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping) and key != "settings":
             found += _differences(a, b, f"{where}{key}.")
-        elif (a != b) if where + key != "code" else (_code(old) != _code(new)):
+        elif a != b:
             found.append(f"{where}{key}")
     return found
 
 
 def _same_code(old: Entry | None, new: Entry) -> bool:
     """Return True if nothing but the version differs, whose number may change without a change of the code."""
-    return old is not None and new.changed == ("code",) and _code(old.plan) == _code(new.plan)
+    return old is not None and new.changed == ("code",) and _compared(old.plan)["code"] == _compared(new.plan)["code"]
 
 
-def _code(plan: Plan) -> str:
-    """Return the hash of the source files."""
-    return str(plan["code"]).rpartition(" ")[2]
+def _compared(plan: Plan) -> Plan:
+    """Return a design as it is compared with another: with the hash of the source files alone, not the version's number."""
+    return {**plan, "code": str(plan["code"]).rpartition(" ")[2]}
 
 
 def _read(path: Path) -> tuple[Entry, ...]:
